@@ -1,0 +1,138 @@
+//! Platforms, and the selectors that rules name them by.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The platform that an image runs on (image-spec `image-index.md`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Platform {
+    /// Such as `linux`.
+    #[serde(default)]
+    pub os: String,
+    /// Such as `amd64`.
+    #[serde(default)]
+    pub architecture: String,
+    /// Such as `v8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Windows build, such as `10.0.20348.2113`.
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+}
+
+impl Platform {
+    /// True for BuildKit's `unknown/unknown`, which marks attestations.
+    pub fn is_unknown(&self) -> bool {
+        self.os == "unknown" && self.architecture == "unknown"
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if let Some(variant) = &self.variant {
+            write!(f, "/{variant}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `os/architecture[/variant]` as written in a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlatformSelector {
+    os: String,
+    architecture: String,
+    variant: Option<String>,
+}
+
+/// Why a text is not a platform.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a platform: write os/architecture or os/architecture/variant, such as linux/arm64")]
+pub struct InvalidPlatform {
+    /// What was found.
+    pub text: String,
+}
+
+impl FromStr for PlatformSelector {
+    type Err = InvalidPlatform;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let word = |part: &&str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-'))
+        };
+        if !(2..=3).contains(&parts.len()) || !parts.iter().all(word) {
+            return Err(InvalidPlatform { text: text.to_owned() });
+        }
+        Ok(Self {
+            os: parts[0].to_owned(),
+            architecture: parts[1].to_owned(),
+            variant: parts.get(2).map(|v| (*v).to_owned()),
+        })
+    }
+}
+
+impl PlatformSelector {
+    /// True when an image for `platform` is wanted. Without a variant every variant matches;
+    /// `arm64` without one is `v8`, as containerd normalises it.
+    pub fn matches(&self, platform: &Platform) -> bool {
+        let default = |architecture: &str| (architecture == "arm64").then_some("v8");
+        if self.os != platform.os || self.architecture != platform.architecture {
+            return false;
+        }
+        match self.variant.as_deref() {
+            None => true,
+            Some(wanted) => platform.variant.as_deref().or(default(&platform.architecture)) == Some(wanted),
+        }
+    }
+}
+
+impl fmt::Display for PlatformSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if let Some(variant) = &self.variant {
+            write!(f, "/{variant}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn platform(os: &str, architecture: &str, variant: Option<&str>) -> Platform {
+        Platform {
+            os: os.into(),
+            architecture: architecture.into(),
+            variant: variant.map(Into::into),
+            os_version: None,
+        }
+    }
+
+    #[test]
+    fn selectors_match() {
+        let arm: PlatformSelector = "linux/arm64".parse().expect("valid");
+        assert!(arm.matches(&platform("linux", "arm64", None)));
+        assert!(arm.matches(&platform("linux", "arm64", Some("v8"))));
+        assert!(!arm.matches(&platform("windows", "arm64", None)));
+        let v8: PlatformSelector = "linux/arm64/v8".parse().expect("valid");
+        assert!(v8.matches(&platform("linux", "arm64", None)));
+        let v7: PlatformSelector = "linux/arm/v7".parse().expect("valid");
+        assert!(v7.matches(&platform("linux", "arm", Some("v7"))));
+        assert!(!v7.matches(&platform("linux", "arm", None)));
+        assert!(!v7.matches(&platform("linux", "arm", Some("v6"))));
+    }
+
+    #[test]
+    fn refuses_what_is_no_platform() {
+        for bad in ["", "linux", "linux/", "linux/amd64/v1/x", "Linux/amd64", "linux amd64"] {
+            assert!(bad.parse::<PlatformSelector>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The verbs that every end has.
+
+use bytes::Bytes;
+
+use super::error::Result;
+use crate::oci::{Descriptor, Digest, Manifest, Reference, RepositoryName, Tag};
+pub use crate::plan::UploadHabit;
+
+/// A registry or an OCI image layout directory. Cheap to clone; clones share connections, tokens and limits.
+#[derive(Clone, Debug)]
+pub enum Endpoint {
+    /// Spoken to by the distribution protocol.
+    Registry(super::remote::Registry),
+    /// A directory.
+    Layout(super::layout::Layout),
+}
+
+/// What a `HEAD` of a manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeadManifest {
+    /// What the tag points to.
+    pub digest: Digest,
+    /// Media type as the registry says, without parameters.
+    pub media_type: Option<String>,
+    /// Length in bytes, where said.
+    pub size: Option<u64>,
+}
+
+/// A whole listing. `None` where the repository (or the catalogue) is not there: that is known, not an error.
+pub type Listing<T> = Option<Vec<T>>;
+
+/// What a mount came to.
+#[derive(Debug)]
+pub enum MountOutcome {
+    /// The blob is in the repository now.
+    Mounted,
+    /// Refused, and an upload was opened instead.
+    Opened(BlobWrite),
+    /// Refused with an error that a plain upload does not care about.
+    Refused,
+}
+
+/// Where a stored upload stands.
+#[derive(Debug)]
+pub enum SessionState {
+    /// It goes on from this many bytes.
+    Open {
+        /// The write, with the newest location.
+        write: BlobWrite,
+        /// Bytes that the destination holds.
+        offset: u64,
+    },
+    /// It is gone; the blob starts again.
+    Gone,
+}
+
+/// An unfinished write as an opaque value that can be stored ([`BlobWrite::to_stored`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobWrite {
+    /// Repository that it is in.
+    pub(super) repository: RepositoryName,
+    /// Newest location (URL with the session's state), or the path of a temporary file.
+    pub(super) location: String,
+    /// Smallest piece but the last, in bytes (`OCI-Chunk-Min-Length`).
+    pub(super) min_piece: Option<u64>,
+}
+
+impl BlobWrite {
+    /// The text to store. It may hold the registry's session state, never a credential.
+    pub fn to_stored(&self) -> String {
+        serde_json::json!({ "repository": self.repository, "location": self.location, "min_piece": self.min_piece })
+            .to_string()
+    }
+
+    /// A write as stored earlier.
+    pub fn from_stored(text: &str) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Stored {
+            repository: RepositoryName,
+            location: String,
+            min_piece: Option<u64>,
+        }
+        let Stored {
+            repository,
+            location,
+            min_piece,
+        } = serde_json::from_str(text).ok()?;
+        Some(Self {
+            repository,
+            location,
+            min_piece,
+        })
+    }
+
+    /// Smallest piece but the last, in bytes, where the registry named one.
+    pub fn min_piece(&self) -> Option<u64> {
+        self.min_piece
+    }
+}
+
+/// A blob finished at the destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishedBlob {
+    /// Its digest, as asked for.
+    pub digest: Digest,
+}
+
+/// An open blob, read piece by piece.
+pub struct BlobReader {
+    /// Offset of the first byte that [`BlobReader::next`] gives. Less than asked for where the end ignores ranges
+    /// (then the caller skips); never more.
+    pub offset: u64,
+    /// Length of the whole blob, where said.
+    pub total: Option<u64>,
+    pub(super) stream: futures_util::stream::BoxStream<'static, Result<Bytes>>,
+}
+
+impl std::fmt::Debug for BlobReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobReader")
+            .field("offset", &self.offset)
+            .field("total", &self.total)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BlobReader {
+    /// The next bytes; `None` at the end. A stall, a cut or more bytes than announced is an error.
+    pub async fn next(&mut self) -> Option<Result<Bytes>> {
+        futures_util::StreamExt::next(&mut self.stream).await
+    }
+}
+
+/// Referrers of a manifest, and where they were found.
+#[derive(Clone, Debug, Default)]
+pub struct ReferrerList {
+    /// Descriptors with artifact type and annotations.
+    pub referrers: Vec<Descriptor>,
+    /// True where the end has the referrers API; false where the fallback tag was read (or is missing).
+    pub api: bool,
+}
+
+/// The body of a write: bytes as they come, or the error that ends it early. Length is given beside it.
+pub type BodyStream = futures_util::stream::BoxStream<'static, std::io::Result<Bytes>>;
+
+impl Endpoint {
+    /// Makes an end ready; connects to nothing yet.
+    ///
+    /// # Errors
+    /// Settings that cannot work: an unreadable CA file, a layout that is no layout.
+    pub fn open(
+        name: &str,
+        settings: &super::RegistrySettings,
+        habits: super::Habits,
+        clock: crate::clock::Clock,
+    ) -> Result<Self> {
+        let _ = (name, settings, habits, clock);
+        unimplemented!()
+    }
+
+    /// The same end whose requests are charged to `account`: one clone a run.
+    #[must_use]
+    pub fn charged_to(&self, account: std::sync::Arc<super::Account>) -> Self {
+        let _ = account;
+        unimplemented!()
+    }
+
+    /// The name in the rules, or the host for `copy`.
+    pub fn name(&self) -> &str {
+        unimplemented!()
+    }
+
+    /// Repositories by the catalogue, in the registry's order. `None` where it has no catalogue (404).
+    pub async fn list_repositories(&self) -> Result<Listing<RepositoryName>> {
+        unimplemented!()
+    }
+
+    /// All tags. `None` where the repository is not there.
+    pub async fn list_tags(&self, repository: &RepositoryName) -> Result<Listing<Tag>> {
+        let _ = repository;
+        unimplemented!()
+    }
+
+    /// What a tag points to (or whether a digest is there), without reading it. `None` where it is not there.
+    pub async fn head_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<HeadManifest>> {
+        let _ = (repository, reference);
+        unimplemented!()
+    }
+
+    /// Reads a manifest; digest checked against bytes, header and reference. `None` where it is not there.
+    pub async fn get_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<Manifest>> {
+        let _ = (repository, reference);
+        unimplemented!()
+    }
+
+    /// Writes a manifest's bytes under a tag or its digest. True in the answer: the registry knows the subject (`OCI-Subject`).
+    pub async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<bool> {
+        let _ = (repository, reference, media_type, bytes);
+        unimplemented!()
+    }
+
+    /// Length of a blob that is there, `None` where it is not.
+    pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        let _ = (repository, digest);
+        unimplemented!()
+    }
+
+    /// Opens a blob at an offset.
+    pub async fn open_blob(&self, repository: &RepositoryName, digest: &Digest, offset: u64) -> Result<BlobReader> {
+        let _ = (repository, digest, offset);
+        unimplemented!()
+    }
+
+    /// Opens an upload.
+    pub async fn begin_write(&self, repository: &RepositoryName) -> Result<BlobWrite> {
+        let _ = repository;
+        unimplemented!()
+    }
+
+    /// Asks where a stored upload stands.
+    pub async fn resume_write(&self, write: &BlobWrite) -> Result<SessionState> {
+        let _ = write;
+        unimplemented!()
+    }
+
+    /// Learns, on a fresh empty upload, how broken bodies are treated: distribution 3 and olareg answer 204 to a GET of
+    /// the location without its query, the 2.8 family 404; the session stays usable.
+    pub async fn upload_habit(&self, write: &BlobWrite) -> Result<UploadHabit> {
+        let _ = write;
+        unimplemented!()
+    }
+
+    /// Sends one piece of `length` bytes from `offset` (PATCH). Gives the write with the newest location, and the bytes
+    /// that the destination holds now.
+    pub async fn write_piece(
+        &self,
+        write: &BlobWrite,
+        offset: u64,
+        length: u64,
+        body: BodyStream,
+    ) -> Result<(BlobWrite, u64)> {
+        let _ = (write, offset, length, body);
+        unimplemented!()
+    }
+
+    /// Sends the last `length` bytes (0 for none left) and closes the upload (PUT); the destination checks the digest.
+    pub async fn finish_write(
+        &self,
+        write: &BlobWrite,
+        digest: &Digest,
+        offset: u64,
+        length: u64,
+        body: BodyStream,
+    ) -> Result<FinishedBlob> {
+        let _ = (write, digest, offset, length, body);
+        unimplemented!()
+    }
+
+    /// Gives an upload up. Failures are of no interest: registries clean up by themselves.
+    pub async fn cancel_write(&self, write: &BlobWrite) {
+        let _ = write;
+        unimplemented!()
+    }
+
+    /// Mounts a blob from another repository of the same end.
+    pub async fn mount(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        from: &RepositoryName,
+    ) -> Result<MountOutcome> {
+        let _ = (repository, digest, from);
+        unimplemented!()
+    }
+
+    /// Referrers of a manifest by the API, else by the fallback tag.
+    pub async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<ReferrerList> {
+        let _ = (repository, subject);
+        unimplemented!()
+    }
+}

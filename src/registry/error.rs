@@ -1,0 +1,152 @@
+//! Errors of an end, typed by what the caller can do about them.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use crate::plan::ErrorKind;
+
+/// The result of an operation on an end.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Reach the registry at all.
+    Ping,
+    /// Get a token or read credentials.
+    Authenticate,
+    /// List repositories.
+    ListRepositories,
+    /// List tags.
+    ListTags,
+    /// Ask what a tag points to.
+    ResolveTag,
+    /// Read a manifest.
+    ReadManifest,
+    /// Write a manifest.
+    WriteManifest,
+    /// Ask whether a blob is there.
+    FindBlob,
+    /// Read a blob.
+    ReadBlob,
+    /// Start, go on with or finish an upload.
+    WriteBlob,
+    /// Mount a blob from another repository.
+    MountBlob,
+    /// List referrers.
+    ListReferrers,
+}
+
+impl Operation {
+    /// The verb phrase that fits "cannot …".
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Ping => "reach the registry",
+            Self::Authenticate => "log in",
+            Self::ListRepositories => "list repositories",
+            Self::ListTags => "list tags",
+            Self::ResolveTag => "resolve the tag",
+            Self::ReadManifest => "read the manifest",
+            Self::WriteManifest => "write the manifest",
+            Self::FindBlob => "look for the blob",
+            Self::ReadBlob => "read the blob",
+            Self::WriteBlob => "write the blob",
+            Self::MountBlob => "mount the blob",
+            Self::ListReferrers => "list referrers",
+        }
+    }
+}
+
+/// Which side of a copy an end is on: decides whose host is paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// Read from.
+    Source,
+    /// Written to.
+    Destination,
+}
+
+/// Where it happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The registry's name in the rules, or its host for `copy`.
+    pub registry: String,
+    /// The repository, where one is concerned.
+    pub repository: Option<String>,
+    /// The tag or digest, where one is concerned.
+    pub reference: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.registry)?;
+        if let Some(repository) = &self.repository {
+            write!(f, "/{repository}")?;
+        }
+        match &self.reference {
+            Some(reference) if reference.contains(':') => write!(f, "@{reference}"),
+            Some(reference) => write!(f, ":{reference}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A failed operation on an end. `Display` is one sentence without its cause; walk `source()` for that.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {} at {place}: {message}", operation.phrase())]
+pub struct Error {
+    /// What was tried.
+    pub operation: Operation,
+    /// Which side; set by the caller that knows it ([`Error::on`]).
+    pub side: Option<Side>,
+    /// Where.
+    pub place: Place,
+    /// What to do about it.
+    pub kind: ErrorKind,
+    /// HTTP status, for reports only.
+    pub status: Option<u16>,
+    /// The registry's own error code, such as `MANIFEST_UNKNOWN`.
+    pub code: Option<String>,
+    /// What happened and what to do, as a lower-case fragment without secrets.
+    pub message: String,
+    /// How long the registry asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// The cause.
+    #[source]
+    pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error without status, code or cause.
+    pub fn new(operation: Operation, place: Place, kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            operation,
+            side: None,
+            place,
+            kind,
+            status: None,
+            code: None,
+            message: message.into(),
+            retry_after: None,
+            cause: None,
+        }
+    }
+
+    /// The same error, said to be on `side`.
+    #[must_use]
+    pub fn on(mut self, side: Side) -> Self {
+        self.side = Some(side);
+        self
+    }
+
+    /// The same error with its cause.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+}

@@ -1,0 +1,19 @@
+//! The two kinds of ends that images travel between: registries by the distribution protocol, and OCI
+//! image layout directories. Knows no rules. Nothing above this module sees a URL or an HTTP status.
+
+mod account;
+mod endpoint;
+mod error;
+mod habits;
+mod layout;
+mod remote;
+mod settings;
+
+pub use account::Account;
+pub use endpoint::{
+    BlobReader, BlobWrite, Endpoint, FinishedBlob, HeadManifest, Listing, MountOutcome, ReferrerList, SessionState,
+    UploadHabit,
+};
+pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
+pub use habits::Habits;
+pub use settings::{Credentials, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings};
