@@ -69,6 +69,8 @@ pub enum RegistrySettings {
         tls: TlsSettings,
         /// How hard to press it.
         limits: Limits,
+        /// Hosts, beside its own and its kind's, that it may name as token realm (`token_hosts:`).
+        token_hosts: Vec<String>,
     },
     /// An OCI image layout directory.
     Layout {
