@@ -1,7 +1,20 @@
 //! From inventories to decisions: what differs, what to do about it and why. Pure.
 
 mod failure;
+mod image;
+mod inventory;
+mod lint;
+mod repository;
+mod retry;
 mod upload;
 
 pub use failure::ErrorKind;
-pub use upload::UploadHabit;
+pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
+pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
+pub use lint::{Note, lint_image_plan, lint_repository_plan};
+pub use repository::{
+    CopyReason, Decision, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem,
+    plan_repository,
+};
+pub use retry::{RetryDecision, after_failure};
+pub use upload::{Checkpoint, NextRequest, ResumePoint, UploadFacts, UploadHabit, next_request, resume_point};
