@@ -8,4 +8,5 @@ pub mod oci;
 pub mod plan;
 pub mod registry;
 pub mod rules;
+pub mod store;
 pub mod telemetry;
