@@ -4,6 +4,7 @@
 //! The modules depend on each other in one direction only; `ARCHITECTURE.md` has the picture.
 
 pub mod clock;
+pub mod demo;
 pub mod oci;
 pub mod plan;
 pub mod registry;
