@@ -1,0 +1,258 @@
+//! What a run came to: the JSON report, which scripts read.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::oci::Digest;
+use crate::plan::{ErrorKind, RepositoryPlan};
+use crate::store::{JobId, JobOutcome, RunId, RunOutcome, Trigger};
+
+/// Version of every JSON document that we print.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What `sync --format json` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct SyncReport {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The runs, in the order of the rules.
+    pub runs: Vec<RunReport>,
+}
+
+/// One run.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    /// Its id.
+    pub id: RunId,
+    /// Its rule; for `copy`, `copy`.
+    pub rule: String,
+    /// What started it.
+    pub trigger: Trigger,
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// What was seen at the source.
+    pub source: SourceCounts,
+    /// What was done at each destination, in the rule's order.
+    pub destinations: Vec<DestinationReport>,
+    /// Bytes of blobs read from the source.
+    pub bytes: SourceBytes,
+    /// Attempts by registry name and method.
+    pub requests: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Tags that were put, and images left alone with a difference.
+    pub changes: Vec<Change>,
+    /// What failed: jobs, and listings that are unknown.
+    pub failures: Vec<Failure>,
+}
+
+/// What was seen at the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SourceCounts {
+    /// Repositories that the rule matched.
+    pub repositories: u64,
+    /// Their tags; attachments are not counted.
+    pub tags_listed: u64,
+    /// Tags that the rule wants.
+    pub tags_selected: u64,
+}
+
+/// Bytes at the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SourceBytes {
+    /// Bytes of blobs read.
+    pub read: u64,
+}
+
+/// Bytes at a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DestinationBytes {
+    /// Bytes of blobs sent.
+    pub written: u64,
+    /// Bytes that were not sent again because a session went on.
+    pub resumed: u64,
+}
+
+/// What was done at one destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DestinationReport {
+    /// Its name.
+    pub registry: String,
+    /// Jobs by outcome.
+    pub images: ImageCounts,
+    /// Tags deleted.
+    pub tags_deleted: u64,
+    /// Deletes that were not certain enough.
+    pub deletes_blocked: u64,
+    /// Blobs by how they got there.
+    pub blobs: BlobCounts,
+    /// Bytes sent.
+    pub bytes: DestinationBytes,
+}
+
+/// Jobs by outcome; sums to the images planned for the destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(
+    missing_docs,
+    reason = "the names are the outcomes of `JobOutcome`, which has the docs"
+)]
+pub struct ImageCounts {
+    pub in_step: u64,
+    pub copied: u64,
+    pub kept: u64,
+    pub held: u64,
+    pub deferred: u64,
+    pub gone: u64,
+    pub skipped: u64,
+    pub failed: u64,
+}
+
+impl ImageCounts {
+    /// Counts one job. An interrupted one counts as failed: it was planned and is not done.
+    pub fn add(&mut self, outcome: JobOutcome) {
+        let count = match outcome {
+            JobOutcome::InStep => &mut self.in_step,
+            JobOutcome::Copied => &mut self.copied,
+            JobOutcome::Kept => &mut self.kept,
+            JobOutcome::Held => &mut self.held,
+            JobOutcome::Deferred => &mut self.deferred,
+            JobOutcome::Gone => &mut self.gone,
+            JobOutcome::Skipped => &mut self.skipped,
+            JobOutcome::Failed | JobOutcome::Interrupted => &mut self.failed,
+        };
+        *count += 1;
+    }
+
+    /// All jobs.
+    pub fn total(&self) -> u64 {
+        self.in_step + self.copied + self.kept + self.held + self.deferred + self.gone + self.skipped + self.failed
+    }
+}
+
+/// Blobs by how they got to the destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BlobCounts {
+    /// Sent.
+    pub copied: u64,
+    /// Mounted from another repository.
+    pub mounted: u64,
+    /// Already there.
+    pub present: u64,
+}
+
+/// One image that changed, or that was left alone although it differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// `registry/repository:tag`.
+    pub source: String,
+    /// `registry/repository:tag`.
+    pub destination: String,
+    /// What the destination should hold.
+    pub digest: Option<Digest>,
+    /// What it held before.
+    pub previous_digest: Option<Digest>,
+    /// `copied`, `kept`, `gone`, `skipped`.
+    pub outcome: JobOutcome,
+}
+
+/// One failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// `registry/repository:tag`, or less where less is concerned.
+    pub source: String,
+    /// `registry/repository:tag`, or nothing where a listing of the source failed.
+    pub destination: Option<String>,
+    /// The job, where one was started.
+    pub job: Option<JobId>,
+    /// What should have been copied.
+    pub digest: Option<Digest>,
+    /// Kind of the failure.
+    pub kind: ErrorKind,
+    /// HTTP status, where one came.
+    pub status: Option<u16>,
+    /// The registry's error code, where one came.
+    pub code: Option<String>,
+    /// What happened and what to do.
+    pub message: String,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When it is tried again by itself.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+/// What a run of a rule would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct RulePlan {
+    /// The rule.
+    pub rule: String,
+    /// Its repositories. Empty where they were given to the caller one by one.
+    pub repositories: Vec<RepositoryPlan>,
+    /// Failures outside a repository: a catalogue that could not be listed.
+    pub failures: Vec<Failure>,
+    /// True when a run would copy something.
+    pub work: bool,
+    /// True when something failed or is unknown.
+    pub failed: bool,
+}
+
+/// What `verify` found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VerifyReport {
+    /// The rule.
+    pub rule: String,
+    /// Images compared, counted a destination.
+    pub images: u64,
+    /// Manifests seen at destinations.
+    pub manifests: u64,
+    /// Blobs seen at destinations.
+    pub blobs: u64,
+    /// Bytes hashed with `--deep`.
+    pub bytes: u64,
+    /// Faults.
+    pub findings: Vec<VerifyFinding>,
+    /// The run that repaired them, with `--repair`.
+    pub repaired: Option<RunReport>,
+}
+
+/// One fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifyFinding {
+    /// `registry/repository:tag` of the source.
+    pub source: String,
+    /// `registry/repository:tag` of the destination.
+    pub destination: String,
+    /// `missing`, `different`, `manifest_missing`, `blob_missing`, `corrupt`, `unknown`.
+    pub fault: &'static str,
+    /// What is missing or wrong.
+    pub digest: Option<Digest>,
+    /// In words.
+    pub message: String,
+}
+
+/// What `ping` found at one registry.
+#[derive(Clone, Debug, Serialize)]
+pub struct PingReport {
+    /// Its name.
+    pub registry: String,
+    /// Its URL or path.
+    pub address: String,
+    /// The steps in order; after a failed one the rest is not tried.
+    pub steps: Vec<PingStep>,
+    /// What broken uploads leave: `keeps_bytes`, `keeps_pieces`, `keeps_nothing`, `not_known`.
+    pub upload_habit: &'static str,
+}
+
+/// One step of `ping`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PingStep {
+    /// `address`, `login`, `list`, `pull`, `push`.
+    pub step: &'static str,
+    /// True when it worked; `None` when it could not be tried (no repository to try on).
+    pub ok: Option<bool>,
+    /// What was found, or what failed and what to do.
+    pub message: String,
+}
