@@ -239,10 +239,10 @@ fn every_kind_of_fault_is_found() {
         ),
         (
             "src/engine/a.rs",
-            "use crate::helpers::x;",
-            "`engine` must not use `helpers`",
+            "use crate::attic::x;",
+            "`engine` must not use `attic`",
         ),
-        ("src/helpers/a.rs", "", "`helpers` is not a room"),
+        ("src/attic/a.rs", "", "`attic` is not a room"),
         ("src/plan/a.rs", "async fn f() {}", "has no `async`"),
         ("src/rules/a.rs", "fn f() { g().await; }", "has no `await`"),
         ("src/oci/a.rs", "use std::{fmt, fs};", "must not name `std::fs`"),
