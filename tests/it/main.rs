@@ -1,1 +1,3 @@
+//! Everything that is tested from the outside, in one binary: each further one would cost a link of several seconds.
 
+mod house;
