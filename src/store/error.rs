@@ -55,22 +55,7 @@ impl StoreError {
 
     /// A failure of the file system while the database was being opened.
     pub(super) fn file(path: &Path, cause: std::io::Error) -> Self {
-        use std::io::ErrorKind as E;
-        let message = match cause.kind() {
-            E::PermissionDenied => {
-                "this user may not write there: give it the right, or choose another place with --state"
-            }
-            E::ReadOnlyFilesystem => "the file system is mounted read-only: choose another place with --state",
-            E::StorageFull | E::QuotaExceeded => {
-                "the disk is full: free some space, or choose another place with --state"
-            }
-            E::IsADirectory => "it is a directory: give the path of a file in it",
-            E::NotADirectory | E::AlreadyExists => {
-                "part of its path is a file, not a directory: choose another place with --state"
-            }
-            _ => "the operating system refuses it: choose another place with --state",
-        };
-        Self::open(path, message, Some(sqlx::Error::Io(cause)))
+        Self::open(path, file_advice(cause.kind()), Some(sqlx::Error::Io(cause)))
     }
 
     pub(super) fn statement(path: &Path, verb: &'static str, cause: sqlx::Error) -> Self {
@@ -131,5 +116,21 @@ fn advice(cause: &sqlx::Error) -> &'static str {
         Some(19) => "it refuses a row that breaks its rules; this is a mistake in transship",
         Some(26) => "it is not a database of transship: give another path with --state, or move the file away",
         _ => "the statement was refused",
+    }
+}
+
+/// What to do where the operating system refuses a file.
+pub(super) fn file_advice(kind: std::io::ErrorKind) -> &'static str {
+    use std::io::ErrorKind as E;
+    match kind {
+        E::PermissionDenied => "this user may not write there: give it the right, or choose another place with --state",
+        E::ReadOnlyFilesystem => "the file system is mounted read-only: choose another place with --state",
+        E::StorageFull | E::QuotaExceeded => "the disk is full: free some space, or choose another place with --state",
+        E::IsADirectory => "it is a directory: give the path of a file in it",
+        E::NotADirectory | E::AlreadyExists => {
+            "part of its path is a file, not a directory: choose another place with --state"
+        }
+        E::Unsupported => "its file system knows no locks: choose another place with --state",
+        _ => "the operating system refuses it: choose another place with --state",
     }
 }

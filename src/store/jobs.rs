@@ -84,10 +84,10 @@ impl Store {
     /// Adds a job, running.
     pub async fn start_job(&self, job: NewJob<'_>, now: Timestamp) -> Result<JobId> {
         self.verb("start a job", async {
-            let id = sqlx::query_scalar(
+            let done = sqlx::query(
                 "INSERT INTO jobs (run_id, source_registry, source_repository, reference, destination_registry, \
                  destination_repository, digest, owner, started_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             )
             .bind(job.run.0)
             .bind(job.source_registry)
@@ -98,9 +98,9 @@ impl Store {
             .bind(job.digest.map(ToString::to_string))
             .bind(job.owner)
             .bind(millis(now))
-            .fetch_one(&mut *self.0.writer().await?)
+            .execute(&mut *self.0.writer().await?)
             .await?;
-            Ok(JobId(id))
+            Ok(JobId(done.last_insert_rowid()))
         })
         .await
     }

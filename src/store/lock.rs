@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::error::file_advice;
+
 /// Which process holds the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -37,6 +39,10 @@ impl StateLock {
     /// # Errors
     /// The lock file cannot be made, or the file system knows no locks.
     pub fn acquire(path: &Path, command: &str) -> io::Result<Result<Self, Holder>> {
+        Self::try_acquire(path, command).map_err(|error| explain(path, &error))
+    }
+
+    fn try_acquire(path: &Path, command: &str) -> io::Result<Result<Self, Holder>> {
         create_directory(path)?;
         let mut file = OpenOptions::new()
             .read(true)
@@ -64,6 +70,10 @@ impl StateLock {
     /// # Errors
     /// The lock file cannot be read, or the file system knows no locks.
     pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
+        Self::try_holder(path).map_err(|error| explain(path, &error))
+    }
+
+    fn try_holder(path: &Path) -> io::Result<Option<Holder>> {
         let mut file = match File::open(lock_path(path)) {
             Ok(file) => file,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -85,6 +95,15 @@ impl StateLock {
 /// `<path>.lock`.
 fn lock_path(path: &Path) -> PathBuf {
     super::beside(path, ".lock")
+}
+
+/// The same error with the place and what to do.
+fn explain(path: &Path, error: &io::Error) -> io::Error {
+    let (lock, advice) = (lock_path(path), file_advice(error.kind()));
+    io::Error::new(
+        error.kind(),
+        format!("cannot use the lock file {}: {advice} ({error})", lock.display()),
+    )
 }
 
 /// Makes the directory of `path`, with all above it that is missing, for this user alone.

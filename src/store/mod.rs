@@ -1,7 +1,7 @@
 //! The state database: what transship remembers across runs and crashes. SQL stands nowhere else.
 //!
-//! Verbs, never a transaction handed out: a verb that has returned is on disk, one that failed or was dropped left no
-//! trace. Times are [`jiff::Timestamp`]s given by the caller and stored as milliseconds UTC.
+//! Verbs, never a transaction handed out: a verb that has returned is on disk, one that failed left no trace, one that
+//! was dropped while it ran is done wholly or not at all. Times are [`jiff::Timestamp`]s given by the caller and stored as milliseconds UTC.
 
 mod blobs;
 mod capabilities;

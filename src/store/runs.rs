@@ -41,16 +41,15 @@ impl Store {
     /// Starts a run.
     pub async fn start_run(&self, run: NewRun<'_>, now: Timestamp) -> Result<RunId> {
         self.verb("start a run", async {
-            let id = sqlx::query_scalar(
-                "INSERT INTO runs (rule, trigger, continues, started_at) VALUES ($1, $2, $3, $4) RETURNING id",
-            )
-            .bind(run.rule)
-            .bind(run.trigger.as_str())
-            .bind(run.continues.map(|run| run.0))
-            .bind(millis(now))
-            .fetch_one(&mut *self.0.writer().await?)
-            .await?;
-            Ok(RunId(id))
+            // Not RETURNING: sqlx hands out the row before the statement has ended, which is when it is on disk.
+            let done = sqlx::query("INSERT INTO runs (rule, trigger, continues, started_at) VALUES ($1, $2, $3, $4)")
+                .bind(run.rule)
+                .bind(run.trigger.as_str())
+                .bind(run.continues.map(|run| run.0))
+                .bind(millis(now))
+                .execute(&mut *self.0.writer().await?)
+                .await?;
+            Ok(RunId(done.last_insert_rowid()))
         })
         .await
     }
@@ -216,6 +215,10 @@ impl Store {
                     .execute(&mut *self.0.writer().await?)
                     .await?;
             }
+            // The daemon cleans now and then and may never close: so the statistics of the planner are kept up here too.
+            sqlx::query("PRAGMA optimize")
+                .execute(&mut *self.0.writer().await?)
+                .await?;
             Ok(cleaned)
         })
         .await

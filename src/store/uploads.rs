@@ -104,9 +104,9 @@ impl Store {
                 .bind(&digest)
                 .execute(&mut *transaction)
                 .await?;
-            let id = sqlx::query_scalar(
+            let done = sqlx::query(
                 "INSERT INTO uploads (registry, repository, digest, size, write, acknowledged, opened_at, updated_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7) RETURNING id",
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
             )
             .bind(&key.registry)
             .bind(key.repository.as_str())
@@ -115,10 +115,10 @@ impl Store {
             .bind(write)
             .bind(signed(offset)?)
             .bind(millis(now))
-            .fetch_one(&mut *transaction)
+            .execute(&mut *transaction)
             .await?;
             transaction.commit().await?;
-            Ok(UploadId(id))
+            Ok(UploadId(done.last_insert_rowid()))
         })
         .await
     }

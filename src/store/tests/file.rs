@@ -404,3 +404,145 @@ fn only_libraries_with_the_repaired_log_are_taken() {
         assert!(!is_old(new), "{new}");
     }
 }
+
+#[tokio::test]
+async fn verbs_can_be_called_from_any_task() {
+    fn sendable<T: Send>(future: T) -> T {
+        future
+    }
+    let (_folder, path) = place();
+    let store = sendable(Store::open(&path)).await.unwrap();
+    sendable(store.start_run(
+        NewRun {
+            rule: "a",
+            trigger: Trigger::Event,
+            continues: None,
+        },
+        at(0),
+    ))
+    .await
+    .unwrap();
+    sendable(store.record_settled_jobs(&[], at(0))).await.unwrap();
+    sendable(store.known_blobs("ecr", &[digest(1)])).await.unwrap();
+    sendable(store.claim_tags("ecr", &name("a"), &[tag("v1")], "a", "b", at(0), at(0)))
+        .await
+        .unwrap();
+    sendable(store.clean_runs(at(0))).await.unwrap();
+    let reader = sendable(Store::open_read_only(&path)).await.unwrap().unwrap();
+    assert_eq!(sendable(reader.runs(1)).await.unwrap().len(), 1);
+    sendable(store.close()).await;
+}
+
+#[tokio::test]
+async fn a_verb_that_is_dropped_is_done_wholly_or_not_at_all() {
+    let (_folder, store) = fresh().await;
+    let run = start_run(&store, "a", at(0)).await;
+    let repository = name("a");
+    let three = vec![(job(run, &repository, None), finished(JobOutcome::InStep)); 3];
+    for patience in 0..150 {
+        let patience = std::time::Duration::from_micros(patience * 10);
+        // Whether it ended in time does not matter, only what it leaves.
+        let _ = tokio::time::timeout(patience, store.record_settled_jobs(&three, at(0))).await;
+        let _ = tokio::time::timeout(patience, store.runs(1)).await;
+    }
+    store.record_settled_jobs(&three, at(0)).await.unwrap();
+    let jobs = store.jobs(&JobFilter::default()).await.unwrap();
+    assert_eq!(jobs.len() % 3, 0);
+    let second = Store::open(store.path()).await.unwrap();
+    assert_eq!(second.jobs(&JobFilter::default()).await.unwrap(), jobs);
+}
+
+#[tokio::test]
+async fn a_directory_without_the_right_to_write_is_said_with_a_remedy() {
+    let (_folder, path) = place();
+    let folder = path.parent().unwrap();
+    let store = Store::open(&path).await.unwrap();
+    start_run(&store, "a", at(0)).await;
+    store.close().await;
+    let everything = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o500)).unwrap();
+    // Root is not bound by modes: for root both open.
+    let bound = std::fs::write(folder.join("probe"), "").is_err();
+    let old = Store::open(&path).await.map(drop).map_err(|error| error.to_string());
+    let new = Store::open(&folder.join("new.db"))
+        .await
+        .map(drop)
+        .map_err(|error| error.to_string());
+    let read = Store::open_read_only(&path).await.unwrap().unwrap();
+    assert_eq!(read.runs(1).await.unwrap().len(), 1);
+    std::fs::set_permissions(folder, everything).unwrap();
+    for opened in [old, new] {
+        match opened {
+            Ok(()) => assert!(!bound),
+            Err(error) => assert!(
+                error.contains("this user may not write there: give it the right"),
+                "{error}"
+            ),
+        }
+    }
+}
+
+/// Set for the process that [`a_killed_process_loses_its_lock_and_nothing_else`] starts: where the database is.
+const DOOMED: &str = "TRANSSHIP_TEST_DOOMED_STATE";
+
+#[tokio::test]
+#[ignore = "the process that another test starts and kills"]
+async fn doomed_process() {
+    let Some(path) = std::env::var_os(DOOMED).map(PathBuf::from) else {
+        return;
+    };
+    let _lock = StateLock::acquire(&path, "sync").unwrap().unwrap();
+    let store = Store::open(&path).await.unwrap();
+    start_run(&store, "nightly", at(0)).await;
+    let mut writer = store.0.writer().await.unwrap();
+    let mut transaction = sqlx::Connection::begin_with(&mut *writer, "BEGIN IMMEDIATE")
+        .await
+        .unwrap();
+    sqlx::query("DELETE FROM runs")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    println!("{DOOMED} ready");
+    // Until it is killed, or its parent is gone.
+    std::io::read_to_string(std::io::stdin()).unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_process_loses_its_lock_and_nothing_else() {
+    use std::io::BufRead;
+    use std::process::{Command, Stdio};
+    let (_folder, path) = place();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "store::tests::file::doomed_process",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env(DOOMED, &path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let ready = output.lines().any(|line| line.unwrap().contains("ready"));
+    assert!(ready, "the process ended before it was ready");
+    let holder = StateLock::holder(&path).unwrap().unwrap();
+    assert_eq!(
+        (holder.pid, holder.command.as_deref()),
+        (Some(child.id()), Some("sync"))
+    );
+    let reader = Store::open_read_only(&path).await.unwrap().unwrap();
+    assert_eq!(reader.runs(5).await.unwrap().len(), 1);
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(StateLock::holder(&path).unwrap(), None);
+    assert_eq!(reader.runs(5).await.unwrap().len(), 1);
+    let _lock = StateLock::acquire(&path, "sync").unwrap().unwrap();
+    let store = Store::open(&path).await.unwrap();
+    let closed = store.close_interrupted(at(9)).await.unwrap();
+    assert_eq!(closed.len(), 1);
+    assert_eq!(reader.runs(5).await.unwrap()[0].outcome, Some(RunOutcome::Interrupted));
+}

@@ -44,3 +44,15 @@ fn a_holder_that_wrote_nothing_is_still_a_holder() {
     };
     assert_eq!(StateLock::acquire(&path, "sync").unwrap().unwrap_err(), unknown);
 }
+
+#[test]
+fn a_lock_that_cannot_be_made_is_said_with_its_place_and_a_remedy() {
+    let error = StateLock::acquire(Path::new("/proc/transship/state.db"), "sync")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("cannot use the lock file /proc/transship/state.db.lock: "),
+        "{error}"
+    );
+    assert!(error.contains("choose another place with --state"), "{error}");
+}
