@@ -3,10 +3,12 @@
 //!
 //! The modules depend on each other in one direction only; `ARCHITECTURE.md` has the picture.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod engine;
+pub mod http;
 pub mod oci;
 pub mod plan;
 pub mod registry;

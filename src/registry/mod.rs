@@ -6,6 +6,7 @@ mod endpoint;
 mod error;
 mod habits;
 mod layout;
+mod local;
 mod remote;
 mod settings;
 
@@ -16,4 +17,5 @@ pub use endpoint::{
 };
 pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
 pub use habits::Habits;
+pub use local::local_client;
 pub use settings::{Credentials, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings};

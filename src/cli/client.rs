@@ -1,0 +1,255 @@
+//! Asking a daemon, or reading the state where none answers.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::exit::{Exit, Stop, chain};
+use super::places;
+use crate::registry::local_client;
+use crate::telemetry::Secret;
+
+/// Where a daemon is asked, for the commands that can.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ServerArgs {
+    /// The daemon to ask: unix:PATH or http://127.0.0.1:PORT
+    ///
+    /// Without it: $TRANSSHIP_SERVER, /run/transship/api.sock, api.sock beside the state.
+    #[arg(long, value_name = "URL|unix:PATH")]
+    server: Option<String>,
+    /// A file with the API token, for changes over http://
+    #[arg(long, value_name = "FILE")]
+    api_token_file: Option<PathBuf>,
+}
+
+/// A daemon that answers.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    client: reqwest::Client,
+    base: String,
+    token: Option<Secret>,
+    /// Where it was found, for notes.
+    place: String,
+}
+
+/// A refusal of the daemon.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// HTTP status.
+    pub(super) status: u16,
+    /// What it says.
+    pub(super) message: String,
+}
+
+impl From<Refused> for Stop {
+    /// A request that was wrong started nothing; a daemon that failed has failed.
+    fn from(refused: Refused) -> Self {
+        let exit = if refused.status >= 500 { Exit::Failed } else { Exit::Unusable };
+        Self {
+            exit,
+            message: refused.message,
+        }
+    }
+}
+
+/// What an attempt to ask came to.
+enum Attempt {
+    Found(Daemon),
+    /// Nobody listens there.
+    Nobody(String),
+}
+
+impl ServerArgs {
+    /// The daemon; `None` where none runs. A daemon that was named must answer.
+    pub(super) async fn daemon(&self, context: &Context) -> Result<Option<Daemon>, Stop> {
+        let token = self.token()?;
+        let named = self
+            .server
+            .clone()
+            .or_else(|| std::env::var("TRANSSHIP_SERVER").ok().filter(|server| !server.is_empty()));
+        if let Some(named) = named {
+            let attempt = match named.strip_prefix("unix:") {
+                Some(path) => connect_unix(Path::new(path.strip_prefix("//").unwrap_or(path))).await?,
+                None => connect_http(&named, token).await?,
+            };
+            return match attempt {
+                Attempt::Found(daemon) => Ok(Some(daemon)),
+                Attempt::Nobody(why) => Err(Stop::unusable(format!("no daemon answers at {named}: {why}"))),
+            };
+        }
+        let state = context.state_place()?;
+        for socket in places::default_servers(&state.path) {
+            if !socket.exists() {
+                continue;
+            }
+            match connect_unix(&socket).await? {
+                Attempt::Found(daemon) if state.named && !daemon.keeps(&state.path).await => {
+                    context.output.note(format!(
+                        "the daemon at unix:{} keeps another state and is not asked",
+                        socket.display()
+                    ));
+                }
+                Attempt::Found(daemon) => return Ok(Some(daemon)),
+                Attempt::Nobody(why) => {
+                    tracing::debug!("no daemon answers at unix:{}: {why}", socket.display());
+                    if why.contains("ermission denied") {
+                        context.output.note(format!(
+                            "the daemon at unix:{} cannot be asked (permission denied): join its group, or use sudo",
+                            socket.display()
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The daemon's document at `path`, else what `from_state` makes of the state; says on standard error which was read.
+    pub(super) async fn read<F>(&self, context: &Context, path: &str, from_state: F) -> Result<Value, Stop>
+    where
+        F: AsyncFnOnce(&crate::store::Store) -> Result<Value, Stop>,
+    {
+        if let Some(daemon) = self.daemon(context).await? {
+            daemon.say_so(context);
+            return Ok(daemon.get(path).await?);
+        }
+        let store = context.store_read_only().await?;
+        context
+            .output
+            .note(format!("no daemon runs; read from the state {}", store.path().display()));
+        let document = from_state(&store).await;
+        store.close().await;
+        document
+    }
+
+    fn token(&self) -> Result<Option<Secret>, Stop> {
+        let Some(path) = &self.api_token_file else {
+            return Ok(None);
+        };
+        read_secret(path, "API token").map(|text| Some(Secret::new(text)))
+    }
+}
+
+/// Reads a file that holds a secret, without the blanks around it.
+pub(super) fn read_secret(path: &Path, what: &str) -> Result<String, Stop> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Stop::unusable(format!("cannot read the {what} from {}: {error}", path.display())))?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Stop::unusable(format!("the file {} holds no {what}: it is empty", path.display())));
+    }
+    Ok(text.to_owned())
+}
+
+async fn connect_unix(path: &Path) -> Result<Attempt, Stop> {
+    // The HTTP client would hide what the operating system says, which decides where to go on.
+    if let Err(error) = tokio::net::UnixStream::connect(path).await {
+        return Ok(Attempt::Nobody(error.to_string()));
+    }
+    let client = local_client(Some(path)).map_err(|error| Stop::unusable(chain(&error)))?;
+    Ok(Attempt::Found(Daemon {
+        client,
+        base: "http://localhost".to_owned(),
+        token: None,
+        place: format!("unix:{}", path.display()),
+    }))
+}
+
+async fn connect_http(address: &str, token: Option<Secret>) -> Result<Attempt, Stop> {
+    let url = url::Url::parse(address)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        .ok_or_else(|| {
+            Stop::unusable(format!(
+                "{address:?} is no server: write unix:PATH or http://127.0.0.1:PORT"
+            ))
+        })?;
+    let client = local_client(None).map_err(|error| Stop::unusable(chain(&error)))?;
+    let daemon = Daemon {
+        client,
+        base: url.as_str().trim_end_matches('/').to_owned(),
+        token,
+        place: crate::telemetry::RedactedUrl(&url).to_string(),
+    };
+    match daemon.send(reqwest::Method::GET, "/api/v1/status", None).await {
+        Ok(_) => Ok(Attempt::Found(daemon)),
+        Err(Failed::Transport(why)) => Ok(Attempt::Nobody(why)),
+        Err(Failed::Refused(refused)) => Err(refused.into()),
+    }
+}
+
+enum Failed {
+    Transport(String),
+    Refused(Refused),
+}
+
+impl From<Failed> for Refused {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Refused(refused) => refused,
+            Failed::Transport(why) => Self {
+                status: 503,
+                message: format!("the daemon did not answer: {why}"),
+            },
+        }
+    }
+}
+
+impl Daemon {
+    /// Says on standard error that this daemon is asked.
+    pub(super) fn say_so(&self, context: &Context) {
+        context.output.note(format!("asked the daemon at {}", self.place));
+    }
+
+    /// A document.
+    pub(super) async fn get(&self, path: &str) -> Result<Value, Refused> {
+        Ok(self.send(reqwest::Method::GET, path, None).await?)
+    }
+
+    /// A change.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Refused> {
+        Ok(self.send(reqwest::Method::POST, path, Some(body)).await?)
+    }
+
+    /// Runs rules now; gives the runs.
+    pub(super) async fn trigger(&self, rules: &[String]) -> Result<Vec<String>, Stop> {
+        let answer = self.post("/api/v1/trigger", &json!({ "rules": rules })).await?;
+        super::views::read(&answer["runs"])
+    }
+
+    /// True when the daemon works on the state at `path`.
+    async fn keeps(&self, path: &Path) -> bool {
+        let Ok(status) = self.get("/api/v1/status").await else {
+            return true;
+        };
+        let same = |text: &str| {
+            let theirs = Path::new(text);
+            theirs == path || theirs.canonicalize().ok().is_some_and(|theirs| path.canonicalize().is_ok_and(|ours| ours == theirs))
+        };
+        status["state"].as_str().is_none_or(same)
+    }
+
+    async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
+        let transport = |error: reqwest::Error| Failed::Transport(chain(&error.without_url()));
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        if let Some(body) = body {
+            request = request.json(body);
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token.expose());
+            }
+        }
+        let response = request.send().await.map_err(transport)?;
+        let status = response.status().as_u16();
+        let bytes = response.bytes().await.map_err(transport)?;
+        let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        if status == 200 {
+            return Ok(document);
+        }
+        let message = document["error"]["message"]
+            .as_str()
+            .map_or_else(|| format!("the server at {} answered {status}: is it transship?", self.place), str::to_owned);
+        Err(Failed::Refused(Refused { status, message }))
+    }
+}

@@ -1,0 +1,126 @@
+//! Runs in the foreground: several rules at once, progress, signals, and `cancel` from another process.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use super::context::Context;
+use super::exit::{Exit, Signal, Stop, chain};
+use super::progress::Progress;
+use super::signals::Signals;
+use crate::engine::{Control, ControlHandle, Engine, RunReport, RunRequest};
+use crate::store::RunId;
+
+/// Rules that run at once: enough that one slow registry does not hold up the others.
+const RULES_AT_ONCE: usize = 4;
+
+/// How often the state is asked whether somebody wants a run to be stopped.
+const CANCEL_POLL: Duration = Duration::from_secs(1);
+
+/// What several runs came to.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// The reports, in the order of the requests.
+    pub(super) runs: Vec<RunReport>,
+    /// The exit status.
+    pub(super) exit: Exit,
+}
+
+/// Runs what is asked for. Runs that could not start at all are said on standard error.
+pub(super) async fn run(context: &Context, engine: &Engine, requests: Vec<RunRequest>) -> Result<Done, Stop> {
+    let mut signals = Signals::listen()?;
+    let controls: Vec<(String, ControlHandle, Control)> = requests
+        .iter()
+        .map(|request| {
+            let (handle, control) = ControlHandle::new();
+            (request.rule.to_string(), handle, control)
+        })
+        .collect();
+    let handles: Vec<ControlHandle> = controls.iter().map(|(_, handle, _)| handle.clone()).collect();
+    let by_rule: BTreeMap<String, ControlHandle> = controls
+        .iter()
+        .map(|(rule, handle, _)| (rule.clone(), handle.clone()))
+        .collect();
+    let running: Mutex<BTreeMap<RunId, ControlHandle>> = Mutex::default();
+    let mut progress = Progress::new(&context.output, context.verbose());
+    let events = engine.events().listen();
+
+    let jobs: Vec<_> = requests
+        .into_iter()
+        .zip(controls)
+        .map(|(request, (rule, _, control))| async move {
+            // A rule that had not begun when the signal came is not begun any more.
+            if !control.may_start() {
+                return (rule, None);
+            }
+            let report = Box::pin(engine.run(request, control)).await;
+            (rule, Some(report))
+        })
+        .collect();
+    let work = stream::iter(jobs).buffered(RULES_AT_ONCE).collect::<Vec<_>>();
+    let follow = progress.follow(events, |run, rule| {
+        if let Some(handle) = by_rule.get(rule) {
+            locked(&running).insert(run, handle.clone());
+        }
+    });
+    let beside = async {
+        tokio::select! {
+            done = work => done,
+            never = watch_cancel(engine, &running) => match never {},
+            () = async { follow.await; std::future::pending().await } => Vec::new(),
+        }
+    };
+    let (done, signal) = Box::pin(signals.guard(&context.output, &handles, beside)).await;
+    progress.finish();
+    Ok(gather(context, done.unwrap_or_default(), signal))
+}
+
+type Ended = (String, Option<Result<RunReport, crate::engine::EngineError>>);
+
+fn gather(context: &Context, ended: Vec<Ended>, signal: Option<Signal>) -> Done {
+    let mut done = Done {
+        runs: Vec::new(),
+        exit: signal.map_or(Exit::Fine, Exit::Stopped),
+    };
+    for (rule, report) in ended {
+        match report {
+            Some(Ok(report)) => {
+                done.exit = done.exit.worse(Exit::of_run(&report));
+                done.runs.push(report);
+            }
+            Some(Err(error)) => {
+                context.output.error(format!("rule {rule}: {}", chain(&error)));
+                done.exit = done.exit.worse(Exit::Failed);
+            }
+            None => context.output.note(format!("rule {rule}: not started")),
+        }
+    }
+    done
+}
+
+/// Stops runs for which another process asked the state.
+async fn watch_cancel(engine: &Engine, running: &Mutex<BTreeMap<RunId, ControlHandle>>) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(CANCEL_POLL).await;
+        let runs: Vec<RunId> = locked(running).keys().copied().collect();
+        if runs.is_empty() {
+            continue;
+        }
+        match engine.store().cancel_requested(&runs).await {
+            Ok(stopped) => {
+                for run in stopped {
+                    if let Some(handle) = locked(running).remove(&run) {
+                        handle.abort("cancelled by `transship cancel`");
+                    }
+                }
+            }
+            Err(error) => tracing::warn!("cannot see whether a run is to be cancelled: {}", chain(&error)),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

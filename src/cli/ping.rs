@@ -1,0 +1,62 @@
+//! `ping`: can the registries be used, and if not, which step fails?
+
+use clap::Args;
+use serde_json::json;
+
+use super::context::Context;
+use super::exit::{Exit, Stop};
+use super::output::{Format, FormatArg};
+use super::signals::Signals;
+use crate::engine::{PingReport, SCHEMA_VERSION};
+
+/// Try the registries of the rules: address, certificate, login, rights to list, pull and push
+///
+/// Says which step failed and what to do. Leaves nothing behind at a registry.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  transship ping\n  transship ping harbor ecr --format json")]
+pub(super) struct Ping {
+    /// Registries to try, by their names in the rules; all without any
+    #[arg(value_name = "REGISTRY")]
+    registries: Vec<String>,
+    #[command(flatten)]
+    format: FormatArg,
+}
+
+impl Ping {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
+        let engine = context.engine().await?;
+        let mut signals = Signals::listen()?;
+        let reports = tokio::select! {
+            reports = Box::pin(engine.ping(&self.registries)) => reports?,
+            signal = signals.next() => return Ok(Exit::Stopped(signal)),
+        };
+        let failed = reports.iter().any(|report| report.steps.iter().any(|step| step.ok == Some(false)));
+        match self.format.format {
+            Format::Json => context
+                .output
+                .json(&json!({ "schema_version": SCHEMA_VERSION, "registries": reports }))?,
+            Format::Text => reports.iter().try_for_each(|report| context.output.line(render(report)))?,
+        }
+        Ok(if failed { Exit::Failed } else { Exit::Fine })
+    }
+}
+
+fn render(report: &PingReport) -> String {
+    let mut text = format!("{} ({})", report.registry, report.address);
+    for step in &report.steps {
+        let mark = match step.ok {
+            Some(true) => "ok",
+            Some(false) => "FAILED",
+            None => "not tried",
+        };
+        text.push_str(&format!("\n  {:<8} {mark}: {}", step.step, step.message));
+    }
+    let habit = match report.upload_habit {
+        "keeps_bytes" => "every byte that arrived",
+        "keeps_pieces" => "whole pieces",
+        "keeps_nothing" => "nothing",
+        _ => "not known yet",
+    };
+    text.push_str(&format!("\n  kept of a broken upload: {habit}"));
+    text
+}

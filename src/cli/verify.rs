@@ -1,0 +1,128 @@
+//! `verify`: destinations compared with sources, trusting no memory.
+
+use clap::Args;
+use serde_json::json;
+
+use super::context::Context;
+use super::exit::{Exit, Stop, chain};
+use super::output::{Format, FormatArg, size};
+use super::report;
+use super::signals::Signals;
+use crate::engine::{ControlHandle, SCHEMA_VERSION, VerifyReport, VerifyRequest};
+
+/// Compare destinations with sources: is every tag, manifest and blob there?
+///
+/// Trusts nothing that transship remembers. Ends with 1 where something is missing or wrong.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  transship verify\n  transship verify platform --deep\n  transship verify platform --repair")]
+pub(super) struct Verify {
+    /// Rules to verify; all without any
+    #[arg(value_name = "RULE")]
+    rules: Vec<String>,
+    /// Read and hash every byte at the destinations
+    #[arg(long)]
+    deep: bool,
+    /// Copy again what is missing or wrong
+    #[arg(long)]
+    repair: bool,
+    #[command(flatten)]
+    format: FormatArg,
+}
+
+impl Verify {
+    pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
+        let engine = context.engine().await?;
+        let names = engine.rule_names(&self.rules)?;
+        let mut signals = Signals::listen()?;
+        let (handle, control) = ControlHandle::new();
+        let mut exit = Exit::Fine;
+        let mut reports = Vec::new();
+        for rule in names {
+            let request = VerifyRequest {
+                rule: rule.clone(),
+                deep: self.deep,
+                repair: self.repair,
+            };
+            let work = Box::pin(engine.verify(request, &control));
+            let (done, signal) = signals.guard(&context.output, std::slice::from_ref(&handle), work).await;
+            match done {
+                Some(Ok(report)) => {
+                    exit = exit.worse(of_report(&report));
+                    if self.format.format == Format::Text {
+                        context.output.line(render(&report)?)?;
+                    }
+                    reports.push(report);
+                }
+                Some(Err(error)) => {
+                    context.output.error(format!("rule {rule}: {}", chain(&error)));
+                    exit = exit.worse(Exit::Failed);
+                }
+                None => {}
+            }
+            if let Some(signal) = signal {
+                exit = Exit::Stopped(signal);
+                break;
+            }
+        }
+        if self.format.format == Format::Json {
+            context
+                .output
+                .json(&json!({ "schema_version": SCHEMA_VERSION, "rules": reports }))?;
+        }
+        Ok(exit)
+    }
+}
+
+/// A fault is a fault, also where it was repaired: somebody should ask how it came to be.
+fn of_report(report: &VerifyReport) -> Exit {
+    let repaired = report.repaired.as_ref().map_or(Exit::Fine, Exit::of_run);
+    if report.findings.is_empty() { repaired } else { Exit::Failed }
+}
+
+fn render(report: &VerifyReport) -> Result<String, Stop> {
+    let mut text = format!(
+        "{}: {} images, {} manifests, {} blobs seen",
+        report.rule, report.images, report.manifests, report.blobs
+    );
+    if report.bytes > 0 {
+        text.push_str(&format!(", {} read and hashed", size(report.bytes)));
+    }
+    match report.findings.len() {
+        0 => text.push_str("; no fault"),
+        1 => text.push_str("; 1 fault"),
+        faults => text.push_str(&format!("; {faults} faults")),
+    }
+    for finding in &report.findings {
+        text.push_str(&format!(
+            "\n  {}: {} -> {}: {}",
+            finding.fault, finding.source, finding.destination, finding.message
+        ));
+    }
+    if let Some(run) = &report.repaired {
+        text.push_str("\nrepaired by ");
+        text.push_str(&report::text(run)?);
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::VerifyFinding;
+
+    #[test]
+    fn a_fault_is_a_failure() {
+        let mut report = VerifyReport::default();
+        assert_eq!(of_report(&report), Exit::Fine);
+        report.findings.push(VerifyFinding {
+            source: "a/x:1".into(),
+            destination: "b/x:1".into(),
+            fault: "missing",
+            digest: None,
+            message: "the tag is not there".into(),
+        });
+        assert_eq!(of_report(&report), Exit::Failed);
+        let text = render(&report).unwrap();
+        assert!(text.ends_with("1 fault\n  missing: a/x:1 -> b/x:1: the tag is not there"), "{text}");
+    }
+}
