@@ -4,8 +4,10 @@
 //! The modules depend on each other in one direction only; `ARCHITECTURE.md` has the picture.
 
 pub mod clock;
+pub mod config;
 pub mod oci;
 pub mod plan;
 pub mod registry;
 pub mod rules;
 pub mod telemetry;
+pub mod vendors;
