@@ -5,6 +5,9 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::Serialize;
 
+/// A file may be one line of a megabyte, and have hundreds of mistakes.
+const LONGEST_LINE: usize = 500;
+
 /// How bad a mistake is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -24,6 +27,8 @@ pub struct Mistake {
     pub line: usize,
     /// Counted from 1, in characters.
     pub column: usize,
+    /// The line itself, passwords blanked out, cut where it is very long.
+    pub source_line: String,
     /// What is wrong. Never holds the value of a reference or a password.
     pub message: String,
     /// What to write instead, or to do.
@@ -108,11 +113,12 @@ impl Sources {
     }
 
     pub(super) fn mistake(&self, problem: Problem) -> Mistake {
-        let (file, line, column, ..) = self.line_of(problem.place);
+        let (file, line, column, content, _) = self.line_of(problem.place);
         Mistake {
             file: file.to_owned(),
             line,
             column,
+            source_line: content.chars().take(LONGEST_LINE).collect(),
             message: problem.message,
             hint: problem.hint,
             severity: problem.severity,

@@ -156,6 +156,12 @@ pub fn parse(files: &[(String, String)], lookup: &dyn Lookup, mode: Mode) -> Res
     let mut roots = Vec::new();
     for (index, (_, text)) in files.iter().enumerate() {
         match tree::read(index, text) {
+            Ok(root) if matches!(root.value, tree::Value::Empty) => problems.push(Problem {
+                place: root.place,
+                message: "this file is empty".to_owned(),
+                hint: Some("write version: 1, registries: and rules:, as in rules.example.yaml".to_owned()),
+                severity: Severity::Error,
+            }),
             Ok(root) => {
                 secrets::hide(&mut sources, text, &root);
                 roots.push(root);
@@ -240,7 +246,10 @@ fn whole(findings: &mut Findings<'_>, roots: &[Node]) -> (BTreeMap<RegistryName,
     }
     let read = rule::read_all(findings, &nodes, defaults.map(|(_, node)| node), &registries);
     meaning::check(findings, &read, &registries);
-    unused(findings, &entries, &nodes);
+    // A mistake in a rule may hide the registry that it means.
+    if findings.problems.iter().all(|p| p.severity == Severity::Warning) {
+        unused(findings, &entries, &nodes);
+    }
 
     let registries = registries
         .into_iter()

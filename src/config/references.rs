@@ -175,7 +175,7 @@ fn value_of(reference: &str, lookup: &dyn Lookup) -> Result<String, Unresolved> 
 
 fn variable(name: &str, lookup: &dyn Lookup) -> Result<String, Unresolved> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    if !name.bytes().all(word) || !name.bytes().next().is_some_and(|b| !b.is_ascii_digit()) {
+    if !name.bytes().all(word) || name.bytes().next().is_none_or(|b| b.is_ascii_digit()) {
         return Err(Unresolved::Malformed(
             format!("${{{name}}} is no reference: variables have letters, digits and _"),
             "write ${NAME}, ${file:/run/secrets/name} or ${credential:name}, or $${ for a ${ that is no reference"

@@ -98,7 +98,7 @@ fn rule(findings: &mut Findings<'_>, own: &Node, defaults: Option<&Node>, regist
 
 /// The name of a registry that exists.
 fn registry(findings: &mut Findings<'_>, node: &Node, registries: &Registries) -> Option<RegistryName> {
-    let text = node.text().filter(|text| !text.trim().is_empty())?;
+    let text = written(node)?;
     let name = RegistryName::new(text);
     if registries.contains_key(&name) {
         return Some(name);

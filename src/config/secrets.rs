@@ -10,6 +10,9 @@ use super::tree::{Node, Value};
 
 fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
+    if key == "token_hosts" {
+        return false;
+    }
     ["pass", "secret", "token", "credential"]
         .iter()
         .any(|word| key.contains(word))
@@ -31,12 +34,26 @@ pub(super) fn hide(sources: &mut Sources, text: &str, node: &Node) {
         Value::List(items) => items.iter().for_each(|item| hide(sources, text, item)),
         Value::Map(entries) => {
             for (key, value) in entries {
-                match value.text() {
-                    Some(written) if is_secret(&key.text) && !is_reference(written) => sources.hide(value.place),
-                    _ => hide(sources, text, value),
+                if is_secret(&key.text) {
+                    hide_values(sources, value);
+                } else {
+                    hide(sources, text, value);
                 }
             }
         }
+    }
+}
+
+fn hide_values(sources: &mut Sources, node: &Node) {
+    match &node.value {
+        Value::Empty => {}
+        Value::Scalar(scalar) => {
+            if !is_reference(&scalar.text) {
+                sources.hide(node.place);
+            }
+        }
+        Value::List(items) => items.iter().for_each(|item| hide_values(sources, item)),
+        Value::Map(entries) => entries.iter().for_each(|(_, value)| hide_values(sources, value)),
     }
 }
 

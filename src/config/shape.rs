@@ -136,7 +136,7 @@ fn some_keys(section: &Section) -> String {
 fn mismatch(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place) {
     findings.error(
         place,
-        format!("{} stands here, where something else is expected", shown(node)),
+        format!("{} cannot stand here", shown(node)),
         Some(format!("write {}", wanted(kind))),
     );
 }
@@ -147,7 +147,10 @@ fn version(findings: &mut Findings<'_>, node: &Node, place: Place) {
     }
     findings.error(
         place,
-        format!("this program reads version 1 of the rules, not {}", shown(node)),
+        format!(
+            "this program reads version 1 of the rules, not {}",
+            node.text().filter(|_| !node.is_resolved()).unwrap_or("this")
+        ),
         Some("write version: 1; other versions need another release of transship".to_owned()),
     );
 }

@@ -277,7 +277,10 @@ fn offset_of(text: &str, line: u64, column: u64) -> usize {
 }
 
 fn syntax(file: usize, text: &str, error: &YamlError) -> Problem {
-    let error = error.without_snippet();
+    let error = match error.without_snippet() {
+        YamlError::AliasError { error, .. } => error.without_snippet(),
+        error => error,
+    };
     let place = error.location().map_or(Place { file, start: 0, end: 0 }, |location| {
         place_of(file, text, location)
     });
