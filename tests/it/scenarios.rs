@@ -168,7 +168,7 @@ impl Scenario {
 
     fn source_tag(&mut self, words: &[&str]) -> Read<()> {
         let tag: Tag = parsed(words[0])?;
-        let mut image = |scenario: &mut Self, name: &str| {
+        let image = |scenario: &mut Self, name: &str| {
             let digest = scenario.digest(name);
             WantedImage {
                 source: digest.clone(),
