@@ -59,6 +59,9 @@ pub struct Schedule {
 
 const NICKNAMES: [&str; 6] = ["@hourly", "@daily", "@weekly", "@monthly", "@yearly", "@annually"];
 
+const FIELD_RANGES: &str = "it cannot be read: minutes are 0-59, hours 0-23, days of the month 1-31, months 1-12 or \
+     JAN-DEC, weekdays 0-7 or SUN-SAT";
+
 /// The highest useful number of each of the five fields, for the hint about steps.
 const FIELD_ENDS: [u32; 5] = [59, 23, 31, 12, 6];
 
@@ -79,7 +82,7 @@ impl Schedule {
             .build();
         let cron = parser
             .parse(text)
-            .map_err(|error| invalid(format!("it cannot be read ({error})")))?;
+            .map_err(|error| invalid(format!("{FIELD_RANGES} ({error})")))?;
         // The zones that come with the program, so that a machine without zone files reads the same rules.
         let time_zone = TimeZoneDatabase::bundled().get(zone).map_err(|_| {
             invalid(format!(
