@@ -50,8 +50,15 @@ fn render(entries: &[AuditView]) -> String {
             entry.run.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     });
-    let entries = table(&["time", "action", "tag", "digest", "before", "source", "run"], rows.collect());
-    if entries.is_empty() { "nothing was written yet".to_owned() } else { entries }
+    let entries = table(
+        &["time", "action", "tag", "digest", "before", "source", "run"],
+        rows.collect(),
+    );
+    if entries.is_empty() {
+        "nothing was written yet".to_owned()
+    } else {
+        entries
+    }
 }
 
 /// Enough of a digest to tell two apart; JSON has the whole.

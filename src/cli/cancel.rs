@@ -28,7 +28,9 @@ impl Cancel {
         let cancelled = match self.server.daemon(context).await? {
             Some(daemon) => {
                 daemon.say_so(context);
-                let answer = daemon.post(&format!("/api/v1/runs/{}/cancel", self.run), &json!({})).await?;
+                let answer = daemon
+                    .post(&format!("/api/v1/runs/{}/cancel", self.run), &json!({}))
+                    .await?;
                 answer["cancelled"] == true
             }
             None => {
@@ -36,7 +38,10 @@ impl Cancel {
                 context.store_read_only().await?.close().await;
                 let store = context.store().await?;
                 if store.run(self.run).await?.is_none() {
-                    return Err(Stop::unusable(format!("there is no {}: see `transship runs`", self.run)));
+                    return Err(Stop::unusable(format!(
+                        "there is no {}: see `transship runs`",
+                        self.run
+                    )));
                 }
                 let asked = store.request_cancel(self.run).await?;
                 store.close().await;

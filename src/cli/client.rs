@@ -46,7 +46,11 @@ pub(super) struct Refused {
 impl From<Refused> for Stop {
     /// A request that was wrong started nothing; a daemon that failed has failed.
     fn from(refused: Refused) -> Self {
-        let exit = if refused.status >= 500 { Exit::Failed } else { Exit::Unusable };
+        let exit = if refused.status >= 500 {
+            Exit::Failed
+        } else {
+            Exit::Unusable
+        };
         Self {
             exit,
             message: refused.message,
@@ -65,10 +69,11 @@ impl ServerArgs {
     /// The daemon; `None` where none runs. A daemon that was named must answer.
     pub(super) async fn daemon(&self, context: &Context) -> Result<Option<Daemon>, Stop> {
         let token = self.token()?;
-        let named = self
-            .server
-            .clone()
-            .or_else(|| std::env::var("TRANSSHIP_SERVER").ok().filter(|server| !server.is_empty()));
+        let named = self.server.clone().or_else(|| {
+            std::env::var("TRANSSHIP_SERVER")
+                .ok()
+                .filter(|server| !server.is_empty())
+        });
         if let Some(named) = named {
             let attempt = match named.strip_prefix("unix:") {
                 Some(path) => connect_unix(Path::new(path.strip_prefix("//").unwrap_or(path))).await?,
@@ -116,9 +121,10 @@ impl ServerArgs {
             return Ok(daemon.get(path).await?);
         }
         let store = context.store_read_only().await?;
-        context
-            .output
-            .note(format!("no daemon runs; read from the state {}", store.path().display()));
+        context.output.note(format!(
+            "no daemon runs; read from the state {}",
+            store.path().display()
+        ));
         let document = from_state(&store).await;
         store.close().await;
         document
@@ -138,7 +144,10 @@ pub(super) fn read_secret(path: &Path, what: &str) -> Result<String, Stop> {
         .map_err(|error| Stop::unusable(format!("cannot read the {what} from {}: {error}", path.display())))?;
     let text = text.trim();
     if text.is_empty() {
-        return Err(Stop::unusable(format!("the file {} holds no {what}: it is empty", path.display())));
+        return Err(Stop::unusable(format!(
+            "the file {} holds no {what}: it is empty",
+            path.display()
+        )));
     }
     Ok(text.to_owned())
 }
@@ -226,7 +235,11 @@ impl Daemon {
         };
         let same = |text: &str| {
             let theirs = Path::new(text);
-            theirs == path || theirs.canonicalize().ok().is_some_and(|theirs| path.canonicalize().is_ok_and(|ours| ours == theirs))
+            theirs == path
+                || theirs
+                    .canonicalize()
+                    .ok()
+                    .is_some_and(|theirs| path.canonicalize().is_ok_and(|ours| ours == theirs))
         };
         status["state"].as_str().is_none_or(same)
     }
@@ -247,9 +260,10 @@ impl Daemon {
         if status == 200 {
             return Ok(document);
         }
-        let message = document["error"]["message"]
-            .as_str()
-            .map_or_else(|| format!("the server at {} answered {status}: is it transship?", self.place), str::to_owned);
+        let message = document["error"]["message"].as_str().map_or_else(
+            || format!("the server at {} answered {status}: is it transship?", self.place),
+            str::to_owned,
+        );
         Err(Failed::Refused(Refused { status, message }))
     }
 }

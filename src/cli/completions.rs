@@ -8,8 +8,10 @@ use super::exit::{Exit, Stop};
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  transship completions bash > /etc/bash_completion.d/transship\n  \
-transship completions fish > ~/.config/fish/completions/transship.fish")]
+#[command(
+    after_help = "Examples:\n  transship completions bash > /etc/bash_completion.d/transship\n  \
+transship completions fish > ~/.config/fish/completions/transship.fish"
+)]
 pub(super) struct Completions {
     /// For which shell
     #[arg(value_enum)]

@@ -65,7 +65,8 @@ impl Context {
             }
             Err(failure) => {
                 if let LoadFailure::Wrong { mistakes, sources } = &failure {
-                    self.output.error_raw(&ended(config::render(mistakes, sources, colours_on_stderr())));
+                    self.output
+                        .error_raw(&ended(config::render(mistakes, sources, colours_on_stderr())));
                 }
                 Err(Stop::unusable(said(&failure)))
             }
@@ -93,14 +94,17 @@ impl Context {
     pub(super) fn lock(&self, command: &str) -> Result<StateLock, Stop> {
         let place = self.state_place()?;
         if let Some(folder) = place.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| Stop::unusable(format!("cannot make the state's folder {}: {error}", folder.display())))?;
+            std::fs::create_dir_all(folder).map_err(|error| {
+                Stop::unusable(format!("cannot make the state's folder {}: {error}", folder.display()))
+            })?;
         }
         let locked = StateLock::acquire(&place.path, command)
             .map_err(|error| Stop::unusable(format!("cannot lock the state {}: {error}", place.path.display())))?;
         locked.map_err(|holder| {
             let command = holder.command.as_deref().unwrap_or("another command");
-            let process = holder.pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            let process = holder
+                .pid
+                .map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             let what = if command == "daemon" {
                 "ask it with `transship trigger RULE --wait`"
             } else {

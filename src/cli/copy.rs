@@ -104,7 +104,13 @@ impl Copy {
         let events = Events::default();
         let mut progress = Progress::new(&context.output, context.verbose());
         let listening = events.listen();
-        let work = Box::pin(engine::copy(request, store.clone(), context.clock.clone(), control, events));
+        let work = Box::pin(engine::copy(
+            request,
+            store.clone(),
+            context.clock.clone(),
+            control,
+            events,
+        ));
         let beside = async {
             tokio::select! {
                 done = work => done,
@@ -131,7 +137,9 @@ impl Copy {
 
     fn request(self) -> Result<CopyRequest, Stop> {
         if self.all_tags && (self.source.reference.is_some() || self.destination.reference.is_some()) {
-            return Err(Stop::unusable("--all-tags copies a whole repository: leave tag and digest out of both ends"));
+            return Err(Stop::unusable(
+                "--all-tags copies a whole repository: leave tag and digest out of both ends",
+            ));
         }
         if self.source.target == self.destination.target
             && self.source.repository == self.destination.repository
@@ -167,7 +175,10 @@ fn end(place: Place, access: Access) -> Result<CopyEnd, Stop> {
     let settings = match place.target {
         Target::Layout(path) => {
             if let Some(option) = access.first_option() {
-                return Err(Stop::unusable(format!("--{}-{option} does not fit {name}, which is a directory", access.side)));
+                return Err(Stop::unusable(format!(
+                    "--{}-{option} does not fit {name}, which is a directory",
+                    access.side
+                )));
             }
             RegistrySettings::Layout { path }
         }
@@ -220,7 +231,10 @@ fn credentials(path: &std::path::Path) -> Result<Credentials, Stop> {
             username: username.to_owned(),
             password: Secret::new(password),
         }),
-        _ => Err(Stop::unusable(format!("the file {} must hold one line, user:password", path.display()))),
+        _ => Err(Stop::unusable(format!(
+            "the file {} must hold one line, user:password",
+            path.display()
+        ))),
     }
 }
 
@@ -245,7 +259,12 @@ mod tests {
         std::fs::write(&path, "robot$x:pa:ss\n").unwrap();
         let place = Place::parse("h.example/a:1").unwrap();
         let made = end(place.clone(), access(Some(path.clone()))).unwrap();
-        let RegistrySettings::Remote { url, login: LoginSource::Given(login), .. } = made.settings else {
+        let RegistrySettings::Remote {
+            url,
+            login: LoginSource::Given(login),
+            ..
+        } = made.settings
+        else {
             panic!("not a registry with a login");
         };
         assert!(url.plain_http);

@@ -136,13 +136,19 @@ impl Daemon {
     async fn bind(&self, context: &Context) -> Result<Vec<Listener>, Stop> {
         let state = context.state_place()?;
         let addresses = if self.listen.is_empty() {
-            vec![places::environment(|environment| places::default_listen(&state.path, environment))]
+            vec![places::environment(|environment| {
+                places::default_listen(&state.path, environment)
+            })]
         } else {
             self.listen.clone()
         };
         let mut listeners = Vec::new();
         for address in &addresses {
-            listeners.push(Listener::bind(address).await.map_err(|error| Stop::unusable(chain(&error)))?);
+            listeners.push(
+                Listener::bind(address)
+                    .await
+                    .map_err(|error| Stop::unusable(chain(&error)))?,
+            );
         }
         Ok(listeners)
     }
@@ -199,7 +205,10 @@ impl Reloader {
                 self.handle.reload_refused(why).await;
             }
         }
-        notify(&[NotifyState::Ready, NotifyState::Status(&status_line(&self.handle).await)]);
+        notify(&[
+            NotifyState::Ready,
+            NotifyState::Status(&status_line(&self.handle).await),
+        ]);
     }
 }
 
@@ -208,7 +217,10 @@ fn refusal(path: &Path, failure: &LoadFailure) -> String {
     let LoadFailure::Wrong { mistakes, .. } = failure else {
         return said(failure);
     };
-    match mistakes.iter().find(|mistake| mistake.severity == config::Severity::Error) {
+    match mistakes
+        .iter()
+        .find(|mistake| mistake.severity == config::Severity::Error)
+    {
         Some(first) => format!(
             "{}:{}:{}: {} ({failure}; `transship check --rules {}` shows all)",
             first.file,
@@ -229,8 +241,16 @@ async fn status_line(handle: &DaemonHandle) -> String {
         .filter(|rule| rule.running.is_some())
         .map(|rule| rule.rule.as_str())
         .collect();
-    let what = if running.is_empty() { "idle".to_owned() } else { format!("running {}", running.join(", ")) };
-    let refused = if status.reload_error.is_some() { "; changed rules were refused" } else { "" };
+    let what = if running.is_empty() {
+        "idle".to_owned()
+    } else {
+        format!("running {}", running.join(", "))
+    };
+    let refused = if status.reload_error.is_some() {
+        "; changed rules were refused"
+    } else {
+        ""
+    };
     format!("{} rules, {what}{refused}", status.rules.len())
 }
 

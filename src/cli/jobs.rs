@@ -51,7 +51,9 @@ impl Jobs {
             Format::Json => context.output.json(&document)?,
             Format::Text => {
                 let jobs: Vec<JobView> = views::read(&document["jobs"])?;
-                context.output.line(if self.failed { failures(&jobs) } else { list(&jobs) })?;
+                context
+                    .output
+                    .line(if self.failed { failures(&jobs) } else { list(&jobs) })?;
             }
         }
         Ok(Exit::Fine)

@@ -65,7 +65,12 @@ struct Global {
     /// The rules: a file, or a folder whose YAML files are read in name order
     ///
     /// Without it: $TRANSSHIP_RULES, ./rules.yaml, /etc/transship/rules.yaml.
-    #[arg(long, global = true, value_name = "FILE|DIR", help_heading = "Options of every command")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE|DIR",
+        help_heading = "Options of every command"
+    )]
     rules: Option<PathBuf>,
     /// The state database: sqlite:PATH or a path
     ///
@@ -73,13 +78,26 @@ struct Global {
     #[arg(long, global = true, value_name = "URL", help_heading = "Options of every command")]
     state: Option<String>,
     /// What the log on standard error looks like
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = "Options of every command")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Options of every command"
+    )]
     log_format: LogFormat,
     /// Say more (twice: everything)
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Options of every command")]
     verbose: u8,
     /// Say less: no progress and no notes, errors only
-    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Options of every command")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        help_heading = "Options of every command"
+    )]
     quiet: bool,
 }
 
@@ -128,7 +146,9 @@ pub fn run(cli: Cli) -> u8 {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            context.output.error(format!("transship: cannot start its threads: {error}"));
+            context
+                .output
+                .error(format!("transship: cannot start its threads: {error}"));
             return Exit::Unusable.code();
         }
     };

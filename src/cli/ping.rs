@@ -30,12 +30,16 @@ impl Ping {
             reports = Box::pin(engine.ping(&self.registries)) => reports?,
             signal = signals.next() => return Ok(Exit::Stopped(signal)),
         };
-        let failed = reports.iter().any(|report| report.steps.iter().any(|step| step.ok == Some(false)));
+        let failed = reports
+            .iter()
+            .any(|report| report.steps.iter().any(|step| step.ok == Some(false)));
         match self.format.format {
             Format::Json => context
                 .output
                 .json(&json!({ "schema_version": SCHEMA_VERSION, "registries": reports }))?,
-            Format::Text => reports.iter().try_for_each(|report| context.output.line(render(report)))?,
+            Format::Text => reports
+                .iter()
+                .try_for_each(|report| context.output.line(render(report)))?,
         }
         Ok(if failed { Exit::Failed } else { Exit::Fine })
     }

@@ -59,9 +59,9 @@ fn layout(whole: &str, rest: &str) -> Result<Place, String> {
     } else if let Some((path, tag)) = rest.rsplit_once(':')
         && !tag.contains('/')
     {
-        let tag: Tag = tag
-            .parse()
-            .map_err(|error| format!("{whole:?}: {error}; a directory whose name holds a colon is written with / at its end"))?;
+        let tag: Tag = tag.parse().map_err(|error| {
+            format!("{whole:?}: {error}; a directory whose name holds a colon is written with / at its end")
+        })?;
         (path, Some(Reference::Tag(tag)))
     } else {
         (rest, None)
@@ -89,10 +89,17 @@ fn registry(whole: &str) -> Result<Place, String> {
         }
         None => ("docker", whole),
     };
-    if rest.contains(['?', '#']) || rest.split('/').next().is_some_and(|host| host.contains('@') && rest.contains('/')) {
-        return Err("an image holds neither a user, a password nor a query: give credentials by --src-creds-file or \
+    if rest.contains(['?', '#'])
+        || rest
+            .split('/')
+            .next()
+            .is_some_and(|host| host.contains('@') && rest.contains('/'))
+    {
+        return Err(
+            "an image holds neither a user, a password nor a query: give credentials by --src-creds-file or \
              --dst-creds-file"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let name = rest.split(['@', ':']).next().unwrap_or(rest);
     if scheme != "docker" && !rest.contains('/') || !rest.contains('/') && name.contains('.') {
@@ -110,7 +117,9 @@ fn registry(whole: &str) -> Result<Place, String> {
         Some(Reference::Digest(digest))
     } else if last.contains(':') {
         let tag = parsed.tag().unwrap_or_default();
-        Some(Reference::Tag(tag.parse().map_err(|error| format!("{whole:?}: {error}"))?))
+        Some(Reference::Tag(
+            tag.parse().map_err(|error| format!("{whole:?}: {error}"))?,
+        ))
     } else {
         None
     };

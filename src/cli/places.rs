@@ -30,7 +30,10 @@ impl Environment<'_> {
     /// (systemd.exec(5)).
     fn folder(&self, name: &str) -> Option<PathBuf> {
         let list = self.get(name)?.into_string().ok()?;
-        list.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from)
+        list.split(':')
+            .next()
+            .filter(|first| !first.is_empty())
+            .map(PathBuf::from)
     }
 }
 
@@ -89,7 +92,12 @@ pub fn state(given: Option<&str>, environment: &Environment<'_>) -> Result<State
     }
     let folder = environment.folder("STATE_DIRECTORY").or_else(|| {
         // The XDG specification says that relative paths are to be ignored.
-        let absolute = |name| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let absolute = |name| {
+            environment
+                .get(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
         absolute("XDG_STATE_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
             .map(|state| state.join("transship"))
@@ -107,7 +115,9 @@ fn state_path(text: &str) -> Result<PathBuf, String> {
     let path = match text.split_once(':') {
         Some(("sqlite", path)) => path.strip_prefix("//").unwrap_or(path),
         Some((scheme, _)) if text.contains("://") => {
-            return Err(format!("{scheme} databases cannot hold the state: write sqlite:PATH or a path"));
+            return Err(format!(
+                "{scheme} databases cannot hold the state: write sqlite:PATH or a path"
+            ));
         }
         _ => text,
     };
@@ -160,7 +170,9 @@ mod tests {
         with(&[("TRANSSHIP_RULES", "")], &files, |env| {
             assert_eq!(rules(None, env), Path::new("rules.yaml"), "set to nothing is not set");
         });
-        with(&[], &[], |env| assert_eq!(rules(None, env), Path::new("/etc/transship/rules.yaml")));
+        with(&[], &[], |env| {
+            assert_eq!(rules(None, env), Path::new("/etc/transship/rules.yaml"))
+        });
     }
 
     #[test]
@@ -172,7 +184,9 @@ mod tests {
             ("HOME", "/home/me"),
         ];
         let found = |given, from: usize| {
-            with(&all[from..], &[], |env| state(given, env)).map(|place| (place.path, place.named)).unwrap()
+            with(&all[from..], &[], |env| state(given, env))
+                .map(|place| (place.path, place.named))
+                .unwrap()
         };
         assert_eq!(found(Some("a/b.db"), 0), ("a/b.db".into(), true));
         assert_eq!(found(Some("sqlite:/a/b.db"), 0), ("/a/b.db".into(), true));
@@ -180,7 +194,10 @@ mod tests {
         assert_eq!(found(None, 0), ("/env/state.db".into(), true));
         assert_eq!(found(None, 1), ("/var/lib/transship/transship.db".into(), false));
         assert_eq!(found(None, 2), ("/xdg/transship/transship.db".into(), false));
-        assert_eq!(found(None, 3), ("/home/me/.local/state/transship/transship.db".into(), false));
+        assert_eq!(
+            found(None, 3),
+            ("/home/me/.local/state/transship/transship.db".into(), false)
+        );
         let nowhere = with(&[("XDG_STATE_HOME", "relative")], &[], |env| state(None, env));
         assert!(nowhere.unwrap_err().message.contains("--state"));
     }
@@ -196,7 +213,9 @@ mod tests {
     #[test]
     fn the_socket_is_systemds_or_beside_the_state() {
         let state = Path::new("/s/transship.db");
-        let systemd = with(&[("RUNTIME_DIRECTORY", "/run/transship")], &[], |env| default_listen(state, env));
+        let systemd = with(&[("RUNTIME_DIRECTORY", "/run/transship")], &[], |env| {
+            default_listen(state, env)
+        });
         assert_eq!(systemd, Address::Unix("/run/transship/api.sock".into()));
         let plain = with(&[], &[], |env| default_listen(state, env));
         assert_eq!(plain, Address::Unix("/s/api.sock".into()));

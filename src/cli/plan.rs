@@ -53,7 +53,9 @@ impl Plan {
                 None => shown.add(&plan, all),
             };
             let work = Box::pin(engine.plan(&rule, &control, &mut each));
-            let (done, signal) = signals.guard(&context.output, std::slice::from_ref(&handle), work).await;
+            let (done, signal) = signals
+                .guard(&context.output, std::slice::from_ref(&handle), work)
+                .await;
             written?;
             match done {
                 Some(Ok(plan)) => {
@@ -131,7 +133,10 @@ impl<'a> Document<'a> {
             self.repository(repository)?;
         }
         let failures = json!(plan.failures);
-        let rest = format!("],\"failures\":{failures},\"work\":{},\"failed\":{}}}", plan.work, plan.failed);
+        let rest = format!(
+            "],\"failures\":{failures},\"work\":{},\"failed\":{}}}",
+            plan.work, plan.failed
+        );
         self.output.raw(rest.as_bytes())
     }
 
@@ -212,7 +217,10 @@ impl Shown {
             self.add(repository, false);
         }
         let mut text = format!("rule {}", plan.rule);
-        let rows = table(&["repository", "tag", "destination", "action", "reason"], std::mem::take(&mut self.rows));
+        let rows = table(
+            &["repository", "tag", "destination", "action", "reason"],
+            std::mem::take(&mut self.rows),
+        );
         for line in rows.lines() {
             text.push_str("\n  ");
             text.push_str(line);
@@ -263,7 +271,10 @@ fn words(decision: &Decision) -> (&'static str, String) {
             };
             ("keep", why.to_owned())
         }
-        Decision::Skip { available } => ("skip", format!("none of the wanted platforms; there are {}", available.join(", "))),
+        Decision::Skip { available } => (
+            "skip",
+            format!("none of the wanted platforms; there are {}", available.join(", ")),
+        ),
         Decision::Gone => ("gone", "the tag vanished at the source".to_owned()),
         Decision::Fail { reason, .. } => {
             let why = match reason {

@@ -55,7 +55,11 @@ impl Progress {
     }
 
     /// Shows what comes until every teller is gone. `started` is told each run that starts.
-    pub(super) async fn follow(&mut self, mut events: broadcast::Receiver<Event>, mut started: impl FnMut(RunId, &str)) {
+    pub(super) async fn follow(
+        &mut self,
+        mut events: broadcast::Receiver<Event>,
+        mut started: impl FnMut(RunId, &str),
+    ) {
         loop {
             match events.recv().await {
                 Ok(event) => {
@@ -93,7 +97,9 @@ impl Progress {
                     bars.refresh();
                 }
             }
-            Event::JobStarted { source, destination, .. } => {
+            Event::JobStarted {
+                source, destination, ..
+            } => {
                 if self.verbose {
                     self.say(format!("start    {source} -> {destination}"));
                 }
@@ -120,14 +126,20 @@ impl Progress {
                 destination,
                 offset,
             } => {
-                if let Some(moving) = self.bars.as_mut().and_then(|bars| bars.moving.get_mut(&(digest, destination))) {
+                if let Some(moving) = self
+                    .bars
+                    .as_mut()
+                    .and_then(|bars| bars.moving.get_mut(&(digest, destination)))
+                {
                     moving.offset = offset;
                     if let Some(bar) = &moving.bar {
                         bar.set_position(offset);
                     }
                 }
             }
-            Event::TransferFinished { digest, destination, .. } => {
+            Event::TransferFinished {
+                digest, destination, ..
+            } => {
                 if let Some(bars) = &mut self.bars {
                     if let Some(bar) = bars.moving.remove(&(digest, destination)).and_then(|moving| moving.bar) {
                         bar.finish_and_clear();

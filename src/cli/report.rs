@@ -8,7 +8,8 @@ use super::views::{self, ReportView};
 
 /// The report as text: a line for the run, one a destination, and each failure with what to do.
 pub(super) fn text(report: &impl Serialize) -> Result<String, Stop> {
-    let value = serde_json::to_value(report).map_err(|error| Stop::failed(format!("cannot show the report: {error}")))?;
+    let value =
+        serde_json::to_value(report).map_err(|error| Stop::failed(format!("cannot show the report: {error}")))?;
     let view: ReportView = views::read(&value)?;
     Ok(render(&view))
 }

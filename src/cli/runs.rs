@@ -14,7 +14,9 @@ use crate::store::RunId;
 
 /// Show the last runs, or one run with its report
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  transship runs\n  transship runs run-12\n  transship runs --limit 5 --format json")]
+#[command(
+    after_help = "Examples:\n  transship runs\n  transship runs run-12\n  transship runs --limit 5 --format json"
+)]
 pub(super) struct Runs {
     /// A run, such as run-12
     #[arg(value_name = "ID")]
@@ -48,7 +50,9 @@ impl Runs {
         };
         match (self.format.format, self.id) {
             (Format::Json, _) => context.output.json(&document)?,
-            (Format::Text, None) => context.output.line(list(&views::read::<Vec<RunView>>(&document["runs"])?))?,
+            (Format::Text, None) => context
+                .output
+                .line(list(&views::read::<Vec<RunView>>(&document["runs"])?))?,
             (Format::Text, Some(_)) => context.output.line(one(&document)?)?,
         }
         Ok(Exit::Fine)
@@ -63,10 +67,14 @@ fn list(runs: &[RunView]) -> String {
             run.trigger.clone(),
             run.outcome.clone().unwrap_or_else(|| "running".to_owned()),
             time(run.started_at),
-            run.finished_at.map_or_else(|| "-".to_owned(), |at| span(run.started_at, at)),
+            run.finished_at
+                .map_or_else(|| "-".to_owned(), |at| span(run.started_at, at)),
         ]
     });
-    let runs = table(&["run", "rule", "trigger", "outcome", "started", "took"], rows.collect());
+    let runs = table(
+        &["run", "rule", "trigger", "outcome", "started", "took"],
+        rows.collect(),
+    );
     if runs.is_empty() { "no run yet".to_owned() } else { runs }
 }
 

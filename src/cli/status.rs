@@ -13,7 +13,9 @@ use crate::http;
 ///
 /// Asks the daemon; where none runs, reads the state.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  transship status\n  transship status --server http://127.0.0.1:9480 --format json")]
+#[command(
+    after_help = "Examples:\n  transship status\n  transship status --server http://127.0.0.1:9480 --format json"
+)]
 pub(super) struct Status {
     #[command(flatten)]
     server: ServerArgs,
@@ -37,9 +39,15 @@ fn render(status: &StatusView) -> String {
     let mut lines = Vec::new();
     match &status.daemon {
         Some(daemon) => {
-            lines.push(format!("daemon: process {}, since {}", daemon.pid, time(daemon.started_at)));
+            lines.push(format!(
+                "daemon: process {}, since {}",
+                daemon.pid,
+                time(daemon.started_at)
+            ));
             if let Some(error) = &daemon.reload_error {
-                lines.push(format!("the rules were changed and refused, the old ones are in use: {error}"));
+                lines.push(format!(
+                    "the rules were changed and refused, the old ones are in use: {error}"
+                ));
             }
         }
         None => lines.push("no daemon".to_owned()),
@@ -55,10 +63,20 @@ fn render(status: &StatusView) -> String {
                 || "-".to_owned(),
                 |last| format!("{} ({})", last.outcome.as_deref().unwrap_or("running"), last.id),
             ),
-            last.map_or_else(|| "-".to_owned(), |last| time(last.finished_at.unwrap_or(last.started_at))),
+            last.map_or_else(
+                || "-".to_owned(),
+                |last| time(last.finished_at.unwrap_or(last.started_at)),
+            ),
         ]
     });
-    let rules = table(&["rule", "schedule", "next", "running", "last run", "ended"], rows.collect());
-    lines.push(if rules.is_empty() { "no run yet".to_owned() } else { rules });
+    let rules = table(
+        &["rule", "schedule", "next", "running", "last run", "ended"],
+        rows.collect(),
+    );
+    lines.push(if rules.is_empty() {
+        "no run yet".to_owned()
+    } else {
+        rules
+    });
     lines.join("\n")
 }

@@ -76,7 +76,11 @@ pub(super) async fn wait(context: &Context, daemon: &Daemon, started: &[String],
 
 /// The report of a run; what is known of a run without one.
 fn report(mut document: Value) -> Value {
-    if document["report"].is_object() { document["report"].take() } else { document["run"].take() }
+    if document["report"].is_object() {
+        document["report"].take()
+    } else {
+        document["run"].take()
+    }
 }
 
 fn of_document(document: &Value) -> Exit {
@@ -98,6 +102,9 @@ mod tests {
         assert_eq!(of_document(&document(json!("ok"), json!([{}]))), Exit::Failed);
         assert_eq!(of_document(&document(json!("partial"), json!([]))), Exit::Failed);
         assert_eq!(of_document(&document(Value::Null, json!([]))), Exit::Failed);
-        assert_eq!(of_document(&json!({ "run": { "outcome": "interrupted" }, "report": null })), Exit::Failed);
+        assert_eq!(
+            of_document(&json!({ "run": { "outcome": "interrupted" }, "report": null })),
+            Exit::Failed
+        );
     }
 }

@@ -14,7 +14,9 @@ use crate::engine::{ControlHandle, SCHEMA_VERSION, VerifyReport, VerifyRequest};
 ///
 /// Trusts nothing that transship remembers. Ends with 1 where something is missing or wrong.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  transship verify\n  transship verify platform --deep\n  transship verify platform --repair")]
+#[command(
+    after_help = "Examples:\n  transship verify\n  transship verify platform --deep\n  transship verify platform --repair"
+)]
 pub(super) struct Verify {
     /// Rules to verify; all without any
     #[arg(value_name = "RULE")]
@@ -44,7 +46,9 @@ impl Verify {
                 repair: self.repair,
             };
             let work = Box::pin(engine.verify(request, &control));
-            let (done, signal) = signals.guard(&context.output, std::slice::from_ref(&handle), work).await;
+            let (done, signal) = signals
+                .guard(&context.output, std::slice::from_ref(&handle), work)
+                .await;
             match done {
                 Some(Ok(report)) => {
                     exit = exit.worse(of_report(&report));
@@ -76,7 +80,11 @@ impl Verify {
 /// A fault is a fault, also where it was repaired: somebody should ask how it came to be.
 fn of_report(report: &VerifyReport) -> Exit {
     let repaired = report.repaired.as_ref().map_or(Exit::Fine, Exit::of_run);
-    if report.findings.is_empty() { repaired } else { Exit::Failed }
+    if report.findings.is_empty() {
+        repaired
+    } else {
+        Exit::Failed
+    }
 }
 
 fn render(report: &VerifyReport) -> Result<String, Stop> {
@@ -123,6 +131,9 @@ mod tests {
         });
         assert_eq!(of_report(&report), Exit::Failed);
         let text = render(&report).unwrap();
-        assert!(text.ends_with("1 fault\n  missing: a/x:1 -> b/x:1: the tag is not there"), "{text}");
+        assert!(
+            text.ends_with("1 fault\n  missing: a/x:1 -> b/x:1: the tag is not there"),
+            "{text}"
+        );
     }
 }

@@ -12,7 +12,7 @@ pub use report::{
     BlobCounts, Change, DestinationReport, Failure, ImageCounts, PingReport, PingStep, RulePlan, RunReport,
     SCHEMA_VERSION, SyncReport, VerifyFinding, VerifyReport,
 };
-pub use requests::{CopyEnd, CopyRequest, Only, RunRequest, VerifyRequest};
+pub use requests::{CopyEnd, CopyRequest, Only, RunRequest, VerifyRequest, copy_state};
 
 use std::sync::Arc;
 

@@ -35,7 +35,9 @@ impl FromStr for Address {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return if path.is_empty() {
-                Err(invalid("a path must follow unix:, such as unix:/run/transship/api.sock"))
+                Err(invalid(
+                    "a path must follow unix:, such as unix:/run/transship/api.sock",
+                ))
             } else {
                 Ok(Self::Unix(path.into()))
             };
@@ -81,7 +83,16 @@ mod tests {
 
     #[test]
     fn everything_else_is_refused() {
-        for bad in ["0.0.0.0:9480", "[::]:9480", "10.0.0.1:9480", "9480", "127.0.0.1", "example:80", "unix:", ""] {
+        for bad in [
+            "0.0.0.0:9480",
+            "[::]:9480",
+            "10.0.0.1:9480",
+            "9480",
+            "127.0.0.1",
+            "example:80",
+            "unix:",
+            "",
+        ] {
             let problem = bad.parse::<Address>().expect_err(bad).to_string();
             assert!(problem.contains("such as"), "{problem}");
         }

@@ -103,7 +103,13 @@ mod tests {
         for host in ["localhost", "LOCALHOST:9480", "127.0.0.1:9480", "[::1]", "[::1]:9480"] {
             assert_eq!(status(None, Method::GET, host, None), 200, "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:9480", "10.0.0.1", ""] {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:9480",
+            "10.0.0.1",
+            "",
+        ] {
             assert_eq!(status(None, Method::GET, host, None), 403, "{host}");
         }
     }
@@ -112,7 +118,11 @@ mod tests {
     fn changes_need_the_token() {
         let post = |token, shown| status(token, Method::POST, "localhost", shown);
         assert_eq!(post(Some("s3cret"), Some("Bearer s3cret")), 200);
-        assert_eq!(post(Some("s3cret\n"), Some("bearer s3cret")), 200, "a file ends with a line's end");
+        assert_eq!(
+            post(Some("s3cret\n"), Some("bearer s3cret")),
+            200,
+            "a file ends with a line's end"
+        );
         assert_eq!(post(Some("s3cret"), Some("Bearer s3cre")), 401);
         assert_eq!(post(Some("s3cret"), Some("Basic s3cret")), 401);
         assert_eq!(post(Some("s3cret"), None), 401);

@@ -47,9 +47,9 @@ pub async fn selection(store: &Store, target: Target) -> Result<(String, Vec<Onl
                     limit: 0,
                 })
                 .await?;
-            let again = jobs.iter().filter(|job| {
-                matches!(job.outcome, Some(JobOutcome::Failed | JobOutcome::Interrupted) | None)
-            });
+            let again = jobs
+                .iter()
+                .filter(|job| matches!(job.outcome, Some(JobOutcome::Failed | JobOutcome::Interrupted) | None));
             Ok((run.rule, again.map(image).collect()))
         }
         Target::Job(id) => {

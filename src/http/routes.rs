@@ -102,7 +102,9 @@ fn query(raw: Option<&str>, allowed: &[&str]) -> Result<Query, Refusal> {
     for (key, value) in url::form_urlencoded::parse(raw.unwrap_or_default().as_bytes()) {
         if !allowed.contains(&&*key) {
             let known = allowed.join(", ");
-            return Err(Refusal::bad_request(format!("unknown parameter {key:?}: known here: {known}")));
+            return Err(Refusal::bad_request(format!(
+                "unknown parameter {key:?}: known here: {known}"
+            )));
         }
         match &*key {
             "limit" => {
@@ -155,7 +157,9 @@ async fn cancel(State(api): State<Api>, Path(text): Path<String>) -> Answer {
         return Err(Refusal::not_found(format!("there is no {id}")));
     }
     let cancelled = api.daemon.cancel(id).await;
-    Ok(Json(json!({ "schema_version": SCHEMA_VERSION, "run": id, "cancelled": cancelled })))
+    Ok(Json(
+        json!({ "schema_version": SCHEMA_VERSION, "run": id, "cancelled": cancelled }),
+    ))
 }
 
 async fn jobs(State(api): State<Api>, RawQuery(raw): RawQuery) -> Answer {

@@ -1,3 +1,6 @@
 //! Everything that is tested from the outside, in one binary: each further one would cost a link of several seconds.
 
+mod cli_help;
 mod house;
+mod plan_laws;
+mod scenarios;
