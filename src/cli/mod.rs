@@ -106,7 +106,7 @@ enum Command {
     Check(check::Check),
     Plan(plan::Plan),
     Sync(sync::Sync),
-    Copy(copy::Copy),
+    Copy(Box<copy::Copy>),
     Daemon(daemon::Daemon),
     Trigger(trigger::Trigger),
     Status(status::Status),
@@ -185,5 +185,63 @@ async fn execute(context: &Context, command: Command) -> Result<Exit, exit::Stop
         Command::Schema(command) => command.run(context),
         Command::Demo(command) => Box::pin(command.run(context)).await,
         Command::Completions(command) => command.run(context),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_takes_the_global_options_and_its_own() {
+        for line in [
+            "check",
+            "plan one two --exit-code --all",
+            "sync one -o json",
+            "copy --all-tags --platform linux/arm64 a.example/b oci:c --src-plain-http",
+            "daemon --listen unix:/a --listen 127.0.0.1:0 --api-token-file t",
+            "trigger one two --wait --server http://127.0.0.1:1",
+            "status",
+            "runs run-1",
+            "runs --limit 3",
+            "jobs --failed --run 3",
+            "audit --limit 1",
+            "retry job-1 --wait",
+            "cancel run-1",
+            "verify one --deep --repair",
+            "ping one",
+            "schema",
+            "demo",
+            "completions bash",
+        ] {
+            let words = line.split(' ');
+            let all = std::iter::once("transship")
+                .chain(words)
+                .chain(["--rules", "r.yaml", "--state", "s.db", "-q"]);
+            let cli = Cli::try_parse_from(all).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert_eq!(
+                cli.global.rules.as_deref(),
+                Some(std::path::Path::new("r.yaml")),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_2() {
+        for line in [
+            "",
+            "frobnicate",
+            "trigger",
+            "copy one",
+            "runs rule-1",
+            "retry 12",
+            "daemon --listen 0.0.0.0:1",
+            "sync -q -v",
+        ] {
+            let words = line.split(' ').filter(|word| !word.is_empty());
+            let error = Cli::try_parse_from(std::iter::once("transship").chain(words)).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
     }
 }

@@ -20,7 +20,7 @@ transship plan --exit-code && echo in step")]
 pub(super) struct Plan {
     /// Rules to plan; all without any
     #[arg(value_name = "RULE")]
-    rules: Vec<String>,
+    names: Vec<String>,
     /// Show also what is in step and what the filters leave out
     #[arg(long)]
     all: bool,
@@ -34,7 +34,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
         let engine = context.engine().await?;
-        let names = engine.rule_names(&self.rules)?;
+        let names = engine.rule_names(&self.names)?;
         let mut signals = Signals::listen()?;
         let (handle, control) = ControlHandle::new();
         let all = self.all || context.verbose();

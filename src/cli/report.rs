@@ -96,6 +96,11 @@ mod tests {
                 "attempts": 1, "next_attempt_at": null,
             }],
         });
-        insta::assert_snapshot!(text(&report).unwrap(), @r"");
+        insta::assert_snapshot!(text(&report).unwrap(), @r"
+        platform (run-12): partial in 3.0 s; 2 repositories, 4 of 9 tags, 2.00 KiB read
+          DESTINATION  COPIED  IN STEP  FAILED  OTHER   SENT      RESUMED
+          ecr          1       1        1       1 kept  2.00 KiB  0 B
+          failed: harbor/app/web:1 -> ecr/app/web:1 (denied, job-3): may not push: ask for the right to
+        ");
     }
 }

@@ -19,7 +19,7 @@ use crate::store::Trigger;
 pub(super) struct Sync {
     /// Rules to run; all without any
     #[arg(value_name = "RULE")]
-    rules: Vec<String>,
+    names: Vec<String>,
     #[command(flatten)]
     format: FormatArg,
 }
@@ -30,7 +30,7 @@ impl Sync {
         let _lock = context.lock("sync")?;
         let store = context.store().await?;
         let engine = Engine::new(config, store, context.clock.clone())?;
-        let names = engine.rule_names(&self.rules)?;
+        let names = engine.rule_names(&self.names)?;
         let mut interrupted = engine.recover().await?;
         let requests = names
             .into_iter()

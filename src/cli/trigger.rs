@@ -19,7 +19,7 @@ use crate::store::RunOutcome;
 pub(super) struct Trigger {
     /// Rules to run
     #[arg(value_name = "RULE", required = true)]
-    rules: Vec<String>,
+    names: Vec<String>,
     /// Wait until the runs end
     #[arg(long)]
     wait: bool,
@@ -38,7 +38,7 @@ impl Trigger {
             ));
         };
         daemon.say_so(context);
-        let started = daemon.trigger(&self.rules).await?;
+        let started = daemon.trigger(&self.names).await?;
         if self.wait {
             return wait(context, &daemon, &started, self.format.format).await;
         }

@@ -20,7 +20,7 @@ use crate::engine::{ControlHandle, SCHEMA_VERSION, VerifyReport, VerifyRequest};
 pub(super) struct Verify {
     /// Rules to verify; all without any
     #[arg(value_name = "RULE")]
-    rules: Vec<String>,
+    names: Vec<String>,
     /// Read and hash every byte at the destinations
     #[arg(long)]
     deep: bool,
@@ -34,7 +34,7 @@ pub(super) struct Verify {
 impl Verify {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
         let engine = context.engine().await?;
-        let names = engine.rule_names(&self.rules)?;
+        let names = engine.rule_names(&self.names)?;
         let mut signals = Signals::listen()?;
         let (handle, control) = ControlHandle::new();
         let mut exit = Exit::Fine;
