@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::exit::{Exit, Stop, chain};
 use super::places;
-use crate::registry::local_client;
+use crate::registry::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
 use crate::telemetry::Secret;
 
 /// Where a daemon is asked, for the commands that can.
@@ -27,9 +27,7 @@ pub(super) struct ServerArgs {
 /// A daemon that answers.
 #[derive(Debug)]
 pub(super) struct Daemon {
-    client: reqwest::Client,
-    base: String,
-    token: Option<Secret>,
+    client: LocalClient,
     /// Where it was found, for notes.
     place: String,
 }
@@ -157,11 +155,9 @@ async fn connect_unix(path: &Path) -> Result<Attempt, Stop> {
     if let Err(error) = tokio::net::UnixStream::connect(path).await {
         return Ok(Attempt::Nobody(error.to_string()));
     }
-    let client = local_client(Some(path)).map_err(|error| Stop::unusable(chain(&error)))?;
+    let client = local_client(path).map_err(|error| Stop::unusable(chain(&error)))?;
     Ok(Attempt::Found(Daemon {
         client,
-        base: "http://localhost".to_owned(),
-        token: None,
         place: format!("unix:{}", path.display()),
     }))
 }
@@ -175,14 +171,13 @@ async fn connect_http(address: &str, token: Option<Secret>) -> Result<Attempt, S
                 "{address:?} is no server: write unix:PATH or http://127.0.0.1:PORT"
             ))
         })?;
-    let client = local_client(None).map_err(|error| Stop::unusable(chain(&error)))?;
+    let base = url.as_str().trim_end_matches('/');
+    let client = http_client(base, token).map_err(|error| Stop::unusable(chain(&error)))?;
     let daemon = Daemon {
         client,
-        base: url.as_str().trim_end_matches('/').to_owned(),
-        token,
         place: crate::telemetry::RedactedUrl(&url).to_string(),
     };
-    match daemon.send(reqwest::Method::GET, "/api/v1/status", None).await {
+    match daemon.read("/api/v1/status").await {
         Ok(_) => Ok(Attempt::Found(daemon)),
         Err(Failed::Transport(why)) => Ok(Attempt::Nobody(why)),
         Err(Failed::Refused(refused)) => Err(refused.into()),
@@ -214,12 +209,12 @@ impl Daemon {
 
     /// A document.
     pub(super) async fn get(&self, path: &str) -> Result<Value, Refused> {
-        Ok(self.send(reqwest::Method::GET, path, None).await?)
+        Ok(self.read(path).await?)
     }
 
     /// A change.
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Refused> {
-        Ok(self.send(reqwest::Method::POST, path, Some(body)).await?)
+        Ok(self.document(self.client.post(path, body).await)?)
     }
 
     /// Runs rules now; gives the runs.
@@ -244,26 +239,20 @@ impl Daemon {
         status["state"].as_str().is_none_or(same)
     }
 
-    async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<Value, Failed> {
-        let transport = |error: reqwest::Error| Failed::Transport(chain(&error.without_url()));
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
-        if let Some(body) = body {
-            request = request.json(body);
-            if let Some(token) = &self.token {
-                request = request.bearer_auth(token.expose());
-            }
-        }
-        let response = request.send().await.map_err(transport)?;
-        let status = response.status().as_u16();
-        let bytes = response.bytes().await.map_err(transport)?;
-        let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if status == 200 {
+    async fn read(&self, path: &str) -> Result<Value, Failed> {
+        self.document(self.client.get(path, "application/json").await)
+    }
+
+    fn document(&self, answer: Result<LocalAnswer, NoAnswer>) -> Result<Value, Failed> {
+        let answer = answer.map_err(|error| Failed::Transport(chain(&error)))?;
+        let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        if answer.status == 200 {
             return Ok(document);
         }
-        let message = document["error"]["message"].as_str().map_or_else(
-            || format!("the server at {} answered {status}: is it transship?", self.place),
-            str::to_owned,
-        );
+        let said = document["error"]["message"].as_str().map(str::to_owned);
+        let status = answer.status;
+        let message =
+            said.unwrap_or_else(|| format!("the server at {} answered {status}: is it transship?", self.place));
         Err(Failed::Refused(Refused { status, message }))
     }
 }

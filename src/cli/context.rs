@@ -28,7 +28,7 @@ impl Context {
     pub(super) fn new(global: Global, daemon: bool) -> Self {
         let base: i8 = if daemon { 0 } else { -1 };
         let more = i8::try_from(global.verbose).unwrap_or(i8::MAX);
-        let verbosity = if global.quiet { -2 } else { base.saturating_add(more) };
+        let verbosity = if global.quiet { -1 } else { base.saturating_add(more) };
         log::init(global.log_format, verbosity, stderr_is_terminal());
         let output = Output::new(global.quiet);
         Self {

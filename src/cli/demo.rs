@@ -18,7 +18,7 @@ use crate::demo::images::{self, SampleImage};
 use crate::demo::registry::{Options, Registry, Running};
 use crate::engine::{Control, Engine, RunReport, RunRequest};
 use crate::oci::{Digest, InvalidName, RepositoryName, Tag, media_type};
-use crate::registry::local_client;
+use crate::registry::{LocalClient, NoAnswer, http_client};
 use crate::store::{Store, Trigger};
 
 /// Bytes of a sample layer: enough to see that something moves, little enough for any machine.
@@ -269,14 +269,15 @@ async fn compare(
     names: &Names,
     web_tags: &[&Tag],
 ) -> Result<bool, Stop> {
-    let client = local_client(None).map_err(|error| Stop::failed(chain(&error)))?;
+    let client = |of: &Running| http_client(&of.url(), None).map_err(|error| Stop::failed(chain(&error)));
+    let (ours, theirs) = (client(harbour)?, client(mirror)?);
     let mut all_same = true;
     let images = web_tags
         .iter()
         .map(|tag| (&names.web, *tag))
         .chain([(&names.base, &names.v1)]);
     for (repository, tag) in images {
-        let compared = same(&client, &harbour.url(), &mirror.url(), repository, tag.as_str()).await;
+        let compared = same(&ours, &theirs, repository, tag.as_str()).await;
         match compared {
             Ok((digest, bytes)) => {
                 let text = format!("{repository}:{tag} is {digest} on both sides ({bytes} bytes compared)");
@@ -293,9 +294,8 @@ async fn compare(
 
 /// The digest of an image that is the same on both sides, and how many bytes were compared; else the difference.
 async fn same(
-    client: &reqwest::Client,
-    ours: &str,
-    theirs: &str,
+    ours: &LocalClient,
+    theirs: &LocalClient,
     repository: &RepositoryName,
     tag: &str,
 ) -> Result<(Digest, usize), String> {
@@ -308,8 +308,8 @@ async fn same(
             continue;
         }
         let path = format!("/v2/{repository}/{kind}/{reference}");
-        let here = read(client, ours, &path).await?;
-        let there = read(client, theirs, &path).await?;
+        let here = read(ours, &path).await?;
+        let there = read(theirs, &path).await?;
         if here != there {
             return Err(format!("{path} differs"));
         }
@@ -341,7 +341,7 @@ fn named(entries: &Value) -> impl Iterator<Item = String> + '_ {
         .filter_map(|entry| entry["digest"].as_str().map(str::to_owned))
 }
 
-async fn read(client: &reqwest::Client, base: &str, path: &str) -> Result<bytes::Bytes, String> {
+async fn read(side: &LocalClient, path: &str) -> Result<bytes::Bytes, String> {
     let accept = [
         media_type::OCI_INDEX,
         media_type::OCI_MANIFEST,
@@ -349,15 +349,10 @@ async fn read(client: &reqwest::Client, base: &str, path: &str) -> Result<bytes:
         "*/*",
     ]
     .join(", ");
-    let failed = |error: reqwest::Error| format!("{base}{path}: {}", chain(&error));
-    let response = client
-        .get(format!("{base}{path}"))
-        .header(http::header::ACCEPT, accept)
-        .send()
-        .await
-        .map_err(failed)?;
-    if response.status() != http::StatusCode::OK {
-        return Err(format!("{base}{path} answers {}", response.status()));
+    let failed = |error: NoAnswer| format!("{path}: {}", chain(&error));
+    let answer = side.get(path, &accept).await.map_err(failed)?;
+    if answer.status != 200 {
+        return Err(format!("{path} answers {}", answer.status));
     }
-    response.bytes().await.map_err(failed)
+    Ok(answer.body)
 }

@@ -90,7 +90,7 @@ struct Global {
     /// Say more (twice: everything)
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Options of every command")]
     verbose: u8,
-    /// Say less: no progress and no notes, errors only
+    /// Say less: no progress and no notes, warnings and errors only
     #[arg(
         short,
         long,

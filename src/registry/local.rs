@@ -1,24 +1,103 @@
-//! The client that commands use to ask a daemon on the same machine.
+//! The client that commands use to ask a daemon on the same machine, and the demo to read its own registries.
 
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use crate::telemetry::Secret;
+
 /// A daemon on this machine answers at once or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client for transship's own API, over a Unix socket where `socket` is given. Proxies of the environment are not
-/// used, redirects not followed, and answers may take as long as a run does.
+/// Asks one server. Proxies of the environment are not used, redirects not followed, and an answer may take as long as a run
+/// does.
+#[derive(Clone, Debug)]
+pub struct LocalClient {
+    client: reqwest::Client,
+    base: String,
+    bearer: Option<Secret>,
+}
+
+/// Any answer.
+#[derive(Clone, Debug)]
+pub struct LocalAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// No answer came.
+#[derive(Debug, thiserror::Error)]
+#[error("the request failed")]
+pub struct NoAnswer(#[source] reqwest::Error);
+
+impl From<reqwest::Error> for NoAnswer {
+    fn from(error: reqwest::Error) -> Self {
+        Self(error.without_url())
+    }
+}
+
+/// A client for what listens on the Unix socket `socket`.
 ///
 /// # Errors
 /// The TLS library cannot start.
-pub fn local_client(socket: Option<&Path>) -> reqwest::Result<reqwest::Client> {
-    let builder = reqwest::Client::builder()
+pub fn local_client(socket: &Path) -> Result<LocalClient, NoAnswer> {
+    Ok(LocalClient {
+        client: builder().unix_socket(socket).build()?,
+        base: "http://localhost".to_owned(),
+        bearer: None,
+    })
+}
+
+/// A client for the server at `base`, a URL without a slash at its end; `bearer` is sent with what changes something.
+///
+/// # Errors
+/// The TLS library cannot start.
+pub fn http_client(base: &str, bearer: Option<Secret>) -> Result<LocalClient, NoAnswer> {
+    Ok(LocalClient {
+        client: builder().build()?,
+        base: base.to_owned(),
+        bearer,
+    })
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
-        .http1_only();
-    match socket {
-        Some(path) => builder.unix_socket(path).build(),
-        None => builder.build(),
+        .http1_only()
+}
+
+impl LocalClient {
+    /// Asks for what is at `path`, in one of the types `accept`.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn get(&self, path: &str, accept: &str) -> Result<LocalAnswer, NoAnswer> {
+        let request = self.client.get(format!("{}{path}", self.base));
+        answer(request.header(http::header::ACCEPT, accept)).await
     }
+
+    /// Sends a JSON document to `path`.
+    ///
+    /// # Errors
+    /// No answer came.
+    pub async fn post(&self, path: &str, document: &serde_json::Value) -> Result<LocalAnswer, NoAnswer> {
+        let mut request = self.client.post(format!("{}{path}", self.base)).json(document);
+        if let Some(token) = &self.bearer {
+            request = request.bearer_auth(token.expose());
+        }
+        answer(request).await
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> Result<LocalAnswer, NoAnswer> {
+    let response = request.send().await?;
+    Ok(LocalAnswer {
+        status: response.status().as_u16(),
+        body: response.bytes().await?,
+    })
 }

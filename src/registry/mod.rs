@@ -17,5 +17,5 @@ pub use endpoint::{
 };
 pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
 pub use habits::Habits;
-pub use local::local_client;
+pub use local::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
 pub use settings::{Credentials, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings};
