@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::failure::ErrorKind;
-use super::inventory::{RepositoryInventory, Unknown};
+use super::inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
 use crate::oci::{Digest, RepositoryName, Tag};
-use crate::rules::{Excluded, MovedTags, OnConflict, RegistryName, TagFilter};
+use crate::rules::{Excluded, MovedTags, OnConflict, RegistryName, SelectedTags, TagFilter};
 
 /// What a run would do with one source repository.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -143,6 +143,163 @@ pub fn plan_repository(
     conflict: OnConflict,
     inventory: &RepositoryInventory,
 ) -> RepositoryPlan {
-    let _ = (filter, moved, conflict, inventory);
-    unimplemented!()
+    let (problem, tags) = match &inventory.listed {
+        Observation::Known(tags) => (None, tags.as_slice()),
+        Observation::Absent => (inventory.named.then_some(RepositoryProblem::Missing), &[][..]),
+        Observation::Unknown(unknown) => (Some(RepositoryProblem::Unknown(unknown.clone())), &[][..]),
+    };
+    let SelectedTags { selected, excluded } = filter.select(tags.iter().cloned());
+    let policy = Policy { moved, conflict };
+    RepositoryPlan {
+        registry: inventory.registry.clone(),
+        repository: inventory.repository.clone(),
+        problem,
+        tags_listed: selected.len() + excluded.len(),
+        images: selected
+            .into_iter()
+            .map(|tag| plan_image(policy, inventory, tag))
+            .collect(),
+        excluded,
+    }
 }
+
+#[derive(Clone, Copy)]
+struct Policy {
+    moved: MovedTags,
+    conflict: OnConflict,
+}
+
+fn plan_image(policy: Policy, inventory: &RepositoryInventory, tag: Tag) -> PlannedImage {
+    let observed = inventory.wanted.get(&tag);
+    let known = match observed {
+        Some(Observation::Known(wanted)) => Some(wanted),
+        _ => None,
+    };
+    let destinations = inventory
+        .destinations
+        .iter()
+        .map(|destination| PlannedDestination {
+            registry: destination.registry.clone(),
+            repository: destination.repository.clone(),
+            decision: decide(policy, observed, destination, &tag),
+            previous: held(destination, &tag).cloned(),
+        })
+        .collect();
+    PlannedImage {
+        source_digest: known.map(|wanted| wanted.source.clone()),
+        digest: known.and_then(|wanted| wanted.digest.clone().ok()),
+        missing_platforms: known
+            .map(|wanted| wanted.missing_platforms.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+        destinations,
+        tag,
+    }
+}
+
+/// What a listed tag is known to point to.
+fn held<'a>(destination: &'a DestinationInventory, tag: &Tag) -> Option<&'a Digest> {
+    match (&destination.listed, destination.digests.get(tag)) {
+        (Observation::Known(tags), Some(Observation::Known(digest))) if tags.contains(tag) => Some(digest),
+        _ => None,
+    }
+}
+
+fn decide(
+    policy: Policy,
+    observed: Option<&Observation<WantedImage>>,
+    destination: &DestinationInventory,
+    tag: &Tag,
+) -> Decision {
+    let wanted = match observed {
+        Some(Observation::Known(wanted)) => wanted,
+        Some(Observation::Absent) => return Decision::Gone,
+        Some(Observation::Unknown(unknown)) => {
+            let message = unknown.message.clone();
+            return Decision::Fail {
+                kind: unknown.kind,
+                reason: FailReason::SourceUnknown { message },
+            };
+        }
+        None => {
+            let message = "the tag was listed but what it points to was not looked up".to_owned();
+            return Decision::Fail {
+                kind: ErrorKind::Local,
+                reason: FailReason::SourceUnknown { message },
+            };
+        }
+    };
+    let wanted = match &wanted.digest {
+        Ok(digest) => digest,
+        Err(platforms) => {
+            let available = platforms.iter().map(ToString::to_string).collect();
+            return Decision::Skip { available };
+        }
+    };
+    if let Some(claim) = destination.claimed.get(tag) {
+        let claim = claim.clone();
+        return Decision::Fail {
+            kind: ErrorKind::Config,
+            reason: FailReason::Ambiguous { claim },
+        };
+    }
+    let unknown = |unknown: &Unknown| Decision::Fail {
+        kind: unknown.kind,
+        reason: FailReason::DestinationUnknown {
+            message: unknown.message.clone(),
+        },
+    };
+    let copy = |reason| Decision::Copy { reason };
+    let tags = match &destination.listed {
+        Observation::Known(tags) => tags,
+        Observation::Absent => return copy(CopyReason::NewRepository),
+        Observation::Unknown(why) => return unknown(why),
+    };
+    if !tags.contains(tag) {
+        return copy(CopyReason::NewTag);
+    }
+    match destination.digests.get(tag) {
+        Some(Observation::Known(digest)) if digest == wanted => Decision::InStep,
+        Some(Observation::Known(digest)) => {
+            let ours = destination.written.get(tag).is_some_and(|ours| ours.contains(digest));
+            if ours { policy.moved() } else { policy.conflict() }
+        }
+        // It vanished after it was listed.
+        Some(Observation::Absent) => copy(CopyReason::NewTag),
+        Some(Observation::Unknown(why)) => unknown(why),
+        None => Decision::Fail {
+            kind: ErrorKind::Local,
+            reason: FailReason::DestinationUnknown {
+                message: "the tag is there but what it points to was not looked up".to_owned(),
+            },
+        },
+    }
+}
+
+impl Policy {
+    fn moved(self) -> Decision {
+        let reason = CopyReason::Moved;
+        match self.moved {
+            MovedTags::Follow => Decision::Copy { reason },
+            MovedTags::Keep => Decision::Keep { reason },
+            MovedTags::Fail => Decision::Fail {
+                kind: ErrorKind::Conflict,
+                reason: FailReason::MovedTag,
+            },
+        }
+    }
+
+    fn conflict(self) -> Decision {
+        let reason = CopyReason::Conflict;
+        match self.conflict {
+            OnConflict::Overwrite => Decision::Copy { reason },
+            OnConflict::Keep => Decision::Keep { reason },
+            OnConflict::Fail => Decision::Fail {
+                kind: ErrorKind::Conflict,
+                reason: FailReason::Conflict,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,9 @@ pub enum RetryDecision {
     GiveUp,
 }
 
+/// The first wait. It doubles with each attempt.
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+
 /// Decides after the `attempts`-th attempt in a row without a gain (a new acknowledged byte, a finished step) failed with `kind`.
 /// `jitter` is a random number in 0..1; `retry_after` is what the registry asked for, obeyed up to the policy's longest delay, beyond which
 /// the job is given up. `Corrupt` and `MissingContent` are tried again twice and once; final kinds never.
@@ -24,6 +27,104 @@ pub fn after_failure(
     retry_after: Option<Duration>,
     jitter: f64,
 ) -> RetryDecision {
-    let _ = (kind, attempts, policy, retry_after, jitter);
-    unimplemented!()
+    let allowed = match kind {
+        kind if kind.is_temporary() => policy.attempts,
+        ErrorKind::Corrupt => policy.attempts.min(3),
+        ErrorKind::MissingContent => policy.attempts.min(2),
+        _ => return RetryDecision::GiveUp,
+    };
+    let asked = retry_after.unwrap_or(Duration::ZERO);
+    if attempts >= allowed || asked > policy.max_delay {
+        return RetryDecision::GiveUp;
+    }
+    // After 2^31 the longest delay has long been reached.
+    let doublings = attempts.saturating_sub(1).min(31);
+    let growing = FIRST_DELAY.saturating_mul(1 << doublings).min(policy.max_delay);
+    // Up to as much again, so that jobs that failed together do not come back together.
+    let jitter = if jitter.is_finite() {
+        jitter.clamp(0.0, 1.0)
+    } else {
+        0.0
+    };
+    let jittered = growing.saturating_add(growing.mul_f64(jitter));
+    RetryDecision::After(jittered.min(policy.max_delay).max(asked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: RetryPolicy = RetryPolicy {
+        attempts: 6,
+        max_delay: Duration::from_secs(300),
+    };
+
+    fn wait(attempts: u32, policy: RetryPolicy, retry_after: Option<u64>, jitter: f64) -> Option<u128> {
+        let retry_after = retry_after.map(Duration::from_secs);
+        match after_failure(ErrorKind::Network, attempts, policy, retry_after, jitter) {
+            RetryDecision::After(delay) => Some(delay.as_millis()),
+            RetryDecision::GiveUp => None,
+        }
+    }
+
+    #[test]
+    fn delays_double_with_jitter_up_to_the_longest() {
+        let waits = |jitter| (1..=6).map(|n| wait(n, POLICY, None, jitter)).collect::<Vec<_>>();
+        assert_eq!(
+            waits(0.0),
+            [Some(200), Some(400), Some(800), Some(1600), Some(3200), None]
+        );
+        assert_eq!(
+            waits(0.5),
+            [Some(300), Some(600), Some(1200), Some(2400), Some(4800), None]
+        );
+        let many = RetryPolicy {
+            attempts: u32::MAX,
+            ..POLICY
+        };
+        assert_eq!(wait(4_000_000, many, None, 0.9), Some(300_000));
+        assert_eq!(wait(0, POLICY, None, f64::NAN), Some(200));
+        assert_eq!(wait(1, POLICY, None, 7.0), Some(400));
+    }
+
+    #[test]
+    fn the_registry_is_obeyed_up_to_the_longest_delay() {
+        assert_eq!(wait(1, POLICY, Some(30), 0.5), Some(30_000));
+        assert_eq!(wait(5, POLICY, Some(1), 0.0), Some(3200));
+        assert_eq!(wait(1, POLICY, Some(300), 0.5), Some(300_000));
+        assert_eq!(wait(1, POLICY, Some(301), 0.5), None);
+        assert_eq!(wait(6, POLICY, Some(1), 0.5), None);
+    }
+
+    #[test]
+    fn the_kind_decides() {
+        use ErrorKind::*;
+        let retries = |kind, policy| {
+            let again = |n: &u32| after_failure(kind, *n, policy, None, 0.0) != RetryDecision::GiveUp;
+            (1..100).take_while(again).count()
+        };
+        for (kind, expected) in [
+            (Network, 5),
+            (Throttled, 5),
+            (Server, 5),
+            (Corrupt, 2),
+            (MissingContent, 1),
+            (Unauthorized, 0),
+            (Denied, 0),
+            (NotFound, 0),
+            (Conflict, 0),
+            (Invalid, 0),
+            (Unsupported, 0),
+            (Quota, 0),
+            (TooLarge, 0),
+            (Tls, 0),
+            (Config, 0),
+            (Local, 0),
+            (Cancelled, 0),
+        ] {
+            assert_eq!(retries(kind, POLICY), expected, "{kind}");
+            let once = RetryPolicy { attempts: 1, ..POLICY };
+            assert_eq!(retries(kind, once), 0, "{kind}");
+        }
+    }
 }

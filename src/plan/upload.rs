@@ -2,7 +2,7 @@
 
 use crate::oci::HashState;
 
-/// How a registry treats the bytes of a broken request .
+/// How a registry treats the bytes of a broken request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UploadHabit {
@@ -61,16 +61,167 @@ pub struct ResumePoint {
     pub send_from: u64,
 }
 
+const MIB: u64 = 1024 * 1024;
+
+/// Bytes a second from which a broken request costs so little that it is not worth cutting.
+const FAST_SOURCE: u64 = 32 * MIB;
+
+/// Seconds within which a request may be lost as a whole.
+const SHORT: u64 = 30;
+
+/// The most pieces of one upload: under the 10,000 parts of S3 (Amazon S3 user guide, "Multipart upload limits") even
+/// where a registry cuts pieces again.
+const MOST_PIECES: u64 = 4000;
+
+/// The least piece: S3's least part, on which most registries store (same page).
+const LEAST_PIECE: u64 = 5 * MIB;
+
 /// Cuts the next request. Bytes kept: one request. Not kept: a blob that the source gives at 32 MiB/s or more, or that will be done within
-/// 30 s, goes in one request; a slower one, or one whose source was not measured yet, in pieces of max(min_piece, size / 4000, 5 MiB), cut to max_piece, rounded up to whole MiB.
-/// The last piece is a `Rest`.
+/// 30 s, goes in one request; a slower one, or one whose source was not measured yet, in pieces of max(min_piece, size / 4000, 5 MiB), rounded up to whole MiB, cut to max_piece.
+/// Where nothing at all is kept, pieces gain nothing. The last piece is a `Rest`. No request is longer than `max_piece`.
 pub fn next_request(facts: UploadFacts) -> NextRequest {
-    let _ = facts;
-    unimplemented!()
+    let left = facts.size.saturating_sub(facts.offset);
+    let largest = facts.max_piece.unwrap_or(u64::MAX).max(1);
+    let quick = |rate: u64| rate >= FAST_SOURCE || left <= rate.saturating_mul(SHORT);
+    let length = match facts.habit {
+        UploadHabit::KeepsBytes | UploadHabit::KeepsNothing => left,
+        UploadHabit::KeepsPieces if facts.source_rate.is_some_and(quick) => left,
+        UploadHabit::KeepsPieces => {
+            let least = facts.min_piece.max(facts.size.div_ceil(MOST_PIECES)).max(LEAST_PIECE);
+            least.checked_next_multiple_of(MIB).unwrap_or(least)
+        }
+    };
+    let length = length.min(largest);
+    if length >= left {
+        NextRequest::Rest
+    } else {
+        NextRequest::Piece { length }
+    }
 }
 
 /// Finds the newest checkpoint at or before what the destination holds.
 pub fn resume_point(checkpoints: &[Checkpoint], destination_holds: u64) -> ResumePoint {
-    let _ = (checkpoints, destination_holds);
-    unimplemented!()
+    let usable = checkpoints
+        .iter()
+        .filter(|checkpoint| checkpoint.offset <= destination_holds);
+    ResumePoint {
+        checkpoint: usable.max_by_key(|checkpoint| checkpoint.offset).cloned(),
+        send_from: destination_holds,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1024 * MIB;
+
+    fn facts() -> UploadFacts {
+        UploadFacts {
+            habit: UploadHabit::KeepsPieces,
+            size: GIB,
+            offset: 0,
+            source_rate: Some(MIB),
+            min_piece: 0,
+            max_piece: None,
+        }
+    }
+
+    fn piece(mib: u64) -> NextRequest {
+        NextRequest::Piece { length: mib * MIB }
+    }
+
+    #[test]
+    fn one_request_where_cutting_gains_nothing() {
+        for (habit, rate, offset) in [
+            (UploadHabit::KeepsBytes, None, 0),
+            (UploadHabit::KeepsBytes, Some(1), 0),
+            (UploadHabit::KeepsNothing, Some(1), 0),
+            (UploadHabit::KeepsPieces, Some(32 * MIB), 0),
+            (UploadHabit::KeepsPieces, Some(MIB), GIB - 30 * MIB),
+            (UploadHabit::KeepsPieces, None, GIB - 5 * MIB),
+            (UploadHabit::KeepsPieces, None, GIB),
+            (UploadHabit::KeepsPieces, None, GIB + 1),
+        ] {
+            let facts = UploadFacts {
+                habit,
+                source_rate: rate,
+                offset,
+                ..facts()
+            };
+            assert_eq!(next_request(facts), NextRequest::Rest, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn slow_sources_go_in_pieces() {
+        assert_eq!(next_request(facts()), piece(5));
+        let unmeasured = UploadFacts {
+            source_rate: None,
+            ..facts()
+        };
+        assert_eq!(next_request(unmeasured), piece(5));
+        let almost = UploadFacts {
+            offset: GIB - 30 * MIB - 1,
+            ..facts()
+        };
+        assert_eq!(next_request(almost), piece(5));
+        let large = UploadFacts {
+            size: 40 * GIB,
+            ..facts()
+        };
+        assert_eq!(next_request(large), piece(11), "10.24 MiB rounded up");
+        let least = UploadFacts {
+            min_piece: 8 * MIB + 1,
+            ..facts()
+        };
+        assert_eq!(next_request(least), piece(9));
+        let huge = UploadFacts {
+            size: u64::MAX,
+            source_rate: None,
+            ..facts()
+        };
+        let NextRequest::Piece { length } = next_request(huge) else {
+            panic!("a piece")
+        };
+        assert!(length >= u64::MAX / MOST_PIECES);
+    }
+
+    #[test]
+    fn the_largest_piece_binds_every_request() {
+        for habit in [
+            UploadHabit::KeepsBytes,
+            UploadHabit::KeepsPieces,
+            UploadHabit::KeepsNothing,
+        ] {
+            let facts = UploadFacts {
+                habit,
+                max_piece: Some(4 * MIB),
+                ..facts()
+            };
+            assert_eq!(next_request(facts), piece(4), "{habit:?}");
+        }
+    }
+
+    #[test]
+    fn goes_on_from_the_newest_checkpoint_that_is_held() {
+        let checkpoint = |offset: u64| Checkpoint {
+            offset,
+            state: HashState::from_bytes(offset.to_le_bytes().to_vec()),
+        };
+        let saved = [checkpoint(8), checkpoint(24), checkpoint(16)];
+        for (held, expected) in [
+            (0, None),
+            (7, None),
+            (8, Some(8)),
+            (23, Some(16)),
+            (24, Some(24)),
+            (99, Some(24)),
+        ] {
+            let point = resume_point(&saved, held);
+            assert_eq!(point.checkpoint, expected.map(checkpoint), "{held}");
+            assert_eq!(point.send_from, held);
+        }
+        assert_eq!(resume_point(&[], 5).checkpoint, None);
+    }
 }

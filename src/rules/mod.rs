@@ -13,4 +13,4 @@ pub use pattern::{InvalidPattern, RepositoryPattern, TagPattern};
 pub use platforms::{KeptEntries, PlatformChoice, PlatformPolicy};
 pub use rule::{Destination, MovedTags, OnConflict, RegistryName, RepositoryRule, RetryPolicy, Rule, RuleName};
 pub use schedule::{InvalidSchedule, MissedRuns, Overlap, Schedule};
-pub use selection::{Excluded, Newest, NewestBy, SelectedTags, TagFilter};
+pub use selection::{Excluded, InvalidRange, Newest, NewestBy, SelectedTags, SemverRange, TagFilter};

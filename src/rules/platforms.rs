@@ -1,6 +1,10 @@
 //! Which platforms of an image are copied.
 
-use crate::oci::{Descriptor, Digest, Manifest, Platform, PlatformSelector};
+use std::collections::BTreeSet;
+
+use crate::oci::{
+    Descriptor, Digest, Manifest, ManifestShape, Platform, PlatformSelector, SPLICE_VERSION, SpliceError, keep_entries,
+};
 
 /// `platforms:` and `index:` of a rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,18 +16,11 @@ pub enum PlatformPolicy {
     Rewrite(Vec<PlatformSelector>),
 }
 
-impl PlatformPolicy {
-    /// A text that is equal for equal policies and changes with the version of the algorithm: the key under
-    /// which the store remembers rewritten digests. Order of the selectors does not matter.
-    pub fn fingerprint(&self) -> String {
-        unimplemented!()
-    }
-}
-
 /// Which entries of an index stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptEntries {
-    /// Digests of the entries that stay, attestations of kept images and artifacts without a platform included.
+    /// Distinct digests of the entries that stay, in the index's order, attestations of kept images and artifacts
+    /// without a platform included.
     pub keep: Vec<Digest>,
     /// Wanted platforms that the index does not have: a warning.
     pub missing: Vec<PlatformSelector>,
@@ -33,23 +30,141 @@ pub struct KeptEntries {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlatformChoice {
     /// Copied as it is (all entries wanted, or an artifact without a platform).
-    Unchanged { missing: Vec<PlatformSelector> },
+    Unchanged {
+        /// Wanted platforms that are not there.
+        missing: Vec<PlatformSelector>,
+    },
     /// An index with some entries taken out: these bytes are pushed instead.
     Rewritten {
+        /// The index without the entries that are not wanted, every other byte as it came.
         bytes: Vec<u8>,
+        /// The digest of `bytes`.
         digest: Digest,
+        /// Wanted platforms that are not there.
         missing: Vec<PlatformSelector>,
     },
     /// None of the wanted platforms is there.
-    Skipped { available: Vec<Platform> },
+    Skipped {
+        /// The platforms that are.
+        available: Vec<Platform>,
+    },
+}
+
+/// What an entry of an index is to a choice of platforms.
+enum EntryKind<'a> {
+    /// An image for this platform.
+    Image(&'a Platform),
+    /// A BuildKit attestation of another entry.
+    Attestation(Digest),
+    /// A nested index or an artifact, which no platform selects or leaves out.
+    Other,
+}
+
+impl<'a> EntryKind<'a> {
+    fn of(entry: &'a Descriptor) -> Self {
+        if let Some(subject) = entry.attestation_of() {
+            return Self::Attestation(subject);
+        }
+        match &entry.platform {
+            Some(platform) if is_real(platform) => Self::Image(platform),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// False for `unknown/unknown` and for a platform without words, which artifacts carry.
+fn is_real(platform: &Platform) -> bool {
+    !(platform.is_unknown() || platform.os.is_empty() && platform.architecture.is_empty())
+}
+
+/// One answer per entry, and the selectors that matched nothing.
+struct Verdict {
+    kept: Vec<bool>,
+    missing: Vec<PlatformSelector>,
+    /// Whether any image with a platform stays; `None` where there is no such entry.
+    any_image: Option<bool>,
 }
 
 impl PlatformPolicy {
+    /// A text that is equal for equal policies and changes with the version of the algorithm: the key under
+    /// which the store remembers rewritten digests. Order of the selectors does not matter.
+    pub fn fingerprint(&self) -> String {
+        match self {
+            Self::All => "all".to_owned(),
+            Self::Rewrite(selectors) => {
+                let sorted: BTreeSet<String> = selectors.iter().map(ToString::to_string).collect();
+                let sorted: Vec<String> = sorted.into_iter().collect();
+                format!("rewrite-{SPLICE_VERSION}:{}", sorted.join(","))
+            }
+        }
+    }
+
+    fn selectors(&self) -> Option<&[PlatformSelector]> {
+        match self {
+            Self::All => None,
+            Self::Rewrite(selectors) => Some(selectors),
+        }
+    }
+
+    fn judge(&self, entries: &[Descriptor]) -> Verdict {
+        let Some(selectors) = self.selectors() else {
+            return Verdict {
+                kept: vec![true; entries.len()],
+                missing: Vec::new(),
+                any_image: None,
+            };
+        };
+        let kinds: Vec<EntryKind<'_>> = entries.iter().map(EntryKind::of).collect();
+        let images: Vec<&Platform> = kinds
+            .iter()
+            .filter_map(|kind| match kind {
+                EntryKind::Image(platform) => Some(*platform),
+                _ => None,
+            })
+            .collect();
+        let wanted = |platform: &Platform| selectors.iter().any(|selector| selector.matches(platform));
+        let kept_images: BTreeSet<&Digest> = entries
+            .iter()
+            .zip(&kinds)
+            .filter(|(_, kind)| matches!(kind, EntryKind::Image(platform) if wanted(platform)))
+            .map(|(entry, _)| &entry.digest)
+            .collect();
+        let kept = kinds
+            .iter()
+            .map(|kind| match kind {
+                EntryKind::Image(platform) => wanted(platform),
+                EntryKind::Attestation(subject) => kept_images.contains(subject),
+                EntryKind::Other => true,
+            })
+            .collect();
+        // Of an index without platforms nobody can say that one is missing.
+        let missing = match images.is_empty() {
+            true => Vec::new(),
+            false => missing(selectors, &images),
+        };
+        Verdict {
+            kept,
+            missing,
+            any_image: (!images.is_empty()).then_some(!kept_images.is_empty()),
+        }
+    }
+
     /// Applies the policy to an index. A nested index (an entry that is itself an index) has no platform and stays whole.
     pub fn choose_entries(&self, entries: &[Descriptor]) -> KeptEntries {
-        let _ = entries;
-        unimplemented!()
+        let verdict = self.judge(entries);
+        let mut seen = BTreeSet::new();
+        let keep = entries
+            .iter()
+            .zip(&verdict.kept)
+            .filter(|(entry, kept)| **kept && seen.insert(&entry.digest))
+            .map(|(entry, _)| entry.digest.clone())
+            .collect();
+        KeptEntries {
+            keep,
+            missing: verdict.missing,
+        }
     }
+
     /// Applies the policy to a top manifest. `config_platform` is the platform that a plain image's config names
     /// (`None` for artifacts, or where it was not read because the policy is `All`).
     /// # Errors
@@ -58,8 +173,198 @@ impl PlatformPolicy {
         &self,
         manifest: &Manifest,
         config_platform: Option<&Platform>,
-    ) -> Result<PlatformChoice, crate::oci::SpliceError> {
-        let _ = (manifest, config_platform);
-        unimplemented!()
+    ) -> Result<PlatformChoice, SpliceError> {
+        let Some(selectors) = self.selectors() else {
+            return Ok(PlatformChoice::Unchanged { missing: Vec::new() });
+        };
+        if manifest.shape() != ManifestShape::Index {
+            return Ok(match config_platform {
+                Some(platform) if is_real(platform) => {
+                    if selectors.iter().any(|selector| selector.matches(platform)) {
+                        let missing = missing(selectors, &[platform]);
+                        PlatformChoice::Unchanged { missing }
+                    } else {
+                        let available = vec![platform.clone()];
+                        PlatformChoice::Skipped { available }
+                    }
+                }
+                _ => PlatformChoice::Unchanged { missing: Vec::new() },
+            });
+        }
+        let entries = manifest.entries();
+        let verdict = self.judge(entries);
+        if verdict.any_image == Some(false) {
+            let available = entries.iter().filter_map(|entry| match EntryKind::of(entry) {
+                EntryKind::Image(platform) => Some(platform.clone()),
+                _ => None,
+            });
+            return Ok(PlatformChoice::Skipped {
+                available: available.collect(),
+            });
+        }
+        let missing = verdict.missing;
+        if verdict.kept.iter().all(|kept| *kept) {
+            return Ok(PlatformChoice::Unchanged { missing });
+        }
+        // The splice asks for each entry in the index's order, which is the order of the verdict.
+        let mut kept = verdict.kept.into_iter();
+        let bytes = keep_entries(manifest.bytes(), |_| kept.next().unwrap_or(true))?;
+        let digest = Digest::of(&bytes);
+        Ok(PlatformChoice::Rewritten { bytes, digest, missing })
+    }
+}
+
+/// The selectors that match none of `platforms`, each once, in the rule's order.
+fn missing(selectors: &[PlatformSelector], platforms: &[&Platform]) -> Vec<PlatformSelector> {
+    let mut seen = BTreeSet::new();
+    let unmatched = selectors
+        .iter()
+        .filter(|selector| !platforms.iter().any(|platform| selector.matches(platform)));
+    unmatched.filter(|selector| seen.insert(*selector)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn rewrite(selectors: &[&str]) -> PlatformPolicy {
+        PlatformPolicy::Rewrite(selectors.iter().map(|s| s.parse().expect("a selector")).collect())
+    }
+
+    fn image(n: u8, platform: &str) -> String {
+        let (os, architecture) = platform.split_once('/').expect("os/architecture");
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":{n},"platform":{{"os":"{os}","architecture":"{architecture}"}}}}"#,
+            Digest::of(&[n])
+        )
+    }
+
+    fn attestation(n: u8, of: u8) -> String {
+        format!(
+            r#"{{"digest":"{}","size":{n},"platform":{{"os":"unknown","architecture":"unknown"}},"annotations":{{"vnd.docker.reference.type":"attestation-manifest","vnd.docker.reference.digest":"{}"}}}}"#,
+            Digest::of(&[n]),
+            Digest::of(&[of])
+        )
+    }
+
+    fn bare(n: u8) -> String {
+        format!(r#"{{"digest":"{}","size":{n}}}"#, Digest::of(&[n]))
+    }
+
+    fn index(entries: &[String]) -> Manifest {
+        let text = format!(
+            "{{\n  \"schemaVersion\": 2, \"manifests\": [{}]\n}}\n",
+            entries.join(",\n ")
+        );
+        Manifest::parse(None, Bytes::from(text), None).expect("an index")
+    }
+
+    fn sizes(bytes: &[u8]) -> Vec<u64> {
+        let manifest = Manifest::parse(None, Bytes::copy_from_slice(bytes), None).expect("an index");
+        manifest.entries().iter().map(|entry| entry.size).collect()
+    }
+
+    #[test]
+    fn unwanted_platforms_and_their_attestations_go() {
+        let entries = [
+            image(1, "linux/amd64"),
+            image(2, "linux/arm64"),
+            image(3, "windows/amd64"),
+            attestation(4, 1),
+            attestation(5, 2),
+            bare(6),
+        ];
+        let manifest = index(&entries);
+        let policy = rewrite(&["linux/amd64", "linux/s390x", "linux/s390x"]);
+        let choice = policy.choose(&manifest, None).expect("spliced");
+        let PlatformChoice::Rewritten { bytes, digest, missing } = choice else {
+            panic!("{choice:?}")
+        };
+        assert_eq!(sizes(&bytes), [1, 4, 6]);
+        assert_eq!(digest, Digest::of(&bytes));
+        assert_eq!(missing, ["linux/s390x".parse().expect("a selector")]);
+        let kept = policy.choose_entries(manifest.entries());
+        assert_eq!(kept.keep, [Digest::of(&[1]), Digest::of(&[4]), Digest::of(&[6])]);
+        assert_eq!(kept.missing, missing);
+        // The same choice again is no change at all.
+        let again = Manifest::parse(None, Bytes::from(bytes), None).expect("an index");
+        assert_eq!(
+            policy.choose(&again, None).expect("unchanged"),
+            PlatformChoice::Unchanged { missing }
+        );
+    }
+
+    #[test]
+    fn all_wanted_is_unchanged_and_none_is_skipped() {
+        let manifest = index(&[image(1, "linux/amd64"), attestation(4, 1), bare(6)]);
+        assert_eq!(
+            rewrite(&["linux/amd64"]).choose(&manifest, None).expect("ok"),
+            PlatformChoice::Unchanged { missing: vec![] }
+        );
+        let skipped = rewrite(&["linux/arm64"]).choose(&manifest, None).expect("ok");
+        let PlatformChoice::Skipped { available } = skipped else {
+            panic!("{skipped:?}")
+        };
+        assert_eq!(
+            available.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["linux/amd64"]
+        );
+        let all = PlatformPolicy::All.choose(&manifest, None).expect("ok");
+        assert_eq!(all, PlatformChoice::Unchanged { missing: vec![] });
+        assert_eq!(PlatformPolicy::All.choose_entries(manifest.entries()).keep.len(), 3);
+    }
+
+    #[test]
+    fn an_index_of_artifacts_is_unchanged() {
+        let unknown = r#","platform":{"os":"unknown","architecture":"unknown"}}"#;
+        let artifact = format!("{}{unknown}", bare(7).trim_end_matches('}'));
+        for manifest in [index(&[bare(1), artifact]), index(&[])] {
+            assert_eq!(
+                rewrite(&["linux/arm64"]).choose(&manifest, None).expect("ok"),
+                PlatformChoice::Unchanged { missing: vec![] }
+            );
+        }
+    }
+
+    #[test]
+    fn a_plain_image_is_judged_by_its_config() {
+        let text = r#"{"schemaVersion":2,"config":{"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
+        let manifest = Manifest::parse(None, Bytes::from_static(text.as_bytes()), None).expect("an image");
+        let amd64 = Platform {
+            os: "linux".into(),
+            architecture: "amd64".into(),
+            ..Platform::default()
+        };
+        let policy = rewrite(&["linux/amd64", "linux/arm64"]);
+        assert_eq!(
+            policy.choose(&manifest, Some(&amd64)).expect("ok"),
+            PlatformChoice::Unchanged {
+                missing: vec!["linux/arm64".parse().expect("a selector")]
+            }
+        );
+        assert_eq!(
+            rewrite(&["linux/arm64"]).choose(&manifest, Some(&amd64)).expect("ok"),
+            PlatformChoice::Skipped { available: vec![amd64] }
+        );
+        for artifact in [None, Some(&Platform::default())] {
+            assert_eq!(
+                policy.choose(&manifest, artifact).expect("ok"),
+                PlatformChoice::Unchanged { missing: vec![] }
+            );
+        }
+    }
+
+    #[test]
+    fn fingerprints_tell_policies_apart() {
+        let print = |selectors: &[&str]| rewrite(selectors).fingerprint();
+        assert_eq!(
+            print(&["linux/arm64", "linux/amd64"]),
+            print(&["linux/amd64", "linux/arm64", "linux/amd64"])
+        );
+        assert_ne!(print(&["linux/arm64"]), print(&["linux/arm64/v8"]));
+        assert_ne!(print(&[]), PlatformPolicy::All.fingerprint());
+        assert!(print(&["linux/arm64"]).contains(&SPLICE_VERSION.to_string()));
     }
 }

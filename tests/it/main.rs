@@ -1,1 +1,2 @@
-
+mod plan_laws;
+mod scenarios;
