@@ -1,6 +1,12 @@
 //! The lock that `daemon` and `sync` hold on the state.
 
-use std::path::Path;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::error::file_advice;
 
 /// Which process holds the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,21 +19,111 @@ pub struct Holder {
 
 /// Held while it lives; the operating system drops it when the process dies, however it dies.
 #[derive(Debug)]
-pub struct StateLock {}
+pub struct StateLock {
+    /// Open for as long as the lock is held: closing the file gives it back.
+    _file: File,
+}
+
+/// [`StateLock::holder`] takes a shared lock for an instant to see whether it could: whoever wants the real one in that
+/// instant looks again for this long before it believes that somebody holds it.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
+
+/// The lock file has one short line; anything longer is not ours.
+const LINE_LIMIT: u64 = 256;
 
 impl StateLock {
     /// Takes the lock beside the database at `path`; `Ok(Err(holder))` where another process holds it.
+    ///
+    /// The lock is on `<path>.lock`, which stays when the lock is given back: were it removed, two processes could hold
+    /// locks on two files of the same name.
     /// # Errors
-    /// The lock file cannot be made.
-    pub fn acquire(path: &Path, command: &str) -> std::io::Result<Result<Self, Holder>> {
-        let _ = (path, command);
-        unimplemented!()
+    /// The lock file cannot be made, or the file system knows no locks.
+    pub fn acquire(path: &Path, command: &str) -> io::Result<Result<Self, Holder>> {
+        Self::try_acquire(path, command).map_err(|error| explain(path, &error))
     }
+
+    fn try_acquire(path: &Path, command: &str) -> io::Result<Result<Self, Holder>> {
+        create_directory(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(lock_path(path))?;
+        let first = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if first.elapsed() < SECOND_LOOK => std::thread::yield_now(),
+                Err(TryLockError::WouldBlock) => return Ok(Err(read_holder(&mut file))),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        file.set_len(0)?;
+        // One write, so that whoever reads beside us sees all of it or nothing.
+        file.write_all(format!("{} {command}\n", std::process::id()).as_bytes())?;
+        Ok(Ok(Self { _file: file }))
+    }
+
     /// Who holds the lock, without taking it.
     /// # Errors
-    /// The lock file cannot be read.
-    pub fn holder(path: &Path) -> std::io::Result<Option<Holder>> {
-        let _ = path;
-        unimplemented!()
+    /// The lock file cannot be read, or the file system knows no locks.
+    pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
+        Self::try_holder(path).map_err(|error| explain(path, &error))
+    }
+
+    fn try_holder(path: &Path) -> io::Result<Option<Holder>> {
+        let mut file = match File::open(lock_path(path)) {
+            Ok(file) => file,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => {
+                file.unlock()?;
+                Ok(None)
+            }
+            Err(TryLockError::WouldBlock) => Ok(Some(read_holder(&mut file))),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// `<path>.lock`.
+fn lock_path(path: &Path) -> PathBuf {
+    super::beside(path, ".lock")
+}
+
+/// The same error with the place and what to do.
+fn explain(path: &Path, error: &io::Error) -> io::Error {
+    let (lock, advice) = (lock_path(path), file_advice(error.kind()));
+    io::Error::new(
+        error.kind(),
+        format!("cannot use the lock file {}: {advice} ({error})", lock.display()),
+    )
+}
+
+/// Makes the directory of `path`, with all above it that is missing, for this user alone.
+pub(super) fn create_directory(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => DirBuilder::new().recursive(true).mode(0o700).create(parent),
+        _ => Ok(()),
+    }
+}
+
+/// Reads `pid command`; what cannot be read stays unknown, as the lock itself says enough.
+fn read_holder(file: &mut File) -> Holder {
+    let mut bytes = Vec::new();
+    let text = match file.take(LINE_LIMIT).read_to_end(&mut bytes) {
+        Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(_) => String::new(),
+    };
+    let (pid, command) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    Holder {
+        pid: pid.parse().ok(),
+        command: (!command.is_empty()).then(|| command.to_owned()),
     }
 }

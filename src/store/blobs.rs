@@ -1,0 +1,158 @@
+//! Blobs known to be at a destination, and mounts known to be refused there.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sqlx::Connection;
+
+use super::Store;
+use super::error::Result;
+use super::rows::{json, millis, parsed};
+use crate::oci::{Digest, RepositoryName};
+
+/// Digests that travel to SQLite in one text.
+const BATCH: usize = 1_000;
+
+impl Store {
+    /// Remembers blobs seen in or written to a repository.
+    pub async fn remember_blobs(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+        digests: &[Digest],
+        now: Timestamp,
+    ) -> Result<()> {
+        if digests.is_empty() {
+            return Ok(());
+        }
+        self.verb("remember blobs", async {
+            let mut writer = self.0.writer().await?;
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            for batch in digests.chunks(BATCH) {
+                // `WHERE true`: without it SQLite takes ON CONFLICT for a join's condition.
+                sqlx::query(
+                    "INSERT INTO blobs (registry, repository, digest, seen_at) \
+                     SELECT $1, $2, value, $4 FROM json_each($3) WHERE true \
+                     ON CONFLICT (registry, digest, repository) DO UPDATE SET seen_at = excluded.seen_at",
+                )
+                .bind(registry)
+                .bind(repository.as_str())
+                .bind(json(batch)?)
+                .bind(millis(now))
+                .execute(&mut *transaction)
+                .await?;
+            }
+            transaction.commit().await
+        })
+        .await
+    }
+
+    /// Which of `digests` are remembered, and in which repositories of the registry (at most four each, those seen last first).
+    pub async fn known_blobs(
+        &self,
+        registry: &str,
+        digests: &[Digest],
+    ) -> Result<BTreeMap<Digest, Vec<RepositoryName>>> {
+        if digests.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.verb("look for known blobs", async {
+            let mut reader = self.0.reader().await?;
+            let mut known: BTreeMap<Digest, Vec<RepositoryName>> = BTreeMap::new();
+            for batch in digests.chunks(BATCH) {
+                let rows = sqlx::query(
+                    "SELECT digest, repository FROM (SELECT digest, repository, row_number() OVER \
+                     (PARTITION BY digest ORDER BY seen_at DESC, repository) AS place FROM blobs \
+                     WHERE registry = $1 AND digest IN (SELECT value FROM json_each($2))) \
+                     WHERE place <= 4 ORDER BY digest, place",
+                )
+                .bind(registry)
+                .bind(json(batch)?)
+                .fetch_all(&mut *reader)
+                .await?;
+                for row in &rows {
+                    let repositories = known.entry(parsed(row, "digest")?).or_default();
+                    let repository = parsed(row, "repository")?;
+                    // A digest asked for in two batches answers in both.
+                    if !repositories.contains(&repository) {
+                        repositories.push(repository);
+                    }
+                }
+            }
+            Ok(known)
+        })
+        .await
+    }
+
+    /// Forgets blobs of a repository that proved not to be there.
+    pub async fn forget_blobs(&self, registry: &str, repository: &RepositoryName, digests: &[Digest]) -> Result<()> {
+        if digests.is_empty() {
+            return Ok(());
+        }
+        self.verb("forget blobs", async {
+            let mut writer = self.0.writer().await?;
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            for batch in digests.chunks(BATCH) {
+                sqlx::query(
+                    "DELETE FROM blobs WHERE registry = $1 AND repository = $2 \
+                     AND digest IN (SELECT value FROM json_each($3))",
+                )
+                .bind(registry)
+                .bind(repository.as_str())
+                .bind(json(batch)?)
+                .execute(&mut *transaction)
+                .await?;
+            }
+            transaction.commit().await
+        })
+        .await
+    }
+
+    /// Remembers that mounts between two repositories are refused.
+    pub async fn remember_mount_refusal(
+        &self,
+        registry: &str,
+        from: &RepositoryName,
+        to: &RepositoryName,
+        until: Timestamp,
+    ) -> Result<()> {
+        self.verb("remember a refused mount", async {
+            sqlx::query(
+                "INSERT INTO mount_refusals (registry, from_repository, to_repository, until) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (registry, from_repository, to_repository) DO UPDATE SET until = excluded.until",
+            )
+            .bind(registry)
+            .bind(from.as_str())
+            .bind(to.as_str())
+            .bind(millis(until))
+            .execute(&mut *self.0.writer().await?)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// True when mounts between two repositories are known to be refused.
+    pub async fn mount_refused(
+        &self,
+        registry: &str,
+        from: &RepositoryName,
+        to: &RepositoryName,
+        now: Timestamp,
+    ) -> Result<bool> {
+        self.verb("look for refused mounts", async {
+            let found: Option<i64> = sqlx::query_scalar(
+                "SELECT 1 FROM mount_refusals WHERE registry = $1 AND from_repository = $2 AND to_repository = $3 \
+                 AND until > $4",
+            )
+            .bind(registry)
+            .bind(from.as_str())
+            .bind(to.as_str())
+            .bind(millis(now))
+            .fetch_optional(&mut *self.0.reader().await?)
+            .await?;
+            Ok(found.is_some())
+        })
+        .await
+    }
+}

@@ -1,0 +1,100 @@
+//! What was learnt of registries.
+
+use jiff::Timestamp;
+use sqlx::Row;
+
+use super::Store;
+use super::error::Result;
+use super::rows::{millis, time};
+
+impl Store {
+    /// Keeps what was learnt of a registry (`class`: of which repositories, `*` for all).
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the columns of one row, each of another meaning"
+    )]
+    pub async fn learn(
+        &self,
+        registry: &str,
+        class: &str,
+        name: &str,
+        value: &str,
+        evidence: &str,
+        now: Timestamp,
+        expires: Timestamp,
+    ) -> Result<()> {
+        self.verb("keep what was learnt of a registry", async {
+            sqlx::query(
+                "INSERT INTO capabilities (registry, class, name, value, evidence, learnt, expires) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (registry, class, name) DO UPDATE SET \
+                 value = excluded.value, evidence = excluded.evidence, learnt = excluded.learnt, \
+                 expires = excluded.expires",
+            )
+            .bind(registry)
+            .bind(class)
+            .bind(name)
+            .bind(value)
+            .bind(evidence)
+            .bind(millis(now))
+            .bind(millis(expires))
+            .execute(&mut *self.0.writer().await?)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// What was learnt, unless expired.
+    pub async fn capability(&self, registry: &str, class: &str, name: &str, now: Timestamp) -> Result<Option<String>> {
+        self.verb("read what was learnt of a registry", async {
+            sqlx::query_scalar(
+                "SELECT value FROM capabilities WHERE registry = $1 AND class = $2 AND name = $3 AND expires > $4",
+            )
+            .bind(registry)
+            .bind(class)
+            .bind(name)
+            .bind(millis(now))
+            .fetch_optional(&mut *self.0.reader().await?)
+            .await
+        })
+        .await
+    }
+
+    /// All capabilities of a registry, expired ones too: (class, name, value, evidence, learnt).
+    pub async fn capabilities(&self, registry: &str) -> Result<Vec<(String, String, String, String, Timestamp)>> {
+        self.verb("list what was learnt of a registry", async {
+            let rows = sqlx::query(
+                "SELECT class, name, value, evidence, learnt FROM capabilities WHERE registry = $1 ORDER BY class, name",
+            )
+            .bind(registry)
+            .fetch_all(&mut *self.0.reader().await?)
+            .await?;
+            rows.iter()
+                .map(|row| {
+                    Ok((
+                        row.try_get("class")?,
+                        row.try_get("name")?,
+                        row.try_get("value")?,
+                        row.try_get("evidence")?,
+                        time(row, "learnt")?,
+                    ))
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Forgets what proved wrong.
+    pub async fn forget_capability(&self, registry: &str, class: &str, name: &str) -> Result<()> {
+        self.verb("forget what was learnt of a registry", async {
+            sqlx::query("DELETE FROM capabilities WHERE registry = $1 AND class = $2 AND name = $3")
+                .bind(registry)
+                .bind(class)
+                .bind(name)
+                .execute(&mut *self.0.writer().await?)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+}

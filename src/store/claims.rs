@@ -1,0 +1,94 @@
+//! Claims on destination tags: two sources for one tag are found, not written over each other in turns.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sqlx::{Connection, Row};
+
+use super::Store;
+use super::error::Result;
+use super::rows::{json, millis, parsed};
+use crate::oci::{RepositoryName, Tag};
+
+impl Store {
+    /// Claims destination tags for a source (`rule`, `source registry/repository`); gives the tags that another source
+    /// claims too, with the other claim in words. A claim by the same source is renewed, whatever the rule; one not renewed since
+    /// `stale_before` is dropped.
+    ///
+    /// The claim of a source that is answered with another's stands all the same, so that the other is told as well: a
+    /// tag that two sources want is refused to both. [`Store::keep_claims`] ends claims of rules that are no more.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the place, the claimant and two times, each of another meaning"
+    )]
+    pub async fn claim_tags(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+        tags: &[Tag],
+        rule: &str,
+        source: &str,
+        now: Timestamp,
+        stale_before: Timestamp,
+    ) -> Result<BTreeMap<Tag, String>> {
+        if tags.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.verb("claim tags", async {
+            let tags = json(tags)?;
+            let mut writer = self.0.writer().await?;
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query("DELETE FROM claims WHERE registry = $1 AND repository = $2 AND renewed_at < $3")
+                .bind(registry)
+                .bind(repository.as_str())
+                .bind(millis(stale_before))
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query(
+                "INSERT INTO claims (registry, repository, tag, source, rule, claimed_at, renewed_at) \
+                 SELECT $1, $2, value, $4, $5, $6, $6 FROM json_each($3) WHERE true \
+                 ON CONFLICT (registry, repository, tag, source) \
+                 DO UPDATE SET rule = excluded.rule, renewed_at = excluded.renewed_at",
+            )
+            .bind(registry)
+            .bind(repository.as_str())
+            .bind(&tags)
+            .bind(source)
+            .bind(rule)
+            .bind(millis(now))
+            .execute(&mut *transaction)
+            .await?;
+            let rows = sqlx::query(
+                "SELECT tag, rule, source FROM claims WHERE registry = $1 AND repository = $2 AND source <> $4 \
+                 AND tag IN (SELECT value FROM json_each($3)) ORDER BY tag, claimed_at DESC, source DESC",
+            )
+            .bind(registry)
+            .bind(repository.as_str())
+            .bind(&tags)
+            .bind(source)
+            .fetch_all(&mut *transaction)
+            .await?;
+            let mut others = BTreeMap::new();
+            for row in &rows {
+                let (rule, source): (String, String) = (row.try_get("rule")?, row.try_get("source")?);
+                // Of several the oldest stays, as it comes last.
+                others.insert(parsed(row, "tag")?, format!("rule {rule} from {source}"));
+            }
+            transaction.commit().await?;
+            Ok(others)
+        })
+        .await
+    }
+
+    /// Ends the claims of all rules but these: for when rules are read, so that a rule taken out blocks no other.
+    pub async fn keep_claims(&self, rules: &[&str]) -> Result<()> {
+        self.verb("end the claims of rules that are no more", async {
+            sqlx::query("DELETE FROM claims WHERE rule NOT IN (SELECT value FROM json_each($1))")
+                .bind(json(rules)?)
+                .execute(&mut *self.0.writer().await?)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,209 @@
+//! Open uploads and the hash states along them: what lets a broken transfer go on.
+
+use jiff::Timestamp;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Connection, Row};
+
+use super::error::Result;
+use super::rows::{count, millis, parsed, signed, time};
+use super::{Store, StoredUpload, UploadId, UploadKey};
+use crate::oci::HashState;
+use crate::plan::Checkpoint;
+
+/// Hash states kept per upload. At one every 8 MiB they reach 64 MiB back, more than a registry was seen to lose.
+const CHECKPOINTS: i64 = 8;
+
+macro_rules! select_uploads {
+    ($rest:literal) => {
+        concat!(
+            "SELECT uploads.id, registry, repository, digest, size, write, acknowledged, opened_at, hashed, state \
+             FROM uploads LEFT JOIN checkpoints ON upload_id = uploads.id ",
+            $rest,
+            " ORDER BY uploads.id, hashed"
+        )
+    };
+}
+
+/// Uploads from rows ordered by upload, a row a checkpoint.
+fn uploads(rows: &[SqliteRow]) -> sqlx::Result<Vec<StoredUpload>> {
+    let mut uploads: Vec<StoredUpload> = Vec::new();
+    for row in rows {
+        let id = UploadId(row.try_get("id")?);
+        if uploads.last().is_none_or(|last| last.id != id) {
+            uploads.push(StoredUpload {
+                id,
+                key: UploadKey {
+                    registry: row.try_get("registry")?,
+                    repository: parsed(row, "repository")?,
+                    digest: parsed(row, "digest")?,
+                },
+                size: count(row, "size")?,
+                write: row.try_get("write")?,
+                offset: count(row, "acknowledged")?,
+                checkpoints: Vec::new(),
+                opened_at: time(row, "opened_at")?,
+            });
+        }
+        let state: Option<Vec<u8>> = row.try_get("state")?;
+        if let (Some(state), Some(upload)) = (state, uploads.last_mut()) {
+            upload.checkpoints.push(Checkpoint {
+                offset: count(row, "hashed")?,
+                state: HashState::from_bytes(state),
+            });
+        }
+    }
+    Ok(uploads)
+}
+
+/// Adds a checkpoint, unless the upload was forgotten meanwhile, and drops all but the last ones. One made again at an old offset
+/// counts as new: after a restart the states around the offset of now matter, not those further along.
+async fn add_checkpoint(
+    connection: &mut SqliteConnection,
+    upload: UploadId,
+    checkpoint: &Checkpoint,
+) -> sqlx::Result<()> {
+    sqlx::query("DELETE FROM checkpoints WHERE upload_id = $1 AND hashed = $2")
+        .bind(upload.0)
+        .bind(signed(checkpoint.offset)?)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("INSERT INTO checkpoints (upload_id, hashed, state) SELECT id, $2, $3 FROM uploads WHERE id = $1")
+        .bind(upload.0)
+        .bind(signed(checkpoint.offset)?)
+        .bind(checkpoint.state.as_bytes())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "DELETE FROM checkpoints WHERE upload_id = $1 AND id NOT IN \
+         (SELECT id FROM checkpoints WHERE upload_id = $1 ORDER BY id DESC LIMIT $2)",
+    )
+    .bind(upload.0)
+    .bind(CHECKPOINTS)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl Store {
+    /// Remembers an open upload, before its first byte; replaces one for the same key, with its checkpoints.
+    pub async fn save_upload(
+        &self,
+        key: &UploadKey,
+        size: u64,
+        write: &str,
+        offset: u64,
+        now: Timestamp,
+    ) -> Result<UploadId> {
+        self.verb("remember an upload", async {
+            let mut writer = self.0.writer().await?;
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let digest = key.digest.to_string();
+            sqlx::query("DELETE FROM uploads WHERE registry = $1 AND repository = $2 AND digest = $3")
+                .bind(&key.registry)
+                .bind(key.repository.as_str())
+                .bind(&digest)
+                .execute(&mut *transaction)
+                .await?;
+            let done = sqlx::query(
+                "INSERT INTO uploads (registry, repository, digest, size, write, acknowledged, opened_at, updated_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+            )
+            .bind(&key.registry)
+            .bind(key.repository.as_str())
+            .bind(&digest)
+            .bind(signed(size)?)
+            .bind(write)
+            .bind(signed(offset)?)
+            .bind(millis(now))
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(UploadId(done.last_insert_rowid()))
+        })
+        .await
+    }
+
+    /// Remembers the newest location and the acknowledged offset, with the hash state there if known, in one transaction.
+    /// Nothing happens where the upload was forgotten or replaced meanwhile.
+    pub async fn record_offset(
+        &self,
+        upload: UploadId,
+        write: &str,
+        offset: u64,
+        checkpoint: Option<&Checkpoint>,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.verb("remember how far an upload came", async {
+            let mut writer = self.0.writer().await?;
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query("UPDATE uploads SET write = $2, acknowledged = $3, updated_at = $4 WHERE id = $1")
+                .bind(upload.0)
+                .bind(write)
+                .bind(signed(offset)?)
+                .bind(millis(now))
+                .execute(&mut *transaction)
+                .await?;
+            if let Some(checkpoint) = checkpoint {
+                add_checkpoint(&mut transaction, upload, checkpoint).await?;
+            }
+            transaction.commit().await
+        })
+        .await
+    }
+
+    /// Remembers a hash state while streaming; the last eight are kept. Nothing happens where the upload was forgotten or
+    /// replaced meanwhile.
+    pub async fn record_checkpoint(&self, upload: UploadId, checkpoint: &Checkpoint, now: Timestamp) -> Result<()> {
+        self.verb("remember a hash state", async {
+            let mut writer = self.0.writer().await?;
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            sqlx::query("UPDATE uploads SET updated_at = $2 WHERE id = $1")
+                .bind(upload.0)
+                .bind(millis(now))
+                .execute(&mut *transaction)
+                .await?;
+            add_checkpoint(&mut transaction, upload, checkpoint).await?;
+            transaction.commit().await
+        })
+        .await
+    }
+
+    /// The open upload for a key.
+    pub async fn upload(&self, key: &UploadKey) -> Result<Option<StoredUpload>> {
+        self.verb("read an upload", async {
+            let rows = sqlx::query(select_uploads!(
+                "WHERE registry = $1 AND repository = $2 AND digest = $3"
+            ))
+            .bind(&key.registry)
+            .bind(key.repository.as_str())
+            .bind(key.digest.to_string())
+            .fetch_all(&mut *self.0.reader().await?)
+            .await?;
+            Ok(uploads(&rows)?.pop())
+        })
+        .await
+    }
+
+    /// All open uploads.
+    pub async fn uploads(&self) -> Result<Vec<StoredUpload>> {
+        self.verb("list uploads", async {
+            let rows = sqlx::query(select_uploads!(""))
+                .fetch_all(&mut *self.0.reader().await?)
+                .await?;
+            uploads(&rows)
+        })
+        .await
+    }
+
+    /// Forgets an upload (finished or gone) and its checkpoints.
+    pub async fn forget_upload(&self, upload: UploadId) -> Result<()> {
+        self.verb("forget an upload", async {
+            sqlx::query("DELETE FROM uploads WHERE id = $1")
+                .bind(upload.0)
+                .execute(&mut *self.0.writer().await?)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+}

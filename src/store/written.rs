@@ -1,0 +1,152 @@
+//! What we wrote: the audit trail, the digests under each tag, and when tags were seen to be whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use sqlx::{Connection, Row};
+
+use super::error::Result;
+use super::rows::{millis, parsed, parsed_or_none, time};
+use super::{AuditEntry, JobId, RunId, Store, Write};
+use crate::oci::{Digest, RepositoryName, Tag};
+
+impl Store {
+    /// Records that a tag was put: audit trail and history, in one transaction.
+    pub async fn record_write(&self, write: &Write<'_>, now: Timestamp) -> Result<()> {
+        self.verb("record that a tag was written", async {
+            let mut writer = self.0.writer().await?;
+            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let digest = write.digest.to_string();
+            sqlx::query(
+                "INSERT INTO audit (at, run_id, job_id, rule, action, source, registry, repository, tag, digest, \
+                 previous_digest) VALUES ($1, $2, $3, $4, 'put_tag', $5, $6, $7, $8, $9, $10)",
+            )
+            .bind(millis(now))
+            .bind(write.run.map(|run| run.0))
+            .bind(write.job.map(|job| job.0))
+            .bind(write.rule)
+            .bind(write.source)
+            .bind(write.registry)
+            .bind(write.repository.as_str())
+            .bind(write.tag.as_str())
+            .bind(&digest)
+            .bind(write.previous.map(ToString::to_string))
+            .execute(&mut *transaction)
+            .await?;
+            sqlx::query(
+                "INSERT INTO written (registry, repository, tag, digest, rule, at) VALUES ($1, $2, $3, $4, $5, $6) \
+                 ON CONFLICT (registry, repository, tag, digest, rule) DO UPDATE SET at = excluded.at",
+            )
+            .bind(write.registry)
+            .bind(write.repository.as_str())
+            .bind(write.tag.as_str())
+            .bind(&digest)
+            .bind(write.rule)
+            .bind(millis(now))
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await
+        })
+        .await
+    }
+
+    /// All digests that we wrote under the tags of a repository.
+    pub async fn written(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+    ) -> Result<BTreeMap<Tag, BTreeSet<Digest>>> {
+        self.verb("read what was written", async {
+            let rows = sqlx::query("SELECT tag, digest FROM written WHERE registry = $1 AND repository = $2")
+                .bind(registry)
+                .bind(repository.as_str())
+                .fetch_all(&mut *self.0.reader().await?)
+                .await?;
+            let mut written: BTreeMap<Tag, BTreeSet<Digest>> = BTreeMap::new();
+            for row in &rows {
+                written
+                    .entry(parsed(row, "tag")?)
+                    .or_default()
+                    .insert(parsed(row, "digest")?);
+            }
+            Ok(written)
+        })
+        .await
+    }
+
+    /// The newest `limit` lines of the audit trail, newest first.
+    pub async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>> {
+        self.verb("read the audit trail", async {
+            let rows = sqlx::query(
+                "SELECT at, run_id, job_id, rule, action, source, registry, repository, tag, digest, previous_digest \
+                 FROM audit ORDER BY id DESC LIMIT $1",
+            )
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.0.reader().await?)
+            .await?;
+            rows.iter()
+                .map(|row| {
+                    Ok(AuditEntry {
+                        at: time(row, "at")?,
+                        run: row.try_get::<Option<i64>, _>("run_id")?.map(RunId),
+                        job: row.try_get::<Option<i64>, _>("job_id")?.map(JobId),
+                        rule: row.try_get("rule")?,
+                        action: row.try_get("action")?,
+                        source: row.try_get("source")?,
+                        registry: row.try_get("registry")?,
+                        repository: parsed(row, "repository")?,
+                        tag: parsed(row, "tag")?,
+                        digest: parsed(row, "digest")?,
+                        previous_digest: parsed_or_none(row, "previous_digest")?,
+                    })
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Keeps when everything that a tag reaches was seen at the destination.
+    pub async fn record_verified(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.verb("record that a tag was verified", async {
+            sqlx::query(
+                "INSERT INTO verified (registry, repository, tag, digest, at) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (registry, repository, tag) DO UPDATE SET digest = excluded.digest, at = excluded.at",
+            )
+            .bind(registry)
+            .bind(repository.as_str())
+            .bind(tag.as_str())
+            .bind(digest.to_string())
+            .bind(millis(now))
+            .execute(&mut *self.0.writer().await?)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Which digest of each tag of a repository was last seen whole, and when.
+    pub async fn verified(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+    ) -> Result<BTreeMap<Tag, (Digest, Timestamp)>> {
+        self.verb("read what was verified", async {
+            let rows = sqlx::query("SELECT tag, digest, at FROM verified WHERE registry = $1 AND repository = $2")
+                .bind(registry)
+                .bind(repository.as_str())
+                .fetch_all(&mut *self.0.reader().await?)
+                .await?;
+            rows.iter()
+                .map(|row| Ok((parsed(row, "tag")?, (parsed(row, "digest")?, time(row, "at")?))))
+                .collect()
+        })
+        .await
+    }
+}
