@@ -1,7 +1,7 @@
 //! The one request loop: every request of a registry, its logins and its redirects goes through here.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -65,8 +65,15 @@ pub(super) enum Payload {
     Empty,
     /// Bytes that can be sent again.
     Bytes(Bytes),
-    /// This many bytes, once.
-    Stream(Option<BodyStream>, u64),
+    /// This many bytes, once. Behind a mutex that is never locked, as a call is shared with the watch over its body and a
+    /// stream alone is not `Sync`.
+    Stream(Mutex<Option<BodyStream>>, u64),
+}
+
+impl Payload {
+    pub(super) fn stream(body: BodyStream, length: u64) -> Self {
+        Self::Stream(Mutex::new(Some(body)), length)
+    }
 }
 
 /// One request as a value; the loop decides about its attempts.
@@ -461,7 +468,7 @@ impl Transport {
             }
             Payload::Bytes(bytes) => *request.body_mut() = Some(bytes.clone().into()),
             Payload::Stream(stream, length) => {
-                let Some(stream) = stream.take() else {
+                let Some(stream) = stream.get_mut().unwrap_or_else(PoisonError::into_inner).take() else {
                     return Err(call.error(ErrorKind::Invalid, "a body that was sent cannot be sent again"));
                 };
                 let (body, its_watch) = Outgoing::new(stream, *length);

@@ -238,7 +238,7 @@ impl Registry {
             })?;
             call.headers.insert(header::CONTENT_RANGE, range);
         }
-        call.payload = Payload::Stream(Some(body), length);
+        call.payload = Payload::stream(body, length);
         call.repeatable = false;
         Ok(call.class(Class::BlobWrite))
     }
