@@ -13,12 +13,7 @@ use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 #[derive(Clone, Debug)]
 pub struct Layout {}
 
-#[expect(
-    clippy::unused_async,
-    clippy::unimplemented,
-    missing_docs,
-    reason = "written elsewhere"
-)]
+#[expect(clippy::unused_async, clippy::unimplemented, reason = "written elsewhere")]
 impl Layout {
     pub fn open(name: &str, path: &std::path::Path) -> Result<Self> {
         let _ = (name, path);
@@ -32,7 +27,7 @@ impl Layout {
         unimplemented!()
     }
     pub async fn list_tags(&self, repository: &RepositoryName) -> Result<Listing<Tag>> {
-        let _ = (repository);
+        let _ = repository;
         unimplemented!()
     }
     pub async fn head_manifest(
@@ -66,15 +61,15 @@ impl Layout {
         unimplemented!()
     }
     pub async fn begin_write(&self, repository: &RepositoryName) -> Result<BlobWrite> {
-        let _ = (repository);
+        let _ = repository;
         unimplemented!()
     }
     pub async fn resume_write(&self, write: &BlobWrite) -> Result<SessionState> {
-        let _ = (write);
+        let _ = write;
         unimplemented!()
     }
     pub async fn upload_habit(&self, write: &BlobWrite) -> Result<UploadHabit> {
-        let _ = (write);
+        let _ = write;
         unimplemented!()
     }
     pub async fn write_piece(
@@ -99,7 +94,7 @@ impl Layout {
         unimplemented!()
     }
     pub async fn cancel_write(&self, write: &BlobWrite) {
-        let _ = (write);
+        let _ = write;
         unimplemented!()
     }
     pub async fn mount(
