@@ -103,8 +103,8 @@ pub struct Error {
     pub operation: Operation,
     /// Which side; set by the caller that knows it ([`Error::on`]).
     pub side: Option<Side>,
-    /// Where.
-    pub place: Place,
+    /// Where. Boxed, as results of this type are handed through many layers.
+    pub place: Box<Place>,
     /// What to do about it.
     pub kind: ErrorKind,
     /// HTTP status, for reports only.
@@ -126,7 +126,7 @@ impl Error {
         Self {
             operation,
             side: None,
-            place,
+            place: Box::new(place),
             kind,
             status: None,
             code: None,
