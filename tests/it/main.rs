@@ -1,2 +1,5 @@
+//! Everything that is tested from the outside, in one binary: each further one would cost a link of several seconds.
+
+mod house;
 mod plan_laws;
 mod scenarios;
