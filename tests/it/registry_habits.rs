@@ -118,6 +118,15 @@ async fn conversation(wire: &Wire) -> Vec<String> {
     );
     seen.note("after a wrong digest", &wire.get(&upload, &[]).await);
     let upload = start_upload(wire, "a/b").await;
+    let patched = wire
+        .send(Method::PATCH, &upload, &octets, blob.slice(..9))
+        .await
+        .expect(202);
+    let upload = location(&patched);
+    let wrong = with_digest(&upload, &Digest::of(b"other"));
+    seen.note("wrong digest, no body", &wire.send(Method::PUT, &wrong, &[], "").await);
+    seen.note("after a wrong digest, no body", &wire.get(&upload, &[]).await);
+    let upload = start_upload(wire, "a/b").await;
     seen.note("cancel", &wire.send(Method::DELETE, &upload, &[], "").await);
     seen.note("after cancelling", &wire.get(&upload, &[]).await);
     let target = format!("/v2/a/b/blobs/uploads/?digest={digest}");

@@ -89,9 +89,7 @@ pub(super) async fn finish(
         Algorithm::Sha512 => digest.matches(&upload.data),
     };
     if !matches {
-        if !shared.options.habits.keeps_upload_after_wrong_digest {
-            storage.end_upload(name, id);
-        }
+        // The upload stays, with what this request brought.
         return Err(Failure::digest_invalid());
     }
     let size = upload.data.len() as u64;

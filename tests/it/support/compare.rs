@@ -13,13 +13,19 @@ use transship::oci::{Digest, media_type};
 use super::{PASSWORD, USERNAME};
 
 /// A repository in a registry that speaks plain HTTP.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Side {
     /// `127.0.0.1:port`.
     pub host: String,
     pub repository: String,
-    /// Use the tests' account.
-    pub account: bool,
+    account: bool,
+    client: Client,
+}
+
+impl std::fmt::Debug for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.host, self.repository)
+    }
 }
 
 /// Which program reads the manifests. Blobs are always read by oci-client.
@@ -45,7 +51,13 @@ impl Side {
             host: host.to_owned(),
             repository: repository.to_owned(),
             account: false,
+            client: client(),
         }
+    }
+
+    /// Reads with the tests' account.
+    pub fn with_account(self) -> Self {
+        Self { account: true, ..self }
     }
 
     fn auth(&self) -> RegistryAuth {
@@ -72,7 +84,7 @@ impl Side {
             Reader::OciClient => {
                 let accept: Vec<&str> = media_type::ACCEPT.split(", ").collect();
                 let reference = self.reference(suffix);
-                let read = client();
+                let read = &self.client;
                 let read = read.pull_manifest_raw(&reference, &self.auth(), &accept).await;
                 read.map(|(bytes, _)| bytes).map_err(|error| error.to_string())
             }
@@ -110,13 +122,12 @@ impl Side {
 
     /// A blob's bytes, which oci-client hashes and so do we.
     pub async fn blob(&self, digest: &str) -> Result<Vec<u8>, String> {
-        let client = client();
         let reference = self.reference(digest);
-        client
+        self.client
             .store_auth_if_needed(reference.resolve_registry(), &self.auth())
             .await;
         let mut bytes = Vec::new();
-        let read = client.pull_blob(&reference, digest, &mut bytes).await;
+        let read = self.client.pull_blob(&reference, digest, &mut bytes).await;
         read.map_err(|error| error.to_string())?;
         let found = digest.parse::<Digest>().map(|digest| digest.matches(&bytes));
         match found {
