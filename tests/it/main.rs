@@ -2,4 +2,7 @@
 
 mod house;
 mod plan_laws;
+mod registry_habits;
 mod scenarios;
+mod support;
+mod support_checks;
