@@ -1,0 +1,466 @@
+//! Every key of a rules file: the one table from which the checks, the JSON Schema and the reference for users come.
+
+/// A map with known keys.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// Where it stands, such as `rules[].tags`; empty for the file itself.
+    pub path: &'static str,
+    /// What it describes.
+    pub about: &'static str,
+    pub keys: &'static [Entry],
+}
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    /// What holds without it, in words or as a value.
+    pub default: &'static str,
+    pub about: &'static str,
+}
+
+/// What may stand behind a key.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// The number 1.
+    Version,
+    /// Text that is not empty; the words say what it means.
+    Text(&'static str),
+    /// `true` or `false`.
+    Flag,
+    /// A whole number, this or more.
+    Count { least: u64, most: u64 },
+    /// `5m`, `1h30m`.
+    Duration,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A map with known keys.
+    Map(&'static Section),
+    /// A map from names to maps with known keys.
+    Named(&'static Section),
+    /// A list.
+    List { of: &'static Kind, may_be_empty: bool },
+    /// Text, or a map where more than that is to be said.
+    TextOr(&'static str, &'static Section),
+}
+
+const fn required(name: &'static str, kind: Kind, about: &'static str) -> Entry {
+    Entry {
+        name,
+        kind,
+        required: true,
+        default: "",
+        about,
+    }
+}
+
+const fn optional(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Entry {
+    Entry {
+        name,
+        kind,
+        required: false,
+        default,
+        about,
+    }
+}
+
+/// The file.
+pub(super) static FILE: Section = Section {
+    path: "",
+    about: "What transship keeps in step.",
+    keys: &[
+        required("version", Kind::Version, "The version of this format. Always 1."),
+        optional(
+            "registries",
+            Kind::Named(&REGISTRY),
+            "none",
+            "The ends that rules copy between, by a name of your choice.",
+        ),
+        optional(
+            "defaults",
+            Kind::Map(&DEFAULTS),
+            "none",
+            "Merged under every rule: maps by key, while lists and single values of the rule replace these.",
+        ),
+        optional(
+            "rules",
+            Kind::List {
+                of: &Kind::Map(&RULE),
+                may_be_empty: true,
+            },
+            "none",
+            "What to keep in step.",
+        ),
+    ],
+};
+
+/// `registries.<name>`.
+pub(super) static REGISTRY: Section = Section {
+    path: "registries.<name>",
+    about: "A registry, or a directory with images. Either `url` or `layout` is needed.",
+    keys: &[
+        optional(
+            "url",
+            Kind::Text("an address such as https://harbor.example"),
+            "none",
+            "Scheme, host and port of a registry, and the path before `/v2/` where it has one. `http://` speaks without TLS.",
+        ),
+        optional(
+            "layout",
+            Kind::Text("the path of a directory"),
+            "none",
+            "An OCI image layout directory, as source or destination.",
+        ),
+        optional(
+            "username",
+            Kind::Text("a user name"),
+            "from Docker's and Podman's login files, else anonymous",
+            "Who logs in. `<token>` says that the password is an identity token.",
+        ),
+        optional(
+            "password",
+            Kind::Text("a password or a reference such as ${HARBOR_PASSWORD}"),
+            "none",
+            "Password, access key or token. Write a reference, not the password itself.",
+        ),
+        optional(
+            "tls",
+            Kind::Map(&TLS),
+            "none",
+            "How the registry's certificate is checked.",
+        ),
+        optional(
+            "limits",
+            Kind::Map(&LIMITS),
+            "none",
+            "How hard the registry is pressed.",
+        ),
+        optional(
+            "token_hosts",
+            Kind::List {
+                of: &Kind::Text("a host such as auth.example or *.example"),
+                may_be_empty: true,
+            },
+            "[]",
+            "Hosts beside the registry's own that it may send our credentials to for a token. `*.` in front stands for every subdomain.",
+        ),
+    ],
+};
+
+static TLS: Section = Section {
+    path: "registries.<name>.tls",
+    about: "How the registry's certificate is checked.",
+    keys: &[
+        optional(
+            "ca_file",
+            Kind::Text("the path of a PEM file"),
+            "none",
+            "Certificates that are trusted beside the system's.",
+        ),
+        optional(
+            "client_cert",
+            Kind::Text("the path of a PEM file"),
+            "none",
+            "Our own certificate, with `client_key`.",
+        ),
+        optional(
+            "client_key",
+            Kind::Text("the path of a PEM file"),
+            "none",
+            "The key of our own certificate.",
+        ),
+        optional(
+            "insecure_skip_verify",
+            Kind::Flag,
+            "false",
+            "Trusts any certificate. Whoever is on the way can then read the password; `ca_file` is better.",
+        ),
+    ],
+};
+
+static LIMITS: Section = Section {
+    path: "registries.<name>.limits",
+    about: "How hard the registry is pressed.",
+    keys: &[optional(
+        "concurrency",
+        Kind::Count { least: 1, most: 1000 },
+        "found by trying",
+        "The most requests under way at once.",
+    )],
+};
+
+const TAGS_ENTRY: Entry = optional("tags", Kind::Map(&TAGS), "every tag", "Which tags are copied.");
+const SCHEDULE_ENTRY: Entry = optional(
+    "schedule",
+    Kind::Text("a cron expression in quotes, such as \"*/30 * * * *\""),
+    "by hand only",
+    "When the rule runs: five fields (minute, hour, day, month, day of the week), or `@hourly`, `@daily`, `@weekly`, `@monthly`.",
+);
+const TIMEZONE_ENTRY: Entry = optional(
+    "timezone",
+    Kind::Text("a time zone such as Asia/Shanghai"),
+    "UTC",
+    "The zone of `schedule`, by its IANA name.",
+);
+const JITTER_ENTRY: Entry = optional(
+    "jitter",
+    Kind::Duration,
+    "0s",
+    "Each start is put off by up to this much, so that many rules do not start at once.",
+);
+const OVERLAP_ENTRY: Entry = optional(
+    "overlap",
+    Kind::Choice(&["skip", "queue"]),
+    "skip",
+    "When the rule is due while it still runs: pass over, or run once more afterwards.",
+);
+const MISSED_ENTRY: Entry = optional(
+    "missed",
+    Kind::Choice(&["run", "skip"]),
+    "run",
+    "What happens with due times at which no daemon ran: one run at start, or nothing.",
+);
+const MISSED_WITHIN_ENTRY: Entry = optional(
+    "missed_within",
+    Kind::Duration,
+    "1h",
+    "How old a missed due time may be to be run at start.",
+);
+const MOVED_TAGS_ENTRY: Entry = optional(
+    "moved_tags",
+    Kind::Choice(&["follow", "keep", "fail"]),
+    "follow",
+    "The destination's tag is one that transship wrote, and the source's has moved on: move it too, leave it, or fail.",
+);
+const ON_CONFLICT_ENTRY: Entry = optional(
+    "on_conflict",
+    Kind::Choice(&["overwrite", "keep", "fail"]),
+    "overwrite",
+    "The destination's tag is one that transship did not write, and differs: overwrite it, leave it, or fail.",
+);
+const PLATFORMS_ENTRY: Entry = optional(
+    "platforms",
+    Kind::List {
+        of: &Kind::Text("a platform such as linux/amd64"),
+        may_be_empty: true,
+    },
+    "all",
+    "Platforms to copy, as `os/architecture` or `os/architecture/variant`. `[]` means all.",
+);
+const INDEX_ENTRY: Entry = optional(
+    "index",
+    Kind::Choice(&["keep", "rewrite"]),
+    "keep; with platforms: rewrite",
+    "What becomes of a multi-platform index: copied byte for byte, or without the entries of other platforms.",
+);
+const RETRY_ENTRY: Entry = optional("retry", Kind::Map(&RETRY), "see there", "How often an image is tried.");
+
+/// `defaults`.
+pub(super) static DEFAULTS: Section = Section {
+    path: "defaults",
+    about: "What holds for every rule that does not say otherwise. The keys mean what they mean in a rule.",
+    keys: &[
+        TAGS_ENTRY,
+        SCHEDULE_ENTRY,
+        TIMEZONE_ENTRY,
+        JITTER_ENTRY,
+        OVERLAP_ENTRY,
+        MISSED_ENTRY,
+        MISSED_WITHIN_ENTRY,
+        MOVED_TAGS_ENTRY,
+        ON_CONFLICT_ENTRY,
+        PLATFORMS_ENTRY,
+        INDEX_ENTRY,
+        RETRY_ENTRY,
+    ],
+};
+
+/// `rules[]`.
+pub(super) static RULE: Section = Section {
+    path: "rules[]",
+    about: "One source, one or more destinations, which repositories and tags, when.",
+    keys: &[
+        required(
+            "name",
+            Kind::Text("a name"),
+            "Names the rule in commands, logs and reports. Letters, digits, `.`, `_` and `-`; each name once.",
+        ),
+        required(
+            "source",
+            Kind::Text("the name of a registry"),
+            "The registry that images come from.",
+        ),
+        required(
+            "destinations",
+            Kind::List {
+                of: &Kind::TextOr("the name of a registry", &DESTINATION),
+                may_be_empty: false,
+            },
+            "The registries that they go to. Each blob is read once and written to all.",
+        ),
+        required(
+            "repositories",
+            Kind::List {
+                of: &Kind::TextOr("a repository such as base/alpine or platform/**", &REPOSITORY),
+                may_be_empty: false,
+            },
+            "Which repositories. One that several entries match belongs to the first.",
+        ),
+        TAGS_ENTRY,
+        SCHEDULE_ENTRY,
+        TIMEZONE_ENTRY,
+        JITTER_ENTRY,
+        OVERLAP_ENTRY,
+        MISSED_ENTRY,
+        MISSED_WITHIN_ENTRY,
+        MOVED_TAGS_ENTRY,
+        ON_CONFLICT_ENTRY,
+        PLATFORMS_ENTRY,
+        INDEX_ENTRY,
+        RETRY_ENTRY,
+    ],
+};
+
+static DESTINATION: Section = Section {
+    path: "rules[].destinations[]",
+    about: "A destination with its own naming.",
+    keys: &[
+        required("registry", Kind::Text("the name of a registry"), "The registry."),
+        optional(
+            "to",
+            Kind::Text("a name such as mirror/{name}"),
+            "the `to` of the repository's entry",
+            "What repositories are called there.",
+        ),
+    ],
+};
+
+static REPOSITORY: Section = Section {
+    path: "rules[].repositories[]",
+    about: "Repositories with their own naming or tags.",
+    keys: &[
+        required(
+            "match",
+            Kind::Text("a repository such as base/alpine or platform/**"),
+            "A name or a glob over the whole name: `*` does not cross `/`, `**` does. A name without wildcards needs no listing of the registry.",
+        ),
+        optional(
+            "exclude",
+            Kind::List {
+                of: &Kind::Text("a repository such as base/tmp-*"),
+                may_be_empty: true,
+            },
+            "[]",
+            "Globs of repositories that are left out again.",
+        ),
+        optional(
+            "to",
+            Kind::Text("a name such as mirror/{name}"),
+            "{path}",
+            "What they are called at the destination: `{path}`, `{name}`, `{flat}`, and `{1}`, `{2}` for what the wildcards matched.",
+        ),
+        optional(
+            "tags",
+            Kind::Map(&TAGS),
+            "the rule's `tags`",
+            "Replaces the rule's `tags` as a whole for these repositories.",
+        ),
+    ],
+};
+
+/// `tags` of a rule or of a repository's entry.
+static TAGS: Section = Section {
+    path: "rules[].tags",
+    about: "Which tags are copied. The steps narrow in this order: include, exclude, semver, newest.",
+    keys: &[
+        optional(
+            "include",
+            Kind::List {
+                of: &Kind::Text("a tag in quotes, a glob such as \"v*\" or a /regular expression/"),
+                may_be_empty: true,
+            },
+            "every tag",
+            "A tag must match any of these. Globs match the whole tag; `/regular expressions/` search in it.",
+        ),
+        optional(
+            "exclude",
+            Kind::List {
+                of: &Kind::Text("a tag in quotes, a glob such as \"*-rc*\" or a /regular expression/"),
+                may_be_empty: true,
+            },
+            "[]",
+            "A tag must match none of these.",
+        ),
+        optional(
+            "semver",
+            Kind::Text("a range of versions such as \">=1.20, <3\""),
+            "none",
+            "A tag must be a version in this range. A leading `v` and two-part versions are fine; what is no version is left out.",
+        ),
+        optional(
+            "suffix",
+            Kind::Text("what follows the version, such as alpine for 1.20-alpine"),
+            "none",
+            "With `semver`: only versions with this suffix, which then does not count as a pre-release.",
+        ),
+        optional("newest", Kind::Map(&NEWEST), "all", "Only the newest of what is left."),
+    ],
+};
+
+static NEWEST: Section = Section {
+    path: "rules[].tags.newest",
+    about: "How many of the newest tags stay.",
+    keys: &[
+        required(
+            "count",
+            Kind::Count {
+                least: 1,
+                most: 1_000_000,
+            },
+            "How many tags of each repository.",
+        ),
+        optional(
+            "by",
+            Kind::Choice(&["semver", "name"]),
+            "semver",
+            "By version (what is no version is left out), or by name, the last ones.",
+        ),
+    ],
+};
+
+static RETRY: Section = Section {
+    path: "rules[].retry",
+    about: "How often an image is tried before it counts as failed.",
+    keys: &[
+        optional(
+            "attempts",
+            Kind::Count { least: 1, most: 100 },
+            "6",
+            "Attempts in a row that gained nothing. An attempt that moved bytes begins the count anew.",
+        ),
+        optional(
+            "max_delay",
+            Kind::Duration,
+            "5m",
+            "The longest wait between two attempts.",
+        ),
+    ],
+};
+
+/// All sections, in the order in which a reader meets them.
+#[cfg(test)]
+pub(super) static SECTIONS: &[&Section] = &[
+    &FILE,
+    &REGISTRY,
+    &TLS,
+    &LIMITS,
+    &DEFAULTS,
+    &RULE,
+    &DESTINATION,
+    &REPOSITORY,
+    &TAGS,
+    &NEWEST,
+    &RETRY,
+];
