@@ -16,7 +16,7 @@ use super::fault::Fault;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
-use super::requests::{RunRequest, VerifyRequest};
+use super::requests::{RunRequest, Single, VerifyRequest};
 use super::run;
 use super::transfer::{TransferContext, TransferPool};
 use crate::clock::Clock;
@@ -350,13 +350,28 @@ impl Engine {
 
     /// Executes a started run to its end.
     pub(super) async fn execute(&self, started: Started, control: Control) -> Result<RunReport, EngineError> {
+        self.execute_single(started, None, control).await
+    }
+
+    /// As [`Engine::execute`]; of one named image only, where `single` names one.
+    pub(super) async fn execute_single(
+        &self,
+        started: Started,
+        single: Option<Single>,
+        control: Control,
+    ) -> Result<RunReport, EngineError> {
         let Started { run, rule, careful, request, started_at, running } = started;
         // The run has a control of its own, so that it can be stopped alone.
         let (handle, own) = ControlHandle::new();
         let context = self.context(rule, run, careful, own)?;
         let name = context.rule.name.to_string();
         let cancelled = {
-            let work = run::execute(&context, &request.only);
+            let work = async {
+                match &single {
+                    Some(single) => super::single::execute(&context, single).await,
+                    None => run::execute(&context, &request.only).await,
+                }
+            };
             self.watch(work, run, &handle, &control).await
         };
         let stopped = match (cancelled, context.control.state()) {

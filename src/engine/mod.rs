@@ -20,6 +20,7 @@ mod requests;
 mod retry;
 mod facade;
 mod run;
+mod single;
 mod transfer;
 mod verify;
 

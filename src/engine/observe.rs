@@ -235,8 +235,24 @@ pub(super) async fn resolve(
         }
         debug_assert!(*policy != PlatformPolicy::All, "needs no memory");
     }
-    let reference = Reference::Tag(tag.clone());
-    let manifest = context.source.get_manifest(repository, &reference).await.map_err(|error| error.on(Side::Source));
+    resolve_by_reading(context, repository, &Reference::Tag(tag.clone())).await
+}
+
+/// As [`resolve`], for an image that is named by digest.
+pub(super) async fn resolve_digest(
+    context: &RunContext,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Observation<WantedImage> {
+    resolve_by_reading(context, repository, &Reference::Digest(digest.clone())).await
+}
+
+async fn resolve_by_reading(
+    context: &RunContext,
+    repository: &RepositoryName,
+    reference: &Reference,
+) -> Observation<WantedImage> {
+    let manifest = context.source.get_manifest(repository, reference).await.map_err(|error| error.on(Side::Source));
     let manifest = match observed(manifest) {
         Observation::Known(manifest) => manifest,
         Observation::Absent => return Observation::Absent,

@@ -184,6 +184,30 @@ impl Endpoint {
         }
     }
 
+    /// What is known of its kind.
+    pub fn habits(&self) -> &super::Habits {
+        static LAYOUT: std::sync::LazyLock<super::Habits> = std::sync::LazyLock::new(|| super::Habits {
+            upload: Some(UploadHabit::KeepsBytes),
+            ..super::Habits::default()
+        });
+        match self {
+            Self::Registry(registry) => registry.habits(),
+            Self::Layout(_) => &LAYOUT,
+        }
+    }
+
+    /// Referrers by the API alone; `None` where the end has none. A layout finds them in its index.
+    pub async fn referrers_by_api(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Descriptor>>> {
+        match self {
+            Self::Registry(registry) => registry.referrers_by_api(repository, subject).await,
+            Self::Layout(layout) => layout.referrers(repository, subject).await.map(|list| Some(list.referrers)),
+        }
+    }
+
     /// Reaches the end with our login; the error says which step failed. A layout was read when it was opened.
     pub async fn ping(&self) -> Result<()> {
         match self {

@@ -54,6 +54,11 @@ struct Shared {
 }
 
 impl Registry {
+    /// What is known of its kind.
+    pub fn habits(&self) -> &Habits {
+        &self.shared.habits
+    }
+
     /// Makes a registry ready; connects to nothing.
     ///
     /// # Errors

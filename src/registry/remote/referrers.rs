@@ -38,9 +38,7 @@ impl Registry {
     /// Referrers of a manifest by the API, else by the fallback tag. A registry that was seen to have no such API is
     /// not asked again.
     pub async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<ReferrerList> {
-        if self.shared.referrers_api.load(Ordering::Relaxed) != ABSENT
-            && let Found::List(referrers) = self.referrers_by_api(repository, subject).await?
-        {
+        if let Some(referrers) = self.referrers_by_api(repository, subject).await? {
             return Ok(ReferrerList { referrers, api: true });
         }
         let tag = Reference::Tag(subject.fallback_tag());
@@ -52,19 +50,22 @@ impl Registry {
         Ok(ReferrerList { referrers, api: false })
     }
 
-    /// Whether the registry has the referrers API; what is known already is not asked again.
-    pub async fn has_referrers_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<bool> {
-        match self.shared.referrers_api.load(Ordering::Relaxed) {
-            PRESENT => Ok(true),
-            ABSENT => Ok(false),
-            _ => Ok(matches!(
-                self.referrers_by_api(repository, subject).await?,
-                Found::List(_)
-            )),
+    /// Referrers by the API alone; `None` where the registry has none, which is asked only once.
+    pub async fn referrers_by_api(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Descriptor>>> {
+        if self.shared.referrers_api.load(Ordering::Relaxed) == ABSENT {
+            return Ok(None);
+        }
+        match self.ask_api(repository, subject).await? {
+            Found::List(referrers) => Ok(Some(referrers)),
+            Found::NoApi => Ok(None),
         }
     }
 
-    async fn referrers_by_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
+    async fn ask_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
         let operation = Operation::ListReferrers;
         let place = self.place(Some(repository), Some(&Reference::Digest(subject.clone())));
         let mut pages = Pages::new(operation, place.clone());
