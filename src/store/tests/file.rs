@@ -280,6 +280,32 @@ async fn a_full_disk_is_said_and_loses_nothing() {
     );
     assert_eq!(store.known_blobs("ecr", &digests).await.unwrap().len(), 0);
     store.finish_run(run, RunOutcome::Ok, "{}", at(1)).await.unwrap();
+    {
+        let mut writer = store.0.writer().await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1000000")
+            .execute(&mut *writer)
+            .await
+            .unwrap();
+    }
+    store.remember_blobs("ecr", &name("a"), &digests, at(0)).await.unwrap();
+    assert_eq!(store.known_blobs("ecr", &digests).await.unwrap().len(), 5_000);
+}
+
+#[tokio::test]
+async fn a_transaction_that_sqlite_ended_by_itself_blocks_no_other() {
+    let (_folder, store) = fresh().await;
+    {
+        let mut writer = store.0.writer().await.unwrap();
+        let mut transaction = sqlx::Connection::begin_with(&mut *writer, "BEGIN IMMEDIATE")
+            .await
+            .unwrap();
+        sqlx::query("ROLLBACK").execute(&mut *transaction).await.unwrap();
+    }
+    store
+        .remember_blobs("ecr", &name("a"), &[digest(1)], at(0))
+        .await
+        .unwrap();
+    assert_eq!(pragma(&store, "PRAGMA synchronous").await, "2");
 }
 
 #[tokio::test]
