@@ -299,8 +299,7 @@ async fn check_library(path: &Path, connection: &mut SqliteConnection) -> Result
 /// True for versions older than [`OLDEST_SQLITE`], and for what is no version.
 pub(super) fn is_old(version: &str) -> bool {
     let parts: std::result::Result<Vec<u32>, _> = version.split('.').map(str::parse).collect();
-    parts.is_ok_and(|parts| parts.as_slice() < OLDEST_SQLITE.as_slice())
-        || version.split('.').any(|p| p.parse::<u32>().is_err())
+    parts.map_or(true, |parts| parts.as_slice() < OLDEST_SQLITE.as_slice())
 }
 
 async fn check_integrity(path: &Path, connection: &mut SqliteConnection) -> Result<()> {
