@@ -505,3 +505,14 @@ async fn few_slots_are_kept() {
     }
     assert!(auth.learnt().slots.len() <= MOST_SLOTS);
 }
+
+#[test]
+fn logins_can_move_between_threads() {
+    fn sendable<T: Send>(_: T) {}
+    fn never_called(auth: &Auth, transport: &Transport, account: &Account, headers: &HeaderMap) {
+        let scopes = Scopes::none();
+        sendable(auth.header(&scopes, transport, account));
+        sendable(auth.after_401(&scopes, headers, None, transport, account));
+    }
+    let _ = never_called;
+}
