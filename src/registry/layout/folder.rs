@@ -130,7 +130,7 @@ impl Folder {
     pub(super) fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Trouble> {
         let path = self.blob(digest);
         match fs::metadata(&path) {
-            Ok(metadata) => Ok(metadata.is_file().then(|| metadata.len())),
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Trouble::io("read", &path, error)),
         }
@@ -289,7 +289,7 @@ impl Folder {
             return Ok(None);
         };
         match fs::metadata(&path) {
-            Ok(metadata) => Ok(metadata.is_file().then(|| metadata.len())),
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Trouble::io("read", &path, error)),
         }

@@ -612,3 +612,18 @@ async fn we_read_skopeos() {
         }
     }
 }
+
+#[test]
+fn work_on_layouts_can_move_between_threads() {
+    fn sendable<T: Send>(_: T) {}
+    let dir = TempDir::new().expect("a folder");
+    let (layout, digest, name) = (layout(&dir), Digest::of(b""), image());
+    sendable(layout.open_blob(&name, &digest, 0));
+    sendable(layout.put_manifest(&name, &tag("x"), "", Bytes::new()));
+    let write = BlobWrite {
+        repository: name.clone(),
+        location: String::new(),
+        min_piece: None,
+    };
+    sendable(layout.finish_write(&write, &digest, 0, 0, body(b"")));
+}
