@@ -367,6 +367,12 @@ async fn answers_of_distribution_3() {
     }
     let kept = wire.get(&bare, &[]).await.expect(204);
     assert_eq!(kept.header("range"), Some("0-1999"));
+    let headers = [octets, ("content-range", "2000-2999")];
+    let answer = wire
+        .send(Method::PATCH, &bare, &headers, blob.slice(..10))
+        .await
+        .expect(400);
+    assert_eq!(answer.code().as_deref(), Some("SIZE_INVALID"));
     let wrong = with_digest(&bare, &Digest::of(b"other"));
     let answer = wire
         .send(Method::PUT, &wrong, &[octets], blob.slice(2000..))

@@ -144,7 +144,8 @@ fn check_range(asked: &Asked, size: usize) -> Result<(), Failure> {
     if start > end || start != size {
         return Err(invalid());
     }
-    if length.parse() != Ok(end - start + 1) {
+    let length = length.parse::<usize>().ok().and_then(|length| length.checked_sub(1));
+    if length != Some(end - start) {
         return Err(Failure::new(
             StatusCode::BAD_REQUEST,
             "SIZE_INVALID",
