@@ -105,14 +105,23 @@ async fn source_referrers(
     fallback_listed: bool,
 ) -> Result<Vec<Descriptor>, Fault> {
     let on_source = |error: crate::registry::Error| Fault::from(error.on(Side::Source));
-    if let Some(referrers) = context.source.referrers_by_api(repository, subject).await.map_err(on_source)? {
+    if let Some(referrers) = context
+        .source
+        .referrers_by_api(repository, subject)
+        .await
+        .map_err(on_source)?
+    {
         return Ok(referrers);
     }
     if !fallback_listed {
         return Ok(Vec::new());
     }
     let fallback = Reference::Tag(subject.fallback_tag());
-    let index = context.source.get_manifest(repository, &fallback).await.map_err(on_source)?;
+    let index = context
+        .source
+        .get_manifest(repository, &fallback)
+        .await
+        .map_err(on_source)?;
     Ok(index.map(|index| index.entries().to_vec()).unwrap_or_default())
 }
 
@@ -170,7 +179,10 @@ async fn copy(
         tag,
         ..target.clone()
     };
-    let arrived = copy_tree(context, repository, tree, std::slice::from_ref(&target), |_| async { Ok(()) }).await;
+    let arrived = copy_tree(context, repository, tree, std::slice::from_ref(&target), |_| async {
+        Ok(())
+    })
+    .await;
     arrived.into_iter().next().map_or(Ok(()), |arrived| arrived.result)
 }
 
@@ -184,7 +196,12 @@ async fn list_at_target(
 ) -> Result<(), Fault> {
     let endpoint = &target.endpoint;
     let at_target = |error: crate::registry::Error| Fault::from(error.on(Side::Destination));
-    if endpoint.referrers_by_api(&target.repository, subject).await.map_err(at_target)?.is_some() {
+    if endpoint
+        .referrers_by_api(&target.repository, subject)
+        .await
+        .map_err(at_target)?
+        .is_some()
+    {
         return Ok(());
     }
     let tag = subject.fallback_tag();
@@ -192,7 +209,9 @@ async fn list_at_target(
     let _held = lock.lock().await;
     // Somebody else may put the same tag between our reading and our putting: then what we put is read again without it.
     for _ in 0..3 {
-        let index = read_fallback(endpoint, &target.repository, &tag).await.map_err(at_target)?;
+        let index = read_fallback(endpoint, &target.repository, &tag)
+            .await
+            .map_err(at_target)?;
         let Some(bytes) = with_entries(index.as_ref(), referrers)? else {
             return Ok(());
         };
@@ -202,12 +221,18 @@ async fn list_at_target(
             .await
             .map_err(at_target)?;
     }
-    let index = read_fallback(endpoint, &target.repository, &tag).await.map_err(at_target)?;
+    let index = read_fallback(endpoint, &target.repository, &tag)
+        .await
+        .map_err(at_target)?;
     match with_entries(index.as_ref(), referrers)? {
         None => Ok(()),
         Some(_) => Err(Fault::new(
             ErrorKind::Conflict,
-            format!("{}/{}:{tag} is being changed by somebody else: it is brought up to date in the next run", endpoint.name(), target.repository),
+            format!(
+                "{}/{}:{tag} is being changed by somebody else: it is brought up to date in the next run",
+                endpoint.name(),
+                target.repository
+            ),
         )),
     }
 }
@@ -228,7 +253,11 @@ fn with_entries(index: Option<&Manifest>, referrers: &[(Descriptor, Manifest)]) 
         }
         None => serde_json::json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [] }),
     };
-    let listed: BTreeSet<&Digest> = index.into_iter().flat_map(Manifest::entries).map(|entry| &entry.digest).collect();
+    let listed: BTreeSet<&Digest> = index
+        .into_iter()
+        .flat_map(Manifest::entries)
+        .map(|entry| &entry.digest)
+        .collect();
     let missing: Vec<serde_json::Value> = referrers
         .iter()
         .filter(|(referrer, _)| !listed.contains(&referrer.digest))
@@ -239,9 +268,16 @@ fn with_entries(index: Option<&Manifest>, referrers: &[(Descriptor, Manifest)]) 
     }
     match document.get_mut("manifests").and_then(serde_json::Value::as_array_mut) {
         Some(entries) => entries.extend(missing),
-        None => return Err(Fault::new(ErrorKind::Invalid, "the referrers fallback tag holds no index")),
+        None => {
+            return Err(Fault::new(
+                ErrorKind::Invalid,
+                "the referrers fallback tag holds no index",
+            ));
+        }
     }
-    serde_json::to_vec(&document).map(Some).map_err(|error| Fault::new(ErrorKind::Local, error.to_string()))
+    serde_json::to_vec(&document)
+        .map(Some)
+        .map_err(|error| Fault::new(ErrorKind::Local, error.to_string()))
 }
 
 /// An entry of a fallback index: artifact type and all annotations of the referrer go along.
@@ -283,12 +319,20 @@ mod tests {
 
     #[test]
     fn the_union_keeps_what_is_there() {
-        let first = with_entries(None, &[referrer("one")]).expect("valid").expect("something to add");
+        let first = with_entries(None, &[referrer("one")])
+            .expect("valid")
+            .expect("something to add");
         let first = manifest(std::str::from_utf8(&first).expect("utf-8"));
         assert_eq!(with_entries(Some(&first), &[referrer("one")]).expect("valid"), None);
-        let both = with_entries(Some(&first), &[referrer("one"), referrer("two")]).expect("valid").expect("one to add");
+        let both = with_entries(Some(&first), &[referrer("one"), referrer("two")])
+            .expect("valid")
+            .expect("one to add");
         let both = manifest(std::str::from_utf8(&both).expect("utf-8"));
-        let listed: Vec<_> = both.entries().iter().map(|e| (e.digest.clone(), e.artifact_type.clone())).collect();
+        let listed: Vec<_> = both
+            .entries()
+            .iter()
+            .map(|e| (e.digest.clone(), e.artifact_type.clone()))
+            .collect();
         assert_eq!(
             listed,
             [("one", "x/one"), ("two", "x/two")].map(|(name, kind)| (referrer(name).0.digest, Some(kind.to_owned())))

@@ -34,7 +34,11 @@ pub(super) async fn attachments_due(
         if !plan.images.iter().any(in_step) {
             continue;
         }
-        let checked = match context.store.attachments_checked(inventory.registry.as_str(), &inventory.repository).await {
+        let checked = match context
+            .store
+            .attachments_checked(inventory.registry.as_str(), &inventory.repository)
+            .await
+        {
             Ok(checked) => checked,
             Err(error) => {
                 tracing::warn!("cannot tell when attachments were compared: {error}");
@@ -43,7 +47,9 @@ pub(super) async fn attachments_due(
         };
         let held = observed.destination_attachments.get(place).and_then(Option::as_ref);
         for (index, image) in plan.images.iter().enumerate().filter(|(_, image)| in_step(image)) {
-            let (Some(digest), Some(source)) = (&image.digest, &image.source_digest) else { continue };
+            let (Some(digest), Some(source)) = (&image.digest, &image.source_digest) else {
+                continue;
+            };
             let tag_missing = observed
                 .attachments
                 .get(source)
@@ -74,5 +80,7 @@ pub(super) async fn attachments_due(
 }
 
 fn fresh(checked: &BTreeMap<Digest, Timestamp>, digest: &Digest, now: Timestamp) -> bool {
-    checked.get(digest).is_some_and(|at| now.duration_since(*at).unsigned_abs() < RECHECK)
+    checked
+        .get(digest)
+        .is_some_and(|at| now.duration_since(*at).unsigned_abs() < RECHECK)
 }

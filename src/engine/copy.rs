@@ -32,7 +32,12 @@ pub async fn copy(
     control: Control,
     events: Events,
 ) -> Result<RunReport, EngineError> {
-    let CopyRequest { source, destination, all_tags, platforms } = request;
+    let CopyRequest {
+        source,
+        destination,
+        all_tags,
+        platforms,
+    } = request;
     let source_name = RegistryName::new(source.name.clone());
     // Both ends may be the same registry, which has one name and two sets of settings.
     let destination_name = match destination.name == source.name {
@@ -40,7 +45,10 @@ pub async fn copy(
         false => RegistryName::new(destination.name.clone()),
     };
     let wrong_name = |message: String| {
-        let place = Place { registry: destination.name.clone(), ..Place::default() };
+        let place = Place {
+            registry: destination.name.clone(),
+            ..Place::default()
+        };
         EngineError::Endpoint(Error::new(Operation::Ping, place, ErrorKind::Config, message))
     };
     let to = NameTemplate::parse(destination.repository.as_str()).map_err(|error| wrong_name(error.to_string()))?;
@@ -58,8 +66,16 @@ pub async fn copy(
     let rule = Rule {
         name: RuleName::new("copy"),
         source: source_name.clone(),
-        destinations: vec![Destination { registry: destination_name.clone(), to: None }],
-        repositories: vec![RepositoryRule { pattern, exclude: Vec::new(), to: Some(to), tags: None }],
+        destinations: vec![Destination {
+            registry: destination_name.clone(),
+            to: None,
+        }],
+        repositories: vec![RepositoryRule {
+            pattern,
+            exclude: Vec::new(),
+            to: Some(to),
+            tags: None,
+        }],
         tags: TagFilter::default(),
         schedule: None,
         moved_tags: MovedTags::Follow,
@@ -70,9 +86,13 @@ pub async fn copy(
         },
         retry: RetryPolicy::default(),
     };
-    let registries =
-        BTreeMap::from([(source_name, source.settings), (destination_name, destination.settings)]);
-    let config = Config { registries, rules: vec![rule], files: Vec::new(), content: Digest::of(b"") };
+    let registries = BTreeMap::from([(source_name, source.settings), (destination_name, destination.settings)]);
+    let config = Config {
+        registries,
+        rules: vec![rule],
+        files: Vec::new(),
+        content: Digest::of(b""),
+    };
     let engine = Engine::telling(Arc::new(config), store, clock, events)?;
     let request = RunRequest {
         rule: RuleName::new("copy"),

@@ -13,6 +13,7 @@ use super::context::RunContext;
 use super::control::{Control, ControlHandle, Stop};
 use super::event::{Event, Events};
 use super::fault::Fault;
+use super::job::ImageGroup;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
@@ -92,7 +93,10 @@ fn open_ends(config: &Config, clock: &Clock) -> Result<BTreeMap<RegistryName, En
             RegistrySettings::Remote { url, .. } => vendors::habits_for(&url.host),
             RegistrySettings::Layout { .. } => crate::registry::Habits::default(),
         };
-        ends.insert(name.clone(), Endpoint::open(name.as_str(), settings, habits, clock.clone())?);
+        ends.insert(
+            name.clone(),
+            Endpoint::open(name.as_str(), settings, habits, clock.clone())?,
+        );
     }
     Ok(ends)
 }
@@ -194,11 +198,18 @@ impl Engine {
 
     /// The run of a rule that is under way in this process.
     pub fn running(&self, rule: &RuleName) -> Option<RunId> {
-        self.shared.running.lock().unwrap_or_else(PoisonError::into_inner).get(rule).copied()
+        self.shared
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(rule)
+            .copied()
     }
 
     fn end(&self, name: &RegistryName) -> Result<&Endpoint, EngineError> {
-        self.ends.get(name).ok_or_else(|| EngineError::UnknownRegistry { name: name.to_string() })
+        self.ends
+            .get(name)
+            .ok_or_else(|| EngineError::UnknownRegistry { name: name.to_string() })
     }
 
     /// A run's view of the world.
@@ -319,7 +330,11 @@ impl Engine {
             continues: request.continues,
         };
         let run = shared.store.start_run(new, started_at).await?;
-        shared.running.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), run);
+        shared
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone(), run);
         shared.events.tell(Event::RunStarted {
             run,
             rule: name.to_string(),
@@ -339,7 +354,10 @@ impl Engine {
     fn occupy(&self, rule: &RuleName) -> Result<Running, EngineError> {
         let mut under_way = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(run) = under_way.get(rule).copied() {
-            return Err(EngineError::AlreadyRunning { rule: rule.to_string(), run });
+            return Err(EngineError::AlreadyRunning {
+                rule: rule.to_string(),
+                run,
+            });
         }
         under_way.insert(rule.clone(), RunId(0));
         Ok(Running {
@@ -360,18 +378,48 @@ impl Engine {
         single: Option<Single>,
         control: Control,
     ) -> Result<RunReport, EngineError> {
-        let Started { run, rule, careful, request, started_at, running } = started;
+        let only = started.request.only.clone();
+        self.conduct(started, control, async |context| match &single {
+            Some(single) => super::single::execute(context, single).await,
+            None => run::execute(context, &only).await,
+        })
+        .await
+    }
+
+    /// As [`Engine::execute`]; of these images only, without planning them again.
+    pub(super) async fn execute_groups(
+        &self,
+        started: Started,
+        groups: Vec<ImageGroup>,
+        control: Control,
+    ) -> Result<RunReport, EngineError> {
+        self.conduct(started, control, async |context| {
+            run::copy_groups(context, groups).await
+        })
+        .await
+    }
+
+    /// Everything around the work of a run: its control, its end, its record.
+    async fn conduct(
+        &self,
+        started: Started,
+        control: Control,
+        work: impl AsyncFnOnce(&RunContext),
+    ) -> Result<RunReport, EngineError> {
+        let Started {
+            run,
+            rule,
+            careful,
+            request,
+            started_at,
+            running,
+        } = started;
         // The run has a control of its own, so that it can be stopped alone.
         let (handle, own) = ControlHandle::new();
         let context = self.context(rule, run, careful, own)?;
         let name = context.rule.name.to_string();
         let cancelled = {
-            let work = async {
-                match &single {
-                    Some(single) => super::single::execute(&context, single).await,
-                    None => run::execute(&context, &request.only).await,
-                }
-            };
+            let work = work(&context);
             self.watch(work, run, &handle, &control).await
         };
         let stopped = match (cancelled, context.control.state()) {
@@ -380,9 +428,14 @@ impl Engine {
             (false, Stop::Drain(_) | Stop::Abort(_)) => Some(RunOutcome::Interrupted),
         };
         let finished_at = self.shared.clock.now();
-        let report = context.ledger.close(run, &name, request.trigger, stopped, started_at, finished_at);
+        let report = context
+            .ledger
+            .close(run, &name, request.trigger, stopped, started_at, finished_at);
         let text = serde_json::to_string(&report).unwrap_or_default();
-        self.shared.store.finish_run(run, report.outcome, &text, finished_at).await?;
+        self.shared
+            .store
+            .finish_run(run, report.outcome, &text, finished_at)
+            .await?;
         drop(running);
         self.shared.events.tell(Event::RunFinished {
             run,
@@ -436,7 +489,12 @@ impl Engine {
         for row in interrupted {
             newest.insert(row.rule, row.id);
         }
-        let exists = |rule: &String| self.config.rules.iter().any(|known| known.name.as_str() == rule.as_str());
+        let exists = |rule: &String| {
+            self.config
+                .rules
+                .iter()
+                .any(|known| known.name.as_str() == rule.as_str())
+        };
         Ok(newest
             .into_iter()
             .filter(|(rule, _)| exists(rule))

@@ -74,23 +74,26 @@ where
         plans.push(plan(context, tree, target, target.absent && !context.careful).await);
     }
     let brought = bring_blobs(context, repository, targets, &plans).await;
-    let putting = targets.iter().zip(plans).zip(brought).enumerate().map(|(index, ((target, plan), brought))| {
-        let before_tag = &before_tag;
-        async move {
-            let Brought { fault, attempts, bytes } = brought;
-            let (result, tried) = match (plan, fault) {
-                (Err(fault), _) | (Ok(_), Some(fault)) => (Err(fault), 0),
-                (Ok(plan), None) => {
-                    put_all(context, repository, tree, target, &plan, || before_tag(index)).await
+    let putting = targets
+        .iter()
+        .zip(plans)
+        .zip(brought)
+        .enumerate()
+        .map(|(index, ((target, plan), brought))| {
+            let before_tag = &before_tag;
+            async move {
+                let Brought { fault, attempts, bytes } = brought;
+                let (result, tried) = match (plan, fault) {
+                    (Err(fault), _) | (Ok(_), Some(fault)) => (Err(fault), 0),
+                    (Ok(plan), None) => put_all(context, repository, tree, target, &plan, || before_tag(index)).await,
+                };
+                Arrived {
+                    result,
+                    attempts: attempts.max(tried),
+                    bytes,
                 }
-            };
-            Arrived {
-                result,
-                attempts: attempts.max(tried),
-                bytes,
             }
-        }
-    });
+        });
     join_all(putting).await
 }
 
@@ -105,7 +108,9 @@ async fn plan(context: &RunContext, tree: &ImageTree, target: &Target, absent: b
         present: BTreeSet::new(),
         mountable: remembered
             .into_iter()
-            .filter_map(|(digest, places)| Some((digest, places.into_iter().find(|place| *place != target.repository)?)))
+            .filter_map(|(digest, places)| {
+                Some((digest, places.into_iter().find(|place| *place != target.repository)?))
+            })
             .collect(),
     };
     image_plan(tree, target.tag.as_ref(), &known).map_err(|error| Fault::new(ErrorKind::Invalid, error.to_string()))
@@ -159,7 +164,11 @@ async fn bring_blobs(
     }
     for (target, digests) in targets.iter().zip(&arrived) {
         let now = context.clock.now();
-        if let Err(error) = context.store.remember_blobs(target.registry(), &target.repository, digests, now).await {
+        if let Err(error) = context
+            .store
+            .remember_blobs(target.registry(), &target.repository, digests, now)
+            .await
+        {
             tracing::warn!("cannot remember blobs: {error}");
         }
     }
@@ -182,7 +191,10 @@ async fn bring(
         let mut movings = Vec::new();
         for (index, action) in open {
             let target = &targets[index];
-            match context.blobs.claim(target.registry(), &target.repository, &source.digest) {
+            match context
+                .blobs
+                .claim(target.registry(), &target.repository, &source.digest)
+            {
                 Claim::Present => ends.push((index, Moved::present())),
                 Claim::Wait(moving) => {
                     movings.push(moving);
@@ -213,8 +225,12 @@ async fn bring(
 
 fn with_mount(action: BlobAction, place: Option<RepositoryName>) -> BlobAction {
     match action {
-        BlobAction::Find { mount_from } => BlobAction::Find { mount_from: place.or(mount_from) },
-        BlobAction::Send { mount_from } => BlobAction::Send { mount_from: place.or(mount_from) },
+        BlobAction::Find { mount_from } => BlobAction::Find {
+            mount_from: place.or(mount_from),
+        },
+        BlobAction::Send { mount_from } => BlobAction::Send {
+            mount_from: place.or(mount_from),
+        },
         BlobAction::Present => BlobAction::Present,
     }
 }
@@ -243,7 +259,11 @@ where
     let digests: Vec<Digest> = plan.blobs.iter().map(|step| step.digest.clone()).collect();
     context.blobs.forget(target.registry(), &target.repository, &digests);
     let attempts = *attempts;
-    if let Err(error) = context.store.forget_blobs(target.registry(), &target.repository, &digests).await {
+    if let Err(error) = context
+        .store
+        .forget_blobs(target.registry(), &target.repository, &digests)
+        .await
+    {
         return (Err(error.into()), attempts);
     }
     let again = ImagePlan {
@@ -261,7 +281,11 @@ where
     let plans = [Ok(again.clone())];
     let mut healed = bring_blobs(context, repository, std::slice::from_ref(target), &plans).await;
     match healed.pop() {
-        Some(Brought { fault: Some(fault), attempts, .. }) => (Err(fault), attempts),
+        Some(Brought {
+            fault: Some(fault),
+            attempts,
+            ..
+        }) => (Err(fault), attempts),
         _ => put_manifests(context, tree, target, &again, &before_tag).await,
     }
 }
@@ -280,8 +304,9 @@ where
         return (Ok(()), 0);
     };
     let shape = |digest: &Digest| tree.manifests.get(digest).map(Manifest::shape);
-    let (images, indexes): (Vec<_>, Vec<_>) =
-        children.iter().partition(|step| shape(&step.digest) != Some(ManifestShape::Index));
+    let (images, indexes): (Vec<_>, Vec<_>) = children
+        .iter()
+        .partition(|step| shape(&step.digest) != Some(ManifestShape::Index));
     let mut worst = 0;
     // Images need nothing but blobs, so their order is free; an index comes after all that it names.
     let mut putting = stream::iter(images)
@@ -323,7 +348,10 @@ async fn put(
     }
     let putting = || async {
         let bytes = manifest.bytes().clone();
-        let put = target.endpoint.put_manifest(&target.repository, reference, manifest.media_type(), bytes).await;
+        let put = target
+            .endpoint
+            .put_manifest(&target.repository, reference, manifest.media_type(), bytes)
+            .await;
         put.map_err(|error| error.on(Side::Destination))
     };
     let (result, attempts) = persist(context, putting).await;

@@ -44,17 +44,29 @@ pub(super) struct GroupDestination {
 
 impl ImageGroup {
     fn source_place(&self, context: &RunContext) -> String {
-        format!("{}/{}{}", context.source.name(), self.repository, self.reference.suffix())
+        format!(
+            "{}/{}{}",
+            context.source.name(),
+            self.repository,
+            self.reference.suffix()
+        )
     }
 }
 
 impl GroupDestination {
     fn reference(&self, digest: &Digest) -> Reference {
-        self.tag.clone().map_or_else(|| Reference::Digest(digest.clone()), Reference::Tag)
+        self.tag
+            .clone()
+            .map_or_else(|| Reference::Digest(digest.clone()), Reference::Tag)
     }
 
     fn place(&self, digest: &Digest) -> String {
-        format!("{}/{}{}", self.registry, self.repository, self.reference(digest).suffix())
+        format!(
+            "{}/{}{}",
+            self.registry,
+            self.repository,
+            self.reference(digest).suffix()
+        )
     }
 }
 
@@ -108,21 +120,31 @@ pub(super) async fn copy_image(context: &RunContext, group: ImageGroup) {
         }
         jobs.push(job);
     }
-    let (prepared, attempts) = prepare(context, &group).await;
-    let ends: Vec<End> = match prepared {
-        Ok(Ok(prepared)) => copy_prepared(context, &group, &prepared, &jobs).await,
-        Ok(Err(NotCopied::Gone)) => same_end(&group, || End::settled(JobOutcome::Gone, None)),
-        Ok(Err(NotCopied::Skipped(available))) => {
-            let available: Vec<String> = available.iter().map(ToString::to_string).collect();
-            let message = format!("none of the wanted platforms is there, only {}", available.join(", "));
-            same_end(&group, || End::settled(JobOutcome::Skipped, Some(message.clone())))
+    let ends = tokio::select! {
+        ends = bring(context, &group, &jobs) => ends,
+        reason = context.control.wait_abort() => {
+            // What can be taken up again is recorded as it happens, so nothing is lost by dropping the rest.
+            same_end(&group, || End::failed(Fault::stopped(&reason), 1))
         }
-        Err(fault) => same_end(&group, || End::failed(fault.clone(), attempts)),
     };
     for ((destination, job), end) in group.destinations.iter().zip(jobs).zip(ends) {
         if let Some(job) = job {
             finish(context, &group, &source, destination, job, end).await;
         }
+    }
+}
+
+async fn bring(context: &RunContext, group: &ImageGroup, jobs: &[Option<JobId>]) -> Vec<End> {
+    let (prepared, attempts) = prepare(context, group).await;
+    match prepared {
+        Ok(Ok(prepared)) => copy_prepared(context, group, &prepared, jobs).await,
+        Ok(Err(NotCopied::Gone)) => same_end(group, || End::settled(JobOutcome::Gone, None)),
+        Ok(Err(NotCopied::Skipped(available))) => {
+            let available: Vec<String> = available.iter().map(ToString::to_string).collect();
+            let message = format!("none of the wanted platforms is there, only {}", available.join(", "));
+            same_end(group, || End::settled(JobOutcome::Skipped, Some(message.clone())))
+        }
+        Err(fault) => same_end(group, || End::failed(fault.clone(), attempts)),
     }
 }
 
@@ -181,7 +203,9 @@ async fn prepare(context: &RunContext, group: &ImageGroup) -> (Result<Result<Pre
             Err(fault) => return (Err(fault), attempts),
             Ok(None) => {}
         }
-        let Some(tag) = group.reference.tag().filter(|_| again) else { break };
+        let Some(tag) = group.reference.tag().filter(|_| again) else {
+            break;
+        };
         match head(&context.source, &group.repository, tag, Side::Source).await {
             Observation::Known(moved) if moved != digest => digest = moved,
             Observation::Known(_) => break,
@@ -264,8 +288,20 @@ async fn copy_prepared(
     let before_tag = |index: usize| still_ours(context, &targets[index], &group.destinations[index], root);
     let arrived = copy_tree(context, &group.repository, &prepared.tree, &targets, before_tag).await;
     let mut ends = Vec::with_capacity(arrived.len());
-    for (((Arrived { result, attempts, bytes }, target), destination), job) in
-        arrived.into_iter().zip(&targets).zip(&group.destinations).zip(jobs)
+    for (
+        (
+            (
+                Arrived {
+                    result,
+                    attempts,
+                    bytes,
+                },
+                target,
+            ),
+            destination,
+        ),
+        job,
+    ) in arrived.into_iter().zip(&targets).zip(&group.destinations).zip(jobs)
     {
         let mut end = match result {
             Ok(()) => put(context, group, prepared, target, destination, *job, attempts).await,
@@ -303,7 +339,10 @@ async fn still_ours(
     }
     let mut fault = Fault::new(
         ErrorKind::Conflict,
-        format!("{} was changed at the destination while it was being copied", destination.place(wanted)),
+        format!(
+            "{} was changed at the destination while it was being copied",
+            destination.place(wanted)
+        ),
     );
     if rule.on_conflict == OnConflict::Keep {
         fault.code = Some(KEPT.to_owned());
@@ -339,14 +378,22 @@ async fn put(
         if let Err(error) = context.store.record_write(&write, now).await {
             return End::failed(error.into(), attempts);
         }
-        let verified =
-            context.store.record_verified(target.endpoint.name(), &target.repository, tag, root, now).await;
+        let verified = context
+            .store
+            .record_verified(target.endpoint.name(), &target.repository, tag, root, now)
+            .await;
         if let Err(error) = verified {
             return End::failed(error.into(), attempts);
         }
     }
-    let faults =
-        copy_attachments(context, &group.repository, &prepared.subjects, &group.attachments, target).await;
+    let faults = copy_attachments(
+        context,
+        &group.repository,
+        &prepared.subjects,
+        &group.attachments,
+        target,
+    )
+    .await;
     let message = settle_attachments(context, target, root, faults).await;
     End {
         outcome: JobOutcome::Copied,
@@ -368,12 +415,21 @@ pub(super) async fn settle_attachments(
     let registry = target.endpoint.name();
     if faults.is_empty() {
         let now = context.clock.now();
-        let recorded = context.store.record_attachments_checked(registry, &target.repository, subject, now).await;
+        let recorded = context
+            .store
+            .record_attachments_checked(registry, &target.repository, subject, now)
+            .await;
         return recorded.err().map(|error| error.to_string());
     }
     let what: Vec<String> = faults.into_iter().map(|fault| fault.message).collect();
-    let message = format!("attachments were not all copied, the next run tries again: {}", what.join("; "));
-    warn(context, format!("{registry}/{}@{}: {message}", target.repository, subject));
+    let message = format!(
+        "attachments were not all copied, the next run tries again: {}",
+        what.join("; ")
+    );
+    warn(
+        context,
+        format!("{registry}/{}@{}: {message}", target.repository, subject),
+    );
     Some(message)
 }
 
@@ -383,22 +439,33 @@ pub(super) async fn refresh_attachments(context: &RunContext, group: &ImageGroup
         return;
     };
     for destination in &group.destinations {
-        let Some(endpoint) = context.destinations.get(&destination.registry) else { continue };
+        let Some(endpoint) = context.destinations.get(&destination.registry) else {
+            continue;
+        };
         let target = Target {
             endpoint: endpoint.clone(),
             repository: destination.repository.clone(),
             absent: false,
             tag: None,
         };
-        let faults =
-            copy_attachments(context, &group.repository, &prepared.subjects, &group.attachments, &target).await;
+        let faults = copy_attachments(
+            context,
+            &group.repository,
+            &prepared.subjects,
+            &group.attachments,
+            &target,
+        )
+        .await;
         settle_attachments(context, &target, &prepared.tree.root, faults).await;
     }
 }
 
 pub(super) fn warn(context: &RunContext, message: String) {
     tracing::warn!(run = %context.run, "{message}");
-    context.events.tell(Event::Warning { run: context.run, message });
+    context.events.tell(Event::Warning {
+        run: context.run,
+        message,
+    });
 }
 
 async fn finish(
@@ -424,7 +491,9 @@ async fn finish(
     // Stored before it is told.
     if let Err(error) = context.store.finish_job(job, &finished, context.clock.now()).await {
         let fault = Fault::from(error);
-        context.ledger.place_failure(source.to_owned(), Some(place.clone()), &fault);
+        context
+            .ledger
+            .place_failure(source.to_owned(), Some(place.clone()), &fault);
     }
     context.ledger.job(destination.registry.as_str(), end.outcome);
     if let Some(fault) = fault {
@@ -451,13 +520,9 @@ async fn finish(
     });
 }
 
-fn fail_unrecorded(
-    context: &RunContext,
-    source: &str,
-    place: &str,
-    destination: &GroupDestination,
-    fault: &Fault,
-) {
+fn fail_unrecorded(context: &RunContext, source: &str, place: &str, destination: &GroupDestination, fault: &Fault) {
     context.ledger.job(destination.registry.as_str(), JobOutcome::Failed);
-    context.ledger.place_failure(source.to_owned(), Some(place.to_owned()), fault);
+    context
+        .ledger
+        .place_failure(source.to_owned(), Some(place.to_owned()), fault);
 }

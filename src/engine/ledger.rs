@@ -149,7 +149,11 @@ impl Ledger {
         finished_at: Timestamp,
     ) -> RunReport {
         let counts = self.counts();
-        let done: u64 = counts.destinations.iter().map(|d| d.images.total() - d.images.failed).sum();
+        let done: u64 = counts
+            .destinations
+            .iter()
+            .map(|d| d.images.total() - d.images.failed)
+            .sum();
         let outcome = match stopped {
             Some(outcome) => outcome,
             None if counts.failures.is_empty() => RunOutcome::Ok,

@@ -135,6 +135,10 @@ pub(super) async fn read_tree(
     }
     Err(Fault::new(
         ErrorKind::TooLarge,
-        format!("{}@{} has more than {MOST_MANIFESTS} manifests or more than {DEEPEST} levels of indexes", place(), tree.root),
+        format!(
+            "{}@{} has more than {MOST_MANIFESTS} manifests or more than {DEEPEST} levels of indexes",
+            place(),
+            tree.root
+        ),
     ))
 }

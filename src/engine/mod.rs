@@ -8,6 +8,7 @@ mod control;
 mod copy;
 pub mod daemon;
 mod event;
+mod facade;
 mod fault;
 mod image;
 mod job;
@@ -18,7 +19,6 @@ mod ping;
 mod report;
 mod requests;
 mod retry;
-mod facade;
 mod run;
 mod single;
 mod transfer;
@@ -27,9 +27,9 @@ mod verify;
 pub use control::{Control, ControlHandle, Stop};
 pub use copy::copy;
 pub use event::{Event, Events};
+pub use facade::{Engine, EngineError};
 pub use report::{
     BlobCounts, Change, DestinationBytes, DestinationReport, Failure, ImageCounts, PingReport, PingStep, RulePlan,
     RunReport, SCHEMA_VERSION, SourceBytes, SourceCounts, SyncReport, VerifyFinding, VerifyReport,
 };
 pub use requests::{CopyEnd, CopyRequest, Only, RunRequest, VerifyRequest, copy_state};
-pub use facade::{Engine, EngineError};

@@ -86,7 +86,12 @@ pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -
     let destination_attachments = destinations
         .iter()
         .map(|destination| match &destination.listed {
-            Observation::Known(tags) => Some(tags.iter().filter(|tag| AttachmentTag::parse(tag).is_some()).cloned().collect()),
+            Observation::Known(tags) => Some(
+                tags.iter()
+                    .filter(|tag| AttachmentTag::parse(tag).is_some())
+                    .cloned()
+                    .collect(),
+            ),
             Observation::Absent => Some(BTreeSet::new()),
             Observation::Unknown(_) => None,
         })
@@ -95,10 +100,18 @@ pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -
     // Where some destination lacks a tag its manifest will be needed, so it is read at once instead of asked about.
     let lacking: BTreeSet<Tag> = selected
         .iter()
-        .filter(|tag| destinations.iter().any(|d| !matches!(&d.listed, Observation::Known(tags) if tags.contains(tag))))
+        .filter(|tag| {
+            destinations
+                .iter()
+                .any(|d| !matches!(&d.listed, Observation::Known(tags) if tags.contains(tag)))
+        })
         .cloned()
         .collect();
-    let looking = join_all(destinations.iter_mut().map(|destination| look(context, &selected, destination)));
+    let looking = join_all(
+        destinations
+            .iter_mut()
+            .map(|destination| look(context, &selected, destination)),
+    );
     let resolving = async {
         let resolved: BTreeMap<Tag, Observation<WantedImage>> = stream::iter(selected.iter().cloned())
             .map(|tag| async {
@@ -137,8 +150,14 @@ async fn list_destinations(context: &RunContext, matched: &MatchedRepository) ->
             };
             let (repository, listed) = match name {
                 Ok(repository) => {
-                    let tags = endpoint.list_tags(&repository).await.map_err(|e| e.on(Side::Destination));
-                    (repository, observed(tags.map(|tags| tags.map(|tags| tags.into_iter().collect()))))
+                    let tags = endpoint
+                        .list_tags(&repository)
+                        .await
+                        .map_err(|e| e.on(Side::Destination));
+                    (
+                        repository,
+                        observed(tags.map(|tags| tags.map(|tags| tags.into_iter().collect()))),
+                    )
                 }
                 Err(error) => {
                     let unknown = Unknown {
@@ -173,8 +192,15 @@ async fn claim(
     for destination in destinations {
         let registry = destination.registry.as_str();
         let rule = context.rule.name.as_str();
-        let claims =
-            context.store.claim_tags(registry, &destination.repository, selected, rule, &source, now, now - CLAIM_LIFE);
+        let claims = context.store.claim_tags(
+            registry,
+            &destination.repository,
+            selected,
+            rule,
+            &source,
+            now,
+            now - CLAIM_LIFE,
+        );
         match claims.await {
             Ok(claimed) => destination.claimed = claimed,
             Err(error) => destination.listed = Observation::Unknown(unknown(error.into())),
@@ -184,8 +210,12 @@ async fn claim(
 
 /// Looks up what a destination's tags point to, for the selected tags that it lists.
 async fn look(context: &RunContext, selected: &[Tag], destination: &mut DestinationInventory) {
-    let Observation::Known(listed) = &destination.listed else { return };
-    let Some(endpoint) = context.destinations.get(&destination.registry) else { return };
+    let Observation::Known(listed) = &destination.listed else {
+        return;
+    };
+    let Some(endpoint) = context.destinations.get(&destination.registry) else {
+        return;
+    };
     let repository = &destination.repository;
     let common: Vec<Tag> = selected.iter().filter(|tag| listed.contains(tag)).cloned().collect();
     if common.is_empty() {
@@ -209,9 +239,18 @@ async fn look(context: &RunContext, selected: &[Tag], destination: &mut Destinat
 }
 
 /// What a tag points to.
-pub(super) async fn head(endpoint: &Endpoint, repository: &RepositoryName, tag: &Tag, side: Side) -> Observation<Digest> {
+pub(super) async fn head(
+    endpoint: &Endpoint,
+    repository: &RepositoryName,
+    tag: &Tag,
+    side: Side,
+) -> Observation<Digest> {
     let found = endpoint.head_manifest(repository, &Reference::Tag(tag.clone())).await;
-    observed(found.map(|head| head.map(|head| head.digest)).map_err(|error| error.on(side)))
+    observed(
+        found
+            .map(|head| head.map(|head| head.digest))
+            .map_err(|error| error.on(side)),
+    )
 }
 
 /// What the destinations of a source tag should hold. `read`: the manifest will be needed, so it is read at once.
@@ -252,7 +291,11 @@ async fn resolve_by_reading(
     repository: &RepositoryName,
     reference: &Reference,
 ) -> Observation<WantedImage> {
-    let manifest = context.source.get_manifest(repository, reference).await.map_err(|error| error.on(Side::Source));
+    let manifest = context
+        .source
+        .get_manifest(repository, reference)
+        .await
+        .map_err(|error| error.on(Side::Source));
     let manifest = match observed(manifest) {
         Observation::Known(manifest) => manifest,
         Observation::Absent => return Observation::Absent,
@@ -279,7 +322,9 @@ async fn remembered_choice(context: &RunContext, source: &Digest) -> Result<Opti
         return Ok(None);
     };
     // A record of another form is no failure: the choice is made again.
-    Ok(serde_json::from_str::<StoredChoice>(&text).ok().and_then(|stored| stored.read(source)))
+    Ok(serde_json::from_str::<StoredChoice>(&text)
+        .ok()
+        .and_then(|stored| stored.read(source)))
 }
 
 /// A choice as the store keeps it.
@@ -319,13 +364,24 @@ pub(super) async fn choose(
     let source = manifest.digest().clone();
     if *policy == PlatformPolicy::All {
         let digest = Ok(source.clone());
-        return Ok((WantedImage { source, digest, missing_platforms: Vec::new() }, None));
+        return Ok((
+            WantedImage {
+                source,
+                digest,
+                missing_platforms: Vec::new(),
+            },
+            None,
+        ));
     }
     let platform = config_platform(context, repository, manifest).await?;
     let choice = policy.choose(manifest, platform.as_ref()).map_err(|error| {
         Fault::new(
             ErrorKind::Invalid,
-            format!("{}/{repository}@{source} cannot be cut to the wanted platforms: {}", context.source.name(), chain(&error)),
+            format!(
+                "{}/{repository}@{source} cannot be cut to the wanted platforms: {}",
+                context.source.name(),
+                chain(&error)
+            ),
         )
     })?;
     let (digest, missing_platforms, rewritten) = match choice {
@@ -337,10 +393,17 @@ pub(super) async fn choose(
             (Ok(digest), missing, Some(rewritten))
         }
     };
-    let wanted = WantedImage { source: source.clone(), digest, missing_platforms };
+    let wanted = WantedImage {
+        source: source.clone(),
+        digest,
+        missing_platforms,
+    };
     let text = serde_json::to_string(&StoredChoice::of(&wanted))
         .map_err(|error| Fault::new(ErrorKind::Local, error.to_string()))?;
-    context.store.remember_choice(&source, &policy.fingerprint(), &text, context.clock.now()).await?;
+    context
+        .store
+        .remember_choice(&source, &policy.fingerprint(), &text, context.clock.now())
+        .await?;
     Ok((wanted, rewritten))
 }
 
@@ -373,7 +436,11 @@ async fn read_small_blob(
     limit: u64,
 ) -> Result<Vec<u8>, Fault> {
     let on_source = |error: crate::registry::Error| Fault::from(error.on(Side::Source));
-    let mut reader = context.source.open_blob(repository, digest, 0).await.map_err(on_source)?;
+    let mut reader = context
+        .source
+        .open_blob(repository, digest, 0)
+        .await
+        .map_err(on_source)?;
     let mut bytes = Vec::new();
     while let Some(part) = reader.next().await {
         bytes.extend_from_slice(&part.map_err(on_source)?);
@@ -386,7 +453,10 @@ async fn read_small_blob(
         return Ok(bytes);
     }
     let place = format!("{}/{repository}@{digest}", context.source.name());
-    Err(Fault::new(ErrorKind::Corrupt, format!("the bytes of the blob {place} do not have its digest")))
+    Err(Fault::new(
+        ErrorKind::Corrupt,
+        format!("the bytes of the blob {place} do not have its digest"),
+    ))
 }
 
 /// What a rewritten or plain top manifest is read from: memory, or the source by digest.

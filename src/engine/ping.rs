@@ -24,7 +24,10 @@ pub(super) async fn ping(engine: &Engine, names: &[String]) -> Result<Vec<PingRe
         }
     }
     let tried = tried(engine);
-    let wanted = engine.ends().iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name.as_str()));
+    let wanted = engine
+        .ends()
+        .iter()
+        .filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name.as_str()));
     let pings = wanted.map(|(name, end)| ping_one(engine, name, end, tried.get(name)));
     Ok(futures_util::future::join_all(pings).await)
 }
@@ -43,7 +46,11 @@ fn tried(engine: &Engine) -> BTreeMap<RegistryName, Tried> {
                 let template = destination.to.as_ref().or(entry.to.as_ref());
                 let target = template.map_or_else(|| Ok(name.clone()), |template| template.expand(&name, &[]));
                 if let Ok(target) = target {
-                    tried.entry(destination.registry.clone()).or_default().push.get_or_insert(target);
+                    tried
+                        .entry(destination.registry.clone())
+                        .or_default()
+                        .push
+                        .get_or_insert(target);
                 }
             }
         }
@@ -59,7 +66,12 @@ async fn ping_one(engine: &Engine, name: &RegistryName, end: &Endpoint, tried: O
         upload_habit: habit(engine, end).await,
     };
     let reached = end.ping().await;
-    if !record(&mut report, "login", "reached, and the login is accepted", reached.map_err(Fault::from)) {
+    if !record(
+        &mut report,
+        "login",
+        "reached, and the login is accepted",
+        reached.map_err(Fault::from),
+    ) {
         return report;
     }
     match tried {
@@ -101,12 +113,20 @@ async fn ping_one(engine: &Engine, name: &RegistryName, end: &Endpoint, tried: O
 fn record<T>(report: &mut PingReport, step: &'static str, found: &str, result: Result<T, Fault>) -> bool {
     let ok = result.is_ok();
     let message = result.map_or_else(|fault| fault.message, |_| found.to_owned());
-    report.steps.push(PingStep { step, ok: Some(ok), message });
+    report.steps.push(PingStep {
+        step,
+        ok: Some(ok),
+        message,
+    });
     ok
 }
 
 fn skipped(report: &mut PingReport, step: &'static str, why: &str) {
-    report.steps.push(PingStep { step, ok: None, message: why.to_owned() });
+    report.steps.push(PingStep {
+        step,
+        ok: None,
+        message: why.to_owned(),
+    });
 }
 
 fn address(engine: &Engine, name: &RegistryName) -> String {
@@ -125,7 +145,13 @@ async fn habit(engine: &Engine, end: &Endpoint) -> &'static str {
         return habit.as_str();
     }
     let now = engine.clock().now();
-    let known = engine.store().capability(end.name(), "*", super::transfer::UPLOAD_HABIT, now).await;
-    let habit = known.ok().flatten().and_then(|word| crate::plan::UploadHabit::from_word(&word));
+    let known = engine
+        .store()
+        .capability(end.name(), "*", super::transfer::UPLOAD_HABIT, now)
+        .await;
+    let habit = known
+        .ok()
+        .flatten()
+        .and_then(|word| crate::plan::UploadHabit::from_word(&word));
     habit.map_or("not_known", crate::plan::UploadHabit::as_str)
 }

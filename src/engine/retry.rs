@@ -24,7 +24,13 @@ where
         if fault.kind == ErrorKind::MissingContent {
             return (Err(fault), attempts);
         }
-        let decision = after_failure(fault.kind, attempts, context.rule.retry, fault.retry_after, random_fraction());
+        let decision = after_failure(
+            fault.kind,
+            attempts,
+            context.rule.retry,
+            fault.retry_after,
+            random_fraction(),
+        );
         let RetryDecision::After(delay) = decision else {
             return (Err(fault), attempts);
         };

@@ -46,7 +46,11 @@ pub(super) async fn match_repositories(context: &RunContext) -> Vec<MatchedRepos
     let mut seen = BTreeSet::new();
     let entries = &context.rule.repositories;
     let any_glob = entries.iter().any(|entry| entry.pattern.exact().is_none());
-    let catalogue = if any_glob { list_catalogue(context).await } else { Vec::new() };
+    let catalogue = if any_glob {
+        list_catalogue(context).await
+    } else {
+        Vec::new()
+    };
     for entry in entries {
         let excluded = |name| entry.exclude.iter().any(|pattern| pattern.captures(name).is_some());
         if let Some(name) = entry.pattern.exact() {
@@ -95,7 +99,12 @@ async fn list_catalogue(context: &RunContext) -> Vec<RepositoryName> {
 pub(super) async fn plan_one(context: &RunContext, matched: &MatchedRepository) -> (RepositoryPlan, Observed) {
     let observed = observe(context, matched).await;
     let rule = &context.rule;
-    let plan = plan_repository(filter(context, matched), rule.moved_tags, rule.on_conflict, &observed.inventory);
+    let plan = plan_repository(
+        filter(context, matched),
+        rule.moved_tags,
+        rule.on_conflict,
+        &observed.inventory,
+    );
     (plan, observed)
 }
 
@@ -114,7 +123,7 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
             })
             .await;
     };
-    // One task for each side: a side that waits must not keep the other's requests from being read.
+    // Images are copied by tasks of their own, so that planning which waits for them keeps none from moving on.
     futures_util::future::join(planning, copy_all(context, receiver)).await;
 }
 
@@ -130,24 +139,23 @@ fn wanted_image(only: &[Only], repository: &RepositoryName, tag: &Tag, destinati
     })
 }
 
-async fn plan_and_send(
-    context: &RunContext,
-    matched: &MatchedRepository,
-    only: &[Only],
-    sender: &mpsc::Sender<Work>,
-) {
+async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: &[Only], sender: &mpsc::Sender<Work>) {
     let (mut plan, observed) = plan_one(context, matched).await;
     if !only.is_empty() {
         let RepositoryPlan { images, repository, .. } = &mut plan;
         for image in images.iter_mut() {
-            image.destinations.retain(|destination| wanted_image(only, repository, &image.tag, destination));
+            image
+                .destinations
+                .retain(|destination| wanted_image(only, repository, &image.tag, destination));
         }
         images.retain(|image| !image.destinations.is_empty());
     }
     context.ledger.repository(plan.tags_listed, plan.images.len());
     let source = format!("{}/{}", plan.registry, plan.repository);
     if let Some(problem) = &plan.problem {
-        context.ledger.place_failure(source.clone(), None, &repository_fault(&source, problem));
+        context
+            .ledger
+            .place_failure(source.clone(), None, &repository_fault(&source, problem));
     }
     let settled = settle(context, &plan).await;
     let groups = groups(&plan, &observed);
@@ -158,7 +166,11 @@ async fn plan_and_send(
         settled,
     });
     let due = attachments_due(context, &plan, &observed).await;
-    for work in groups.into_iter().map(Work::Copy).chain(due.into_iter().map(Work::RefreshAttachments)) {
+    for work in groups
+        .into_iter()
+        .map(Work::Copy)
+        .chain(due.into_iter().map(Work::RefreshAttachments))
+    {
         // The other side stops listening when the run is stopped.
         if sender.send(work).await.is_err() {
             return;
@@ -171,7 +183,9 @@ pub(super) fn repository_fault(place: &str, problem: &RepositoryProblem) -> Faul
     match problem {
         RepositoryProblem::Missing => Fault::new(
             ErrorKind::NotFound,
-            format!("the source repository {place} does not exist, or the user may not see it: check its name in the rule"),
+            format!(
+                "the source repository {place} does not exist, or the user may not see it: check its name in the rule"
+            ),
         ),
         RepositoryProblem::Unknown(unknown) => Fault::new(unknown.kind, unknown.message.clone()),
     }
@@ -183,8 +197,11 @@ pub(super) fn groups(plan: &RepositoryPlan, observed: &Observed) -> Vec<ImageGro
     plan.images
         .iter()
         .filter_map(|image| {
-            let destinations: Vec<GroupDestination> =
-                image.destinations.iter().filter_map(|destination| to_copy(image, destination)).collect();
+            let destinations: Vec<GroupDestination> = image
+                .destinations
+                .iter()
+                .filter_map(|destination| to_copy(image, destination))
+                .collect();
             if destinations.is_empty() {
                 return None;
             }
@@ -200,7 +217,9 @@ pub(super) fn groups(plan: &RepositoryPlan, observed: &Observed) -> Vec<ImageGro
 }
 
 fn to_copy(image: &PlannedImage, destination: &PlannedDestination) -> Option<GroupDestination> {
-    let Decision::Copy { reason } = &destination.decision else { return None };
+    let Decision::Copy { reason } = &destination.decision else {
+        return None;
+    };
     Some(GroupDestination {
         registry: destination.registry.clone(),
         repository: destination.repository.clone(),
@@ -217,7 +236,9 @@ async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize {
     for image in &plan.images {
         let source = format!("{source_place}:{}", image.tag);
         for destination in &image.destinations {
-            let Some(finished) = settled(&destination.decision) else { continue };
+            let Some(finished) = settled(&destination.decision) else {
+                continue;
+            };
             let place = format!("{}/{}:{}", destination.registry, destination.repository, image.tag);
             context.ledger.job(destination.registry.as_str(), finished.outcome);
             match (finished.outcome, finished.kind) {
@@ -281,9 +302,16 @@ fn settled(decision: &Decision) -> Option<FinishedJob> {
         Decision::Skip { available } => (
             JobOutcome::Skipped,
             None,
-            Some(format!("none of the wanted platforms is there, only {}", available.join(", "))),
+            Some(format!(
+                "none of the wanted platforms is there, only {}",
+                available.join(", ")
+            )),
         ),
-        Decision::Gone => (JobOutcome::Gone, None, Some("the tag vanished at the source".to_owned())),
+        Decision::Gone => (
+            JobOutcome::Gone,
+            None,
+            Some("the tag vanished at the source".to_owned()),
+        ),
         Decision::Fail { kind, reason } => (JobOutcome::Failed, Some(*kind), Some(fail_message(reason))),
     };
     Some(FinishedJob {
@@ -310,7 +338,8 @@ pub(super) fn fail_message(reason: &FailReason) -> String {
     match reason {
         FailReason::MovedTag => "the source tag has moved, and the rule says `moved_tags: fail`".to_owned(),
         FailReason::Conflict => {
-            "the destination holds an image that transship did not write, and the rule says `on_conflict: fail`".to_owned()
+            "the destination holds an image that transship did not write, and the rule says `on_conflict: fail`"
+                .to_owned()
         }
         FailReason::SourceUnknown { message } | FailReason::DestinationUnknown { message } => message.clone(),
         FailReason::Ambiguous { claim } => {
@@ -328,6 +357,7 @@ async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
             next = work.recv() => {
                 let Some(next) = next else { break };
                 if !context.control.may_start() {
+                    leave_out(context, &next);
                     continue;
                 }
                 let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
@@ -348,9 +378,38 @@ async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
     }
 }
 
+/// Counts planned images that are not started, as the run was told to stop.
+fn leave_out(context: &RunContext, work: &Work) {
+    if let Work::Copy(group) = work {
+        for destination in &group.destinations {
+            context
+                .ledger
+                .job(destination.registry.as_str(), JobOutcome::Interrupted);
+        }
+    }
+}
+
+/// Copies images that were planned already.
+pub(super) async fn copy_groups(context: &RunContext, groups: Vec<ImageGroup>) {
+    let (sender, receiver) = mpsc::channel(PLANNED_AHEAD);
+    let sending = async move {
+        for group in groups {
+            if sender.send(Work::Copy(group)).await.is_err() {
+                return;
+            }
+        }
+    };
+    futures_util::future::join(sending, copy_all(context, receiver)).await;
+}
+
 fn report_panic(context: &RunContext, ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        let fault = Fault::new(ErrorKind::Local, format!("a job ended by a fault in transship itself: {error}"));
-        context.ledger.place_failure(context.rule.name.to_string(), None, &fault);
+        let fault = Fault::new(
+            ErrorKind::Local,
+            format!("a job ended by a fault in transship itself: {error}"),
+        );
+        context
+            .ledger
+            .place_failure(context.rule.name.to_string(), None, &fault);
     }
 }

@@ -15,7 +15,12 @@ use crate::store::JobOutcome;
 
 /// Copies the image unless the destination has it. What happened is in the ledger.
 pub(super) async fn execute(context: &RunContext, single: &Single) {
-    let source = format!("{}/{}{}", context.source.name(), single.repository, single.from.suffix());
+    let source = format!(
+        "{}/{}{}",
+        context.source.name(),
+        single.repository,
+        single.from.suffix()
+    );
     context.ledger.repository(1, 1);
     let wanted = match single.from.tag() {
         Some(tag) => resolve(context, &single.repository, tag, true).await,
@@ -33,7 +38,9 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
         Observation::Unknown(unknown) => return failed(context, source, &Fault::new(unknown.kind, unknown.message)),
     };
     for destination in &context.rule.destinations {
-        let Some(endpoint) = context.destinations.get(&destination.registry) else { continue };
+        let Some(endpoint) = context.destinations.get(&destination.registry) else {
+            continue;
+        };
         let previous = match &single.tag {
             Some(tag) => match head(endpoint, &single.to, tag, Side::Destination).await {
                 Observation::Known(digest) => Some(digest),
@@ -66,7 +73,11 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
                 registry: destination.registry.clone(),
                 repository: single.to.clone(),
                 tag: single.tag.clone(),
-                reason: if previous.is_some() { CopyReason::Conflict } else { CopyReason::NewTag },
+                reason: if previous.is_some() {
+                    CopyReason::Conflict
+                } else {
+                    CopyReason::NewTag
+                },
                 previous,
             }],
             attachments: Arc::new(attachments(context, single).await),
@@ -90,7 +101,9 @@ fn place(registry: &str, single: &Single, digest: Option<&Digest>) -> String {
 fn failed(context: &RunContext, source: String, fault: &Fault) {
     for destination in &context.rule.destinations {
         context.ledger.job(destination.registry.as_str(), JobOutcome::Failed);
-        context.ledger.place_failure(source.clone(), Some(destination.registry.to_string()), fault);
+        context
+            .ledger
+            .place_failure(source.clone(), Some(destination.registry.to_string()), fault);
         context.events.tell(Event::JobFinished {
             run: context.run,
             job: None,

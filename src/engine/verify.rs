@@ -80,7 +80,11 @@ async fn verify_repository(
     }
     let mut faulty = Faulty::new();
     let pairs = plan.images.iter().enumerate().flat_map(|(index, image)| {
-        image.destinations.iter().enumerate().map(move |(place, destination)| ((index, place), image, destination))
+        image
+            .destinations
+            .iter()
+            .enumerate()
+            .map(move |(place, destination)| ((index, place), image, destination))
     });
     let mut looking = stream::iter(pairs)
         .map(|(at, image, destination)| async move {
@@ -130,14 +134,18 @@ async fn verify_image(
         Decision::Copy { reason } => {
             let (fault, message) = match reason {
                 CopyReason::NewRepository | CopyReason::NewTag => ("missing", "the destination does not have the tag"),
-                CopyReason::Moved | CopyReason::Conflict => ("different", "the destination's tag points to another image"),
+                CopyReason::Moved | CopyReason::Conflict => {
+                    ("different", "the destination's tag points to another image")
+                }
             };
-            seen.findings.push(finding(fault, image.digest.as_ref(), message.to_owned()));
+            seen.findings
+                .push(finding(fault, image.digest.as_ref(), message.to_owned()));
             return seen;
         }
         Decision::Keep { .. } | Decision::Skip { .. } | Decision::Gone => return seen,
         Decision::Fail { reason, .. } => {
-            seen.findings.push(finding("unknown", image.digest.as_ref(), fail_message(reason)));
+            seen.findings
+                .push(finding("unknown", image.digest.as_ref(), fail_message(reason)));
             return seen;
         }
     }
@@ -147,16 +155,22 @@ async fn verify_image(
     // A cache of its own: manifests must come from the destination.
     let cache = ManifestCache::default();
     let repository = &destination.repository;
-    let top = endpoint.get_manifest(repository, &Reference::Digest(digest.clone())).await;
+    let top = endpoint
+        .get_manifest(repository, &Reference::Digest(digest.clone()))
+        .await;
     let tree = match top.map_err(|error| Fault::from(error.on(Side::Destination))) {
         Ok(Some(top)) => read_tree(&cache, endpoint, repository, top).await,
-        Ok(None) => Err(Fault::new(ErrorKind::NotFound, format!("the manifest {digest} is not there"))),
+        Ok(None) => Err(Fault::new(
+            ErrorKind::NotFound,
+            format!("the manifest {digest} is not there"),
+        )),
         Err(fault) => Err(fault),
     };
     let tree = match tree {
         Ok(tree) => tree,
         Err(fault) => {
-            seen.findings.push(finding(manifest_fault(&fault), Some(digest), fault.message));
+            seen.findings
+                .push(finding(manifest_fault(&fault), Some(digest), fault.message));
             return seen;
         }
     };
@@ -197,18 +211,16 @@ type Look = Result<u64, (&'static str, String)>;
 async fn look(endpoint: &Endpoint, repository: &RepositoryName, blob: &Descriptor) -> Look {
     match endpoint.head_blob(repository, &blob.digest).await {
         Ok(Some(size)) if size == blob.size => Ok(0),
-        Ok(Some(size)) => Err(("corrupt", format!("the blob has {size} bytes, its manifest says {}", blob.size))),
+        Ok(Some(size)) => Err((
+            "corrupt",
+            format!("the blob has {size} bytes, its manifest says {}", blob.size),
+        )),
         Ok(None) => Err(("blob_missing", "the blob is not there".to_owned())),
         Err(error) => Err(("unknown", Fault::from(error.on(Side::Destination)).message)),
     }
 }
 
-async fn read_whole(
-    context: &RunContext,
-    endpoint: &Endpoint,
-    repository: &RepositoryName,
-    blob: &Descriptor,
-) -> Look {
+async fn read_whole(context: &RunContext, endpoint: &Endpoint, repository: &RepositoryName, blob: &Descriptor) -> Look {
     let unknown = |error: crate::registry::Error| match error.kind {
         ErrorKind::NotFound => ("blob_missing", "the blob is not there".to_owned()),
         _ => ("unknown", Fault::from(error.on(Side::Destination)).message),
@@ -242,10 +254,15 @@ async fn repair(
     let mut work = Vec::new();
     for (mut plan, observed, faulty) in broken {
         for (index, place) in faulty {
-            if let Some(destination) = plan.images.get_mut(index).and_then(|image| image.destinations.get_mut(place))
+            if let Some(destination) = plan
+                .images
+                .get_mut(index)
+                .and_then(|image| image.destinations.get_mut(place))
                 && destination.decision == Decision::InStep
             {
-                destination.decision = Decision::Copy { reason: CopyReason::Moved };
+                destination.decision = Decision::Copy {
+                    reason: CopyReason::Moved,
+                };
             }
         }
         work.extend(super::run::groups(&plan, &observed));

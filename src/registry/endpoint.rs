@@ -55,7 +55,7 @@ pub enum SessionState {
 }
 
 /// An unfinished write as an opaque value that can be stored ([`BlobWrite::to_stored`]).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BlobWrite {
     /// Repository that it is in.
     pub(super) repository: RepositoryName,
@@ -63,6 +63,16 @@ pub struct BlobWrite {
     pub(super) location: String,
     /// Smallest piece but the last, in bytes (`OCI-Chunk-Min-Length`).
     pub(super) min_piece: Option<u64>,
+}
+
+impl std::fmt::Debug for BlobWrite {
+    /// Without the location, whose query may be a signature.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobWrite")
+            .field("repository", &self.repository)
+            .field("min_piece", &self.min_piece)
+            .finish_non_exhaustive()
+    }
 }
 
 impl BlobWrite {
@@ -204,7 +214,10 @@ impl Endpoint {
     ) -> Result<Option<Vec<Descriptor>>> {
         match self {
             Self::Registry(registry) => registry.referrers_by_api(repository, subject).await,
-            Self::Layout(layout) => layout.referrers(repository, subject).await.map(|list| Some(list.referrers)),
+            Self::Layout(layout) => layout
+                .referrers(repository, subject)
+                .await
+                .map(|list| Some(list.referrers)),
         }
     }
 
@@ -363,6 +376,14 @@ impl Endpoint {
         match self {
             Self::Registry(registry) => registry.referrers(repository, subject).await,
             Self::Layout(layout) => layout.referrers(repository, subject).await,
+        }
+    }
+
+    /// Whether the end has the referrers API. What is known already is not asked again.
+    pub async fn has_referrers_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<bool> {
+        match self {
+            Self::Registry(registry) => registry.has_referrers_api(repository, subject).await,
+            Self::Layout(layout) => Ok(layout.referrers(repository, subject).await?.api),
         }
     }
 }

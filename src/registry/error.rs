@@ -149,4 +149,10 @@ impl Error {
         self.cause = Some(cause.into());
         self
     }
+
+    /// True where nothing but a stale login stood in the way of bytes that can be sent only once: it has been renewed, and
+    /// the caller may go on at once from where the destination stands.
+    pub fn login_was_renewed(&self) -> bool {
+        self.kind == ErrorKind::Unauthorized && self.retry_after == Some(Duration::ZERO)
+    }
 }

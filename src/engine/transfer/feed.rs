@@ -88,7 +88,10 @@ mod tests {
             for part in cut(bytes.clone(), start) {
                 assert!(!part.is_empty() && part.len() <= CHUNK);
                 let end = offset + part.len() as u64;
-                assert!(offset / STATE_EVERY == (end - 1) / STATE_EVERY, "{offset}..{end} crosses a boundary");
+                assert!(
+                    offset / STATE_EVERY == (end - 1) / STATE_EVERY,
+                    "{offset}..{end} crosses a boundary"
+                );
                 boundaries += u64::from(end.is_multiple_of(STATE_EVERY));
                 offset = end;
             }

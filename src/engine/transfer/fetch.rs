@@ -131,7 +131,13 @@ async fn read(
         if !fault.kind.is_temporary() || feeders.iter().all(Option::is_none) || !context.control.may_start() {
             return Err(fault);
         }
-        let decision = after_failure(fault.kind, attempts, context.retry, fault.retry_after, random_fraction());
+        let decision = after_failure(
+            fault.kind,
+            attempts,
+            context.retry,
+            fault.retry_after,
+            random_fraction(),
+        );
         let RetryDecision::After(delay) = decision else {
             return Err(fault);
         };
@@ -175,7 +181,9 @@ impl Progress {
         let place = format!("{}/{}@{}", source.endpoint.name(), source.repository, source.digest);
         Err(at_source(Fault::new(
             ErrorKind::Corrupt,
-            format!("the bytes of the blob {place} have the digest {found}: the source holds a damaged blob, push it again there"),
+            format!(
+                "the bytes of the blob {place} have the digest {found}: the source holds a damaged blob, push it again there"
+            ),
         )))
     }
 }
@@ -206,7 +214,12 @@ async fn read_from(
             None => {
                 return Err(Fault::new(
                     ErrorKind::Network,
-                    format!("{} ended the blob {} after {position} of {} bytes", source.endpoint.name(), source.digest, source.size),
+                    format!(
+                        "{} ended the blob {} after {position} of {} bytes",
+                        source.endpoint.name(),
+                        source.digest,
+                        source.size
+                    ),
                 ));
             }
         };
@@ -279,7 +292,9 @@ async fn hand_over(chunk: Chunk, feeders: &mut [Option<Feeder>]) -> bool {
             Err(TrySendError::Closed(_)) => true,
             Err(TrySendError::Full(waiting)) if listening == 1 => feeder.send(waiting).await.is_err(),
             // The others wait for this one only so long; it reads for itself later.
-            Err(TrySendError::Full(waiting)) => !matches!(tokio::time::timeout(PATIENCE, feeder.send(waiting)).await, Ok(Ok(()))),
+            Err(TrySendError::Full(waiting)) => {
+                !matches!(tokio::time::timeout(PATIENCE, feeder.send(waiting)).await, Ok(Ok(())))
+            }
         };
         if gone {
             *slot = None;

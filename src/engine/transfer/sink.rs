@@ -93,7 +93,14 @@ pub(super) async fn open(context: &TransferContext, source: &SourceBlob, sink: &
     };
     // A finished upload whose answer was lost is common, so an upload that we remember is no proof that bytes are missing.
     let look = stored.is_some() || matches!(sink.action, BlobAction::Find { .. } | BlobAction::Present);
-    if look && sink.endpoint.head_blob(&sink.repository, &source.digest).await.map_err(at_destination)?.is_some() {
+    if look
+        && sink
+            .endpoint
+            .head_blob(&sink.repository, &source.digest)
+            .await
+            .map_err(at_destination)?
+            .is_some()
+    {
         if let Some(stored) = stored {
             context.store.forget_upload(stored.id).await?;
         }
@@ -107,14 +114,23 @@ pub(super) async fn open(context: &TransferContext, source: &SourceBlob, sink: &
     let write = match mount(context, source, sink).await? {
         Mount::Done => return Ok(Opened::There(BlobWay::Mounted)),
         Mount::Opened(write) => write,
-        Mount::No => sink.endpoint.begin_write(&sink.repository).await.map_err(at_destination)?,
+        Mount::No => sink
+            .endpoint
+            .begin_write(&sink.repository)
+            .await
+            .map_err(at_destination)?,
     };
     let habit = habit(context, source, sink, &write).await?;
     let remembered = match source.size {
         size if size >= REMEMBER_FROM => {
             let key = key(source, sink);
             let now = context.clock.now();
-            Some(context.store.save_upload(&key, size, &write.to_stored(), 0, now).await?)
+            Some(
+                context
+                    .store
+                    .save_upload(&key, size, &write.to_stored(), 0, now)
+                    .await?,
+            )
         }
         _ => None,
     };
@@ -149,7 +165,10 @@ async fn take_up(
                 );
                 context.ledger.resumed(sink.endpoint.name(), offset);
                 let checkpoint = resume.checkpoint.as_ref().filter(|c| c.offset == offset);
-                context.store.record_offset(stored.id, &write.to_stored(), offset, checkpoint, now).await?;
+                context
+                    .store
+                    .record_offset(stored.id, &write.to_stored(), offset, checkpoint, now)
+                    .await?;
                 return Ok(Some(Ready {
                     write,
                     remembered: Some(stored.id),
@@ -161,7 +180,10 @@ async fn take_up(
             SessionState::Gone => {
                 // Where bytes were said to be kept, that may have been wrong: learn it again.
                 if known_habit(context, sink).await? == Some(UploadHabit::KeepsBytes) {
-                    context.store.forget_capability(sink.endpoint.name(), "*", UPLOAD_HABIT).await?;
+                    context
+                        .store
+                        .forget_capability(sink.endpoint.name(), "*", UPLOAD_HABIT)
+                        .await?;
                 }
                 "the registry does not keep an upload whose request was broken off, or it has expired there".to_owned()
             }
@@ -190,17 +212,28 @@ async fn mount(context: &TransferContext, source: &SourceBlob, sink: &Sink) -> R
     };
     let registry = sink.endpoint.name();
     let now = context.clock.now();
-    if context.store.mount_refused(registry, from, &sink.repository, now).await? {
+    if context
+        .store
+        .mount_refused(registry, from, &sink.repository, now)
+        .await?
+    {
         return Ok(Mount::No);
     }
-    let outcome = sink.endpoint.mount(&sink.repository, &source.digest, from).await.map_err(at_destination)?;
+    let outcome = sink
+        .endpoint
+        .mount(&sink.repository, &source.digest, from)
+        .await
+        .map_err(at_destination)?;
     let way = match outcome {
         MountOutcome::Mounted => return Ok(Mount::Done),
         MountOutcome::Opened(write) => Mount::Opened(write),
         MountOutcome::Refused => Mount::No,
     };
     let until = now + MOUNT_REFUSAL_LIFE;
-    context.store.remember_mount_refusal(registry, from, &sink.repository, until).await?;
+    context
+        .store
+        .remember_mount_refusal(registry, from, &sink.repository, until)
+        .await?;
     Ok(way)
 }
 
@@ -209,7 +242,10 @@ async fn known_habit(context: &TransferContext, sink: &Sink) -> Result<Option<Up
         return Ok(Some(habit));
     }
     let name = sink.endpoint.name();
-    let known = context.store.capability(name, "*", UPLOAD_HABIT, context.clock.now()).await?;
+    let known = context
+        .store
+        .capability(name, "*", UPLOAD_HABIT, context.clock.now())
+        .await?;
     Ok(known.and_then(|word| UploadHabit::from_word(&word)))
 }
 
@@ -231,7 +267,10 @@ async fn habit(
     let evidence = "GET of a fresh upload's location without its query";
     let name = sink.endpoint.name();
     let word = habit.as_str();
-    context.store.learn(name, "*", UPLOAD_HABIT, word, evidence, now, now + HABIT_LIFE).await?;
+    context
+        .store
+        .learn(name, "*", UPLOAD_HABIT, word, evidence, now, now + HABIT_LIFE)
+        .await?;
     Ok(habit)
 }
 
@@ -346,7 +385,11 @@ impl Upload<'_> {
             }
             None => (self.body(length, &broken), None),
         };
-        let sent = self.sink.endpoint.write_piece(&self.write, self.offset, length, body).await;
+        let sent = self
+            .sink
+            .endpoint
+            .write_piece(&self.write, self.offset, length, body)
+            .await;
         let (write, offset) = sent.map_err(|error| self.broken_or(&broken, error))?;
         self.write = write;
         if offset != self.offset + length {
@@ -364,7 +407,10 @@ impl Upload<'_> {
         if let Some(id) = self.remembered {
             let now = self.context.clock.now();
             let write = self.write.to_stored();
-            self.context.store.record_offset(id, &write, offset, checkpoint.as_ref(), now).await?;
+            self.context
+                .store
+                .record_offset(id, &write, offset, checkpoint.as_ref(), now)
+                .await?;
         }
         Ok(())
     }
@@ -413,7 +459,9 @@ impl Upload<'_> {
         let length = self.source.size - self.offset;
         let body = self.body(length, &broken);
         let endpoint = &self.sink.endpoint;
-        let finished = endpoint.finish_write(&self.write, &self.source.digest, self.offset, length, body).await;
+        let finished = endpoint
+            .finish_write(&self.write, &self.source.digest, self.offset, length, body)
+            .await;
         match finished {
             Ok(_) => Ok(()),
             Err(error) => Err(self.broken_or(&broken, error)),
@@ -472,7 +520,10 @@ impl Upload<'_> {
     fn left_behind(&self) -> Fault {
         Fault::new(
             ErrorKind::Network,
-            format!("{} was too slow for the other destinations and is served by itself", self.sink.place()),
+            format!(
+                "{} was too slow for the other destinations and is served by itself",
+                self.sink.place()
+            ),
         )
     }
 
@@ -494,7 +545,10 @@ async fn remember(context: &TransferContext, upload: Option<UploadId>, chunk: &C
         offset: chunk.end,
         state: state.clone(),
     };
-    Ok(context.store.record_checkpoint(id, &checkpoint, context.clock.now()).await?)
+    Ok(context
+        .store
+        .record_checkpoint(id, &checkpoint, context.clock.now())
+        .await?)
 }
 
 fn tell(context: &TransferContext, sink: &Sink, digest: &Digest, chunk: &Chunk) {

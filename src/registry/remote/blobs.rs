@@ -6,10 +6,10 @@ use http::{HeaderValue, Method, StatusCode, header};
 use super::Registry;
 use super::auth::Scopes;
 use super::body::Incoming;
+use super::call::{Call, body_error};
 use super::manifests::content_length;
 use super::ranges::ContentRange;
 use super::throttle::{Class, Permit};
-use super::transport::{Call, body_error};
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::registry::{BlobReader, Error, ErrorKind, Operation, Place, Result};
 

@@ -10,11 +10,11 @@ use url::Url;
 
 use super::Registry;
 use super::auth::Scopes;
+use super::call::{Answer, Call};
 use super::links::next_page;
 use super::refusal::{Refusal, content_type};
 use super::targets::resolve;
 use super::throttle::Class;
-use super::transport::{Answer, Call};
 use crate::oci::{RepositoryName, Tag};
 use crate::registry::{Error, ErrorKind, Listing, Operation, Place, Result};
 
@@ -114,6 +114,7 @@ impl Registry {
         first.query_pairs_mut().append_pair("n", &PAGE_ENTRIES.to_string());
         let mut next = Some(first);
         let mut sized = true;
+        let mut first_page = true;
         let mut known = HashSet::new();
         let mut entries = Vec::new();
         let mut skipped = 0_usize;
@@ -132,13 +133,13 @@ impl Registry {
                 let without = operation == Operation::ListRepositories
                     && (status == StatusCode::METHOD_NOT_ALLOWED || error.code.as_deref() == Some("UNSUPPORTED"));
                 // Only the first page can say that there is no list; later it is a list cut short.
-                return if known.is_empty() && (status == StatusCode::NOT_FOUND || without) {
+                return if first_page && (status == StatusCode::NOT_FOUND || without) {
                     Ok(None)
                 } else {
                     Err(error)
                 };
             }
-            sized = false;
+            (sized, first_page) = (false, false);
             next = pages.next(&answer)?;
             let html = content_type(&answer.headers).as_deref() == Some("text/html");
             let body = answer.collect(MAX_PAGE_SIZE).await?;

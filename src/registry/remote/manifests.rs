@@ -5,8 +5,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::Registry;
 use super::auth::Scopes;
+use super::call::{Answer, Call, Payload};
 use super::refusal::content_type;
-use super::transport::{Answer, Call, Payload};
 use crate::oci::{
     Digest, InvalidManifest, MAX_MANIFEST_SIZE, Manifest, ManifestShape, Reference, RepositoryName, media_type,
 };

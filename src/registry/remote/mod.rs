@@ -3,6 +3,7 @@
 mod auth;
 mod blobs;
 mod body;
+mod call;
 mod clients;
 mod links;
 mod lists;
@@ -24,8 +25,9 @@ use http::{Method, StatusCode};
 use url::Url;
 
 use self::auth::{Auth, Scopes};
+use self::call::{Answer, Call};
 use self::clients::Clients;
-use self::transport::{Answer, Call, Transport};
+use self::transport::Transport;
 use super::settings::{Limits, LoginSource, RegistryUrl, TlsSettings};
 use super::{Account, Error, ErrorKind, Habits, Operation, Place, Result};
 use crate::clock::Clock;

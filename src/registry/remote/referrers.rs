@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::Registry;
 use super::auth::Scopes;
+use super::call::{Answer, Call};
 use super::lists::{MAX_PAGE_SIZE, Pages};
 use super::refusal::content_type;
 use super::throttle::Class;
-use super::transport::{Answer, Call};
 use crate::oci::{Descriptor, Digest, ManifestShape, Reference, RepositoryName, media_type};
 use crate::registry::{Error, ErrorKind, Operation, ReferrerList, Result};
 

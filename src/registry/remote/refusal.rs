@@ -120,6 +120,13 @@ impl Refusal {
                 ErrorKind::TooLarge
             }
             400 if code == "DIGEST_INVALID" => ErrorKind::Corrupt,
+            // GHCR answers so to more than 4 MiB with a range; from others it says that the session stands elsewhere than
+            // we think: asking it and going on mends that, as after a broken connection.
+            416 if operation == Operation::WriteBlob && speaks_of(&["too large"]) => ErrorKind::TooLarge,
+            416 if operation == Operation::WriteBlob => ErrorKind::Server,
+            400 if code == "BLOB_UPLOAD_UNKNOWN" => ErrorKind::NotFound,
+            // ECR's word for a wrong digest, Quay's for a spoilt session.
+            400 if matches!(code, "BLOB_UPLOAD_INVALID" | "SIZE_INVALID") => ErrorKind::Corrupt,
             404 => ErrorKind::NotFound,
             405 | 501 => ErrorKind::Unsupported,
             _ if code == "UNSUPPORTED" => ErrorKind::Unsupported,
@@ -376,7 +383,15 @@ mod tests {
             ),
             (507, String::new(), O::WriteBlob, K::Server),
             (401, String::new(), O::ReadBlob, K::Unauthorized),
-            (416, enveloped("RANGE_INVALID", ""), O::WriteBlob, K::Invalid),
+            (416, enveloped("RANGE_INVALID", ""), O::WriteBlob, K::Server),
+            (
+                416,
+                enveloped("X", "request body is too large: 4.00MiB"),
+                O::WriteBlob,
+                K::TooLarge,
+            ),
+            (400, enveloped("BLOB_UPLOAD_INVALID", ""), O::WriteBlob, K::Corrupt),
+            (404, enveloped("BLOB_UPLOAD_INVALID", ""), O::WriteBlob, K::NotFound),
         ];
         for (status, body, operation, kind) in rows {
             assert_eq!(refusal(status, &body).kind(operation), kind, "{status} {body}");

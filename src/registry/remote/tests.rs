@@ -9,25 +9,44 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::endpoint::BodyStream;
-use crate::registry::{Account, Endpoint, Habits, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings};
+use crate::registry::{
+    Account, Credentials, Endpoint, Habits, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings,
+};
+use crate::telemetry::Secret;
 use bytes::Bytes;
 
-/// An end at a plain-http address of this machine, with the account of its requests.
+/// An end at a plain-http address of this machine, with the account of its requests. With the least of a ceiling, under which
+/// everything must still end.
 fn end_at(host: &str, habits: Habits) -> (Endpoint, Arc<Account>) {
+    let end = open(host, true, LoginSource::Anonymous, TlsSettings::default(), habits);
+    let account = Arc::new(Account::default());
+    (end.charged_to(Arc::clone(&account)), account)
+}
+
+/// The same with a user.
+fn end_with_user(host: &str) -> (Endpoint, Arc<Account>) {
+    let login = LoginSource::Given(Credentials {
+        username: "u".into(),
+        password: Secret::new("p"),
+    });
+    let end = open(host, true, login, TlsSettings::default(), Habits::default());
+    let account = Arc::new(Account::default());
+    (end.charged_to(Arc::clone(&account)), account)
+}
+
+fn open(host: &str, plain_http: bool, login: LoginSource, tls: TlsSettings, habits: Habits) -> Endpoint {
     let settings = RegistrySettings::Remote {
         url: RegistryUrl {
-            plain_http: true,
+            plain_http,
             host: host.to_owned(),
             path: String::new(),
         },
-        login: LoginSource::Anonymous,
-        tls: TlsSettings::default(),
-        limits: Limits::default(),
+        login,
+        tls,
+        limits: Limits { concurrency: Some(1) },
         token_hosts: Vec::new(),
     };
-    let account = Arc::new(Account::default());
-    let end = Endpoint::open("there", &settings, habits, Clock::system()).expect("an end");
-    (end.charged_to(Arc::clone(&account)), account)
+    Endpoint::open("there", &settings, habits, Clock::system()).expect("an end")
 }
 
 fn repository(name: &str) -> RepositoryName {

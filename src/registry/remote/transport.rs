@@ -1,26 +1,25 @@
 //! The one request loop: every request of a registry, its logins and its redirects goes through here.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use tokio::sync::OnceCell;
+use http::{HeaderValue, Method, StatusCode, header};
 use url::Url;
 
 use super::auth::{Auth, Scopes};
-use super::body::{BodyFault, Incoming, Outgoing, Watch};
+use super::body::{Outgoing, Watch};
+use super::call::{Answer, Call, Payload};
 use super::clients::Clients;
-use super::refusal::{MAX_ERROR_BODY, Refusal, broken, retry_after, temporary};
+use super::refusal::{broken, retry_after, temporary};
 use super::targets::{
     ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, literal_address, resolve, same_origin,
 };
-use super::throttle::{Class, Permit, Throttle};
+use super::throttle::{Class, Throttle};
 use crate::clock::Clock;
-use crate::registry::endpoint::BodyStream;
-use crate::registry::{Account, Error, ErrorKind, Operation, Place, Result};
+use crate::registry::{Account, ErrorKind, Operation, Place, Result};
 
 /// Attempts of one request within the loop: enough for a restarting replica behind a load balancer; what lasts longer is
 /// for the job's own retries.
@@ -36,8 +35,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// The body of a token realm's answer: tokens are some KiB (Azure's and GitLab's name every permission).
 const MAX_TOKEN_BODY: usize = 64 * 1024;
-/// For reading what is left of a small answer so that its connection can be used again.
-const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// A request to a token realm.
 #[derive(Debug)]
@@ -59,63 +56,6 @@ pub(super) struct TokenReply {
     pub(super) body: Bytes,
 }
 
-/// What is sent along.
-pub(super) enum Payload {
-    /// Nothing; with methods that could have a body, `Content-Length: 0`.
-    Empty,
-    /// Bytes that can be sent again.
-    Bytes(Bytes),
-    /// This many bytes, once. Behind a mutex that is never locked, as a call is shared with the watch over its body and a
-    /// stream alone is not `Sync`.
-    Stream(Mutex<Option<BodyStream>>, u64),
-}
-
-impl Payload {
-    pub(super) fn stream(body: BodyStream, length: u64) -> Self {
-        Self::Stream(Mutex::new(Some(body)), length)
-    }
-}
-
-/// One request as a value; the loop decides about its attempts.
-pub(super) struct Call {
-    /// For errors.
-    pub(super) operation: Operation,
-    /// For errors.
-    pub(super) place: Place,
-    /// Method.
-    pub(super) method: Method,
-    /// Where to. Credentials go along only where it is the registry's own origin.
-    pub(super) url: Url,
-    /// Headers beside the login.
-    pub(super) headers: HeaderMap,
-    /// Body.
-    pub(super) payload: Payload,
-    /// Which window it waits in.
-    pub(super) class: Class,
-    /// What it needs to be allowed to do.
-    pub(super) scopes: Scopes,
-    /// Whether sending it twice does no harm. Reads, the put of a manifest (its bytes are the same), and opening an upload
-    /// (a second one is purged by the registry) are; blob bytes never: only the caller knows where the session stands.
-    pub(super) repeatable: bool,
-    /// Whether a 401 is answered by a new login.
-    pub(super) renews_login: bool,
-}
-
-/// An answer of any status that no further attempt would change. Body unread.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    /// What answered, after redirects.
-    pub(super) url: Url,
-    /// True where a host other than the one asked answered.
-    pub(super) elsewhere: bool,
-    response: reqwest::Response,
-    permit: Option<Permit>,
-    operation: Operation,
-    place: Place,
-    now: jiff::Timestamp,
-}
-
 /// Sends requests of one registry.
 #[derive(Clone, Debug)]
 pub(super) struct Transport(Arc<Inner>);
@@ -128,135 +68,8 @@ struct Inner {
     clients: Clients,
     throttle: Throttle,
     /// Whether the registry has a public address; found out when first needed.
-    public: OnceCell<bool>,
+    public: OnceLock<bool>,
     clock: Clock,
-}
-
-impl Call {
-    /// A small read: repeatable, without body.
-    pub(super) fn new(operation: Operation, place: Place, method: Method, url: Url, scopes: Scopes) -> Self {
-        Self {
-            operation,
-            place,
-            method,
-            url,
-            headers: HeaderMap::new(),
-            payload: Payload::Empty,
-            class: Class::Small,
-            scopes,
-            repeatable: true,
-            renews_login: true,
-        }
-    }
-
-    pub(super) fn class(mut self, class: Class) -> Self {
-        self.class = class;
-        self
-    }
-
-    pub(super) fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
-        self
-    }
-
-    fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error::new(self.operation, self.place.clone(), kind, message)
-    }
-
-    fn forbidden(&self, target: ForbiddenTarget) -> Error {
-        self.error(
-            ErrorKind::Invalid,
-            format!("an address that the registry named is refused: {target}"),
-        )
-    }
-
-    fn body_can_be_made_again(&self) -> bool {
-        !matches!(self.payload, Payload::Stream(..))
-    }
-}
-
-impl Answer {
-    /// The body, with the right to have it under way.
-    pub(super) fn into_body(self) -> (Incoming, Option<Permit>) {
-        (Incoming::new(self.response), self.permit)
-    }
-
-    /// The whole body, up to `limit` bytes.
-    pub(super) async fn collect(self, limit: usize) -> Result<Bytes> {
-        let (operation, place) = (self.operation, self.place);
-        Incoming::new(self.response)
-            .collect(limit)
-            .await
-            .map_err(|fault| body_error(operation, place, fault))
-    }
-
-    /// Reads the body as a refusal.
-    pub(super) async fn refusal(self) -> Refusal {
-        let body = if self.status == StatusCode::RANGE_NOT_SATISFIABLE {
-            // distribution 2.8 announces the whole blob here and sends 33 bytes.
-            Bytes::new()
-        } else {
-            Incoming::new(self.response)
-                .collect(MAX_ERROR_BODY)
-                .await
-                .unwrap_or_default()
-        };
-        Refusal::read(self.status, &self.headers, &body, self.now)
-    }
-
-    /// The error that this answer is. `user` is who we are there, where known.
-    pub(super) async fn into_error(self, user: Option<&str>) -> Error {
-        let (operation, place) = (self.operation, self.place.clone());
-        let storage = self.elsewhere.then(|| host_and_port(&self.url));
-        let refusal = self.refusal().await;
-        match storage {
-            Some(host) if matches!(refusal.status.as_u16(), 400..=499) => {
-                let kind = match refusal.status.as_u16() {
-                    404 | 410 => ErrorKind::NotFound,
-                    401 | 403 => ErrorKind::Denied,
-                    _ => refusal.kind(operation),
-                };
-                let message = format!("the registry sent us on to {host}, which answered {}", refusal.status);
-                let mut error = Error::new(operation, place, kind, message);
-                error.status = Some(refusal.status.as_u16());
-                error.retry_after = refusal.retry_after;
-                error
-            }
-            _ => refusal.into_error(operation, place, user),
-        }
-    }
-
-    /// An error about an answer that breaks the protocol.
-    pub(super) fn broken_protocol(&self, message: impl Into<String>) -> Error {
-        let mut error = Error::new(self.operation, self.place.clone(), ErrorKind::Invalid, message);
-        error.status = Some(self.status.as_u16());
-        error
-    }
-
-    /// Reads what little is left, so that the connection can be used again.
-    async fn drain(mut self) {
-        let small = self
-            .response
-            .content_length()
-            .is_some_and(|length| length <= MAX_ERROR_BODY as u64);
-        if small && self.status != StatusCode::RANGE_NOT_SATISFIABLE {
-            let rest = async { while let Ok(Some(_)) = self.response.chunk().await {} };
-            let _ = tokio::time::timeout(DRAIN_LIMIT, rest).await;
-        }
-    }
-}
-
-/// The error that a body's fault is.
-pub(super) fn body_error(operation: Operation, place: Place, fault: BodyFault) -> Error {
-    let kind = match fault {
-        BodyFault::TooLarge { .. } => ErrorKind::TooLarge,
-        BodyFault::Stalled | BodyFault::Broken(_) => ErrorKind::Network,
-    };
-    let error = Error::new(operation, place, kind, fault.to_string());
-    match fault {
-        BodyFault::Broken(cause) => error.caused_by(cause),
-        BodyFault::Stalled | BodyFault::TooLarge { .. } => error,
-    }
 }
 
 impl Transport {
@@ -267,7 +80,7 @@ impl Transport {
             base,
             clients,
             throttle: Throttle::new(ceiling),
-            public: OnceCell::new(),
+            public: OnceLock::new(),
             clock,
         }))
     }
@@ -511,12 +324,17 @@ impl Transport {
         Ok(())
     }
 
+    /// Whether every address of the registry is public. A name that cannot be resolved counts as public, for now: behind a
+    /// proxy it stays so, else the next question may know better.
     async fn is_public(&self) -> bool {
-        *self
-            .0
-            .public
-            .get_or_init(|| async { !addresses(&self.0.base).await.into_iter().any(is_private) })
-            .await
+        if let Some(&public) = self.0.public.get() {
+            return public;
+        }
+        let found = addresses(&self.0.base).await;
+        if found.is_empty() {
+            return true;
+        }
+        *self.0.public.get_or_init(|| !found.into_iter().any(is_private))
     }
 }
 
@@ -552,5 +370,31 @@ async fn addresses(url: &Url) -> Vec<IpAddr> {
     match tokio::net::lookup_host((host, port)).await {
         Ok(found) => found.map(|address| address.ip()).collect(),
         Err(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_public_registry_may_not_name_private_addresses() {
+        let allowed = async |registry: &str, target: &str| {
+            let url = |text: &str| Url::parse(text).expect("a URL");
+            let clients = Clients::build("r", &crate::registry::TlsSettings::default(), true).expect("clients");
+            let transport = Transport::new("r", url(registry), clients, None, Clock::system());
+            transport.check_target(&url(target)).await.is_ok()
+        };
+        for target in [
+            "https://127.0.0.1/",
+            "https://169.254.169.254/latest",
+            "https://[::1]:5000/",
+            "https://localhost/",
+        ] {
+            assert!(!allowed("https://1.1.1.1", target).await, "{target}");
+            assert!(allowed("http://10.0.0.1:5000", target).await, "{target}");
+        }
+        assert!(allowed("https://1.1.1.1", "https://8.8.8.8/blob").await);
+        assert!(allowed("https://1.1.1.1", "https://1.1.1.1:444/blob").await);
     }
 }

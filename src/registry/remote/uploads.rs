@@ -5,11 +5,11 @@ use url::Url;
 
 use super::Registry;
 use super::auth::Scopes;
+use super::call::{Answer, Call, Payload};
 use super::manifests::content_digest;
 use super::ranges::held_bytes;
 use super::targets::resolve;
 use super::throttle::Class;
-use super::transport::{Answer, Call, Payload};
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::registry::endpoint::BodyStream;
 use crate::registry::{

@@ -5,9 +5,11 @@ use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
 
-use super::{blob, body, end_at, repository};
+use super::{blob, body, end_at, open, repository};
 use crate::oci::{Digest, Reference, RepositoryName, media_type};
-use crate::registry::{BlobWrite, Endpoint, ErrorKind, Habits, MountOutcome, SessionState, UploadHabit};
+use crate::registry::{
+    BlobWrite, Endpoint, ErrorKind, Habits, LoginSource, MountOutcome, SessionState, TlsSettings, UploadHabit,
+};
 
 /// A running registry; ended when dropped, with its storage.
 struct Registry {
@@ -18,12 +20,17 @@ struct Registry {
 
 impl Registry {
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// `tls` stands within `http:` of the configuration.
+    fn start_with(tls: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("config.yml");
         let storage = folder.path().join("storage");
         let text = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\n\
-             http: {{addr: 127.0.0.1:0, secret: fixed}}\n",
+             http: {{addr: 127.0.0.1:0, secret: fixed{tls}}}\n",
             storage.display()
         );
         std::fs::write(&config, text).expect("written");
@@ -230,4 +237,71 @@ async fn empty_blobs_and_mounts() {
         .await
         .expect("closed");
     assert_eq!(end.head_blob(&there, &digest).await.expect("asked"), Some(5000));
+}
+
+/// A certificate for `name`, and a registry that shows it.
+fn with_certificate(name: &str) -> (Registry, TlsSettings, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let tls = format!(
+        ", tls: {{certificate: {}, key: {}}}",
+        certificate.display(),
+        key.display()
+    );
+    let settings = TlsSettings {
+        ca_file: Some(certificate),
+        ..TlsSettings::default()
+    };
+    (Registry::start_with(&tls), settings, folder)
+}
+
+#[tokio::test]
+async fn certificates() {
+    let (registry, trusting, _folder) = with_certificate("127.0.0.1");
+    let end = |plain_http, tls| {
+        open(
+            &registry.host,
+            plain_http,
+            LoginSource::Anonymous,
+            tls,
+            Habits::default(),
+        )
+    };
+    end(false, trusting.clone()).ping().await.expect("trusted");
+    let anything = TlsSettings {
+        insecure_skip_verify: true,
+        ..TlsSettings::default()
+    };
+    end(false, anything).ping().await.expect("not looked at");
+
+    let error = end(true, TlsSettings::default())
+        .ping()
+        .await
+        .expect_err("TLS spoken there");
+    assert!(error.message.contains("https://"), "{error}");
+    // Another CA than the one that issued it.
+    let (other, other_trust, _other_folder) = with_certificate("registry.example");
+    let error = end(false, other_trust.clone()).ping().await.expect_err("not trusted");
+    assert_eq!(error.kind, ErrorKind::Tls);
+    assert!(error.message.contains("tls.ca_file"), "{error}");
+    let by_address = open(
+        &other.host,
+        false,
+        LoginSource::Anonymous,
+        other_trust,
+        Habits::default(),
+    );
+    let error = by_address.ping().await.expect_err("for another name");
+    assert_eq!(error.kind, ErrorKind::Tls);
+    assert!(error.message.contains("another name"), "{error}");
+    let plain = Registry::start();
+    let error = open(&plain.host, false, LoginSource::Anonymous, trusting, Habits::default())
+        .ping()
+        .await
+        .expect_err("no TLS there");
+    assert_eq!(error.kind, ErrorKind::Tls);
+    assert!(error.message.contains("http://"), "{error}");
 }

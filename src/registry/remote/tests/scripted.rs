@@ -9,7 +9,7 @@ use rstest::rstest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::server::{Server, answer};
-use super::{blob, body, end_at, repository};
+use super::{blob, body, end_at, end_with_user, repository};
 use crate::oci::{Digest, Reference, media_type};
 use crate::registry::{BlobWrite, ErrorKind, Habits, MountOutcome, SessionState, UploadHabit};
 
@@ -41,24 +41,7 @@ async fn a_login_never_follows_a_redirect_to_another_origin() {
         Some(_) => answer(307, &[("location", &target)], ""),
     })
     .await;
-    let settings = crate::registry::RegistrySettings::Remote {
-        url: crate::registry::RegistryUrl {
-            plain_http: true,
-            host: registry.host(),
-            path: String::new(),
-        },
-        login: crate::registry::LoginSource::Given(crate::registry::Credentials {
-            username: "u".into(),
-            password: crate::telemetry::Secret::new("p"),
-        }),
-        tls: crate::registry::TlsSettings::default(),
-        limits: crate::registry::Limits { concurrency: Some(1) },
-        token_hosts: Vec::new(),
-    };
-    let account = std::sync::Arc::new(crate::registry::Account::default());
-    let end = crate::registry::Endpoint::open("there", &settings, Habits::default(), crate::clock::Clock::system())
-        .expect("an end")
-        .charged_to(std::sync::Arc::clone(&account));
+    let (end, account) = end_with_user(&registry.host());
     let mut reader = end.open_blob(&repository("a/b"), &digest, 400).await.expect("a reader");
     assert_eq!((reader.offset, reader.total), (400, Some(1000)));
     let mut read = Vec::new();
@@ -74,10 +57,10 @@ async fn a_login_never_follows_a_redirect_to_another_origin() {
     assert_eq!(identity.as_deref(), Some("identity"));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_registry_that_says_when_is_left_alone_until_then() {
     let registry = Server::start(|_, before| match before {
-        0 => answer(429, &[("retry-after", "7")], ""),
+        0 => answer(429, &[("retry-after", "1")], ""),
         _ => answer(200, &[("content-length", "3")], "abc"),
     })
     .await;
@@ -86,14 +69,14 @@ async fn a_registry_that_says_when_is_left_alone_until_then() {
     let found = end.head_blob(&repository("a"), &Digest::of(b"abc")).await;
     assert_eq!(found.expect("found"), Some(3));
     assert!(
-        start.elapsed() >= Duration::from_secs(7),
+        start.elapsed() >= Duration::from_secs(1),
         "asked again after {:?}",
         start.elapsed()
     );
     assert_eq!(account.requests()["there"]["HEAD"], 2);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_wait_of_hours_goes_up_to_the_caller() {
     let registry = Server::start(|_, _| answer(429, &[("retry-after", "21600")], "")).await;
     let (end, _) = end_at(&registry.host(), Habits::default());
@@ -106,7 +89,7 @@ async fn a_wait_of_hours_goes_up_to_the_caller() {
     assert_eq!(registry.seen().len(), 1);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_failing_registry_is_tried_four_times_and_upload_bytes_once() {
     let registry = Server::start(|_, _| answer(503, &[], "")).await;
     let (end, _) = end_at(&registry.host(), Habits::default());
@@ -590,7 +573,7 @@ async fn names_at_docker_hub_and_its_host() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_registry_that_is_not_there() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let host = listener.local_addr().expect("an address").to_string();
@@ -607,4 +590,50 @@ async fn a_server_that_is_no_registry() {
     let (end, _) = end_at(&registry.host(), Habits::default());
     let error = end.ping().await.expect_err("no registry");
     assert!(error.message.contains("no /v2/"), "{error}");
+}
+
+#[tokio::test]
+async fn bytes_sent_with_a_stale_login_may_be_sent_again() {
+    let registry = Server::start(|request, _| match request.header("authorization") {
+        None => answer(401, &[("www-authenticate", "Basic realm=\"r\"")], ""),
+        Some(_) => answer(202, &[("location", "/up/2")], ""),
+    })
+    .await;
+    let (end, _) = end_with_user(&registry.host());
+    let write = stored_write(&registry, "/up/1");
+    let error = end
+        .write_piece(&write, 0, 3, body(b"abc", 3))
+        .await
+        .expect_err("not logged in");
+    assert!(error.login_was_renewed(), "{error}");
+    let (_, held) = end.write_piece(&write, 0, 3, body(b"abc", 3)).await.expect("logged in");
+    assert_eq!(held, 3);
+    assert_eq!(registry.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn giving_an_upload_up_costs_one_request_whatever_the_answer() {
+    let registry = Server::start(|_, _| answer(401, &[("www-authenticate", "Basic realm=\"r\"")], "")).await;
+    let (end, _) = end_with_user(&registry.host());
+    end.cancel_write(&stored_write(&registry, "/up/1")).await;
+    let seen: Vec<_> = registry.seen().into_iter().map(|request| request.method).collect();
+    assert_eq!(seen, [Method::DELETE]);
+}
+
+#[tokio::test]
+async fn a_list_is_not_absent_because_its_second_page_is() {
+    let registry = Server::start(|_, before| match before {
+        0 => answer(
+            200,
+            &[("link", "</v2/a/tags/list?last=v1>; rel=next")],
+            r#"{"tags":[]}"#,
+        ),
+        _ => answer(404, &[], ""),
+    })
+    .await;
+    let (end, _) = end_at(&registry.host(), Habits::default());
+    assert_eq!(
+        end.list_tags(&repository("a")).await.expect_err("half a list").kind,
+        ErrorKind::NotFound
+    );
 }
