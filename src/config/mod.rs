@@ -163,8 +163,8 @@ pub fn parse(files: &[(String, String)], lookup: &dyn Lookup, mode: Mode) -> Res
                 hint: Some("write version: 1, registries: and rules:, as in rules.example.yaml".to_owned()),
                 severity: Severity::Error,
             }),
-            Ok(root) => {
-                secrets::hide(&mut sources, text, &root);
+            Ok(mut root) => {
+                secrets::hide(&mut sources, text, &mut root);
                 roots.push(root);
             }
             Err(problem) => {

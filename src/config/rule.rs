@@ -121,7 +121,7 @@ fn registry(findings: &mut Findings<'_>, node: &Node, registries: &Registries) -
 fn told<T, E: std::fmt::Display>(findings: &mut Findings<'_>, node: &Node, result: Result<T, E>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
-        Err(_) if node.is_resolved() => {
+        Err(_) if node.is_hidden() => {
             let hint = "look at what it gives, or write the value itself".to_owned();
             findings.error(node.place, "the value of the reference cannot be used here", Some(hint));
             None

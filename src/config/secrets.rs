@@ -6,7 +6,7 @@ use regex::Regex;
 
 use super::mistake::{Place, Sources};
 use super::nearest::nearest;
-use super::tree::{Node, Value};
+use super::tree::{Node, Origin, Value};
 
 fn is_secret(key: &str) -> bool {
     let key = key.to_lowercase();
@@ -27,15 +27,18 @@ fn is_reference(text: &str) -> bool {
 }
 
 /// Blanks out passwords that are written into the file itself, and the user part of URLs.
-pub(super) fn hide(sources: &mut Sources, text: &str, node: &Node) {
-    match &node.value {
+pub(super) fn hide(sources: &mut Sources, text: &str, node: &mut Node) {
+    match &mut node.value {
         Value::Empty => {}
         Value::Scalar(_) => hide_users(sources, text, node.place),
-        Value::List(items) => items.iter().for_each(|item| hide(sources, text, item)),
+        Value::List(items) => items.iter_mut().for_each(|item| hide(sources, text, item)),
         Value::Map(entries) => {
             for (key, value) in entries {
                 if is_secret(&key.text) {
                     hide_values(sources, value);
+                } else if let ("registries", Value::Map(named)) = (key.text.as_str(), &mut value.value) {
+                    // These keys are names: a registry may be called `pass-through`.
+                    named.iter_mut().for_each(|(_, value)| hide(sources, text, value));
                 } else {
                     hide(sources, text, value);
                 }
@@ -44,16 +47,17 @@ pub(super) fn hide(sources: &mut Sources, text: &str, node: &Node) {
     }
 }
 
-fn hide_values(sources: &mut Sources, node: &Node) {
-    match &node.value {
+fn hide_values(sources: &mut Sources, node: &mut Node) {
+    match &mut node.value {
         Value::Empty => {}
         Value::Scalar(scalar) => {
             if !is_reference(&scalar.text) {
+                scalar.origin = Origin::Secret;
                 sources.hide(node.place);
             }
         }
-        Value::List(items) => items.iter().for_each(|item| hide_values(sources, item)),
-        Value::Map(entries) => entries.iter().for_each(|(_, value)| hide_values(sources, value)),
+        Value::List(items) => items.iter_mut().for_each(|item| hide_values(sources, item)),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| hide_values(sources, value)),
     }
 }
 

@@ -47,6 +47,7 @@ impl<'s> Findings<'s> {
 /// A value for messages: in quotes, cut where it is long, and never what a reference gave.
 pub(super) fn shown(node: &Node) -> String {
     match &node.value {
+        Value::Scalar(scalar) if scalar.origin == Origin::Secret => "this value".to_owned(),
         Value::Scalar(scalar) if scalar.origin != Origin::Written => "the value of the reference".to_owned(),
         Value::Scalar(scalar) => {
             let mut text: String = scalar.text.chars().take(80).collect();
@@ -149,7 +150,7 @@ fn version(findings: &mut Findings<'_>, node: &Node, place: Place) {
         place,
         format!(
             "this program reads version 1 of the rules, not {}",
-            node.text().filter(|_| !node.is_resolved()).unwrap_or("this")
+            node.text().filter(|_| !node.is_hidden()).unwrap_or("this")
         ),
         Some("write version: 1; other versions need another release of transship".to_owned()),
     );
@@ -170,6 +171,11 @@ fn text(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place) {
             Some(format!("write {}", wanted(kind))),
         ),
         ScalarKind::Text => {}
+        ScalarKind::Number | ScalarKind::Flag if node.is_hidden() => findings.error(
+            place,
+            "a number or a truth value stands where text is expected",
+            Some("write it in quotes".to_owned()),
+        ),
         ScalarKind::Number if scalar.text.contains('.') => {
             let written = &scalar.text;
             let number = written.trim_end_matches('0').trim_end_matches('.');

@@ -53,6 +53,8 @@ pub(super) struct Scalar {
 pub(super) enum Origin {
     /// The file.
     Written,
+    /// The file, under a key whose value is never shown.
+    Secret,
     /// A reference gave it or a part of it, so it may be secret and is never shown.
     Resolved,
     /// A reference that could not be resolved stands for it, which `check` accepts: nothing can be said of the text.
@@ -115,8 +117,8 @@ impl Node {
         matches!(&self.value, Value::Scalar(scalar) if scalar.origin == Origin::Unknown)
     }
 
-    /// True where a reference gave the text, or a part of it.
-    pub fn is_resolved(&self) -> bool {
+    /// True where the text must not stand in a message: a secret, or what a reference gave.
+    pub fn is_hidden(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.origin != Origin::Written)
     }
 
