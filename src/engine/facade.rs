@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream;
 
 use super::attachments::TagLocks;
 use super::blob_table::BlobTable;
@@ -19,6 +18,7 @@ use super::manifests::ManifestCache;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
 use super::requests::{RunRequest, Single, VerifyRequest};
 use super::run;
+use super::several::ordered;
 use super::transfer::{TransferContext, TransferPool};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -274,12 +274,10 @@ impl Engine {
         let mut work = false;
         let mut failed = false;
         let matched = run::match_repositories(&context).await;
-        let mut planning = stream::iter(matched)
-            .map(|matched| {
-                let context = &context;
-                async move { run::plan_one(context, &matched).await.0 }
-            })
-            .buffered(4);
+        let each_plan = matched
+            .iter()
+            .map(|matched| async { run::plan_one(&context, matched).await.0 });
+        let mut planning = ordered(each_plan, run::REPOSITORIES_AT_ONCE);
         while let Some(plan) = planning.next().await {
             failed |= plan.problem.is_some();
             for destination in plan.images.iter().flat_map(|image| &image.destinations) {
@@ -538,6 +536,13 @@ pub(super) struct Started {
     request: RunRequest,
     started_at: jiff::Timestamp,
     running: Running,
+}
+
+impl Started {
+    /// The rule that runs.
+    pub(super) fn rule_name(&self) -> &RuleName {
+        &self.rule.name
+    }
 }
 
 /// A rule is running while this lives.

@@ -5,13 +5,12 @@ use std::future::Future;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use futures_util::stream;
 
 use super::blob_table::{Claim, Lead, ended};
 use super::context::RunContext;
 use super::fault::Fault;
-use super::ledger::BlobWay;
 use super::retry::persist;
+use super::several::unordered;
 use super::transfer::{Moved, Sink, SourceBlob, move_blob};
 use crate::oci::{Digest, Manifest, ManifestShape, Reference, RepositoryName, Tag};
 use crate::plan::{BlobAction, ErrorKind, ImagePlan, ImageTree, KnownContent, image_plan};
@@ -135,17 +134,16 @@ async fn bring_blobs(
     blobs.sort_by_key(|(_, (size, _))| std::cmp::Reverse(*size));
     let mut outcomes: Vec<Brought> = targets.iter().map(|_| Brought::default()).collect();
     let mut arrived: Vec<Vec<Digest>> = targets.iter().map(|_| Vec::new()).collect();
-    let mut bringing = stream::iter(blobs)
-        .map(|(digest, (size, wants))| async move {
-            let source = SourceBlob {
-                endpoint: context.source.clone(),
-                repository: repository.clone(),
-                digest: digest.clone(),
-                size,
-            };
-            (digest, bring(context, &source, targets, wants).await)
-        })
-        .buffer_unordered(BLOBS_AT_ONCE);
+    let each_blob = blobs.into_iter().map(|(digest, (size, wants))| async move {
+        let source = SourceBlob {
+            endpoint: context.source.clone(),
+            repository: repository.clone(),
+            digest: digest.clone(),
+            size,
+        };
+        (digest, bring(context, &source, targets, wants).await)
+    });
+    let mut bringing = unordered(each_blob, BLOBS_AT_ONCE);
     while let Some((digest, ends)) = bringing.next().await {
         for (index, moved) in ends {
             let outcome = &mut outcomes[index];
@@ -309,9 +307,10 @@ where
         .partition(|step| shape(&step.digest) != Some(ManifestShape::Index));
     let mut worst = 0;
     // Images need nothing but blobs, so their order is free; an index comes after all that it names.
-    let mut putting = stream::iter(images)
-        .map(|step| put(context, tree, target, &step.digest, &step.reference))
-        .buffer_unordered(MANIFESTS_AT_ONCE);
+    let each_image = images
+        .into_iter()
+        .map(|step| put(context, tree, target, &step.digest, &step.reference));
+    let mut putting = unordered(each_image, MANIFESTS_AT_ONCE);
     while let Some((result, attempts)) = putting.next().await {
         worst = worst.max(attempts);
         if result.is_err() {

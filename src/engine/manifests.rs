@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
-use futures_util::stream;
 
 use super::fault::Fault;
+use super::several::unordered;
 use crate::oci::{Digest, Manifest, ManifestShape, Reference, RepositoryName};
 use crate::plan::{ErrorKind, ImageTree};
 use crate::registry::{Endpoint, Side};
@@ -114,20 +114,11 @@ pub(super) async fn read_tree(
         if tree.manifests.len() + wanted.len() > MOST_MANIFESTS {
             break;
         }
-        let mut reading = stream::iter(wanted)
-            .map(|digest| async move {
-                let manifest = read(cache, endpoint, repository, &digest).await?;
-                manifest.ok_or_else(|| {
-                    let place = format!("{}/{repository}@{digest}", endpoint.name());
-                    let mut fault = Fault::new(
-                        ErrorKind::NotFound,
-                        format!("the image names the manifest {place}, which the source does not have: push the image again there, or select platforms"),
-                    );
-                    fault.side = Some(Side::Source);
-                    fault
-                })
-            })
-            .buffer_unordered(CHILDREN_AT_ONCE);
+        let each_child = wanted.into_iter().map(|digest| async move {
+            let manifest = read(cache, endpoint, repository, &digest).await?;
+            manifest.ok_or_else(|| missing_child(endpoint, repository, &digest))
+        });
+        let mut reading = unordered(each_child, CHILDREN_AT_ONCE);
         level = Vec::new();
         while let Some(manifest) = reading.next().await {
             level.push(manifest?);
@@ -141,4 +132,14 @@ pub(super) async fn read_tree(
             tree.root
         ),
     ))
+}
+
+fn missing_child(endpoint: &Endpoint, repository: &RepositoryName, digest: &Digest) -> Fault {
+    let place = format!("{}/{repository}@{digest}", endpoint.name());
+    let mut fault = Fault::new(
+        ErrorKind::NotFound,
+        format!("the image names the manifest {place}, which is not there: push the image again, or select platforms"),
+    );
+    fault.side = Some(Side::Source);
+    fault
 }

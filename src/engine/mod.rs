@@ -20,6 +20,7 @@ mod report;
 mod requests;
 mod retry;
 mod run;
+mod several;
 mod single;
 mod transfer;
 mod verify;

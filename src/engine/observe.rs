@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::{join, join_all};
-use futures_util::stream;
 
 use super::context::RunContext;
 use super::fault::{Fault, chain};
 use super::manifests;
+use super::several::unordered;
 use crate::oci::{AttachmentTag, Digest, Manifest, ManifestShape, Platform, Reference, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, ErrorKind, Observation, RepositoryInventory, Unknown, WantedImage};
 use crate::registry::{Endpoint, Side};
@@ -113,14 +113,11 @@ pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -
             .map(|destination| look(context, &selected, destination)),
     );
     let resolving = async {
-        let resolved: BTreeMap<Tag, Observation<WantedImage>> = stream::iter(selected.iter().cloned())
-            .map(|tag| async {
-                let wanted = resolve(context, &matched.name, &tag, lacking.contains(&tag)).await;
-                (tag, wanted)
-            })
-            .buffer_unordered(TAGS_AT_ONCE)
-            .collect()
-            .await;
+        let each_tag = selected.iter().map(|tag| async {
+            let wanted = resolve(context, &matched.name, tag, lacking.contains(tag)).await;
+            (tag.clone(), wanted)
+        });
+        let resolved: BTreeMap<Tag, Observation<WantedImage>> = unordered(each_tag, TAGS_AT_ONCE).collect().await;
         resolved
     };
     let (wanted, _) = join(resolving, looking).await;
@@ -228,14 +225,11 @@ async fn look(context: &RunContext, selected: &[Tag], destination: &mut Destinat
             return;
         }
     }
-    destination.digests = stream::iter(common)
-        .map(|tag| async move {
-            let digest = head(endpoint, repository, &tag, Side::Destination).await;
-            (tag, digest)
-        })
-        .buffer_unordered(TAGS_AT_ONCE)
-        .collect()
-        .await;
+    let each_tag = common.into_iter().map(|tag| async move {
+        let digest = head(endpoint, repository, &tag, Side::Destination).await;
+        (tag, digest)
+    });
+    destination.digests = unordered(each_tag, TAGS_AT_ONCE).collect().await;
 }
 
 /// What a tag points to.

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use futures_util::stream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -16,6 +15,7 @@ use super::job::{GroupDestination, ImageGroup, copy_image, refresh_attachments};
 use super::observe::{MatchedRepository, Observed, filter, observe};
 use super::report::{Change, Failure};
 use super::requests::Only;
+use super::several::unordered;
 use crate::oci::{Reference, RepositoryName, Tag};
 use crate::plan::{
     CopyReason, Decision, ErrorKind, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem,
@@ -25,7 +25,7 @@ use crate::registry::Side;
 use crate::store::{FinishedJob, JobOutcome, NewJob};
 
 /// Repositories observed at once. Two requests each for the listings, so the registry's four lists at once stay busy.
-const REPOSITORIES_AT_ONCE: usize = 4;
+pub(super) const REPOSITORIES_AT_ONCE: usize = 4;
 
 /// Images copied at once. Most of their time is spent waiting for the registries' own limits; what this bounds is memory.
 const IMAGES_AT_ONCE: usize = 32;
@@ -115,13 +115,15 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
     let planning = async {
         let sender = sender;
         let sender = &sender;
-        stream::iter(matched)
-            .for_each_concurrent(REPOSITORIES_AT_ONCE, |matched| async move {
-                if context.control.may_start() && wanted_repository(only, &matched) {
-                    plan_and_send(context, &matched, only, sender).await;
+        let each = matched
+            .iter()
+            .filter(|matched| wanted_repository(only, matched))
+            .map(|matched| async move {
+                if context.control.may_start() {
+                    plan_and_send(context, matched, only, sender).await;
                 }
-            })
-            .await;
+            });
+        unordered(each, REPOSITORIES_AT_ONCE).collect::<()>().await;
     };
     // Images are copied by tasks of their own, so that planning which waits for them keeps none from moving on.
     futures_util::future::join(planning, copy_all(context, receiver)).await;

@@ -1,7 +1,6 @@
 //! `verify`: every tag, manifest and blob is at the destination, judged by the registries alone.
 
 use futures_util::StreamExt;
-use futures_util::stream;
 
 use super::context::RunContext;
 use super::control::Control;
@@ -12,6 +11,7 @@ use super::observe::Observed;
 use super::report::{RunReport, VerifyFinding, VerifyReport};
 use super::requests::VerifyRequest;
 use super::run::{fail_message, match_repositories, plan_one, repository_fault};
+use super::several::ordered;
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName};
 use crate::plan::{CopyReason, Decision, ErrorKind, PlannedDestination, PlannedImage, RepositoryPlan};
 use crate::registry::{Endpoint, Side};
@@ -86,11 +86,10 @@ async fn verify_repository(
             .enumerate()
             .map(move |(place, destination)| ((index, place), image, destination))
     });
-    let mut looking = stream::iter(pairs)
-        .map(|(at, image, destination)| async move {
-            (at, verify_image(context, request.deep, plan, image, destination).await)
-        })
-        .buffered(IMAGES_AT_ONCE);
+    let each_image = pairs.map(|(at, image, destination)| async move {
+        (at, verify_image(context, request.deep, plan, image, destination).await)
+    });
+    let mut looking = ordered(each_image, IMAGES_AT_ONCE);
     while let Some((at, seen)) = looking.next().await {
         report.images += 1;
         report.manifests += seen.manifests;
@@ -176,16 +175,15 @@ async fn verify_image(
     };
     seen.manifests = tree.manifests.len() as u64;
     let blobs: Vec<Descriptor> = tree.blobs().into_iter().cloned().collect();
-    let mut looking = stream::iter(blobs)
-        .map(|blob| async move {
-            let found = if deep {
-                read_whole(context, endpoint, repository, &blob).await
-            } else {
-                look(endpoint, repository, &blob).await
-            };
-            (blob, found)
-        })
-        .buffered(BLOBS_AT_ONCE);
+    let each_blob = blobs.into_iter().map(|blob| async move {
+        let found = if deep {
+            read_whole(context, endpoint, repository, &blob).await
+        } else {
+            look(endpoint, repository, &blob).await
+        };
+        (blob, found)
+    });
+    let mut looking = ordered(each_blob, BLOBS_AT_ONCE);
     while let Some((blob, found)) = looking.next().await {
         match found {
             Ok(bytes) => {

@@ -153,6 +153,9 @@ pub struct ReferrerList {
 /// The body of a write: bytes as they come, or the error that ends it early. Length is given beside it.
 pub type BodyStream = futures_util::stream::BoxStream<'static, std::io::Result<Bytes>>;
 
+/// Blobs read from a layout at once: disks like few long reads better than many.
+const LAYOUT_READS: usize = 4;
+
 impl Endpoint {
     /// Makes an end ready; connects to nothing yet.
     ///
@@ -203,6 +206,14 @@ impl Endpoint {
         match self {
             Self::Registry(registry) => registry.habits(),
             Self::Layout(_) => &LAYOUT,
+        }
+    }
+
+    /// How many blobs can be read at once; further readers wait.
+    pub fn blob_reads_at_once(&self) -> usize {
+        match self {
+            Self::Registry(registry) => registry.blob_reads_at_once(),
+            Self::Layout(_) => LAYOUT_READS,
         }
     }
 
@@ -376,14 +387,6 @@ impl Endpoint {
         match self {
             Self::Registry(registry) => registry.referrers(repository, subject).await,
             Self::Layout(layout) => layout.referrers(repository, subject).await,
-        }
-    }
-
-    /// Whether the end has the referrers API. What is known already is not asked again.
-    pub async fn has_referrers_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<bool> {
-        match self {
-            Self::Registry(registry) => registry.has_referrers_api(repository, subject).await,
-            Self::Layout(layout) => Ok(layout.referrers(repository, subject).await?.api),
         }
     }
 }

@@ -64,6 +64,14 @@ async fn feed_all(
         .flatten()
         .cloned();
     let indices: Vec<usize> = ready.iter().map(|(index, _)| *index).collect();
+    let _slot = context.pool.fetch_slot(&source.endpoint).await;
+    let progress = Progress::from(source, start);
+    // The read is open before the first write begins: who waits for a place to write holds its place to read, never the
+    // other way round, so that no two fetches wait for each other.
+    let reader = match open(source, progress.offset).await {
+        Ok(reader) => reader,
+        Err(fault) => return ready.iter().map(|_| Err(fault.clone())).collect(),
+    };
     let mut feeders = Vec::with_capacity(ready.len());
     let mut drives = Vec::with_capacity(ready.len());
     for (index, sink) in ready {
@@ -79,7 +87,7 @@ async fn feed_all(
         drives.push(sink::drive(context, source, sinks[index], sink, feed, alone));
     }
     let reading = async {
-        let outcome = read(context, source, start, &mut feeders).await;
+        let outcome = read(context, source, progress, reader, &mut feeders).await;
         if let Err(fault) = &outcome {
             for feeder in feeders.iter().flatten() {
                 // A sink that is gone, or too slow to take even this, ends by its dropped queue.
@@ -110,17 +118,28 @@ async fn feed_all(
 async fn read(
     context: &TransferContext,
     source: &SourceBlob,
-    start: Option<Checkpoint>,
+    mut progress: Progress,
+    reader: Option<BlobReader>,
     feeders: &mut [Option<Feeder>],
 ) -> Result<(), Fault> {
-    let mut progress = Progress::from(source, start);
     let mut attempts = 0;
-    if source.size == 0 {
+    let Some(reader) = reader else {
         return progress.check(source);
-    }
+    };
+    let mut reader = Some(reader);
     loop {
         let before = progress.offset;
-        let fault = match read_from(context, source, &mut progress, feeders).await {
+        let reading = async {
+            let reader = match reader.take() {
+                Some(reader) => Some(reader),
+                None => open(source, progress.offset).await?,
+            };
+            match reader {
+                Some(reader) => read_from(context, source, reader, &mut progress, feeders).await,
+                None => Ok(()),
+            }
+        };
+        let fault = match reading.await {
             Ok(()) => return Ok(()),
             Err(fault) => at_source(fault),
         };
@@ -191,14 +210,10 @@ impl Progress {
 async fn read_from(
     context: &TransferContext,
     source: &SourceBlob,
+    mut reader: BlobReader,
     progress: &mut Progress,
     feeders: &mut [Option<Feeder>],
 ) -> Result<(), Fault> {
-    let mut reader = source
-        .endpoint
-        .open_blob(&source.repository, &source.digest, progress.offset)
-        .await?;
-    check_length(source, &reader)?;
     let mut position = reader.offset;
     let mut aborted = pin!(context.control.wait_abort());
     let mut meter = Meter::default();
@@ -262,10 +277,19 @@ async fn read_from(
     }
 }
 
-fn check_length(source: &SourceBlob, reader: &BlobReader) -> Result<(), Fault> {
+/// Opens the source at an offset; `None` where nothing is left to read.
+async fn open(source: &SourceBlob, offset: u64) -> Result<Option<BlobReader>, Fault> {
+    if offset >= source.size {
+        return Ok(None);
+    }
+    let opened = source
+        .endpoint
+        .open_blob(&source.repository, &source.digest, offset)
+        .await;
+    let reader = opened.map_err(|error| at_source(error.into()))?;
     match reader.total {
-        Some(total) if total != source.size => Err(wrong_length(source, total)),
-        _ => Ok(()),
+        Some(total) if total != source.size => Err(at_source(wrong_length(source, total))),
+        _ => Ok(Some(reader)),
     }
 }
 

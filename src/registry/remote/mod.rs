@@ -56,6 +56,11 @@ struct Shared {
 }
 
 impl Registry {
+    /// How many blobs can be read at once; further readers wait.
+    pub fn blob_reads_at_once(&self) -> usize {
+        self.shared.transport.blob_reads_at_once()
+    }
+
     /// What is known of its kind.
     pub fn habits(&self) -> &Habits {
         &self.shared.habits

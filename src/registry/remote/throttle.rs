@@ -44,6 +44,7 @@ pub(super) struct Throttle {
     small: Arc<Semaphore>,
     lists: Arc<Semaphore>,
     blob_reads: Arc<Semaphore>,
+    reads: usize,
     blob_writes: Arc<Semaphore>,
     ceiling: Option<Arc<Semaphore>>,
     /// Nothing is sent before this.
@@ -62,10 +63,16 @@ impl Throttle {
             small: window(SMALL),
             lists: window(LISTS),
             blob_reads: window(reads),
+            reads,
             blob_writes: window(BLOB_WRITES),
             ceiling: ceiling.map(window),
             paused_until: Mutex::new(None),
         }
+    }
+
+    /// Places for reads of blobs.
+    pub(super) fn blob_reads(&self) -> usize {
+        self.reads
     }
 
     /// Waits for a place. Reads of blobs and writes of blobs wait in different queues, so that a copy within one

@@ -73,6 +73,11 @@ struct Inner {
 }
 
 impl Transport {
+    /// Places for reads of blobs.
+    pub(super) fn blob_reads_at_once(&self) -> usize {
+        self.0.throttle.blob_reads()
+    }
+
     /// Sends for the registry at `base`; `ceiling` is its `limits.concurrency`.
     pub(super) fn new(name: &str, base: Url, clients: Clients, ceiling: Option<usize>, clock: Clock) -> Self {
         Self(Arc::new(Inner {
