@@ -202,7 +202,7 @@ impl Reloader {
             None => tracing::info!("the rules at {} are in use", self.path.display()),
             Some(why) => {
                 tracing::error!("the rules were refused, the old ones stay: {why}");
-                self.handle.reload_refused(why).await;
+                self.handle.reload_refused(why);
             }
         }
         notify(&[
@@ -234,7 +234,10 @@ fn refusal(path: &Path, failure: &LoadFailure) -> String {
 }
 
 async fn status_line(handle: &DaemonHandle) -> String {
-    let status = handle.status().await;
+    let status = match handle.status().await {
+        Ok(status) => status,
+        Err(error) => return chain(&error),
+    };
     let running: Vec<&str> = status
         .rules
         .iter()

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
-
-/// The repository of a layout directory, which has no names of its own.
-const LAYOUT_REPOSITORY: &str = "image";
+use crate::registry::IMAGE_REPOSITORY;
 
 /// One end of `copy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +67,7 @@ fn layout(whole: &str, rest: &str) -> Result<Place, String> {
     if path.is_empty() {
         return Err(format!("{whole:?} names no directory: write oci:DIR or oci:DIR:TAG"));
     }
-    let repository = LAYOUT_REPOSITORY
+    let repository = IMAGE_REPOSITORY
         .parse()
         .map_err(|error: crate::oci::InvalidName| error.to_string())?;
     Ok(Place {

@@ -26,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use mistake::{Mistake, Severity, Sources, render};
+pub use nearest::nearest;
 pub use references::{Environment, Lookup};
 pub use schema::json_schema;
 

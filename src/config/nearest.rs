@@ -4,7 +4,7 @@
 const LONGEST: usize = 128;
 
 /// The candidate that `word` was most likely meant to be; `None` where none is near.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST {
         return None;
     }

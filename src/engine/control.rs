@@ -13,6 +13,16 @@ pub enum Stop {
     Abort(String),
 }
 
+impl Stop {
+    /// Why, in words; empty while running.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Run => String::new(),
+            Self::Drain(reason) | Self::Abort(reason) => reason.clone(),
+        }
+    }
+}
+
 /// Listens. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Control(watch::Receiver<Stop>);
@@ -93,6 +103,16 @@ impl Control {
         match found {
             Ok(Stop::Abort(reason)) => reason,
             _ => std::future::pending().await,
+        }
+    }
+
+    /// Waits until something other than `told` is told; for ever where that never comes.
+    pub async fn wait_change(&self, told: &Stop) -> Stop {
+        let mut receiver = self.0.clone();
+        let found = receiver.wait_for(|stop| stop != told).await.map(|stop| stop.clone());
+        match found {
+            Ok(stop) => stop,
+            Err(_) => std::future::pending().await,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::oci::{PlatformSelector, Reference, RepositoryName};
+use crate::oci::{PlatformSelector, Reference, RepositoryName, Tag};
 use crate::registry::RegistrySettings;
 use crate::rules::RuleName;
 use crate::store::{RunId, Trigger};
@@ -42,6 +42,16 @@ pub struct CopyEnd {
     pub repository: RepositoryName,
     /// Tag or digest; `None`: `latest` at the source, the source's at the destination.
     pub reference: Option<Reference>,
+}
+
+/// The one image of a run that names it.
+#[derive(Clone, Debug)]
+pub(super) struct Single {
+    pub(super) repository: RepositoryName,
+    pub(super) from: Reference,
+    pub(super) to: RepositoryName,
+    /// Under which tag; by digest only without one.
+    pub(super) tag: Option<Tag>,
 }
 
 /// Copy one image by hand.

@@ -125,7 +125,7 @@ fn id(text: &str) -> Result<RunId, Refusal> {
 }
 
 async fn status(State(api): State<Api>) -> Answer {
-    let status = api.daemon.status().await;
+    let status = api.daemon.status().await?;
     Ok(Json(documents::status_of_daemon(&status, &api.store)))
 }
 
@@ -156,7 +156,7 @@ async fn cancel(State(api): State<Api>, Path(text): Path<String>) -> Answer {
     if api.store.run(id).await?.is_none() {
         return Err(Refusal::not_found(format!("there is no {id}")));
     }
-    let cancelled = api.daemon.cancel(id).await;
+    let cancelled = api.daemon.cancel(id).await?;
     Ok(Json(
         json!({ "schema_version": SCHEMA_VERSION, "run": id, "cancelled": cancelled }),
     ))

@@ -14,6 +14,24 @@ pub enum UploadHabit {
     KeepsNothing,
 }
 
+impl UploadHabit {
+    const ALL: [Self; 3] = [Self::KeepsBytes, Self::KeepsPieces, Self::KeepsNothing];
+
+    /// The word used in the state database and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::KeepsBytes => "keeps_bytes",
+            Self::KeepsPieces => "keeps_pieces",
+            Self::KeepsNothing => "keeps_nothing",
+        }
+    }
+
+    /// The habit of a word; `None` for a word of another version.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|habit| habit.as_str() == word)
+    }
+}
+
 /// What is known when the next request of an upload is to be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadFacts {

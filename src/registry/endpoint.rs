@@ -55,7 +55,7 @@ pub enum SessionState {
 }
 
 /// An unfinished write as an opaque value that can be stored ([`BlobWrite::to_stored`]).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BlobWrite {
     /// Repository that it is in.
     pub(super) repository: RepositoryName,
@@ -63,6 +63,16 @@ pub struct BlobWrite {
     pub(super) location: String,
     /// Smallest piece but the last, in bytes (`OCI-Chunk-Min-Length`).
     pub(super) min_piece: Option<u64>,
+}
+
+impl std::fmt::Debug for BlobWrite {
+    /// Without the location, whose query may be a signature.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobWrite")
+            .field("repository", &self.repository)
+            .field("min_piece", &self.min_piece)
+            .finish_non_exhaustive()
+    }
 }
 
 impl BlobWrite {
@@ -143,6 +153,9 @@ pub struct ReferrerList {
 /// The body of a write: bytes as they come, or the error that ends it early. Length is given beside it.
 pub type BodyStream = futures_util::stream::BoxStream<'static, std::io::Result<Bytes>>;
 
+/// Blobs read from a layout at once: disks like few long reads better than many.
+const LAYOUT_READS: usize = 4;
+
 impl Endpoint {
     /// Makes an end ready; connects to nothing yet.
     ///
@@ -154,31 +167,93 @@ impl Endpoint {
         habits: super::Habits,
         clock: crate::clock::Clock,
     ) -> Result<Self> {
-        let _ = (name, settings, habits, clock);
-        unimplemented!()
+        match settings {
+            super::RegistrySettings::Remote {
+                url,
+                login,
+                tls,
+                limits,
+                token_hosts,
+            } => super::remote::Registry::open(name, url, login.clone(), tls, *limits, token_hosts, habits, clock)
+                .map(Self::Registry),
+            super::RegistrySettings::Layout { path } => super::layout::Layout::open(name, path).map(Self::Layout),
+        }
     }
 
-    /// The same end whose requests are charged to `account`: one clone a run.
+    /// The same end whose requests are charged to `account`: one clone a run. A layout makes no requests.
     #[must_use]
     pub fn charged_to(&self, account: std::sync::Arc<super::Account>) -> Self {
-        let _ = account;
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => Self::Registry(registry.charged_to(account)),
+            Self::Layout(layout) => Self::Layout(layout.clone()),
+        }
     }
 
     /// The name in the rules, or the host for `copy`.
     pub fn name(&self) -> &str {
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.name(),
+            Self::Layout(layout) => layout.name(),
+        }
+    }
+
+    /// What is known of its kind.
+    pub fn habits(&self) -> &super::Habits {
+        static LAYOUT: std::sync::LazyLock<super::Habits> = std::sync::LazyLock::new(|| super::Habits {
+            upload: Some(UploadHabit::KeepsBytes),
+            ..super::Habits::default()
+        });
+        match self {
+            Self::Registry(registry) => registry.habits(),
+            Self::Layout(_) => &LAYOUT,
+        }
+    }
+
+    /// How many blobs can be read at once; further readers wait.
+    pub fn blob_reads_at_once(&self) -> usize {
+        match self {
+            Self::Registry(registry) => registry.blob_reads_at_once(),
+            Self::Layout(_) => LAYOUT_READS,
+        }
+    }
+
+    /// Referrers by the API alone; `None` where the end has none. A layout finds them in its index.
+    pub async fn referrers_by_api(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Descriptor>>> {
+        match self {
+            Self::Registry(registry) => registry.referrers_by_api(repository, subject).await,
+            Self::Layout(layout) => layout
+                .referrers(repository, subject)
+                .await
+                .map(|list| Some(list.referrers)),
+        }
+    }
+
+    /// Reaches the end with our login; the error says which step failed. A layout was read when it was opened.
+    pub async fn ping(&self) -> Result<()> {
+        match self {
+            Self::Registry(registry) => registry.ping().await,
+            Self::Layout(_) => Ok(()),
+        }
     }
 
     /// Repositories by the catalogue, in the registry's order. `None` where it has no catalogue (404).
     pub async fn list_repositories(&self) -> Result<Listing<RepositoryName>> {
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.list_repositories().await,
+            Self::Layout(layout) => layout.list_repositories().await,
+        }
     }
 
     /// All tags. `None` where the repository is not there.
     pub async fn list_tags(&self, repository: &RepositoryName) -> Result<Listing<Tag>> {
-        let _ = repository;
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.list_tags(repository).await,
+            Self::Layout(layout) => layout.list_tags(repository).await,
+        }
     }
 
     /// What a tag points to (or whether a digest is there), without reading it. `None` where it is not there.
@@ -187,14 +262,18 @@ impl Endpoint {
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<Option<HeadManifest>> {
-        let _ = (repository, reference);
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.head_manifest(repository, reference).await,
+            Self::Layout(layout) => layout.head_manifest(repository, reference).await,
+        }
     }
 
     /// Reads a manifest; digest checked against bytes, header and reference. `None` where it is not there.
     pub async fn get_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<Manifest>> {
-        let _ = (repository, reference);
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.get_manifest(repository, reference).await,
+            Self::Layout(layout) => layout.get_manifest(repository, reference).await,
+        }
     }
 
     /// Writes a manifest's bytes under a tag or its digest. True in the answer: the registry knows the subject (`OCI-Subject`).
@@ -205,39 +284,51 @@ impl Endpoint {
         media_type: &str,
         bytes: Bytes,
     ) -> Result<bool> {
-        let _ = (repository, reference, media_type, bytes);
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.put_manifest(repository, reference, media_type, bytes).await,
+            Self::Layout(layout) => layout.put_manifest(repository, reference, media_type, bytes).await,
+        }
     }
 
     /// Length of a blob that is there, `None` where it is not.
     pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
-        let _ = (repository, digest);
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.head_blob(repository, digest).await,
+            Self::Layout(layout) => layout.head_blob(repository, digest).await,
+        }
     }
 
     /// Opens a blob at an offset.
     pub async fn open_blob(&self, repository: &RepositoryName, digest: &Digest, offset: u64) -> Result<BlobReader> {
-        let _ = (repository, digest, offset);
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.open_blob(repository, digest, offset).await,
+            Self::Layout(layout) => layout.open_blob(repository, digest, offset).await,
+        }
     }
 
     /// Opens an upload.
     pub async fn begin_write(&self, repository: &RepositoryName) -> Result<BlobWrite> {
-        let _ = repository;
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.begin_write(repository).await,
+            Self::Layout(layout) => layout.begin_write(repository).await,
+        }
     }
 
     /// Asks where a stored upload stands.
     pub async fn resume_write(&self, write: &BlobWrite) -> Result<SessionState> {
-        let _ = write;
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.resume_write(write).await,
+            Self::Layout(layout) => layout.resume_write(write).await,
+        }
     }
 
     /// Learns, on a fresh empty upload, how broken bodies are treated: distribution 3 and olareg answer 204 to a GET of
     /// the location without its query, the 2.8 family 404; the session stays usable.
     pub async fn upload_habit(&self, write: &BlobWrite) -> Result<UploadHabit> {
-        let _ = write;
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.upload_habit(write).await,
+            Self::Layout(layout) => layout.upload_habit(write).await,
+        }
     }
 
     /// Sends one piece of `length` bytes from `offset` (PATCH). Gives the write with the newest location, and the bytes
@@ -249,8 +340,10 @@ impl Endpoint {
         length: u64,
         body: BodyStream,
     ) -> Result<(BlobWrite, u64)> {
-        let _ = (write, offset, length, body);
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.write_piece(write, offset, length, body).await,
+            Self::Layout(layout) => layout.write_piece(write, offset, length, body).await,
+        }
     }
 
     /// Sends the last `length` bytes (0 for none left) and closes the upload (PUT); the destination checks the digest.
@@ -262,14 +355,18 @@ impl Endpoint {
         length: u64,
         body: BodyStream,
     ) -> Result<FinishedBlob> {
-        let _ = (write, digest, offset, length, body);
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.finish_write(write, digest, offset, length, body).await,
+            Self::Layout(layout) => layout.finish_write(write, digest, offset, length, body).await,
+        }
     }
 
     /// Gives an upload up. Failures are of no interest: registries clean up by themselves.
     pub async fn cancel_write(&self, write: &BlobWrite) {
-        let _ = write;
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.cancel_write(write).await,
+            Self::Layout(layout) => layout.cancel_write(write).await,
+        }
     }
 
     /// Mounts a blob from another repository of the same end.
@@ -279,13 +376,17 @@ impl Endpoint {
         digest: &Digest,
         from: &RepositoryName,
     ) -> Result<MountOutcome> {
-        let _ = (repository, digest, from);
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.mount(repository, digest, from).await,
+            Self::Layout(layout) => layout.mount(repository, digest, from).await,
+        }
     }
 
     /// Referrers of a manifest by the API, else by the fallback tag.
     pub async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<ReferrerList> {
-        let _ = (repository, subject);
-        unimplemented!()
+        match self {
+            Self::Registry(registry) => registry.referrers(repository, subject).await,
+            Self::Layout(layout) => layout.referrers(repository, subject).await,
+        }
     }
 }

@@ -103,8 +103,8 @@ pub struct Error {
     pub operation: Operation,
     /// Which side; set by the caller that knows it ([`Error::on`]).
     pub side: Option<Side>,
-    /// Where.
-    pub place: Place,
+    /// Where. Boxed, as results of this type are handed through many layers.
+    pub place: Box<Place>,
     /// What to do about it.
     pub kind: ErrorKind,
     /// HTTP status, for reports only.
@@ -126,7 +126,7 @@ impl Error {
         Self {
             operation,
             side: None,
-            place,
+            place: Box::new(place),
             kind,
             status: None,
             code: None,
@@ -148,5 +148,11 @@ impl Error {
     pub fn caused_by(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
         self
+    }
+
+    /// True where nothing but a stale login stood in the way of bytes that can be sent only once: it has been renewed, and
+    /// the caller may go on at once from where the destination stands.
+    pub fn login_was_renewed(&self) -> bool {
+        self.kind == ErrorKind::Unauthorized && self.retry_after == Some(Duration::ZERO)
     }
 }

@@ -12,10 +12,11 @@ mod settings;
 
 pub use account::Account;
 pub use endpoint::{
-    BlobReader, BlobWrite, Endpoint, FinishedBlob, HeadManifest, Listing, MountOutcome, ReferrerList, SessionState,
-    UploadHabit,
+    BlobReader, BlobWrite, BodyStream, Endpoint, FinishedBlob, HeadManifest, Listing, MountOutcome, ReferrerList,
+    SessionState, UploadHabit,
 };
 pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
 pub use habits::Habits;
+pub use layout::IMAGE_REPOSITORY;
 pub use local::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
 pub use settings::{Credentials, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings};

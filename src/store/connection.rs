@@ -44,9 +44,17 @@ const ANALYSIS_LIMIT: u32 = 400;
 pub(super) struct Connections {
     path: PathBuf,
     /// `None` where the database is open for reading only.
-    writer: Option<Mutex<Option<SqliteConnection>>>,
+    writer: Option<Writer>,
     idle_readers: SyncMutex<Vec<SqliteConnection>>,
     readers: Semaphore,
+}
+
+#[derive(Debug)]
+struct Writer {
+    /// How it is opened again should it get stuck.
+    options: SqliteConnectOptions,
+    /// `None` once closed.
+    connection: Mutex<Option<SqliteConnection>>,
 }
 
 /// A connection that reads, lent out.
@@ -78,7 +86,10 @@ impl Connections {
         migrate(path, &mut writer).await?;
         Ok(Self {
             path: path.to_owned(),
-            writer: Some(Mutex::new(Some(writer))),
+            writer: Some(Writer {
+                options,
+                connection: Mutex::new(Some(writer)),
+            }),
             idle_readers: SyncMutex::default(),
             readers: Semaphore::new(READERS as usize),
         })
@@ -135,8 +146,15 @@ impl Connections {
     /// `begin_with("BEGIN IMMEDIATE")`: a transaction that begins by reading could not become a writing one while another
     /// process writes.
     pub(super) async fn writer(&self) -> sqlx::Result<MappedMutexGuard<'_, SqliteConnection>> {
-        let writer = self.writer.as_ref().ok_or_else(read_only)?;
-        MutexGuard::try_map(writer.lock().await, Option::as_mut).map_err(|_| sqlx::Error::PoolClosed)
+        let Writer { options, connection } = self.writer.as_ref().ok_or_else(read_only)?;
+        let mut guard =
+            MutexGuard::try_map(connection.lock().await, Option::as_mut).map_err(|_| sqlx::Error::PoolClosed)?;
+        // Where SQLite itself rolls a transaction back (disk full, I/O error), sqlx goes on believing in it and refuses the
+        // next one for good. The ping waits for the rollback of a transaction that was dropped.
+        if guard.ping().await.is_err() || guard.is_in_transaction() {
+            *guard = options.connect().await?;
+        }
+        Ok(guard)
     }
 
     /// A connection that reads; waits while all are lent out.
@@ -177,7 +195,7 @@ impl Connections {
         }
         // Last, as only the last connection writes the log back into the file and removes it.
         if let Some(writer) = &self.writer
-            && let Some(writer) = writer.lock().await.take()
+            && let Some(writer) = writer.connection.lock().await.take()
         {
             self.close_connection(writer).await;
         }
@@ -281,8 +299,7 @@ async fn check_library(path: &Path, connection: &mut SqliteConnection) -> Result
 /// True for versions older than [`OLDEST_SQLITE`], and for what is no version.
 pub(super) fn is_old(version: &str) -> bool {
     let parts: std::result::Result<Vec<u32>, _> = version.split('.').map(str::parse).collect();
-    parts.is_ok_and(|parts| parts.as_slice() < OLDEST_SQLITE.as_slice())
-        || version.split('.').any(|p| p.parse::<u32>().is_err())
+    parts.map_or(true, |parts| parts.as_slice() < OLDEST_SQLITE.as_slice())
 }
 
 async fn check_integrity(path: &Path, connection: &mut SqliteConnection) -> Result<()> {

@@ -1,9 +1,12 @@
 //! The state database against real files.
 
+mod beside;
 mod file;
 mod lock;
-mod verbs;
+mod memory;
+mod work;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -83,4 +86,12 @@ fn crash_image(of: &Path, to: &Path) {
     std::fs::create_dir_all(to.parent().unwrap()).unwrap();
     std::fs::copy(of, to).unwrap();
     std::fs::copy(beside(of, "-wal"), beside(to, "-wal")).unwrap();
+}
+
+/// The names of what is in a folder.
+fn files(folder: &Path) -> BTreeSet<String> {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }

@@ -3,4 +3,7 @@
 mod cli_help;
 mod house;
 mod plan_laws;
+mod registry_habits;
 mod scenarios;
+mod support;
+mod support_checks;

@@ -83,7 +83,7 @@ impl Wanted {
             return Self::Nothing;
         };
         match (start.parse::<usize>(), end.parse::<usize>()) {
-            (Ok(start), Ok(end)) if start <= end && start < size => Self::Part(start, size.min(end + 1)),
+            (Ok(start), Ok(end)) if start <= end && start < size => Self::Part(start, size.min(end.saturating_add(1))),
             (Ok(start), Err(_)) if end.is_empty() && start < size => Self::Part(start, size),
             (Err(_), Ok(last)) if start.is_empty() && last > 0 && size > 0 => {
                 Self::Part(size.saturating_sub(last), size)
@@ -103,6 +103,7 @@ mod tests {
             ("bytes=0-0", Wanted::Part(0, 1)),
             ("bytes=2-4", Wanted::Part(2, 5)),
             ("bytes=2-400", Wanted::Part(2, 10)),
+            ("bytes=2-18446744073709551615", Wanted::Part(2, 10)),
             ("bytes=2-", Wanted::Part(2, 10)),
             ("bytes=-3", Wanted::Part(7, 10)),
             ("bytes=-30", Wanted::Part(0, 10)),

@@ -49,15 +49,15 @@ pub(super) fn get(
     }
 
     let tag = format!("\"{digest}\"");
+    let matched = asked.header(header::IF_NONE_MATCH);
+    if matched.is_some_and(|value| value == tag || value == digest.to_string()) {
+        return Ok(StatusCode::NOT_MODIFIED.into_response());
+    }
     let headers = [
         (DIGEST, digest.to_string()),
         (header::CONTENT_TYPE, stored.media_type.clone()),
-        (header::ETAG, tag.clone()),
+        (header::ETAG, tag),
     ];
-    let matched = asked.header(header::IF_NONE_MATCH);
-    if matched.is_some_and(|value| value == tag || value == digest.to_string()) {
-        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
-    }
     Ok((headers, stored.bytes.clone()).into_response())
 }
 

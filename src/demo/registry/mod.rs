@@ -175,6 +175,13 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    /// Lets the connections end too: they have tasks of their own.
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
+}
+
 impl Shared {
     fn storage(&self) -> MutexGuard<'_, Storage> {
         self.storage.lock().unwrap_or_else(PoisonError::into_inner)

@@ -37,8 +37,6 @@ pub struct Habits {
     pub offset_in_location: bool,
     /// A `Content-Range` that does not fit is 416 RANGE_INVALID.
     pub checks_content_range: bool,
-    /// An upload closed with a wrong digest can still be used.
-    pub keeps_upload_after_wrong_digest: bool,
     /// Tags come sorted, and `n` and `last` are heeded.
     pub pages_tags: bool,
     /// A repository without tags lists `null` rather than `[]`.
@@ -55,7 +53,6 @@ impl Habits {
         Self {
             offset_in_location: false,
             checks_content_range: true,
-            keeps_upload_after_wrong_digest: true,
             pages_tags: true,
             lists_no_tags_as_null: false,
             deletes_tags: true,
@@ -69,7 +66,6 @@ impl Habits {
         Self {
             offset_in_location: true,
             checks_content_range: false,
-            keeps_upload_after_wrong_digest: false,
             pages_tags: false,
             lists_no_tags_as_null: true,
             deletes_tags: false,

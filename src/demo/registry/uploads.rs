@@ -89,9 +89,7 @@ pub(super) async fn finish(
         Algorithm::Sha512 => digest.matches(&upload.data),
     };
     if !matches {
-        if !shared.options.habits.keeps_upload_after_wrong_digest {
-            storage.end_upload(name, id);
-        }
+        // The upload stays, with what this request brought.
         return Err(Failure::digest_invalid());
     }
     let size = upload.data.len() as u64;
@@ -146,7 +144,8 @@ fn check_range(asked: &Asked, size: usize) -> Result<(), Failure> {
     if start > end || start != size {
         return Err(invalid());
     }
-    if length.parse() != Ok(end - start + 1) {
+    let length = length.parse::<usize>().ok().and_then(|length| length.checked_sub(1));
+    if length != Some(end - start) {
         return Err(Failure::new(
             StatusCode::BAD_REQUEST,
             "SIZE_INVALID",

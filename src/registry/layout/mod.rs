@@ -1,4 +1,524 @@
-//! OCI image layout directories.
-/// An OCI image layout directory.
+//! OCI image layout directories (image-spec `image-layout.md`) as an end of a copy.
+//!
+//! One directory holds several repositories, which share its blobs. An entry of `index.json` is named by the annotation
+//! `org.opencontainers.image.ref.name`: `repository:tag`, or the tag alone for [`IMAGE_REPOSITORY`], which is how a
+//! bundle of one image looks to other tools (`skopeo inspect oci:DIR:tag`). Referrers stand there without a name.
+//!
+//! Every file is written beside its place and renamed, and `index.json` is changed under a lock between processes.
+//! Beside the layout's own files stand `.transship-ingest/` (unfinished writes) and `.transship-lock`, which other
+//! tools ignore, as they must.
+
+mod folder;
+mod index;
+mod lookup;
+mod trouble;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::SeekFrom;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+
+use self::folder::Folder;
+use self::index::Entry;
+use self::lookup::{UNNAMED_TAG, check_complete, find_referrers, invalid, resolve, unnamed_image};
+use self::trouble::{Doing, Trouble};
+use super::endpoint::{
+    BlobReader, BlobWrite, BodyStream, FinishedBlob, HeadManifest, Listing, MountOutcome, ReferrerList, SessionState,
+    UploadHabit,
+};
+use super::error::{Error, ErrorKind, Operation, Place, Result};
+use crate::oci::{Digest, Hasher, Manifest, Reference, RepositoryName, Tag};
+
+/// The repository whose tags are named in a layout by the tag alone, as other tools write and read them. It is the one
+/// that `oci:DIR:tag` means on the command line.
+pub const IMAGE_REPOSITORY: &str = "image";
+
+/// Bytes read from a file at once.
+const READ_SIZE: usize = 256 * 1024;
+
+/// An OCI image layout directory. Clones share what was read of it.
 #[derive(Clone, Debug)]
-pub struct Layout {}
+pub struct Layout {
+    name: Arc<str>,
+    folder: Arc<Folder>,
+}
+
+impl Layout {
+    /// The layout at `path`; `name` is for messages. Creates nothing before the first write.
+    ///
+    /// # Errors
+    /// `Config`: a directory with other things in it, a file, or a layout of another version.
+    pub fn open(name: &str, path: &Path) -> Result<Self> {
+        let folder = Folder::new(path);
+        folder.check().map_err(|trouble| {
+            let place = Place {
+                registry: name.to_owned(),
+                ..Place::default()
+            };
+            trouble.at(Operation::Ping, place)
+        })?;
+        Ok(Self {
+            name: name.into(),
+            folder: Arc::new(folder),
+        })
+    }
+
+    /// The name given to [`Layout::open`].
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Looks whether there is a layout that can be read, or a place where one can be made.
+    ///
+    /// # Errors
+    /// As [`Layout::open`], and an `index.json` that cannot be read.
+    pub async fn ping(&self) -> Result<()> {
+        let at = self.at(Operation::Ping, None, None);
+        self.run(at, |folder| {
+            folder.check()?;
+            folder.view().map(drop)
+        })
+        .await
+    }
+
+    /// The repositories that `index.json` names. `None` where there is no layout.
+    ///
+    /// # Errors
+    /// An `index.json` that cannot be read.
+    pub async fn list_repositories(&self) -> Result<Listing<RepositoryName>> {
+        let at = self.at(Operation::ListRepositories, None, None);
+        self.run(at, |folder| {
+            let Some(view) = folder.view()? else {
+                return Ok(None);
+            };
+            let mut names: Vec<RepositoryName> = view.named.keys().cloned().collect();
+            if !names.iter().any(|name| name.as_str() == IMAGE_REPOSITORY) && unnamed_image(folder)?.is_some() {
+                names.extend(IMAGE_REPOSITORY.parse::<RepositoryName>().ok());
+                names.sort();
+            }
+            Ok(Some(names))
+        })
+        .await
+    }
+
+    /// All tags of a repository. `None` where it is not there.
+    ///
+    /// # Errors
+    /// An `index.json` that cannot be read.
+    pub async fn list_tags(&self, repository: &RepositoryName) -> Result<Listing<Tag>> {
+        let at = self.at(Operation::ListTags, Some(repository), None);
+        let repository = repository.clone();
+        self.run(at, move |folder| {
+            let Some(view) = folder.view()? else {
+                return Ok(None);
+            };
+            if let Some(tags) = view.named.get(&repository) {
+                return Ok(Some(tags.keys().cloned().collect()));
+            }
+            if repository.as_str() == IMAGE_REPOSITORY && unnamed_image(folder)?.is_some() {
+                return Ok(Some(UNNAMED_TAG.parse().into_iter().collect()));
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// What a tag points to, or whether a manifest is there. `None` where it is not there whole.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub async fn head_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<HeadManifest>> {
+        let at = self.at(Operation::ResolveTag, Some(repository), Some(reference));
+        let (repository, reference) = (repository.clone(), reference.clone());
+        self.run(at, move |folder| {
+            let Some(entry) = resolve(folder, &repository, &reference)? else {
+                return Ok(None);
+            };
+            // Read in full: a damaged manifest counts as missing, so that it is written again.
+            let Some(bytes) = folder.manifest_bytes(&entry.digest)? else {
+                return Ok(None);
+            };
+            let size = bytes.len() as u64;
+            let manifest = Manifest::parse(entry.media_type.as_deref(), bytes.into(), Some(&entry.digest));
+            Ok(manifest.ok().map(|manifest| HeadManifest {
+                digest: entry.digest,
+                media_type: Some(manifest.media_type().to_owned()),
+                size: Some(size),
+            }))
+        })
+        .await
+    }
+
+    /// Reads a manifest; its digest is checked. `None` where the tag or digest is not there.
+    ///
+    /// # Errors
+    /// `Corrupt`: the tag's manifest is missing or its bytes have another digest. `Invalid`: it is no manifest.
+    pub async fn get_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<Manifest>> {
+        let at = self.at(Operation::ReadManifest, Some(repository), Some(reference));
+        let (repository, reference) = (repository.clone(), reference.clone());
+        self.run(at, move |folder| {
+            let Some(entry) = resolve(folder, &repository, &reference)? else {
+                return Ok(None);
+            };
+            let Some(bytes) = folder.manifest_bytes(&entry.digest)? else {
+                return match reference {
+                    Reference::Digest(_) => Ok(None),
+                    Reference::Tag(_) => Err(Trouble::new(
+                        ErrorKind::Corrupt,
+                        format!(
+                            "index.json names {} for this tag, but {} is missing or too large for a manifest; copy the image into the layout again",
+                            entry.digest,
+                            folder.blob(&entry.digest).display()
+                        ),
+                    )),
+                };
+            };
+            Manifest::parse(entry.media_type.as_deref(), bytes.into(), Some(&entry.digest))
+                .map(Some)
+                .map_err(invalid)
+        })
+        .await
+    }
+
+    /// Stores a manifest under its digest, and under a tag where one is given. True, as a subject is always indexed.
+    ///
+    /// # Errors
+    /// `MissingContent`: a blob or child is missing or has another length. `Invalid`, `TooLarge`, `Corrupt`: the bytes.
+    pub async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<bool> {
+        let at = self.at(Operation::WriteManifest, Some(repository), Some(reference));
+        let (repository, reference, media_type) = (repository.clone(), reference.clone(), media_type.to_owned());
+        self.run(at, move |folder| {
+            let manifest = Manifest::parse(Some(&media_type), bytes, reference.digest()).map_err(invalid)?;
+            check_complete(folder, &manifest)?;
+            let entry = Entry {
+                media_type: Some(media_type),
+                digest: manifest.digest().clone(),
+                size: manifest.bytes().len() as u64,
+            };
+            folder.write_manifest(&entry.digest, manifest.bytes())?;
+            match &reference {
+                Reference::Tag(tag) => {
+                    // Looked up before the lock is taken, as it may read the old manifest.
+                    let old = resolve(folder, &repository, &reference)?;
+                    let old_referrer = match old {
+                        Some(old) if folder.subject(&old.digest)?.is_some() => Some(old.digest),
+                        _ => None,
+                    };
+                    folder.change_index(|index| {
+                        index.set_tag(&repository, tag, &entry, |digest| old_referrer.as_ref() == Some(digest))
+                    })?;
+                }
+                Reference::Digest(_) if manifest.subject().is_some() => {
+                    folder.change_index(|index| index.add_unnamed(&entry, manifest.artifact_type()))?;
+                }
+                Reference::Digest(_) => {}
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Length of a blob that is there, `None` where it is not.
+    ///
+    /// # Errors
+    /// Folders that cannot be read.
+    pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        let at = self.at(Operation::FindBlob, Some(repository), Some(&digest.clone().into()));
+        let digest = digest.clone();
+        self.run(at, move |folder| folder.blob_size(&digest)).await
+    }
+
+    /// Opens a blob at an offset. Its digest is for the reader to check.
+    ///
+    /// # Errors
+    /// `NotFound`: it is not there. `Invalid`: it ends before `offset`.
+    pub async fn open_blob(&self, repository: &RepositoryName, digest: &Digest, offset: u64) -> Result<BlobReader> {
+        let at = self.at(Operation::ReadBlob, Some(repository), Some(&digest.clone().into()));
+        let path = self.folder.blob(digest);
+        let mut file = match tokio::fs::File::open(&path).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let message = format!("{} is not there", path.display());
+                return Err(at.fail(Trouble::new(ErrorKind::NotFound, message)));
+            }
+            Err(error) => return Err(at.fail(Trouble::io("read", &path, error))),
+        };
+        let metadata = file.metadata().await.doing("read", &path);
+        let total = metadata.map_err(|trouble| at.fail(trouble))?.len();
+        if offset > total {
+            let message = format!("{} has {total} bytes, fewer than the offset {offset}", path.display());
+            return Err(at.fail(Trouble::new(ErrorKind::Invalid, message)));
+        }
+        let sought = file.seek(SeekFrom::Start(offset)).await.doing("read", &path);
+        sought.map_err(|trouble| at.fail(trouble))?;
+        let stream = tokio_util::io::ReaderStream::with_capacity(file, READ_SIZE)
+            .map(move |chunk| chunk.doing("read", &path).map_err(|trouble| at.fail(trouble)));
+        Ok(BlobReader {
+            offset,
+            total: Some(total),
+            stream: stream.boxed(),
+        })
+    }
+
+    /// Opens an unfinished write.
+    ///
+    /// # Errors
+    /// `Denied`, `Quota`, `Local`: the directory cannot be made or written.
+    pub async fn begin_write(&self, repository: &RepositoryName) -> Result<BlobWrite> {
+        let at = self.at(Operation::WriteBlob, Some(repository), None);
+        let location = self.run(at, Folder::begin).await?;
+        Ok(BlobWrite {
+            repository: repository.clone(),
+            location,
+            min_piece: None,
+        })
+    }
+
+    /// Looks where an unfinished write stands.
+    ///
+    /// # Errors
+    /// Folders that cannot be read.
+    pub async fn resume_write(&self, write: &BlobWrite) -> Result<SessionState> {
+        let at = self.at(Operation::WriteBlob, Some(&write.repository), None);
+        let name = write.location.clone();
+        let size = self.run(at, move |folder| folder.partial_size(&name)).await?;
+        Ok(match size {
+            Some(offset) => SessionState::Open {
+                write: write.clone(),
+                offset,
+            },
+            None => SessionState::Gone,
+        })
+    }
+
+    /// A file keeps every byte.
+    ///
+    /// # Errors
+    /// None; the type is that of the other kind of end.
+    pub async fn upload_habit(&self, _write: &BlobWrite) -> Result<UploadHabit> {
+        Ok(UploadHabit::KeepsBytes)
+    }
+
+    /// Writes one piece. What lies behind `offset` is dropped.
+    ///
+    /// # Errors
+    /// `Invalid`: fewer bytes than `offset` are held, or the body has another length. `Network`: the body broke off;
+    /// what came before that is kept.
+    pub async fn write_piece(
+        &self,
+        write: &BlobWrite,
+        offset: u64,
+        length: u64,
+        body: BodyStream,
+    ) -> Result<(BlobWrite, u64)> {
+        let at = self.at(Operation::WriteBlob, Some(&write.repository), None);
+        let written = self.append(write, offset, length, body, None).await;
+        written.map_err(|trouble| at.fail(trouble))?;
+        Ok((write.clone(), offset + length))
+    }
+
+    /// Writes the last bytes, compares the digest of the whole and gives the blob its place.
+    ///
+    /// # Errors
+    /// As [`Layout::write_piece`]; `Corrupt`: the bytes have another digest (the unfinished write is dropped).
+    pub async fn finish_write(
+        &self,
+        write: &BlobWrite,
+        digest: &Digest,
+        offset: u64,
+        length: u64,
+        body: BodyStream,
+    ) -> Result<FinishedBlob> {
+        let at = self.at(
+            Operation::WriteBlob,
+            Some(&write.repository),
+            Some(&digest.clone().into()),
+        );
+        let mut hasher = self
+            .hash_start(write, digest, offset)
+            .await
+            .map_err(|trouble| at.fail(trouble))?;
+        let written = self.append(write, offset, length, body, Some(&mut hasher)).await;
+        written.map_err(|trouble| at.fail(trouble))?;
+        let found = hasher.finish();
+        let (name, wanted) = (write.location.clone(), digest.clone());
+        self.run(at, move |folder| {
+            if found == wanted {
+                return folder.finish(&name, &wanted);
+            }
+            folder.cancel(&name)?;
+            let message = format!("the bytes written have the digest {found}; they were dropped");
+            Err(Trouble::new(ErrorKind::Corrupt, message))
+        })
+        .await?;
+        Ok(FinishedBlob { digest: digest.clone() })
+    }
+
+    /// Gives an unfinished write up.
+    pub async fn cancel_write(&self, write: &BlobWrite) {
+        let at = self.at(Operation::WriteBlob, Some(&write.repository), None);
+        let name = write.location.clone();
+        // A file that stays costs space and nothing else.
+        let _ = self.run(at, move |folder| folder.cancel(&name)).await;
+    }
+
+    /// Mounted where the blob is in the layout at all, as its repositories share blobs.
+    ///
+    /// # Errors
+    /// Folders that cannot be read.
+    pub async fn mount(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        _from: &RepositoryName,
+    ) -> Result<MountOutcome> {
+        let at = self.at(Operation::MountBlob, Some(repository), Some(&digest.clone().into()));
+        let digest = digest.clone();
+        let size = self.run(at, move |folder| folder.blob_size(&digest)).await?;
+        Ok(match size {
+            Some(_) => MountOutcome::Mounted,
+            None => MountOutcome::Refused,
+        })
+    }
+
+    /// Manifests of `index.json` whose subject is `subject`, and those of its fallback tag.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<ReferrerList> {
+        let at = self.at(
+            Operation::ListReferrers,
+            Some(repository),
+            Some(&subject.clone().into()),
+        );
+        let (repository, subject) = (repository.clone(), subject.clone());
+        self.run(at, move |folder| {
+            let referrers = find_referrers(folder, &repository, &subject)?;
+            Ok(ReferrerList { referrers, api: true })
+        })
+        .await
+    }
+
+    /// Writes `length` bytes of `body` at `offset` of an unfinished write, adding them to `hasher`.
+    async fn append(
+        &self,
+        write: &BlobWrite,
+        offset: u64,
+        length: u64,
+        mut body: BodyStream,
+        mut hasher: Option<&mut Hasher>,
+    ) -> Result<(), Trouble> {
+        let path = self.folder.partial(&write.location)?;
+        let mut file = tokio::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .await
+            .doing("open", &path)?;
+        let held = file.metadata().await.doing("read", &path)?.len();
+        if held < offset {
+            let message = format!("the unfinished write holds {held} bytes, fewer than the offset {offset}");
+            return Err(Trouble::new(ErrorKind::Invalid, message));
+        }
+        file.set_len(offset).await.doing("write", &path)?;
+        file.seek(SeekFrom::Start(offset)).await.doing("write", &path)?;
+        let mut left = length;
+        let mut result = Ok(());
+        while let Some(chunk) = body.next().await {
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    result = Err(Trouble::broken_body(error));
+                    break;
+                }
+            };
+            let Some(rest) = left.checked_sub(chunk.len() as u64) else {
+                let message = format!("the body is longer than the {length} bytes announced");
+                result = Err(Trouble::new(ErrorKind::Invalid, message));
+                break;
+            };
+            left = rest;
+            if let Some(hasher) = hasher.as_deref_mut() {
+                hasher.update(&chunk);
+            }
+            file.write_all(&chunk).await.doing("write", &path)?;
+        }
+        // tokio's file writes behind our back; only this says that the bytes are there.
+        file.flush().await.doing("write", &path)?;
+        result?;
+        if left > 0 {
+            let message = format!("the body ended {left} bytes before the {length} announced");
+            return Err(Trouble::new(ErrorKind::Invalid, message));
+        }
+        Ok(())
+    }
+
+    /// A hasher that has seen the first `offset` bytes of an unfinished write.
+    async fn hash_start(&self, write: &BlobWrite, digest: &Digest, offset: u64) -> Result<Hasher, Trouble> {
+        let mut hasher = digest.hasher();
+        if offset == 0 {
+            return Ok(hasher);
+        }
+        let path = self.folder.partial(&write.location)?;
+        let mut file = tokio::fs::File::open(&path).await.doing("read", &path)?.take(offset);
+        let mut buffer = vec![0; READ_SIZE];
+        loop {
+            match file.read(&mut buffer).await.doing("read", &path)? {
+                0 => return Ok(hasher),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+    }
+
+    /// Does file work where it may block.
+    async fn run<T: Send + 'static>(
+        &self,
+        at: At,
+        work: impl FnOnce(&Folder) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T> {
+        let folder = Arc::clone(&self.folder);
+        match tokio::task::spawn_blocking(move || work(&folder)).await {
+            Ok(result) => result.map_err(|trouble| at.fail(trouble)),
+            Err(error) => Err(at
+                .fail(Trouble::new(ErrorKind::Local, "the work on its files was broken off"))
+                .caused_by(error)),
+        }
+    }
+
+    fn at(&self, operation: Operation, repository: Option<&RepositoryName>, reference: Option<&Reference>) -> At {
+        let place = Place {
+            registry: self.name.to_string(),
+            repository: repository.map(ToString::to_string),
+            reference: reference.map(ToString::to_string),
+        };
+        At { operation, place }
+    }
+}
+
+/// What an error will say about its place.
+#[derive(Clone, Debug)]
+struct At {
+    operation: Operation,
+    place: Place,
+}
+
+impl At {
+    fn fail(&self, trouble: Trouble) -> Error {
+        trouble.at(self.operation, self.place.clone())
+    }
+}

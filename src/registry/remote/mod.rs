@@ -1,8 +1,204 @@
 //! Registries by the distribution protocol.
 
 mod auth;
+mod blobs;
+mod body;
+mod call;
+mod clients;
+mod links;
+mod lists;
+mod manifests;
+mod ranges;
+mod referrers;
+mod refusal;
+mod targets;
+#[cfg(test)]
+mod tests;
+mod throttle;
 mod transport;
+mod uploads;
 
-/// A registry by the distribution protocol. Cheap to clone.
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+
+use http::{Method, StatusCode};
+use url::Url;
+
+use self::auth::{Auth, Scopes};
+use self::call::{Answer, Call};
+use self::clients::Clients;
+use self::transport::Transport;
+use super::settings::{Limits, LoginSource, RegistryUrl, TlsSettings};
+use super::{Account, Error, ErrorKind, Habits, Operation, Place, Result};
+use crate::clock::Clock;
+use crate::oci::{Reference, RepositoryName};
+
+/// A registry by the distribution protocol. Cheap to clone; clones share connections, tokens, windows and pauses, and
+/// charge the same account until [`Registry::charged_to`] gives another.
 #[derive(Clone, Debug)]
-pub struct Registry {}
+pub struct Registry {
+    shared: Arc<Shared>,
+    account: Arc<Account>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    /// Before `/v2/`, without a slash at its end.
+    root: String,
+    /// Who we are, where the rules say it; for messages.
+    user: Option<String>,
+    transport: Transport,
+    auth: Auth,
+    habits: Habits,
+    /// What is known of the referrers API: see `referrers`.
+    referrers_api: AtomicU8,
+}
+
+impl Registry {
+    /// How many blobs can be read at once; further readers wait.
+    pub fn blob_reads_at_once(&self) -> usize {
+        self.shared.transport.blob_reads_at_once()
+    }
+
+    /// What is known of its kind.
+    pub fn habits(&self) -> &Habits {
+        &self.shared.habits
+    }
+
+    /// Makes a registry ready; connects to nothing.
+    ///
+    /// # Errors
+    /// `Config` or `Tls` where the address or a file of `tls` cannot be used.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one for each part of the settings, called from one place"
+    )]
+    pub(super) fn open(
+        name: &str,
+        url: &RegistryUrl,
+        login: LoginSource,
+        tls: &TlsSettings,
+        limits: Limits,
+        token_hosts: &[String],
+        habits: Habits,
+        clock: Clock,
+    ) -> Result<Self> {
+        let scheme = if url.plain_http { "http" } else { "https" };
+        let host = habits.api_host.as_deref().unwrap_or(&url.host);
+        let root = format!("{scheme}://{host}{}", url.path.trim_end_matches('/'));
+        let base = Url::parse(&root).map_err(|error| {
+            let place = Place {
+                registry: name.to_owned(),
+                ..Place::default()
+            };
+            Error::new(
+                Operation::Ping,
+                place,
+                ErrorKind::Config,
+                format!("{root} is no address"),
+            )
+            .caused_by(error)
+        })?;
+        if tls.insecure_skip_verify {
+            tracing::warn!(
+                registry = name,
+                "certificates are not checked (tls.insecure_skip_verify)"
+            );
+        }
+        let user = match &login {
+            LoginSource::Given(credentials) => Some(credentials.username.clone()),
+            LoginSource::DockerConfig | LoginSource::Anonymous => None,
+        };
+        let clients = Clients::build(name, tls, url.plain_http)?;
+        let transport = Transport::new(name, base, clients, limits.concurrency, clock.clone());
+        let auth = Auth::new(name, url, login, &habits, token_hosts, clock);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                name: name.to_owned(),
+                root,
+                user,
+                transport,
+                auth,
+                habits,
+                referrers_api: AtomicU8::new(referrers::UNKNOWN),
+            }),
+            account: Arc::default(),
+        })
+    }
+
+    /// The same registry whose requests are charged to `account`.
+    #[must_use]
+    pub fn charged_to(&self, account: Arc<Account>) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            account,
+        }
+    }
+
+    /// The name in the rules, or the host for `copy`.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Asks for `/v2/` with our login, where it needs no rights to any repository.
+    pub async fn ping(&self) -> Result<()> {
+        let place = self.place(None, None);
+        let call = Call::new(Operation::Ping, place, Method::GET, self.url("")?, Scopes::none());
+        let answer = self.run(call).await?;
+        match answer.status {
+            StatusCode::OK => Ok(()),
+            StatusCode::NOT_FOUND => Err(answer.broken_protocol(
+                "it answers, but has no /v2/: it is no registry, or the url lacks a path or names the wrong port",
+            )),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let mut error = answer.into_error(self.user()).await;
+                error.message = format!(
+                    "address and TLS are right, but the login is refused; check username and password ({})",
+                    error.message
+                );
+                Err(error)
+            }
+            _ => Err(answer.into_error(self.user()).await),
+        }
+    }
+
+    async fn run(&self, call: Call) -> Result<Answer> {
+        // On the heap, as every operation would else carry the whole loop's state in its own.
+        Box::pin(self.shared.transport.run(&self.shared.auth, &self.account, call)).await
+    }
+
+    fn user(&self) -> Option<&str> {
+        self.shared.user.as_deref()
+    }
+
+    fn place(&self, repository: Option<&RepositoryName>, reference: Option<&Reference>) -> Place {
+        Place {
+            registry: self.shared.name.clone(),
+            repository: repository.map(ToString::to_string),
+            reference: reference.map(ToString::to_string),
+        }
+    }
+
+    /// `/v2/<rest>`.
+    fn url(&self, rest: &str) -> Result<Url> {
+        let text = format!("{}/v2/{rest}", self.shared.root);
+        Url::parse(&text).map_err(|error| {
+            let message = format!("{} is no address", self.shared.root);
+            Error::new(Operation::Ping, self.place(None, None), ErrorKind::Config, message).caused_by(error)
+        })
+    }
+
+    /// `/v2/<repository>/<rest>`.
+    fn repository_url(&self, repository: &RepositoryName, rest: &str) -> Result<Url> {
+        self.url(&format!("{}/{rest}", self.remote_name(repository)))
+    }
+
+    /// The name that the registry knows a repository by: Docker Hub keeps `alpine` as `library/alpine`.
+    fn remote_name(&self, repository: &RepositoryName) -> String {
+        match &self.shared.habits.default_namespace {
+            Some(namespace) if !repository.as_str().contains('/') => format!("{namespace}/{repository}"),
+            _ => repository.to_string(),
+        }
+    }
+}

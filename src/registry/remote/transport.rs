@@ -1,12 +1,46 @@
-//! HTTP clients and the one request loop.
+//! The one request loop: every request of a registry, its logins and its redirects goes through here.
 
-use crate::registry::Result;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use url::Url;
+
+use super::auth::{Auth, Scopes};
+use super::body::{Outgoing, Watch};
+use super::call::{Answer, Call, Payload};
+use super::clients::Clients;
+use super::refusal::{broken, retry_after, temporary};
+use super::targets::{
+    ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, literal_address, resolve, same_origin,
+};
+use super::throttle::{Class, Throttle};
+use crate::clock::Clock;
+use crate::registry::{Account, ErrorKind, Operation, Place, Result};
+
+/// Attempts of one request within the loop: enough for a restarting replica behind a load balancer; what lasts longer is
+/// for the job's own retries.
+const MAX_ATTEMPTS: usize = 4;
+/// First delay before another attempt; doubles, with jitter.
+const FIRST_DELAY: Duration = Duration::from_millis(200);
+/// Longest delay of our own choosing between two attempts.
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// The longest pause that a registry may ask for. Beyond it (Docker Hub's quota of six hours) waiting here would hold the
+/// job's worker; the error goes up with the time and the job is put off.
+const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
+/// For an answer's headers where no blob is sent. Harbor and Artifactory take tens of seconds for large indexes and lists.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// The body of a token realm's answer: tokens are some KiB (Azure's and GitLab's name every permission).
+const MAX_TOKEN_BODY: usize = 64 * 1024;
 
 /// A request to a token realm.
 #[derive(Debug)]
 pub(super) struct TokenRequest {
     /// Where to; already checked against the hosts that may be named as realm.
-    pub(super) url: url::Url,
+    pub(super) url: Url,
     /// `Some`: POST this form; `None`: GET.
     pub(super) form: Option<Vec<(String, String)>>,
     /// Basic credentials to send along.
@@ -19,17 +53,353 @@ pub(super) struct TokenReply {
     /// HTTP status.
     pub(super) status: u16,
     /// The body.
-    pub(super) body: bytes::Bytes,
+    pub(super) body: Bytes,
 }
 
 /// Sends requests of one registry.
 #[derive(Clone, Debug)]
-pub(super) struct Transport {}
+pub(super) struct Transport(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    /// Scheme, host and port that credentials are for.
+    base: Url,
+    clients: Clients,
+    throttle: Throttle,
+    /// Whether the registry has a public address; found out when first needed.
+    public: OnceLock<bool>,
+    clock: Clock,
+}
 
 impl Transport {
+    /// Places for reads of blobs.
+    pub(super) fn blob_reads_at_once(&self) -> usize {
+        self.0.throttle.blob_reads()
+    }
+
+    /// Sends for the registry at `base`; `ceiling` is its `limits.concurrency`.
+    pub(super) fn new(name: &str, base: Url, clients: Clients, ceiling: Option<usize>, clock: Clock) -> Self {
+        Self(Arc::new(Inner {
+            name: name.to_owned(),
+            base,
+            clients,
+            throttle: Throttle::new(ceiling),
+            public: OnceLock::new(),
+            clock,
+        }))
+    }
+
     /// Asks a token realm; network failures, 429 and 5xx are tried again here. Charged to the realm's host name.
-    pub(super) async fn token(&self, request: TokenRequest, account: &crate::registry::Account) -> Result<TokenReply> {
-        let _ = (request, account);
-        unimplemented!()
+    pub(super) async fn token(&self, request: TokenRequest, account: &Account) -> Result<TokenReply> {
+        let place = Place {
+            registry: self.0.name.clone(),
+            ..Place::default()
+        };
+        let method = if request.form.is_some() {
+            Method::POST
+        } else {
+            Method::GET
+        };
+        let mut call = Call::new(Operation::Authenticate, place, method, request.url, Scopes::none());
+        if let Some(form) = request.form {
+            let text = url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(form)
+                .finish();
+            let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+            call.headers.insert(header::CONTENT_TYPE, form_type);
+            call.payload = Payload::Bytes(text.into());
+        }
+        let basic = match &request.basic {
+            None => None,
+            Some(credentials) => {
+                use base64::Engine as _;
+                let pair = format!("{}:{}", credentials.username, credentials.password.expose());
+                let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+                let mut value = HeaderValue::from_str(&format!("Basic {encoded}"))
+                    .map_err(|_| call.error(ErrorKind::Config, "the user name or password cannot be sent"))?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        let answer = self.exchange(account, &mut call, basic.as_ref()).await?;
+        let status = answer.status.as_u16();
+        let body = answer.collect(MAX_TOKEN_BODY).await?;
+        Ok(TokenReply { status, body })
+    }
+
+    /// Sends a request with our login and gives the answer, whatever its status, once no further attempt would help.
+    ///
+    /// # Errors
+    /// The connection failed, the login failed, or an address that the registry named is forbidden. A body that cannot be
+    /// made again and met a 401 is an error of kind `Unauthorized` with a `retry_after` of zero: the login has been renewed
+    /// and the caller may send the request once more.
+    pub(super) async fn run(&self, auth: &Auth, account: &Account, mut call: Call) -> Result<Answer> {
+        let permit = self.0.throttle.enter(call.class).await;
+        let own = same_origin(&call.url, &self.0.base);
+        if !own {
+            self.check_target(&call.url)
+                .await
+                .map_err(|target| call.forbidden(target))?;
+        }
+        let authorization = if own {
+            auth.header(&call.scopes, self, account).await?
+        } else {
+            None
+        };
+        let mut answer = self.exchange(account, &mut call, authorization.as_ref()).await?;
+        let asked_by_registry = own && !answer.elsewhere && answer.status == StatusCode::UNAUTHORIZED;
+        if asked_by_registry && call.renews_login {
+            let headers = std::mem::take(&mut answer.headers);
+            answer.drain().await;
+            let fresh = auth
+                .after_401(&call.scopes, &headers, authorization.as_ref(), self, account)
+                .await?;
+            if !call.body_can_be_made_again() {
+                let message = "the registry wanted a new login in the middle of the upload; it has been renewed";
+                let mut error = call.error(ErrorKind::Unauthorized, message);
+                error.status = Some(StatusCode::UNAUTHORIZED.as_u16());
+                error.retry_after = Some(Duration::ZERO);
+                return Err(error);
+            }
+            answer = self.exchange(account, &mut call, Some(&fresh)).await?;
+        }
+        answer.permit = Some(permit);
+        Ok(answer)
+    }
+
+    /// Attempts until one is worth giving back. The only place that decides about trying again.
+    async fn exchange(&self, account: &Account, call: &mut Call, login: Option<&HeaderValue>) -> Result<Answer> {
+        let mut delays = ExponentialBuilder::new()
+            .with_min_delay(FIRST_DELAY)
+            .with_max_delay(MAX_DELAY)
+            .with_max_times(MAX_ATTEMPTS - 1)
+            .with_jitter()
+            .build();
+        loop {
+            self.0.throttle.pause_over().await;
+            let outcome = self.attempt(account, call, login).await;
+            let (wanted, from_registry) = match &outcome {
+                Ok(answer) if temporary(answer.status) => {
+                    let own = same_origin(&answer.url, &self.0.base);
+                    (retry_after(&answer.headers, answer.now), own)
+                }
+                // A signed address of an object store is good for minutes; the registry gives a fresh one.
+                Ok(answer) if answer.elsewhere && call.method == Method::GET && is_login_status(answer.status) => {
+                    (None, false)
+                }
+                Err(error) if error.kind == ErrorKind::Network => (None, false),
+                _ => return outcome,
+            };
+            let wanted = match wanted {
+                Some(wanted) if wanted > MAX_PAUSE => return outcome,
+                wanted => wanted.unwrap_or_default(),
+            };
+            if from_registry && !wanted.is_zero() {
+                self.0.throttle.pause(wanted);
+            }
+            let delay = match delays.next() {
+                Some(delay) if call.repeatable && call.body_can_be_made_again() => delay,
+                _ => return outcome,
+            };
+            match outcome {
+                Ok(answer) => {
+                    tracing::debug!(registry = %self.0.name, status = %answer.status, method = %call.method, "trying again");
+                    answer.drain().await;
+                }
+                Err(error) => {
+                    tracing::debug!(registry = %self.0.name, error = %error, method = %call.method, "trying again");
+                }
+            }
+            // A pause of the registry is waited for above; the jittered delay keeps those who waited from coming at once.
+            let own_wait = if from_registry { delay } else { delay.max(wanted) };
+            tokio::time::sleep(own_wait).await;
+        }
+    }
+
+    /// One attempt with the redirects that it meets.
+    async fn attempt(&self, account: &Account, call: &mut Call, login: Option<&HeaderValue>) -> Result<Answer> {
+        let mut url = call.url.clone();
+        let mut login = login;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send(account, call, &url, login).await?;
+            let answer = Answer {
+                status: response.status(),
+                headers: response.headers().clone(),
+                elsewhere: !same_origin(&url, &call.url),
+                url,
+                response,
+                permit: None,
+                operation: call.operation,
+                place: call.place.clone(),
+                now: self.0.clock.now(),
+            };
+            // A redirected write would send the bytes twice; no registry does it.
+            let reads = matches!(call.method, Method::GET | Method::HEAD);
+            if !reads || !matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(answer);
+            }
+            let location = answer
+                .headers
+                .get(header::LOCATION)
+                .and_then(|value| value.to_str().ok());
+            let Some(location) = location else {
+                return Err(answer.broken_protocol("the registry redirects to nowhere (no Location)"));
+            };
+            let next = resolve(&answer.url, location).map_err(|target| call.forbidden(target))?;
+            if !same_origin(&next, &answer.url) {
+                self.check_target(&next)
+                    .await
+                    .map_err(|target| call.forbidden(target))?;
+                // Stays away for the rest of the way, even where that leads back.
+                login = None;
+            }
+            url = next;
+            answer.drain().await;
+        }
+        Err(call.error(
+            ErrorKind::Invalid,
+            format!("the registry redirects more than {MAX_REDIRECTS} times"),
+        ))
+    }
+
+    async fn send(
+        &self,
+        account: &Account,
+        call: &mut Call,
+        url: &Url,
+        login: Option<&HeaderValue>,
+    ) -> Result<reqwest::Response> {
+        let mut request = reqwest::Request::new(call.method.clone(), url.clone());
+        request.headers_mut().extend(call.headers.clone());
+        if let Some(login) = login {
+            request.headers_mut().insert(header::AUTHORIZATION, login.clone());
+        }
+        let mut watch = None;
+        match &mut call.payload {
+            Payload::Empty => {
+                if !matches!(call.method, Method::GET | Method::HEAD | Method::DELETE) {
+                    request
+                        .headers_mut()
+                        .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+                }
+            }
+            Payload::Bytes(bytes) => *request.body_mut() = Some(bytes.clone().into()),
+            Payload::Stream(stream, length) => {
+                let Some(stream) = stream.get_mut().unwrap_or_else(PoisonError::into_inner).take() else {
+                    return Err(call.error(ErrorKind::Invalid, "a body that was sent cannot be sent again"));
+                };
+                let (body, its_watch) = Outgoing::new(stream, *length);
+                *request.body_mut() = Some(reqwest::Body::wrap(body));
+                watch = Some(its_watch);
+            }
+        }
+        let own = same_origin(url, &self.0.base);
+        let host = host_and_port(url);
+        let charged = if own && call.operation != Operation::Authenticate {
+            &self.0.name
+        } else {
+            &host
+        };
+        account.charge(charged, &call.method);
+        let client = match call.class {
+            Class::Small | Class::List => &self.0.clients.small,
+            Class::BlobRead | Class::BlobWrite => &self.0.clients.blobs,
+        };
+        let sent = client.execute(request);
+        let sent = match watch {
+            None => tokio::time::timeout(ANSWER_LIMIT, sent)
+                .await
+                .map_err(|_| call.error(ErrorKind::Network, format!("{host} did not answer in time")))?,
+            Some(watch) => watched(call, &host, watch, sent).await?,
+        };
+        sent.map_err(|error| broken(call.operation, call.place.clone(), &host, url.scheme() == "http", error))
+    }
+
+    /// Refuses private addresses named by a public registry. Names are asked from the name server only here, where the host is
+    /// another one than the registry's; a name that cannot be resolved (behind a proxy) is left to the request.
+    async fn check_target(&self, url: &Url) -> Result<(), ForbiddenTarget> {
+        if url.host() == self.0.base.host() || !self.is_public().await {
+            return Ok(());
+        }
+        let shown = host_and_port(url);
+        if addresses(url).await.into_iter().any(is_private) {
+            return Err(ForbiddenTarget::Private(shown));
+        }
+        Ok(())
+    }
+
+    /// Whether every address of the registry is public. A name that cannot be resolved counts as public, for now: behind a
+    /// proxy it stays so, else the next question may know better.
+    async fn is_public(&self) -> bool {
+        if let Some(&public) = self.0.public.get() {
+            return public;
+        }
+        let found = addresses(&self.0.base).await;
+        if found.is_empty() {
+            return true;
+        }
+        *self.0.public.get_or_init(|| !found.into_iter().any(is_private))
+    }
+}
+
+fn is_login_status(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// Waits for the answer to an upload, as long as its bytes go on being taken.
+async fn watched<F>(call: &Call, host: &str, watch: Watch, sent: F) -> Result<F::Output>
+where
+    F: Future<Output = Result<reqwest::Response, reqwest::Error>>,
+{
+    tokio::select! {
+        sent = sent => match sent {
+            Err(error) if watch.source_failed() => {
+                Err(call.error(ErrorKind::Network, "the bytes to send could not be had").caused_by(error.without_url()))
+            }
+            sent => Ok(sent),
+        },
+        () = watch.stalled() => Err(call.error(ErrorKind::Network, format!("{host} takes no more bytes, or does not confirm them"))),
+    }
+}
+
+/// The addresses of a URL's host; none where it cannot be resolved.
+async fn addresses(url: &Url) -> Vec<IpAddr> {
+    if let Some(address) = literal_address(url) {
+        return vec![address];
+    }
+    let Some(host) = url.host_str() else {
+        return Vec::new();
+    };
+    let port = url.port_or_known_default().unwrap_or(443);
+    match tokio::net::lookup_host((host, port)).await {
+        Ok(found) => found.map(|address| address.ip()).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_public_registry_may_not_name_private_addresses() {
+        let allowed = async |registry: &str, target: &str| {
+            let url = |text: &str| Url::parse(text).expect("a URL");
+            let clients = Clients::build("r", &crate::registry::TlsSettings::default(), true).expect("clients");
+            let transport = Transport::new("r", url(registry), clients, None, Clock::system());
+            transport.check_target(&url(target)).await.is_ok()
+        };
+        for target in [
+            "https://127.0.0.1/",
+            "https://169.254.169.254/latest",
+            "https://[::1]:5000/",
+            "https://localhost/",
+        ] {
+            assert!(!allowed("https://1.1.1.1", target).await, "{target}");
+            assert!(allowed("http://10.0.0.1:5000", target).await, "{target}");
+        }
+        assert!(allowed("https://1.1.1.1", "https://8.8.8.8/blob").await);
+        assert!(allowed("https://1.1.1.1", "https://1.1.1.1:444/blob").await);
     }
 }

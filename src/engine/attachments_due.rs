@@ -1,0 +1,86 @@
+//! Which images that are in step have attachments to look after.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::context::RunContext;
+use super::job::{GroupDestination, ImageGroup};
+use super::observe::Observed;
+use crate::oci::{Digest, Reference};
+use crate::plan::{CopyReason, Decision, PlannedImage, RepositoryPlan};
+
+/// How often the attachments of an image that is in step are compared: they are added after the image, and asking for
+/// them costs requests for each image.
+const RECHECK: Duration = Duration::from_secs(24 * 3600);
+
+/// Images in step whose attachments are due: never compared here, compared too long ago, or an attachment tag is listed at
+/// the source and not at the destination.
+pub(super) async fn attachments_due(
+    context: &RunContext,
+    plan: &RepositoryPlan,
+    observed: &Observed,
+) -> Vec<ImageGroup> {
+    let now = context.clock.now();
+    let attachments = Arc::new(observed.attachments.clone());
+    let mut due: BTreeMap<usize, Vec<GroupDestination>> = BTreeMap::new();
+    for (place, inventory) in observed.inventory.destinations.iter().enumerate() {
+        let in_step = |image: &PlannedImage| {
+            let destination = image.destinations.iter().find(|d| d.registry == inventory.registry);
+            destination.is_some_and(|d| d.decision == Decision::InStep)
+        };
+        if !plan.images.iter().any(in_step) {
+            continue;
+        }
+        let checked = match context
+            .store
+            .attachments_checked(inventory.registry.as_str(), &inventory.repository)
+            .await
+        {
+            Ok(checked) => checked,
+            Err(error) => {
+                tracing::warn!("cannot tell when attachments were compared: {error}");
+                continue;
+            }
+        };
+        let held = observed.destination_attachments.get(place).and_then(Option::as_ref);
+        for (index, image) in plan.images.iter().enumerate().filter(|(_, image)| in_step(image)) {
+            let (Some(digest), Some(source)) = (&image.digest, &image.source_digest) else {
+                continue;
+            };
+            let tag_missing = observed
+                .attachments
+                .get(source)
+                .is_some_and(|tags| held.is_some_and(|held| tags.iter().any(|tag| !held.contains(tag))));
+            if tag_missing || !fresh(&checked, digest, now) {
+                due.entry(index).or_default().push(GroupDestination {
+                    registry: inventory.registry.clone(),
+                    repository: inventory.repository.clone(),
+                    tag: None,
+                    reason: CopyReason::NewTag,
+                    previous: None,
+                });
+            }
+        }
+    }
+    due.into_iter()
+        .filter_map(|(index, destinations)| {
+            let image = &plan.images[index];
+            Some(ImageGroup {
+                repository: plan.repository.clone(),
+                reference: Reference::Tag(image.tag.clone()),
+                source: image.source_digest.clone()?,
+                destinations,
+                attachments: Arc::clone(&attachments),
+            })
+        })
+        .collect()
+}
+
+fn fresh(checked: &BTreeMap<Digest, Timestamp>, digest: &Digest, now: Timestamp) -> bool {
+    checked
+        .get(digest)
+        .is_some_and(|at| now.duration_since(*at).unsigned_abs() < RECHECK)
+}

@@ -1,0 +1,212 @@
+//! Which blobs are at which destination repositories, and who is bringing them there: no blob is sent twice.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::oci::{Digest, RepositoryName};
+
+/// How long a blob that we saw or wrote counts as present without asking again. Registries collect
+/// garbage in hours at the soonest, and a manifest that is refused for a missing blob heals (see `image`).
+const TRUSTED_FOR: Duration = Duration::from_secs(3600);
+
+/// Blobs remembered at most; past it the knowledge that is trusted no longer is thrown away, and past that all of it.
+const REMEMBERED: usize = 200_000;
+
+/// Shared by all runs of a process.
+#[derive(Clone, Debug)]
+pub(super) struct BlobTable {
+    clock: Clock,
+    blobs: Arc<Mutex<HashMap<(String, Digest), Places>>>,
+}
+
+type Places = HashMap<RepositoryName, State>;
+
+#[derive(Clone, Debug)]
+enum State {
+    Present(Duration),
+    Moving(watch::Receiver<()>),
+}
+
+/// What to do about one blob at one destination repository.
+#[derive(Debug)]
+pub(super) enum Claim {
+    /// It is there.
+    Present,
+    /// Somebody brings it to this repository, or to another one of the registry, from where it can be mounted then. Ask again after that.
+    Wait(watch::Receiver<()>),
+    /// It is ours to bring; mounted from this repository if possible.
+    Lead(Lead, Option<RepositoryName>),
+}
+
+/// The duty to bring a blob. Dropped without [`Lead::done`], the next who asks gets it.
+#[derive(Debug)]
+pub(super) struct Lead {
+    table: BlobTable,
+    key: (String, Digest),
+    repository: RepositoryName,
+    /// Followers wait for this to be dropped.
+    _moving: watch::Sender<()>,
+    done: bool,
+}
+
+impl BlobTable {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            blobs: Arc::default(),
+        }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut HashMap<(String, Digest), Places>) -> T) -> T {
+        change(&mut self.blobs.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn claim(&self, registry: &str, repository: &RepositoryName, digest: &Digest) -> Claim {
+        let now = self.clock.elapsed();
+        self.with(|blobs| {
+            if blobs.len() >= REMEMBERED {
+                blobs.retain(|_, places| {
+                    places.retain(|_, state| matches!(state, State::Moving(_)));
+                    !places.is_empty()
+                });
+            }
+            let key = (registry.to_owned(), digest.clone());
+            let places = blobs.entry(key.clone()).or_default();
+            places.retain(|_, state| match state {
+                State::Present(since) => now.saturating_sub(*since) < TRUSTED_FOR,
+                State::Moving(_) => true,
+            });
+            match places.get(repository) {
+                Some(State::Present(_)) => return Claim::Present,
+                Some(State::Moving(moving)) => return Claim::Wait(moving.clone()),
+                None => {}
+            }
+            let present = places.iter().find(|(_, state)| matches!(state, State::Present(_)));
+            let mount_from = present.map(|(repository, _)| repository.clone());
+            if mount_from.is_none()
+                && let Some(State::Moving(moving)) = places.values().next()
+            {
+                return Claim::Wait(moving.clone());
+            }
+            let (sender, receiver) = watch::channel(());
+            places.insert(repository.clone(), State::Moving(receiver));
+            let lead = Lead {
+                table: self.clone(),
+                key,
+                repository: repository.clone(),
+                _moving: sender,
+                done: false,
+            };
+            Claim::Lead(lead, mount_from)
+        })
+    }
+
+    /// Forgets that blobs are at a repository, as that proved wrong.
+    pub(super) fn forget<'a>(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+        digests: impl IntoIterator<Item = &'a Digest>,
+    ) {
+        self.with(|blobs| {
+            for digest in digests {
+                if let Some(places) = blobs.get_mut(&(registry.to_owned(), digest.clone()))
+                    && matches!(places.get(repository), Some(State::Present(_)))
+                {
+                    places.remove(repository);
+                }
+            }
+        });
+    }
+}
+
+impl Lead {
+    /// The blob is at the repository.
+    pub(super) fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        let now = self.table.clock.elapsed();
+        self.table.with(|blobs| {
+            let places = blobs.entry(self.key.clone()).or_default();
+            if self.done {
+                places.insert(self.repository.clone(), State::Present(now));
+            } else {
+                places.remove(&self.repository);
+            }
+        });
+    }
+}
+
+/// Waits until whoever brings the blob has ended, one way or the other.
+pub(super) async fn ended(mut moving: watch::Receiver<()>) {
+    // Nothing is ever sent: the sender's end is the news.
+    let _ = moving.changed().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> RepositoryName {
+        text.parse().expect("a repository name")
+    }
+
+    fn lead(claim: Claim) -> (Lead, Option<RepositoryName>) {
+        match claim {
+            Claim::Lead(lead, mount_from) => (lead, mount_from),
+            other => panic!("expected the lead, got {other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_leads_and_the_others_wait() {
+        let table = BlobTable::new(Clock::system());
+        let digest = Digest::of(b"x");
+        let (first, none) = lead(table.claim("r", &name("a"), &digest));
+        assert_eq!(none, None);
+        let Claim::Wait(same) = table.claim("r", &name("a"), &digest) else {
+            panic!("the same repository waits")
+        };
+        let Claim::Wait(_) = table.claim("r", &name("b"), &digest) else {
+            panic!("another repository waits, to mount")
+        };
+        let (_elsewhere, _) = lead(table.claim("other", &name("a"), &digest));
+        first.done();
+        ended(same).await;
+        assert!(matches!(table.claim("r", &name("a"), &digest), Claim::Present));
+        let (_second, from) = lead(table.claim("r", &name("b"), &digest));
+        assert_eq!(from, Some(name("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_lead_passes_on() {
+        let table = BlobTable::new(Clock::system());
+        let digest = Digest::of(b"x");
+        let (first, _) = lead(table.claim("r", &name("a"), &digest));
+        let Claim::Wait(moving) = table.claim("r", &name("a"), &digest) else {
+            panic!("waits")
+        };
+        drop(first);
+        ended(moving).await;
+        lead(table.claim("r", &name("a"), &digest));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn knowledge_is_forgotten() {
+        let table = BlobTable::new(Clock::system());
+        let digest = Digest::of(b"x");
+        lead(table.claim("r", &name("a"), &digest)).0.done();
+        table.forget("r", &name("a"), [&digest]);
+        lead(table.claim("r", &name("a"), &digest)).0.done();
+        tokio::time::advance(TRUSTED_FOR).await;
+        lead(table.claim("r", &name("a"), &digest));
+    }
+}

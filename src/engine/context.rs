@@ -1,0 +1,38 @@
+//! What everything that works for one run shares.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::attachments::TagLocks;
+use super::blob_table::BlobTable;
+use super::control::Control;
+use super::event::Events;
+use super::ledger::Ledger;
+use super::manifests::ManifestCache;
+use super::transfer::TransferContext;
+use crate::clock::Clock;
+use crate::registry::Endpoint;
+use crate::rules::{RegistryName, Rule};
+use crate::store::{RunId, Store};
+
+/// One run's view of the world. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct RunContext {
+    pub(super) run: RunId,
+    pub(super) rule: Arc<Rule>,
+    pub(super) source: Endpoint,
+    pub(super) destinations: Arc<BTreeMap<RegistryName, Endpoint>>,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) control: Control,
+    pub(super) ledger: Ledger,
+    pub(super) events: Events,
+    pub(super) blobs: BlobTable,
+    pub(super) manifests: ManifestCache,
+    pub(super) tag_locks: TagLocks,
+    pub(super) transfer: TransferContext,
+    /// Process that executes, as jobs record it.
+    pub(super) owner: Arc<str>,
+    /// True after an interruption: a repository without tags may hold blobs of ours, so each is looked for.
+    pub(super) careful: bool,
+}

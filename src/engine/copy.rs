@@ -1,0 +1,117 @@
+//! `copy`: one image by hand, by the same path as a rule's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::control::Control;
+use super::event::Events;
+use super::facade::{Engine, EngineError};
+use super::report::RunReport;
+use super::requests::{CopyRequest, RunRequest, Single};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::oci::{Digest, Reference, Tag};
+use crate::registry::{Error, ErrorKind, Operation, Place};
+use crate::rules::{
+    Destination, MovedTags, NameTemplate, OnConflict, PlatformPolicy, RegistryName, RepositoryPattern, RepositoryRule,
+    RetryPolicy, Rule, RuleName, TagFilter,
+};
+use crate::store::{Store, Trigger};
+
+/// The tag that is meant where none is written, as everywhere in the field.
+const DEFAULT_TAG: &str = "latest";
+
+/// Copies one image (or all tags of a repository) without a rules file.
+///
+/// # Errors
+/// Ends that cannot be used at all, or a failing state database. What else fails is in the report.
+pub async fn copy(
+    request: CopyRequest,
+    store: Store,
+    clock: Clock,
+    control: Control,
+    events: Events,
+) -> Result<RunReport, EngineError> {
+    let CopyRequest {
+        source,
+        destination,
+        all_tags,
+        platforms,
+    } = request;
+    let source_name = RegistryName::new(source.name.clone());
+    // Both ends may be the same registry, which has one name and two sets of settings.
+    let destination_name = match destination.name == source.name {
+        true => RegistryName::new(format!("{} (destination)", destination.name)),
+        false => RegistryName::new(destination.name.clone()),
+    };
+    let wrong_name = |message: String| {
+        let place = Place {
+            registry: destination.name.clone(),
+            ..Place::default()
+        };
+        EngineError::Endpoint(Error::new(Operation::Ping, place, ErrorKind::Config, message))
+    };
+    let to = NameTemplate::parse(destination.repository.as_str()).map_err(|error| wrong_name(error.to_string()))?;
+    let pattern =
+        RepositoryPattern::parse(source.repository.as_str()).map_err(|error| wrong_name(error.to_string()))?;
+    let single = (!all_tags).then(|| {
+        let from = source.reference.clone().unwrap_or_else(default_reference);
+        Single {
+            repository: source.repository.clone(),
+            to: destination.repository.clone(),
+            tag: destination_tag(destination.reference.as_ref(), &from),
+            from,
+        }
+    });
+    let rule = Rule {
+        name: RuleName::new("copy"),
+        source: source_name.clone(),
+        destinations: vec![Destination {
+            registry: destination_name.clone(),
+            to: None,
+        }],
+        repositories: vec![RepositoryRule {
+            pattern,
+            exclude: Vec::new(),
+            to: Some(to),
+            tags: None,
+        }],
+        tags: TagFilter::default(),
+        schedule: None,
+        moved_tags: MovedTags::Follow,
+        on_conflict: OnConflict::Overwrite,
+        platforms: match platforms.is_empty() {
+            true => PlatformPolicy::All,
+            false => PlatformPolicy::Rewrite(platforms),
+        },
+        retry: RetryPolicy::default(),
+    };
+    let registries = BTreeMap::from([(source_name, source.settings), (destination_name, destination.settings)]);
+    let config = Config {
+        registries,
+        rules: vec![rule],
+        files: Vec::new(),
+        content: Digest::of(b""),
+    };
+    let engine = Engine::telling(Arc::new(config), store, clock, events)?;
+    let request = RunRequest {
+        rule: RuleName::new("copy"),
+        trigger: Trigger::Manual,
+        continues: None,
+        only: Vec::new(),
+    };
+    let started = engine.start(request).await?;
+    engine.execute_single(started, single, control).await
+}
+
+fn default_reference() -> Reference {
+    DEFAULT_TAG.parse().unwrap_or_else(|_| Digest::of(b"").into())
+}
+
+/// A destination without a tag takes the source's; an image named by digest stays without a tag.
+fn destination_tag(destination: Option<&Reference>, source: &Reference) -> Option<Tag> {
+    match destination {
+        Some(reference) => reference.tag().cloned(),
+        None => source.tag().cloned(),
+    }
+}

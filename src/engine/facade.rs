@@ -1,0 +1,570 @@
+//! The engine: the ends of the rules made ready, and what can be asked of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+
+use super::attachments::TagLocks;
+use super::blob_table::BlobTable;
+use super::context::RunContext;
+use super::control::{Control, ControlHandle, Stop};
+use super::event::{Event, Events};
+use super::fault::Fault;
+use super::job::ImageGroup;
+use super::ledger::Ledger;
+use super::manifests::ManifestCache;
+use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
+use super::requests::{RunRequest, Single, VerifyRequest};
+use super::run;
+use super::several::ordered;
+use super::transfer::{TransferContext, TransferPool};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::plan::{Decision, RepositoryPlan};
+use crate::registry::{Endpoint, RegistrySettings};
+use crate::rules::{RegistryName, Rule, RuleName};
+use crate::store::{NewRun, RunId, RunOutcome, Store, StoreError, Trigger};
+use crate::vendors;
+
+/// Executes rules. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    config: Arc<Config>,
+    ends: Arc<BTreeMap<RegistryName, Endpoint>>,
+    shared: Arc<Shared>,
+}
+
+/// What outlives a reload of the rules.
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    clock: Clock,
+    events: Events,
+    blobs: BlobTable,
+    manifests: ManifestCache,
+    tag_locks: TagLocks,
+    pool: TransferPool,
+    owner: Arc<str>,
+    running: Mutex<BTreeMap<RuleName, RunId>>,
+}
+
+/// Why the engine could not start something.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No such rule.
+    #[error("there is no rule {name:?}{}", hint.as_ref().map(|h| format!(": did you mean {h:?}?")).unwrap_or_default())]
+    UnknownRule {
+        /// What was asked for.
+        name: String,
+        /// The nearest name.
+        hint: Option<String>,
+    },
+    /// No such registry.
+    #[error("there is no registry {name:?} in the rules")]
+    UnknownRegistry {
+        /// What was asked for.
+        name: String,
+    },
+    /// A rule never runs twice at once.
+    #[error("rule {rule:?} is running already ({run})")]
+    AlreadyRunning {
+        /// The rule.
+        rule: String,
+        /// Its run.
+        run: RunId,
+    },
+    /// An end cannot be used at all.
+    #[error(transparent)]
+    Endpoint(#[from] crate::registry::Error),
+    /// The state database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How often a run looks whether another process asked it to stop.
+const CANCEL_POLL: Duration = Duration::from_secs(1);
+
+fn open_ends(config: &Config, clock: &Clock) -> Result<BTreeMap<RegistryName, Endpoint>, EngineError> {
+    let mut ends = BTreeMap::new();
+    for (name, settings) in &config.registries {
+        let habits = match settings {
+            RegistrySettings::Remote { url, .. } => vendors::habits_for(&url.host),
+            RegistrySettings::Layout { .. } => crate::registry::Habits::default(),
+        };
+        ends.insert(
+            name.clone(),
+            Endpoint::open(name.as_str(), settings, habits, clock.clone())?,
+        );
+    }
+    Ok(ends)
+}
+
+impl Engine {
+    /// Makes the ends of `config` ready; connects to nothing.
+    ///
+    /// # Errors
+    /// A registry whose settings cannot work, such as a CA file that cannot be read.
+    pub fn new(config: Arc<Config>, store: Store, clock: Clock) -> Result<Self, EngineError> {
+        Self::telling(config, store, clock, Events::default())
+    }
+
+    /// As [`Engine::new`], telling `events`.
+    pub(super) fn telling(
+        config: Arc<Config>,
+        store: Store,
+        clock: Clock,
+        events: Events,
+    ) -> Result<Self, EngineError> {
+        let ends = open_ends(&config, &clock)?;
+        let shared = Shared {
+            blobs: BlobTable::new(clock.clone()),
+            store,
+            clock,
+            events,
+            manifests: ManifestCache::default(),
+            tag_locks: TagLocks::default(),
+            pool: TransferPool::default(),
+            owner: format!("pid {}", std::process::id()).into(),
+            running: Mutex::default(),
+        };
+        Ok(Self {
+            config,
+            ends: Arc::new(ends),
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The same engine with other rules; what is known of blobs and what runs stays.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn with_config(&self, config: Arc<Config>) -> Result<Self, EngineError> {
+        let ends = open_ends(&config, &self.shared.clock)?;
+        Ok(Self {
+            config,
+            ends: Arc::new(ends),
+            shared: Arc::clone(&self.shared),
+        })
+    }
+
+    /// What happens, for progress bars and logs. May drop events for a slow listener; reports lose nothing.
+    pub fn events(&self) -> Events {
+        self.shared.events.clone()
+    }
+
+    /// The state database.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// The rules.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn ends(&self) -> &BTreeMap<RegistryName, Endpoint> {
+        &self.ends
+    }
+
+    /// The rules with these names, or all.
+    ///
+    /// # Errors
+    /// A name that no rule has, with the nearest one.
+    pub fn rule_names(&self, wanted: &[String]) -> Result<Vec<RuleName>, EngineError> {
+        if wanted.is_empty() {
+            return Ok(self.config.rules.iter().map(|rule| rule.name.clone()).collect());
+        }
+        wanted
+            .iter()
+            .map(|name| self.rule(name).map(|rule| rule.name.clone()))
+            .collect()
+    }
+
+    fn rule(&self, name: &str) -> Result<&Rule, EngineError> {
+        let found = self.config.rules.iter().find(|rule| rule.name.as_str() == name);
+        found.ok_or_else(|| EngineError::UnknownRule {
+            name: name.to_owned(),
+            hint: crate::config::nearest(name, self.config.rules.iter().map(|rule| rule.name.as_str()))
+                .map(str::to_owned),
+        })
+    }
+
+    /// The run of a rule that is under way in this process.
+    pub fn running(&self, rule: &RuleName) -> Option<RunId> {
+        self.shared
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(rule)
+            .copied()
+    }
+
+    fn end(&self, name: &RegistryName) -> Result<&Endpoint, EngineError> {
+        self.ends
+            .get(name)
+            .ok_or_else(|| EngineError::UnknownRegistry { name: name.to_string() })
+    }
+
+    /// A run's view of the world.
+    pub(super) fn context(
+        &self,
+        rule: Rule,
+        run: RunId,
+        careful: bool,
+        control: Control,
+    ) -> Result<RunContext, EngineError> {
+        let ledger = Ledger::new(rule.destinations.iter().map(|d| d.registry.to_string()));
+        let account = ledger.account();
+        let source = self.end(&rule.source)?.charged_to(Arc::clone(&account));
+        let mut destinations = BTreeMap::new();
+        for destination in &rule.destinations {
+            let end = self.end(&destination.registry)?.charged_to(Arc::clone(&account));
+            destinations.insert(destination.registry.clone(), end);
+        }
+        let shared = &self.shared;
+        let transfer = TransferContext {
+            run,
+            store: shared.store.clone(),
+            clock: shared.clock.clone(),
+            control: control.clone(),
+            ledger: ledger.clone(),
+            events: shared.events.clone(),
+            retry: rule.retry,
+            pool: shared.pool.clone(),
+        };
+        Ok(RunContext {
+            run,
+            rule: Arc::new(rule),
+            source,
+            destinations: Arc::new(destinations),
+            store: shared.store.clone(),
+            clock: shared.clock.clone(),
+            control,
+            ledger,
+            events: shared.events.clone(),
+            blobs: shared.blobs.clone(),
+            manifests: shared.manifests.clone(),
+            tag_locks: shared.tag_locks.clone(),
+            transfer,
+            owner: Arc::clone(&shared.owner),
+            careful,
+        })
+    }
+
+    /// Plans a rule and changes nothing; repositories are given to `each` as they are planned.
+    ///
+    /// # Errors
+    /// No such rule.
+    pub async fn plan(
+        &self,
+        rule: &RuleName,
+        control: &Control,
+        each: &mut (dyn FnMut(RepositoryPlan) + Send),
+    ) -> Result<RulePlan, EngineError> {
+        let rule = self.rule(rule.as_str())?.clone();
+        let name = rule.name.to_string();
+        let context = self.context(rule, RunId(0), false, control.clone())?;
+        let mut work = false;
+        let mut failed = false;
+        let matched = run::match_repositories(&context).await;
+        let each_plan = matched
+            .iter()
+            .map(|matched| async { run::plan_one(&context, matched).await.0 });
+        let mut planning = ordered(each_plan, run::REPOSITORIES_AT_ONCE);
+        while let Some(plan) = planning.next().await {
+            failed |= plan.problem.is_some();
+            for destination in plan.images.iter().flat_map(|image| &image.destinations) {
+                work |= matches!(destination.decision, Decision::Copy { .. });
+                failed |= matches!(destination.decision, Decision::Fail { .. });
+            }
+            each(plan);
+            if !control.may_start() {
+                failed = true;
+                break;
+            }
+        }
+        drop(planning);
+        let failures = context.ledger.failures();
+        failed |= !failures.is_empty();
+        Ok(RulePlan {
+            rule: name,
+            repositories: Vec::new(),
+            failures,
+            work,
+            failed,
+        })
+    }
+
+    /// Runs a rule: observe, plan, execute.
+    ///
+    /// # Errors
+    /// No such rule, the rule runs already, or the state database fails at the start or the end. What fails in between is in the report.
+    pub async fn run(&self, request: RunRequest, control: Control) -> Result<RunReport, EngineError> {
+        let started = self.start(request).await?;
+        self.execute(started, control).await
+    }
+
+    /// Starts a run: it has an id and is recorded.
+    pub(super) async fn start(&self, request: RunRequest) -> Result<Started, EngineError> {
+        let rule = self.rule(request.rule.as_str())?.clone();
+        let shared = &self.shared;
+        let name = rule.name.clone();
+        let running = self.occupy(&name)?;
+        let last = shared.store.last_runs().await?;
+        let interrupted = last
+            .iter()
+            .any(|row| row.rule == name.as_str() && row.outcome == Some(RunOutcome::Interrupted));
+        let started_at = shared.clock.now();
+        let new = NewRun {
+            rule: name.as_str(),
+            trigger: request.trigger,
+            continues: request.continues,
+        };
+        let run = shared.store.start_run(new, started_at).await?;
+        shared
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone(), run);
+        shared.events.tell(Event::RunStarted {
+            run,
+            rule: name.to_string(),
+            trigger: request.trigger,
+        });
+        Ok(Started {
+            run,
+            rule,
+            careful: interrupted || request.continues.is_some(),
+            request,
+            started_at,
+            running,
+        })
+    }
+
+    /// Marks a rule as running.
+    fn occupy(&self, rule: &RuleName) -> Result<Running, EngineError> {
+        let mut under_way = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(run) = under_way.get(rule).copied() {
+            return Err(EngineError::AlreadyRunning {
+                rule: rule.to_string(),
+                run,
+            });
+        }
+        under_way.insert(rule.clone(), RunId(0));
+        Ok(Running {
+            shared: Arc::clone(&self.shared),
+            rule: rule.clone(),
+        })
+    }
+
+    /// Executes a started run to its end.
+    pub(super) async fn execute(&self, started: Started, control: Control) -> Result<RunReport, EngineError> {
+        self.execute_single(started, None, control).await
+    }
+
+    /// As [`Engine::execute`]; of one named image only, where `single` names one.
+    pub(super) async fn execute_single(
+        &self,
+        started: Started,
+        single: Option<Single>,
+        control: Control,
+    ) -> Result<RunReport, EngineError> {
+        let only = started.request.only.clone();
+        self.conduct(started, control, async |context| match &single {
+            Some(single) => super::single::execute(context, single).await,
+            None => run::execute(context, &only).await,
+        })
+        .await
+    }
+
+    /// As [`Engine::execute`]; of these images only, without planning them again.
+    pub(super) async fn execute_groups(
+        &self,
+        started: Started,
+        groups: Vec<ImageGroup>,
+        control: Control,
+    ) -> Result<RunReport, EngineError> {
+        self.conduct(started, control, async |context| {
+            run::copy_groups(context, groups).await
+        })
+        .await
+    }
+
+    /// Everything around the work of a run: its control, its end, its record.
+    async fn conduct(
+        &self,
+        started: Started,
+        control: Control,
+        work: impl AsyncFnOnce(&RunContext),
+    ) -> Result<RunReport, EngineError> {
+        let Started {
+            run,
+            rule,
+            careful,
+            request,
+            started_at,
+            running,
+        } = started;
+        // The run has a control of its own, so that it can be stopped alone.
+        let (handle, own) = ControlHandle::new();
+        let context = self.context(rule, run, careful, own)?;
+        let name = context.rule.name.to_string();
+        let cancelled = {
+            let work = work(&context);
+            self.watch(work, run, &handle, &control).await
+        };
+        let stopped = match (cancelled, context.control.state()) {
+            (true, _) => Some(RunOutcome::Cancelled),
+            (false, Stop::Run) => None,
+            (false, Stop::Drain(_) | Stop::Abort(_)) => Some(RunOutcome::Interrupted),
+        };
+        let finished_at = self.shared.clock.now();
+        let report = context
+            .ledger
+            .close(run, &name, request.trigger, stopped, started_at, finished_at);
+        let text = serde_json::to_string(&report).unwrap_or_default();
+        self.shared
+            .store
+            .finish_run(run, report.outcome, &text, finished_at)
+            .await?;
+        drop(running);
+        self.shared.events.tell(Event::RunFinished {
+            run,
+            rule: name,
+            outcome: report.outcome,
+        });
+        Ok(report)
+    }
+
+    /// Drives a run while listening for whoever wants it stopped. True where it was cancelled alone.
+    async fn watch(
+        &self,
+        work: impl Future<Output = ()>,
+        run: RunId,
+        handle: &ControlHandle,
+        control: &Control,
+    ) -> bool {
+        let mut cancelled = false;
+        let mut work = std::pin::pin!(work);
+        let mut poll = tokio::time::interval(CANCEL_POLL);
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut told = Stop::Run;
+        loop {
+            tokio::select! {
+                () = &mut work => return cancelled,
+                _ = poll.tick() => {
+                    if !cancelled && matches!(self.shared.store.cancel_requested(&[run]).await, Ok(runs) if runs.contains(&run)) {
+                        cancelled = true;
+                        handle.abort("the run was cancelled");
+                    }
+                }
+                stop = control.wait_change(&told) => {
+                    match &stop {
+                        Stop::Run => {}
+                        Stop::Drain(reason) => handle.drain(reason.clone()),
+                        Stop::Abort(reason) => handle.abort(reason.clone()),
+                    }
+                    told = stop;
+                }
+            }
+        }
+    }
+
+    /// Closes what a dead process left open; gives the rules that should run again, each with the run it continues.
+    ///
+    /// # Errors
+    /// The state database fails.
+    pub async fn recover(&self) -> Result<Vec<RunRequest>, EngineError> {
+        let interrupted = self.shared.store.close_interrupted(self.shared.clock.now()).await?;
+        let mut newest: BTreeMap<String, RunId> = BTreeMap::new();
+        for row in interrupted {
+            newest.insert(row.rule, row.id);
+        }
+        let exists = |rule: &String| {
+            self.config
+                .rules
+                .iter()
+                .any(|known| known.name.as_str() == rule.as_str())
+        };
+        Ok(newest
+            .into_iter()
+            .filter(|(rule, _)| exists(rule))
+            .map(|(rule, run)| RunRequest {
+                rule: RuleName::new(rule),
+                trigger: Trigger::Recovery,
+                continues: Some(run),
+                only: Vec::new(),
+            })
+            .collect())
+    }
+
+    /// Compares destinations with sources without trusting memory.
+    ///
+    /// # Errors
+    /// No such rule, or the state database fails.
+    pub async fn verify(&self, request: VerifyRequest, control: &Control) -> Result<VerifyReport, EngineError> {
+        super::verify::verify(self, request, control).await
+    }
+
+    /// The rule's value.
+    pub(super) fn rule_value(&self, name: &RuleName) -> Result<Rule, EngineError> {
+        self.rule(name.as_str()).cloned()
+    }
+
+    /// Tries registries: address, TLS, credentials, rights. All where `names` is empty.
+    ///
+    /// # Errors
+    /// A name that no registry has.
+    pub async fn ping(&self, names: &[String]) -> Result<Vec<PingReport>, EngineError> {
+        super::ping::ping(self, names).await
+    }
+}
+
+/// A run that has begun.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) run: RunId,
+    rule: Rule,
+    careful: bool,
+    request: RunRequest,
+    started_at: jiff::Timestamp,
+    running: Running,
+}
+
+impl Started {
+    /// The rule that runs.
+    pub(super) fn rule_name(&self) -> &RuleName {
+        &self.rule.name
+    }
+}
+
+/// A rule is running while this lives.
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    rule: RuleName,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.remove(&self.rule);
+    }
+}
+
+impl From<EngineError> for Fault {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Endpoint(error) => error.into(),
+            EngineError::Store(error) => error.into(),
+            other => Self::new(crate::plan::ErrorKind::Config, other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A failure as jobs and reports carry it.
+
+use std::time::Duration;
+
+use crate::plan::ErrorKind;
+use crate::registry::{self, Side};
+use crate::store::StoreError;
+
+/// What went wrong with one image or blob. Cloned to every job that waited for the same transfer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) kind: ErrorKind,
+    pub(super) side: Option<Side>,
+    pub(super) status: Option<u16>,
+    pub(super) code: Option<String>,
+    pub(super) message: String,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Fault {
+    pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            side: None,
+            status: None,
+            code: None,
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The run was stopped.
+    pub(super) fn stopped(reason: &str) -> Self {
+        Self::new(ErrorKind::Cancelled, format!("stopped: {reason}"))
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// An error and its causes in one line. A cause whose text the line already holds is not said twice.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}
+
+impl From<registry::Error> for Fault {
+    fn from(error: registry::Error) -> Self {
+        Self {
+            kind: error.kind,
+            side: error.side,
+            status: error.status,
+            code: error.code.clone(),
+            retry_after: error.retry_after,
+            message: chain(&error),
+        }
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::new(ErrorKind::Local, chain(&error))
+    }
+}

@@ -1,0 +1,528 @@
+//! One image to one or more destinations: the jobs, from their start to their recorded end.
+
+use super::attachments::copy_attachments;
+use super::context::RunContext;
+use super::event::Event;
+use super::fault::Fault;
+use super::image::{Arrived, Target, copy_tree};
+use super::ledger::Ledger;
+use super::manifests::read_tree;
+use super::observe::{Attachments, choose, head, read_top};
+use super::report::Change;
+use super::retry::persist;
+use crate::oci::{Digest, Platform, Reference, RepositoryName, Tag};
+use crate::plan::{CopyReason, ErrorKind, ImageTree, Observation};
+use crate::registry::Side;
+use crate::rules::{MovedTags, OnConflict, RegistryName};
+use crate::store::{FinishedJob, JobId, JobOutcome, NewJob, Write};
+
+/// One image of a source repository and the destinations that need it.
+#[derive(Clone, Debug)]
+pub(super) struct ImageGroup {
+    pub(super) repository: RepositoryName,
+    /// Tag or digest at the source.
+    pub(super) reference: Reference,
+    /// What it pointed to when it was planned.
+    pub(super) source: Digest,
+    pub(super) destinations: Vec<GroupDestination>,
+    /// Attachment tags of the source repository.
+    pub(super) attachments: std::sync::Arc<Attachments>,
+}
+
+/// One destination of an image.
+#[derive(Clone, Debug)]
+pub(super) struct GroupDestination {
+    pub(super) registry: RegistryName,
+    pub(super) repository: RepositoryName,
+    /// Under which tag; by digest only without one.
+    pub(super) tag: Option<Tag>,
+    /// Why it is copied.
+    pub(super) reason: CopyReason,
+    /// What the tag pointed to when it was planned.
+    pub(super) previous: Option<Digest>,
+}
+
+impl ImageGroup {
+    fn source_place(&self, context: &RunContext) -> String {
+        format!(
+            "{}/{}{}",
+            context.source.name(),
+            self.repository,
+            self.reference.suffix()
+        )
+    }
+}
+
+impl GroupDestination {
+    fn reference(&self, digest: &Digest) -> Reference {
+        self.tag
+            .clone()
+            .map_or_else(|| Reference::Digest(digest.clone()), Reference::Tag)
+    }
+
+    fn place(&self, digest: &Digest) -> String {
+        format!(
+            "{}/{}{}",
+            self.registry,
+            self.repository,
+            self.reference(digest).suffix()
+        )
+    }
+}
+
+/// What the source has of an image, made ready to be copied.
+struct Prepared {
+    tree: ImageTree,
+    /// What attachments may belong to.
+    subjects: Vec<Digest>,
+    missing_platforms: Vec<String>,
+}
+
+/// Why an image is not copied although nothing failed.
+enum NotCopied {
+    /// Vanished at the source.
+    Gone,
+    /// None of the wanted platforms.
+    Skipped(Vec<Platform>),
+}
+
+/// Copies one image to all its destinations and records each job's end. Never fails: failures are in the ledger.
+pub(super) async fn copy_image(context: &RunContext, group: ImageGroup) {
+    let source = group.source_place(context);
+    let mut jobs = Vec::with_capacity(group.destinations.len());
+    for destination in &group.destinations {
+        let reference = group.reference.to_string();
+        let new = NewJob {
+            run: context.run,
+            source_registry: context.source.name(),
+            source_repository: &group.repository,
+            reference: &reference,
+            destination_registry: destination.registry.as_str(),
+            destination_repository: &destination.repository,
+            digest: Some(&group.source),
+            owner: &context.owner,
+        };
+        let job = match context.store.start_job(new, context.clock.now()).await {
+            Ok(job) => Some(job),
+            Err(error) => {
+                let place = destination.place(&group.source);
+                fail_unrecorded(context, &source, &place, destination, &Fault::from(error));
+                None
+            }
+        };
+        if let Some(job) = job {
+            context.events.tell(Event::JobStarted {
+                run: context.run,
+                job,
+                source: source.clone(),
+                destination: destination.place(&group.source),
+            });
+        }
+        jobs.push(job);
+    }
+    let ends = tokio::select! {
+        ends = bring(context, &group, &jobs) => ends,
+        reason = context.control.wait_abort() => {
+            // What can be taken up again is recorded as it happens, so nothing is lost by dropping the rest.
+            same_end(&group, || End::failed(Fault::stopped(&reason), 1))
+        }
+    };
+    for ((destination, job), end) in group.destinations.iter().zip(jobs).zip(ends) {
+        if let Some(job) = job {
+            finish(context, &group, &source, destination, job, end).await;
+        }
+    }
+}
+
+async fn bring(context: &RunContext, group: &ImageGroup, jobs: &[Option<JobId>]) -> Vec<End> {
+    let (prepared, attempts) = prepare(context, group).await;
+    match prepared {
+        Ok(Ok(prepared)) => copy_prepared(context, group, &prepared, jobs).await,
+        Ok(Err(NotCopied::Gone)) => same_end(group, || End::settled(JobOutcome::Gone, None)),
+        Ok(Err(NotCopied::Skipped(available))) => {
+            let available: Vec<String> = available.iter().map(ToString::to_string).collect();
+            let message = format!("none of the wanted platforms is there, only {}", available.join(", "));
+            same_end(group, || End::settled(JobOutcome::Skipped, Some(message.clone())))
+        }
+        Err(fault) => same_end(group, || End::failed(fault.clone(), attempts)),
+    }
+}
+
+fn same_end(group: &ImageGroup, end: impl Fn() -> End) -> Vec<End> {
+    group.destinations.iter().map(|_| end()).collect()
+}
+
+/// How a job ended.
+struct End {
+    outcome: JobOutcome,
+    /// What the destination holds now.
+    digest: Option<Digest>,
+    fault: Option<Fault>,
+    /// For people, where nothing failed.
+    message: Option<String>,
+    attempts: u32,
+    /// Bytes of blobs sent for it.
+    bytes: u64,
+}
+
+impl End {
+    fn settled(outcome: JobOutcome, message: Option<String>) -> Self {
+        Self {
+            outcome,
+            digest: None,
+            fault: None,
+            message,
+            attempts: 1,
+            bytes: 0,
+        }
+    }
+
+    fn failed(fault: Fault, attempts: u32) -> Self {
+        let outcome = match fault.kind {
+            ErrorKind::Cancelled => JobOutcome::Interrupted,
+            _ => JobOutcome::Failed,
+        };
+        Self {
+            outcome,
+            digest: None,
+            fault: Some(fault),
+            message: None,
+            attempts: attempts.max(1),
+            bytes: 0,
+        }
+    }
+}
+
+/// Reads the image by the digest that was planned. Where that has vanished because the tag moved, it is planned once more.
+async fn prepare(context: &RunContext, group: &ImageGroup) -> (Result<Result<Prepared, NotCopied>, Fault>, u32) {
+    let mut digest = group.source.clone();
+    for again in [true, false] {
+        let (read, attempts) = read_prepared(context, group, &digest).await;
+        match read {
+            Ok(Some(prepared)) => return (Ok(prepared), attempts),
+            Err(fault) => return (Err(fault), attempts),
+            Ok(None) => {}
+        }
+        let Some(tag) = group.reference.tag().filter(|_| again) else {
+            break;
+        };
+        match head(&context.source, &group.repository, tag, Side::Source).await {
+            Observation::Known(moved) if moved != digest => digest = moved,
+            Observation::Known(_) => break,
+            Observation::Absent => return (Ok(Err(NotCopied::Gone)), attempts),
+            Observation::Unknown(unknown) => return (Err(Fault::new(unknown.kind, unknown.message)), attempts),
+        }
+    }
+    let fault = Fault::new(
+        ErrorKind::NotFound,
+        format!(
+            "{} points to {digest}, which the source does not have: push the image again there",
+            group.source_place(context)
+        ),
+    );
+    (Err(fault), 1)
+}
+
+async fn read_prepared(
+    context: &RunContext,
+    group: &ImageGroup,
+    digest: &Digest,
+) -> (Result<Option<Result<Prepared, NotCopied>>, Fault>, u32) {
+    persist(context, || read_all(context, group, digest)).await
+}
+
+async fn read_all(
+    context: &RunContext,
+    group: &ImageGroup,
+    digest: &Digest,
+) -> Result<Option<Result<Prepared, NotCopied>>, Fault> {
+    let Some(top) = read_top(context, &group.repository, digest).await? else {
+        return Ok(None);
+    };
+    let (wanted, rewritten) = choose(context, &group.repository, &top).await?;
+    if let Err(available) = wanted.digest {
+        return Ok(Some(Err(NotCopied::Skipped(available))));
+    }
+    let whole = rewritten.is_none();
+    let root = rewritten.unwrap_or(top);
+    let tree = read_tree(&context.manifests, &context.source, &group.repository, root).await?;
+    let mut subjects: Vec<Digest> = tree.manifests.keys().cloned().collect();
+    // Signatures of an index do not hold for a rewritten one.
+    subjects.retain(|subject| whole || *subject != tree.root);
+    Ok(Some(Ok(Prepared {
+        tree,
+        subjects,
+        missing_platforms: wanted.missing_platforms.iter().map(ToString::to_string).collect(),
+    })))
+}
+
+async fn copy_prepared(
+    context: &RunContext,
+    group: &ImageGroup,
+    prepared: &Prepared,
+    jobs: &[Option<JobId>],
+) -> Vec<End> {
+    let root = &prepared.tree.root;
+    if !prepared.missing_platforms.is_empty() {
+        warn(
+            context,
+            format!(
+                "{} has no image for {}",
+                group.source_place(context),
+                prepared.missing_platforms.join(", ")
+            ),
+        );
+    }
+    let targets: Vec<Target> = group
+        .destinations
+        .iter()
+        .filter_map(|destination| {
+            Some(Target {
+                endpoint: context.destinations.get(&destination.registry)?.clone(),
+                repository: destination.repository.clone(),
+                absent: destination.reason == CopyReason::NewRepository,
+                tag: destination.tag.clone(),
+            })
+        })
+        .collect();
+    let before_tag = |index: usize| still_ours(context, &targets[index], &group.destinations[index], root);
+    let arrived = copy_tree(context, &group.repository, &prepared.tree, &targets, before_tag).await;
+    let mut ends = Vec::with_capacity(arrived.len());
+    for (
+        (
+            (
+                Arrived {
+                    result,
+                    attempts,
+                    bytes,
+                },
+                target,
+            ),
+            destination,
+        ),
+        job,
+    ) in arrived.into_iter().zip(&targets).zip(&group.destinations).zip(jobs)
+    {
+        let mut end = match result {
+            Ok(()) => put(context, group, prepared, target, destination, *job, attempts).await,
+            Err(fault) if fault.code.as_deref() == Some(KEPT) => End::settled(JobOutcome::Kept, Some(fault.message)),
+            Err(fault) => End::failed(fault, attempts),
+        };
+        end.bytes = bytes;
+        ends.push(end);
+    }
+    ends
+}
+
+/// Marks the fault by which a put that the policy forbids ends early.
+const KEPT: &str = "TRANSSHIP_KEPT";
+
+/// Where the rule does not let the source win, the destination is read again just before the put.
+async fn still_ours(
+    context: &RunContext,
+    target: &Target,
+    destination: &GroupDestination,
+    wanted: &Digest,
+) -> Result<(), Fault> {
+    let rule = &context.rule;
+    let Some(tag) = &target.tag else { return Ok(()) };
+    if rule.moved_tags == MovedTags::Follow && rule.on_conflict == OnConflict::Overwrite {
+        return Ok(());
+    }
+    let now = match head(&target.endpoint, &target.repository, tag, Side::Destination).await {
+        Observation::Known(digest) => Some(digest),
+        Observation::Absent => None,
+        Observation::Unknown(unknown) => return Err(Fault::new(unknown.kind, unknown.message)),
+    };
+    if now == destination.previous || now.as_ref() == Some(wanted) {
+        return Ok(());
+    }
+    let mut fault = Fault::new(
+        ErrorKind::Conflict,
+        format!(
+            "{} was changed at the destination while it was being copied",
+            destination.place(wanted)
+        ),
+    );
+    if rule.on_conflict == OnConflict::Keep {
+        fault.code = Some(KEPT.to_owned());
+    }
+    Err(fault)
+}
+
+/// The tag is put: record it, then see to its attachments, whose failure is a warning.
+async fn put(
+    context: &RunContext,
+    group: &ImageGroup,
+    prepared: &Prepared,
+    target: &Target,
+    destination: &GroupDestination,
+    job: Option<JobId>,
+    attempts: u32,
+) -> End {
+    let root = &prepared.tree.root;
+    let now = context.clock.now();
+    if let Some(tag) = &target.tag {
+        let source = format!("{}/{}", context.source.name(), group.repository);
+        let write = Write {
+            run: Some(context.run),
+            job,
+            rule: context.rule.name.as_str(),
+            source: &source,
+            registry: target.endpoint.name(),
+            repository: &target.repository,
+            tag,
+            digest: root,
+            previous: destination.previous.as_ref(),
+        };
+        if let Err(error) = context.store.record_write(&write, now).await {
+            return End::failed(error.into(), attempts);
+        }
+        let verified = context
+            .store
+            .record_verified(target.endpoint.name(), &target.repository, tag, root, now)
+            .await;
+        if let Err(error) = verified {
+            return End::failed(error.into(), attempts);
+        }
+    }
+    let faults = copy_attachments(
+        context,
+        &group.repository,
+        &prepared.subjects,
+        &group.attachments,
+        target,
+    )
+    .await;
+    let message = settle_attachments(context, target, root, faults).await;
+    End {
+        outcome: JobOutcome::Copied,
+        digest: Some(root.clone()),
+        fault: None,
+        message,
+        attempts: attempts.max(1),
+        bytes: 0,
+    }
+}
+
+/// Remembers that attachments were compared, or warns of those that failed, which are tried again in the next run.
+pub(super) async fn settle_attachments(
+    context: &RunContext,
+    target: &Target,
+    subject: &Digest,
+    faults: Vec<Fault>,
+) -> Option<String> {
+    let registry = target.endpoint.name();
+    if faults.is_empty() {
+        let now = context.clock.now();
+        let recorded = context
+            .store
+            .record_attachments_checked(registry, &target.repository, subject, now)
+            .await;
+        return recorded.err().map(|error| error.to_string());
+    }
+    let what: Vec<String> = faults.into_iter().map(|fault| fault.message).collect();
+    let message = format!(
+        "attachments were not all copied, the next run tries again: {}",
+        what.join("; ")
+    );
+    warn(
+        context,
+        format!("{registry}/{}@{}: {message}", target.repository, subject),
+    );
+    Some(message)
+}
+
+/// Looks after the attachments of an image that is in step already.
+pub(super) async fn refresh_attachments(context: &RunContext, group: &ImageGroup) {
+    let (Ok(Ok(prepared)), _) = prepare(context, group).await else {
+        return;
+    };
+    for destination in &group.destinations {
+        let Some(endpoint) = context.destinations.get(&destination.registry) else {
+            continue;
+        };
+        let target = Target {
+            endpoint: endpoint.clone(),
+            repository: destination.repository.clone(),
+            absent: false,
+            tag: None,
+        };
+        let faults = copy_attachments(
+            context,
+            &group.repository,
+            &prepared.subjects,
+            &group.attachments,
+            &target,
+        )
+        .await;
+        settle_attachments(context, &target, &prepared.tree.root, faults).await;
+    }
+}
+
+pub(super) fn warn(context: &RunContext, message: String) {
+    tracing::warn!(run = %context.run, "{message}");
+    context.events.tell(Event::Warning {
+        run: context.run,
+        message,
+    });
+}
+
+async fn finish(
+    context: &RunContext,
+    group: &ImageGroup,
+    source: &str,
+    destination: &GroupDestination,
+    job: JobId,
+    end: End,
+) {
+    let place = destination.place(&group.source);
+    let fault = end.fault.as_ref();
+    let finished = FinishedJob {
+        outcome: end.outcome,
+        kind: fault.map(|fault| fault.kind),
+        status: fault.and_then(|fault| fault.status),
+        code: fault.and_then(|fault| fault.code.clone()),
+        message: fault.map(|fault| fault.message.clone()).or_else(|| end.message.clone()),
+        attempts: end.attempts,
+        bytes_written: end.bytes,
+        next_attempt_at: None,
+    };
+    // Stored before it is told.
+    if let Err(error) = context.store.finish_job(job, &finished, context.clock.now()).await {
+        let fault = Fault::from(error);
+        context
+            .ledger
+            .place_failure(source.to_owned(), Some(place.clone()), &fault);
+    }
+    context.ledger.job(destination.registry.as_str(), end.outcome);
+    if let Some(fault) = fault {
+        let mut failure = Ledger::as_failure(source.to_owned(), Some(place.clone()), Some(job), fault, end.attempts);
+        failure.digest = Some(group.source.clone());
+        context.ledger.failure(failure);
+    } else {
+        context.ledger.change(Change {
+            source: source.to_owned(),
+            destination: place.clone(),
+            digest: end.digest.clone(),
+            previous_digest: destination.previous.clone(),
+            outcome: end.outcome,
+        });
+    }
+    context.events.tell(Event::JobFinished {
+        run: context.run,
+        job: Some(job),
+        source: source.to_owned(),
+        destination: place,
+        outcome: end.outcome,
+        message: finished.message,
+        bytes: end.bytes,
+    });
+}
+
+fn fail_unrecorded(context: &RunContext, source: &str, place: &str, destination: &GroupDestination, fault: &Fault) {
+    context.ledger.job(destination.registry.as_str(), JobOutcome::Failed);
+    context
+        .ledger
+        .place_failure(source.to_owned(), Some(place.to_owned()), fault);
+}

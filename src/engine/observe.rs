@@ -1,0 +1,463 @@
+//! Looking at one source repository and its destinations: the inventory that a plan is made of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{join, join_all};
+
+use super::context::RunContext;
+use super::fault::{Fault, chain};
+use super::manifests;
+use super::several::unordered;
+use crate::oci::{AttachmentTag, Digest, Manifest, ManifestShape, Platform, Reference, RepositoryName, Tag};
+use crate::plan::{DestinationInventory, ErrorKind, Observation, RepositoryInventory, Unknown, WantedImage};
+use crate::registry::{Endpoint, Side};
+use crate::rules::{PlatformChoice, PlatformPolicy, RepositoryRule, TagFilter};
+
+/// Tags asked about at once in one repository. The registry's own limit is narrower; this only keeps it busy.
+const TAGS_AT_ONCE: usize = 64;
+
+/// A claim on a destination tag that was not renewed for this long is void: its rule was removed or changed.
+const CLAIM_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A source repository that a rule matched.
+#[derive(Clone, Debug)]
+pub(super) struct MatchedRepository {
+    pub(super) name: RepositoryName,
+    /// True when the rule names it exactly.
+    pub(super) named: bool,
+    /// The entry of `repositories:` that matched.
+    pub(super) entry: RepositoryRule,
+    /// What the entry's wildcards matched.
+    pub(super) captures: Vec<String>,
+}
+
+/// What was seen, and what was read on the way.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub(super) inventory: RepositoryInventory,
+    /// Attachment tags of the source, by what they belong to.
+    pub(super) attachments: Attachments,
+    /// Attachment tags of each destination, in the rule's order; `None` where its tags are not known.
+    pub(super) destination_attachments: Vec<Option<BTreeSet<Tag>>>,
+}
+
+/// Attachment tags of a repository, by subject.
+pub(super) type Attachments = BTreeMap<Digest, Vec<Tag>>;
+
+/// The filter that holds for a matched repository.
+pub(super) fn filter<'a>(context: &'a RunContext, matched: &'a MatchedRepository) -> &'a TagFilter {
+    matched.entry.tags.as_ref().unwrap_or(&context.rule.tags)
+}
+
+pub(super) fn unknown(fault: Fault) -> Unknown {
+    Unknown {
+        kind: fault.kind,
+        message: fault.message,
+    }
+}
+
+fn observed<T>(result: Result<Option<T>, crate::registry::Error>) -> Observation<T> {
+    match result {
+        Ok(Some(value)) => Observation::Known(value),
+        Ok(None) => Observation::Absent,
+        Err(error) => Observation::Unknown(unknown(error.into())),
+    }
+}
+
+/// Looks at both sides. Never fails: what could not be seen is in the inventory as unknown.
+pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -> Observed {
+    let source = &context.source;
+    let listing = async { observed(source.list_tags(&matched.name).await.map_err(|e| e.on(Side::Source))) };
+    let (listed, mut destinations) = join(listing, list_destinations(context, matched)).await;
+    let mut attachments = Attachments::new();
+    let selected = match &listed {
+        Observation::Known(tags) => {
+            for tag in tags {
+                if let Some(attachment) = AttachmentTag::parse(tag) {
+                    attachments.entry(attachment.subject).or_default().push(tag.clone());
+                }
+            }
+            filter(context, matched).select(tags.iter().cloned()).selected
+        }
+        Observation::Absent | Observation::Unknown(_) => Vec::new(),
+    };
+    let destination_attachments = destinations
+        .iter()
+        .map(|destination| match &destination.listed {
+            Observation::Known(tags) => Some(
+                tags.iter()
+                    .filter(|tag| AttachmentTag::parse(tag).is_some())
+                    .cloned()
+                    .collect(),
+            ),
+            Observation::Absent => Some(BTreeSet::new()),
+            Observation::Unknown(_) => None,
+        })
+        .collect();
+    claim(context, matched, &selected, &mut destinations).await;
+    // Where some destination lacks a tag its manifest will be needed, so it is read at once instead of asked about.
+    let lacking: BTreeSet<Tag> = selected
+        .iter()
+        .filter(|tag| {
+            destinations
+                .iter()
+                .any(|d| !matches!(&d.listed, Observation::Known(tags) if tags.contains(tag)))
+        })
+        .cloned()
+        .collect();
+    let looking = join_all(
+        destinations
+            .iter_mut()
+            .map(|destination| look(context, &selected, destination)),
+    );
+    let resolving = async {
+        let each_tag = selected.iter().map(|tag| async {
+            let wanted = resolve(context, &matched.name, tag, lacking.contains(tag)).await;
+            (tag.clone(), wanted)
+        });
+        let resolved: BTreeMap<Tag, Observation<WantedImage>> = unordered(each_tag, TAGS_AT_ONCE).collect().await;
+        resolved
+    };
+    let (wanted, _) = join(resolving, looking).await;
+    Observed {
+        inventory: RepositoryInventory {
+            registry: context.rule.source.clone(),
+            repository: matched.name.clone(),
+            named: matched.named,
+            listed,
+            wanted,
+            destinations,
+        },
+        attachments,
+        destination_attachments,
+    }
+}
+
+/// Lists each destination repository. One whose name cannot be made is unknown with that message.
+async fn list_destinations(context: &RunContext, matched: &MatchedRepository) -> Vec<DestinationInventory> {
+    let listing = context.rule.destinations.iter().filter_map(|destination| {
+        let endpoint = context.destinations.get(&destination.registry)?;
+        Some(async move {
+            let template = destination.to.as_ref().or(matched.entry.to.as_ref());
+            let name = match template {
+                Some(template) => template.expand(&matched.name, &matched.captures),
+                None => Ok(matched.name.clone()),
+            };
+            let (repository, listed) = match name {
+                Ok(repository) => {
+                    let tags = endpoint
+                        .list_tags(&repository)
+                        .await
+                        .map_err(|e| e.on(Side::Destination));
+                    (
+                        repository,
+                        observed(tags.map(|tags| tags.map(|tags| tags.into_iter().collect()))),
+                    )
+                }
+                Err(error) => {
+                    let unknown = Unknown {
+                        kind: ErrorKind::Config,
+                        message: format!("`to` makes no repository name of {}: {error}", matched.name),
+                    };
+                    (matched.name.clone(), Observation::Unknown(unknown))
+                }
+            };
+            DestinationInventory {
+                registry: destination.registry.clone(),
+                repository,
+                listed,
+                digests: BTreeMap::new(),
+                written: BTreeMap::new(),
+                claimed: BTreeMap::new(),
+            }
+        })
+    });
+    join_all(listing).await
+}
+
+/// Claims the destination tags for this source, so that two sources do not write the same tag in turn.
+async fn claim(
+    context: &RunContext,
+    matched: &MatchedRepository,
+    selected: &[Tag],
+    destinations: &mut [DestinationInventory],
+) {
+    let source = format!("{}/{}", context.rule.source, matched.name);
+    let now = context.clock.now();
+    for destination in destinations {
+        let registry = destination.registry.as_str();
+        let rule = context.rule.name.as_str();
+        let claims = context.store.claim_tags(
+            registry,
+            &destination.repository,
+            selected,
+            rule,
+            &source,
+            now,
+            now - CLAIM_LIFE,
+        );
+        match claims.await {
+            Ok(claimed) => destination.claimed = claimed,
+            Err(error) => destination.listed = Observation::Unknown(unknown(error.into())),
+        }
+    }
+}
+
+/// Looks up what a destination's tags point to, for the selected tags that it lists.
+async fn look(context: &RunContext, selected: &[Tag], destination: &mut DestinationInventory) {
+    let Observation::Known(listed) = &destination.listed else {
+        return;
+    };
+    let Some(endpoint) = context.destinations.get(&destination.registry) else {
+        return;
+    };
+    let repository = &destination.repository;
+    let common: Vec<Tag> = selected.iter().filter(|tag| listed.contains(tag)).cloned().collect();
+    if common.is_empty() {
+        return;
+    }
+    match context.store.written(destination.registry.as_str(), repository).await {
+        Ok(written) => destination.written = written,
+        Err(error) => {
+            destination.listed = Observation::Unknown(unknown(error.into()));
+            return;
+        }
+    }
+    let each_tag = common.into_iter().map(|tag| async move {
+        let digest = head(endpoint, repository, &tag, Side::Destination).await;
+        (tag, digest)
+    });
+    destination.digests = unordered(each_tag, TAGS_AT_ONCE).collect().await;
+}
+
+/// What a tag points to.
+pub(super) async fn head(
+    endpoint: &Endpoint,
+    repository: &RepositoryName,
+    tag: &Tag,
+    side: Side,
+) -> Observation<Digest> {
+    let found = endpoint.head_manifest(repository, &Reference::Tag(tag.clone())).await;
+    observed(
+        found
+            .map(|head| head.map(|head| head.digest))
+            .map_err(|error| error.on(side)),
+    )
+}
+
+/// What the destinations of a source tag should hold. `read`: the manifest will be needed, so it is read at once.
+pub(super) async fn resolve(
+    context: &RunContext,
+    repository: &RepositoryName,
+    tag: &Tag,
+    read: bool,
+) -> Observation<WantedImage> {
+    let policy = &context.rule.platforms;
+    if !read {
+        let source = match head(&context.source, repository, tag, Side::Source).await {
+            Observation::Known(digest) => digest,
+            Observation::Absent => return Observation::Absent,
+            Observation::Unknown(unknown) => return Observation::Unknown(unknown),
+        };
+        match remembered_choice(context, &source).await {
+            Ok(Some(wanted)) => return Observation::Known(wanted),
+            Ok(None) => {}
+            Err(fault) => return Observation::Unknown(unknown(fault)),
+        }
+        debug_assert!(*policy != PlatformPolicy::All, "needs no memory");
+    }
+    resolve_by_reading(context, repository, &Reference::Tag(tag.clone())).await
+}
+
+/// As [`resolve`], for an image that is named by digest.
+pub(super) async fn resolve_digest(
+    context: &RunContext,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Observation<WantedImage> {
+    resolve_by_reading(context, repository, &Reference::Digest(digest.clone())).await
+}
+
+async fn resolve_by_reading(
+    context: &RunContext,
+    repository: &RepositoryName,
+    reference: &Reference,
+) -> Observation<WantedImage> {
+    let manifest = context
+        .source
+        .get_manifest(repository, reference)
+        .await
+        .map_err(|error| error.on(Side::Source));
+    let manifest = match observed(manifest) {
+        Observation::Known(manifest) => manifest,
+        Observation::Absent => return Observation::Absent,
+        Observation::Unknown(unknown) => return Observation::Unknown(unknown),
+    };
+    context.manifests.keep(&manifest);
+    match choose(context, repository, &manifest).await {
+        Ok((wanted, _)) => Observation::Known(wanted),
+        Err(fault) => Observation::Unknown(unknown(fault)),
+    }
+}
+
+/// What an earlier look at the same source digest under the same policy came to.
+async fn remembered_choice(context: &RunContext, source: &Digest) -> Result<Option<WantedImage>, Fault> {
+    let policy = &context.rule.platforms;
+    if *policy == PlatformPolicy::All {
+        return Ok(Some(WantedImage {
+            source: source.clone(),
+            digest: Ok(source.clone()),
+            missing_platforms: Vec::new(),
+        }));
+    }
+    let Some(text) = context.store.choice(source, &policy.fingerprint()).await? else {
+        return Ok(None);
+    };
+    // A record of another form is no failure: the choice is made again.
+    Ok(serde_json::from_str::<StoredChoice>(&text)
+        .ok()
+        .and_then(|stored| stored.read(source)))
+}
+
+/// A choice as the store keeps it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct StoredChoice {
+    digest: Option<Digest>,
+    available: Vec<Platform>,
+    missing: Vec<String>,
+}
+
+impl StoredChoice {
+    fn of(wanted: &WantedImage) -> Self {
+        Self {
+            digest: wanted.digest.as_ref().ok().cloned(),
+            available: wanted.digest.as_ref().err().cloned().unwrap_or_default(),
+            missing: wanted.missing_platforms.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn read(self, source: &Digest) -> Option<WantedImage> {
+        let missing: Result<Vec<_>, _> = self.missing.iter().map(|text| text.parse()).collect();
+        Some(WantedImage {
+            source: source.clone(),
+            digest: self.digest.ok_or(self.available),
+            missing_platforms: missing.ok()?,
+        })
+    }
+}
+
+/// Applies the rule's platforms to a top manifest: what is wanted, and the manifest to push where it is rewritten.
+pub(super) async fn choose(
+    context: &RunContext,
+    repository: &RepositoryName,
+    manifest: &Manifest,
+) -> Result<(WantedImage, Option<Manifest>), Fault> {
+    let policy = &context.rule.platforms;
+    let source = manifest.digest().clone();
+    if *policy == PlatformPolicy::All {
+        let digest = Ok(source.clone());
+        return Ok((
+            WantedImage {
+                source,
+                digest,
+                missing_platforms: Vec::new(),
+            },
+            None,
+        ));
+    }
+    let platform = config_platform(context, repository, manifest).await?;
+    let choice = policy.choose(manifest, platform.as_ref()).map_err(|error| {
+        Fault::new(
+            ErrorKind::Invalid,
+            format!(
+                "{}/{repository}@{source} cannot be cut to the wanted platforms: {}",
+                context.source.name(),
+                chain(&error)
+            ),
+        )
+    })?;
+    let (digest, missing_platforms, rewritten) = match choice {
+        PlatformChoice::Unchanged { missing } => (Ok(source.clone()), missing, None),
+        PlatformChoice::Skipped { available } => (Err(available), Vec::new(), None),
+        PlatformChoice::Rewritten { bytes, digest, missing } => {
+            let rewritten = Manifest::parse(Some(manifest.media_type()), bytes.into(), Some(&digest))
+                .map_err(|error| Fault::new(ErrorKind::Invalid, chain(&error)))?;
+            (Ok(digest), missing, Some(rewritten))
+        }
+    };
+    let wanted = WantedImage {
+        source: source.clone(),
+        digest,
+        missing_platforms,
+    };
+    let text = serde_json::to_string(&StoredChoice::of(&wanted))
+        .map_err(|error| Fault::new(ErrorKind::Local, error.to_string()))?;
+    context
+        .store
+        .remember_choice(&source, &policy.fingerprint(), &text, context.clock.now())
+        .await?;
+    Ok((wanted, rewritten))
+}
+
+/// A config is read whole only up to this size; real ones have some kilobytes.
+const LARGEST_CONFIG: u64 = 4 * 1024 * 1024;
+
+/// The platform that a plain image's config names; `None` for an index or an artifact.
+async fn config_platform(
+    context: &RunContext,
+    repository: &RepositoryName,
+    manifest: &Manifest,
+) -> Result<Option<Platform>, Fault> {
+    use crate::oci::media_type::{DOCKER_CONFIG, OCI_CONFIG};
+    let config = match (manifest.shape(), manifest.config()) {
+        (ManifestShape::Image, Some(config)) => config,
+        _ => return Ok(None),
+    };
+    if !matches!(config.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG) || config.size > LARGEST_CONFIG {
+        return Ok(None);
+    }
+    let bytes = read_small_blob(context, repository, &config.digest, LARGEST_CONFIG).await?;
+    let platform: Option<Platform> = serde_json::from_slice(&bytes).ok();
+    Ok(platform.filter(|platform| !platform.os.is_empty() && !platform.architecture.is_empty()))
+}
+
+async fn read_small_blob(
+    context: &RunContext,
+    repository: &RepositoryName,
+    digest: &Digest,
+    limit: u64,
+) -> Result<Vec<u8>, Fault> {
+    let on_source = |error: crate::registry::Error| Fault::from(error.on(Side::Source));
+    let mut reader = context
+        .source
+        .open_blob(repository, digest, 0)
+        .await
+        .map_err(on_source)?;
+    let mut bytes = Vec::new();
+    while let Some(part) = reader.next().await {
+        bytes.extend_from_slice(&part.map_err(on_source)?);
+        if bytes.len() as u64 > limit {
+            break;
+        }
+    }
+    if digest.matches(&bytes) {
+        context.ledger.read(bytes.len() as u64);
+        return Ok(bytes);
+    }
+    let place = format!("{}/{repository}@{digest}", context.source.name());
+    Err(Fault::new(
+        ErrorKind::Corrupt,
+        format!("the bytes of the blob {place} do not have its digest"),
+    ))
+}
+
+/// What a rewritten or plain top manifest is read from: memory, or the source by digest.
+pub(super) async fn read_top(
+    context: &RunContext,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> Result<Option<Manifest>, Fault> {
+    manifests::read(&context.manifests, &context.source, repository, digest).await
+}

@@ -1,0 +1,417 @@
+//! One run of one rule: repositories are observed and planned one after the other, and copying begins with the first.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::attachments_due::attachments_due;
+use super::context::RunContext;
+use super::event::Event;
+use super::fault::Fault;
+use super::job::{GroupDestination, ImageGroup, copy_image, refresh_attachments};
+use super::observe::{MatchedRepository, Observed, filter, observe};
+use super::report::{Change, Failure};
+use super::requests::Only;
+use super::several::unordered;
+use crate::oci::{Reference, RepositoryName, Tag};
+use crate::plan::{
+    CopyReason, Decision, ErrorKind, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem,
+    plan_repository,
+};
+use crate::registry::Side;
+use crate::store::{FinishedJob, JobOutcome, NewJob};
+
+/// Repositories observed at once. Two requests each for the listings, so the registry's four lists at once stay busy.
+pub(super) const REPOSITORIES_AT_ONCE: usize = 4;
+
+/// Images copied at once. Most of their time is spent waiting for the registries' own limits; what this bounds is memory.
+const IMAGES_AT_ONCE: usize = 32;
+
+/// Planned images that wait for their turn at most; past it, planning pauses.
+const PLANNED_AHEAD: usize = 64;
+
+/// What the planning side hands to the copying side.
+#[derive(Debug)]
+enum Work {
+    Copy(ImageGroup),
+    RefreshAttachments(ImageGroup),
+}
+
+/// Finds the source repositories that the rule matches. What cannot be listed is a failure of the run and stops nothing else.
+pub(super) async fn match_repositories(context: &RunContext) -> Vec<MatchedRepository> {
+    let mut matched: Vec<MatchedRepository> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let entries = &context.rule.repositories;
+    let any_glob = entries.iter().any(|entry| entry.pattern.exact().is_none());
+    let catalogue = if any_glob {
+        list_catalogue(context).await
+    } else {
+        Vec::new()
+    };
+    for entry in entries {
+        let excluded = |name| entry.exclude.iter().any(|pattern| pattern.captures(name).is_some());
+        if let Some(name) = entry.pattern.exact() {
+            if !excluded(&name) && seen.insert(name.clone()) {
+                matched.push(MatchedRepository {
+                    name,
+                    named: true,
+                    entry: entry.clone(),
+                    captures: Vec::new(),
+                });
+            }
+            continue;
+        }
+        for name in &catalogue {
+            if let Some(captures) = entry.pattern.captures(name)
+                && !excluded(name)
+                && seen.insert(name.clone())
+            {
+                matched.push(MatchedRepository {
+                    name: name.clone(),
+                    named: false,
+                    entry: entry.clone(),
+                    captures,
+                });
+            }
+        }
+    }
+    matched
+}
+
+async fn list_catalogue(context: &RunContext) -> Vec<RepositoryName> {
+    let name = context.source.name().to_owned();
+    let fault = match context.source.list_repositories().await {
+        Ok(Some(repositories)) => return repositories,
+        Ok(None) => Fault::new(
+            ErrorKind::Unsupported,
+            format!("{name} has no catalogue of its repositories: name them in the rule instead of using a pattern"),
+        ),
+        Err(error) => Fault::from(error.on(Side::Source)),
+    };
+    context.ledger.place_failure(name, None, &fault);
+    Vec::new()
+}
+
+/// Observes and plans one repository.
+pub(super) async fn plan_one(context: &RunContext, matched: &MatchedRepository) -> (RepositoryPlan, Observed) {
+    let observed = observe(context, matched).await;
+    let rule = &context.rule;
+    let plan = plan_repository(
+        filter(context, matched),
+        rule.moved_tags,
+        rule.on_conflict,
+        &observed.inventory,
+    );
+    (plan, observed)
+}
+
+/// Runs the rule to its end, or until told to stop. What happened is in the ledger.
+pub(super) async fn execute(context: &RunContext, only: &[Only]) {
+    let matched = match_repositories(context).await;
+    let (sender, receiver) = mpsc::channel(PLANNED_AHEAD);
+    let planning = async {
+        let sender = sender;
+        let sender = &sender;
+        let each = matched
+            .iter()
+            .filter(|matched| wanted_repository(only, matched))
+            .map(|matched| async move {
+                if context.control.may_start() {
+                    plan_and_send(context, matched, only, sender).await;
+                }
+            });
+        unordered(each, REPOSITORIES_AT_ONCE).collect::<()>().await;
+    };
+    // Images are copied by tasks of their own, so that planning which waits for them keeps none from moving on.
+    futures_util::future::join(planning, copy_all(context, receiver)).await;
+}
+
+fn wanted_repository(only: &[Only], matched: &MatchedRepository) -> bool {
+    only.is_empty() || only.iter().any(|only| only.repository == matched.name)
+}
+
+fn wanted_image(only: &[Only], repository: &RepositoryName, tag: &Tag, destination: &PlannedDestination) -> bool {
+    only.iter().any(|only| {
+        only.repository == *repository
+            && only.reference == tag.as_str()
+            && only.destination == destination.registry.as_str()
+    })
+}
+
+async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: &[Only], sender: &mpsc::Sender<Work>) {
+    let (mut plan, observed) = plan_one(context, matched).await;
+    if !only.is_empty() {
+        let RepositoryPlan { images, repository, .. } = &mut plan;
+        for image in images.iter_mut() {
+            image
+                .destinations
+                .retain(|destination| wanted_image(only, repository, &image.tag, destination));
+        }
+        images.retain(|image| !image.destinations.is_empty());
+    }
+    context.ledger.repository(plan.tags_listed, plan.images.len());
+    let source = format!("{}/{}", plan.registry, plan.repository);
+    if let Some(problem) = &plan.problem {
+        context
+            .ledger
+            .place_failure(source.clone(), None, &repository_fault(&source, problem));
+    }
+    let settled = settle(context, &plan).await;
+    let groups = groups(&plan, &observed);
+    context.events.tell(Event::RepositoryPlanned {
+        run: context.run,
+        source,
+        to_copy: groups.iter().map(|group| group.destinations.len()).sum(),
+        settled,
+    });
+    let due = attachments_due(context, &plan, &observed).await;
+    for work in groups
+        .into_iter()
+        .map(Work::Copy)
+        .chain(due.into_iter().map(Work::RefreshAttachments))
+    {
+        // The other side stops listening when the run is stopped.
+        if sender.send(work).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The failure that a repository's problem is.
+pub(super) fn repository_fault(place: &str, problem: &RepositoryProblem) -> Fault {
+    match problem {
+        RepositoryProblem::Missing => Fault::new(
+            ErrorKind::NotFound,
+            format!(
+                "the source repository {place} does not exist, or the user may not see it: check its name in the rule"
+            ),
+        ),
+        RepositoryProblem::Unknown(unknown) => Fault::new(unknown.kind, unknown.message.clone()),
+    }
+}
+
+/// The images that are to be copied, each with all destinations that need it.
+pub(super) fn groups(plan: &RepositoryPlan, observed: &Observed) -> Vec<ImageGroup> {
+    let attachments = Arc::new(observed.attachments.clone());
+    plan.images
+        .iter()
+        .filter_map(|image| {
+            let destinations: Vec<GroupDestination> = image
+                .destinations
+                .iter()
+                .filter_map(|destination| to_copy(image, destination))
+                .collect();
+            if destinations.is_empty() {
+                return None;
+            }
+            Some(ImageGroup {
+                repository: plan.repository.clone(),
+                reference: Reference::Tag(image.tag.clone()),
+                source: image.source_digest.clone()?,
+                destinations,
+                attachments: Arc::clone(&attachments),
+            })
+        })
+        .collect()
+}
+
+fn to_copy(image: &PlannedImage, destination: &PlannedDestination) -> Option<GroupDestination> {
+    let Decision::Copy { reason } = &destination.decision else {
+        return None;
+    };
+    Some(GroupDestination {
+        registry: destination.registry.clone(),
+        repository: destination.repository.clone(),
+        tag: Some(image.tag.clone()),
+        reason: *reason,
+        previous: destination.previous.clone(),
+    })
+}
+
+/// Records the jobs that need nothing done. Gives how many.
+async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize {
+    let mut jobs = Vec::new();
+    let source_place = format!("{}/{}", plan.registry, plan.repository);
+    for image in &plan.images {
+        let source = format!("{source_place}:{}", image.tag);
+        for destination in &image.destinations {
+            let Some(finished) = settled(&destination.decision) else {
+                continue;
+            };
+            let place = format!("{}/{}:{}", destination.registry, destination.repository, image.tag);
+            context.ledger.job(destination.registry.as_str(), finished.outcome);
+            match (finished.outcome, finished.kind) {
+                (JobOutcome::InStep, _) => {}
+                (JobOutcome::Failed, kind) => context.ledger.failure(Failure {
+                    source: source.clone(),
+                    destination: Some(place.clone()),
+                    job: None,
+                    digest: image.digest.clone(),
+                    kind: kind.unwrap_or(ErrorKind::Invalid),
+                    status: None,
+                    code: None,
+                    message: finished.message.clone().unwrap_or_default(),
+                    attempts: 1,
+                    next_attempt_at: None,
+                }),
+                _ => context.ledger.change(Change {
+                    source: source.clone(),
+                    destination: place.clone(),
+                    digest: image.digest.clone(),
+                    previous_digest: destination.previous.clone(),
+                    outcome: finished.outcome,
+                }),
+            }
+            if finished.outcome != JobOutcome::InStep {
+                context.events.tell(Event::JobFinished {
+                    run: context.run,
+                    job: None,
+                    source: source.clone(),
+                    destination: place,
+                    outcome: finished.outcome,
+                    message: finished.message.clone(),
+                    bytes: 0,
+                });
+            }
+            let new = NewJob {
+                run: context.run,
+                source_registry: plan.registry.as_str(),
+                source_repository: &plan.repository,
+                reference: image.tag.as_str(),
+                destination_registry: destination.registry.as_str(),
+                destination_repository: &destination.repository,
+                digest: image.digest.as_ref(),
+                owner: &context.owner,
+            };
+            jobs.push((new, finished));
+        }
+    }
+    if let Err(error) = context.store.record_settled_jobs(&jobs, context.clock.now()).await {
+        context.ledger.place_failure(source_place, None, &Fault::from(error));
+    }
+    jobs.len()
+}
+
+/// The end of a job that the plan itself settles; `None` for one that must be copied.
+fn settled(decision: &Decision) -> Option<FinishedJob> {
+    let (outcome, kind, message) = match decision {
+        Decision::Copy { .. } => return None,
+        Decision::InStep => (JobOutcome::InStep, None, None),
+        Decision::Keep { reason } => (JobOutcome::Kept, None, Some(kept_message(*reason).to_owned())),
+        Decision::Skip { available } => (
+            JobOutcome::Skipped,
+            None,
+            Some(format!(
+                "none of the wanted platforms is there, only {}",
+                available.join(", ")
+            )),
+        ),
+        Decision::Gone => (
+            JobOutcome::Gone,
+            None,
+            Some("the tag vanished at the source".to_owned()),
+        ),
+        Decision::Fail { kind, reason } => (JobOutcome::Failed, Some(*kind), Some(fail_message(reason))),
+    };
+    Some(FinishedJob {
+        outcome,
+        kind,
+        status: None,
+        code: None,
+        message,
+        attempts: 1,
+        bytes_written: 0,
+        next_attempt_at: None,
+    })
+}
+
+fn kept_message(reason: CopyReason) -> &'static str {
+    match reason {
+        CopyReason::Moved => "the source tag has moved, and the rule says `moved_tags: keep`",
+        _ => "the destination holds an image that transship did not write, and the rule says `on_conflict: keep`",
+    }
+}
+
+/// A plan's failure in words.
+pub(super) fn fail_message(reason: &FailReason) -> String {
+    match reason {
+        FailReason::MovedTag => "the source tag has moved, and the rule says `moved_tags: fail`".to_owned(),
+        FailReason::Conflict => {
+            "the destination holds an image that transship did not write, and the rule says `on_conflict: fail`"
+                .to_owned()
+        }
+        FailReason::SourceUnknown { message } | FailReason::DestinationUnknown { message } => message.clone(),
+        FailReason::Ambiguous { claim } => {
+            format!("another source wants the same destination tag ({claim}): give one of them another `to`")
+        }
+    }
+}
+
+/// Copies what comes until the planning side ends; a job that panics fails by itself.
+async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
+    let slots = Arc::new(Semaphore::new(IMAGES_AT_ONCE));
+    let mut jobs = JoinSet::new();
+    loop {
+        tokio::select! {
+            next = work.recv() => {
+                let Some(next) = next else { break };
+                if !context.control.may_start() {
+                    leave_out(context, &next);
+                    continue;
+                }
+                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
+                let context = context.clone();
+                jobs.spawn(async move {
+                    match next {
+                        Work::Copy(group) => copy_image(&context, group).await,
+                        Work::RefreshAttachments(group) => refresh_attachments(&context, &group).await,
+                    }
+                    drop(slot);
+                });
+            }
+            Some(ended) = jobs.join_next() => report_panic(context, ended),
+        }
+    }
+    while let Some(ended) = jobs.join_next().await {
+        report_panic(context, ended);
+    }
+}
+
+/// Counts planned images that are not started, as the run was told to stop.
+fn leave_out(context: &RunContext, work: &Work) {
+    if let Work::Copy(group) = work {
+        for destination in &group.destinations {
+            context
+                .ledger
+                .job(destination.registry.as_str(), JobOutcome::Interrupted);
+        }
+    }
+}
+
+/// Copies images that were planned already.
+pub(super) async fn copy_groups(context: &RunContext, groups: Vec<ImageGroup>) {
+    let (sender, receiver) = mpsc::channel(PLANNED_AHEAD);
+    let sending = async move {
+        for group in groups {
+            if sender.send(Work::Copy(group)).await.is_err() {
+                return;
+            }
+        }
+    };
+    futures_util::future::join(sending, copy_all(context, receiver)).await;
+}
+
+fn report_panic(context: &RunContext, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        let fault = Fault::new(
+            ErrorKind::Local,
+            format!("a job ended by a fault in transship itself: {error}"),
+        );
+        context
+            .ledger
+            .place_failure(context.rule.name.to_string(), None, &fault);
+    }
+}

@@ -1,0 +1,121 @@
+//! The bounded queue between the one reader of a blob and one of its sinks.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::engine::fault::Fault;
+use crate::oci::HashState;
+
+/// Boundaries at which the hash state goes along: any piece that ends on one can be taken up there.
+pub(super) const STATE_EVERY: u64 = 1024 * 1024;
+
+/// Longest chunk in bytes, and chunks that wait for a sink at most: together the window of 2 MiB by which a
+/// sink may lag behind the reader.
+const CHUNK: usize = 256 * 1024;
+const WAITING: usize = 8;
+
+/// Some bytes of the blob, ready for a sink.
+#[derive(Clone, Debug)]
+pub(super) struct Chunk {
+    pub(super) bytes: Bytes,
+    /// Offset of the byte behind the last one.
+    pub(super) end: u64,
+    /// The hash state at `end`, on boundaries.
+    pub(super) state: Option<HashState>,
+}
+
+/// The reader's end.
+pub(super) type Feeder = mpsc::Sender<Result<Chunk, Fault>>;
+
+/// The sink's end.
+#[derive(Debug)]
+pub(super) struct Feed {
+    chunks: mpsc::Receiver<Result<Chunk, Fault>>,
+    /// Bytes before this are not for the sink.
+    wanted_from: u64,
+}
+
+/// A queue for a sink that wants the bytes from `wanted_from` on.
+pub(super) fn queue(wanted_from: u64) -> (Feeder, Feed) {
+    let (feeder, chunks) = mpsc::channel(WAITING);
+    (feeder, Feed { chunks, wanted_from })
+}
+
+impl Feed {
+    /// The next bytes, or the reader's fault. `None` where the reader dropped this sink.
+    pub(super) async fn next(&mut self) -> Option<Result<Chunk, Fault>> {
+        loop {
+            let mut chunk = match self.chunks.recv().await? {
+                Ok(chunk) => chunk,
+                Err(fault) => return Some(Err(fault)),
+            };
+            if chunk.end <= self.wanted_from {
+                continue;
+            }
+            let start = chunk.end - chunk.bytes.len() as u64;
+            if start < self.wanted_from {
+                let skip = usize::try_from(self.wanted_from - start).unwrap_or(usize::MAX);
+                chunk.bytes = chunk.bytes.slice(skip..);
+            }
+            return Some(Ok(chunk));
+        }
+    }
+}
+
+/// Cuts bytes that begin at `offset` so that no part crosses a boundary or is longer than a chunk.
+pub(super) fn cut(mut bytes: Bytes, mut offset: u64) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let to_boundary = usize::try_from(STATE_EVERY - offset % STATE_EVERY).unwrap_or(CHUNK);
+        let part = bytes.split_to(bytes.len().min(CHUNK).min(to_boundary));
+        offset += part.len() as u64;
+        Some(part)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_end_on_boundaries() {
+        let bytes = Bytes::from(vec![7; 3 * 1024 * 1024 + 5]);
+        for start in [0, 1, STATE_EVERY - 1, STATE_EVERY, 12_345_678] {
+            let mut offset = start;
+            let mut boundaries = 0;
+            for part in cut(bytes.clone(), start) {
+                assert!(!part.is_empty() && part.len() <= CHUNK);
+                let end = offset + part.len() as u64;
+                assert!(
+                    offset / STATE_EVERY == (end - 1) / STATE_EVERY,
+                    "{offset}..{end} crosses a boundary"
+                );
+                boundaries += u64::from(end.is_multiple_of(STATE_EVERY));
+                offset = end;
+            }
+            assert_eq!(offset - start, bytes.len() as u64);
+            assert_eq!(boundaries, offset / STATE_EVERY - start / STATE_EVERY);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sink_gets_only_what_it_lacks() {
+        let (feeder, mut feed) = queue(5);
+        for (text, end) in [("abcd", 4), ("efgh", 8), ("ij", 10)] {
+            let chunk = Chunk {
+                bytes: Bytes::from_static(text.as_bytes()),
+                end,
+                state: None,
+            };
+            feeder.send(Ok(chunk)).await.expect("the feed listens");
+        }
+        drop(feeder);
+        let mut got = Vec::new();
+        while let Some(chunk) = feed.next().await {
+            got.extend_from_slice(&chunk.expect("no fault").bytes);
+        }
+        assert_eq!(got, b"fghij");
+    }
+}

@@ -1,0 +1,353 @@
+//! Reading one blob once, hashing it on the way and feeding every sink.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::feed::{self, Chunk, Feeder};
+use super::sink::{self, Opened, Ready};
+use super::{Attempt, Sink, SourceBlob, TransferContext, at_source, open_all, random_fraction};
+use crate::engine::event::Event;
+use crate::engine::fault::Fault;
+use crate::engine::ledger::BlobWay;
+use crate::oci::{Digest, Hasher};
+use crate::plan::{Checkpoint, ErrorKind, RetryDecision, after_failure};
+use crate::registry::BlobReader;
+
+/// How long a sink may hold up the others before it is left behind, to be served by a read of its own. Longer than
+/// a registry's usual pause while it moves a finished piece to its storage.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One attempt at all sinks: opens them, reads the source once from the least offset, feeds all.
+pub(super) async fn attempt(context: &TransferContext, source: &SourceBlob, sinks: Vec<&Sink>) -> Vec<Attempt> {
+    let opened = open_all(context, source, &sinks).await;
+    let mut attempts: Vec<Option<Attempt>> = Vec::with_capacity(sinks.len());
+    let mut ready: Vec<(usize, Ready)> = Vec::new();
+    for (index, opened) in opened.into_iter().enumerate() {
+        attempts.push(match opened {
+            Ok(Opened::There(way)) => Some(ended(Ok(way), 0)),
+            Err(fault) => Some(ended(Err(fault), 0)),
+            Ok(Opened::Ready(sink)) => {
+                ready.push((index, sink));
+                None
+            }
+        });
+    }
+    if !ready.is_empty() {
+        let began: Vec<u64> = ready.iter().map(|(_, sink)| sink.send_from()).collect();
+        let indices: Vec<usize> = ready.iter().map(|(index, _)| *index).collect();
+        let results = feed_all(context, source, &sinks, ready).await;
+        for ((index, began), result) in indices.into_iter().zip(began).zip(results) {
+            attempts[index] = Some(ended(result, began));
+        }
+    }
+    attempts.into_iter().flatten().collect()
+}
+
+fn ended(result: Result<BlobWay, Fault>, began_at: u64) -> Attempt {
+    Attempt { result, began_at }
+}
+
+async fn feed_all(
+    context: &TransferContext,
+    source: &SourceBlob,
+    sinks: &[&Sink],
+    ready: Vec<(usize, Ready)>,
+) -> Vec<Result<BlobWay, Fault>> {
+    let alone = ready.len() == 1;
+    let start = ready
+        .iter()
+        .map(|(_, sink)| sink.checkpoint())
+        .min_by_key(|checkpoint| checkpoint.map_or(0, |c| c.offset))
+        .flatten()
+        .cloned();
+    let indices: Vec<usize> = ready.iter().map(|(index, _)| *index).collect();
+    let _slot = context.pool.fetch_slot(&source.endpoint).await;
+    let progress = Progress::from(source, start);
+    // The read is open before the first write begins: who waits for a place to write holds its place to read, never the
+    // other way round, so that no two fetches wait for each other.
+    let reader = match open(source, progress.offset).await {
+        Ok(reader) => reader,
+        Err(fault) => return ready.iter().map(|_| Err(fault.clone())).collect(),
+    };
+    let mut feeders = Vec::with_capacity(ready.len());
+    let mut drives = Vec::with_capacity(ready.len());
+    for (index, sink) in ready {
+        context.events.tell(Event::TransferStarted {
+            run: context.run,
+            digest: source.digest.clone(),
+            destination: sinks[index].place(),
+            size: source.size,
+            resumed_from: sink.send_from(),
+        });
+        let (feeder, feed) = feed::queue(sink.send_from());
+        feeders.push(Some(feeder));
+        drives.push(sink::drive(context, source, sinks[index], sink, feed, alone));
+    }
+    let reading = async {
+        let outcome = read(context, source, progress, reader, &mut feeders).await;
+        if let Err(fault) = &outcome {
+            for feeder in feeders.iter().flatten() {
+                // A sink that is gone, or too slow to take even this, ends by its dropped queue.
+                let _ = feeder.try_send(Err(fault.clone()));
+            }
+        }
+        feeders.clear();
+        outcome
+    };
+    let (read, driven) = join(reading, join_all(drives)).await;
+    let mut results = Vec::with_capacity(driven.len());
+    for (mut result, index) in driven.into_iter().zip(indices) {
+        if let (Err(fault), Err(read_fault)) = (&result, &read)
+            && fault.kind.is_temporary()
+        {
+            // The sink broke off because the source did.
+            result = Err(read_fault.clone());
+        }
+        if matches!(&result, Err(fault) if fault.kind == ErrorKind::Corrupt) {
+            sink::discard(context, source, sinks[index]).await;
+        }
+        results.push(result);
+    }
+    results
+}
+
+/// Reads from `start` to the end. A source that breaks is opened again at the offset reached, so that sinks notice nothing.
+async fn read(
+    context: &TransferContext,
+    source: &SourceBlob,
+    mut progress: Progress,
+    reader: Option<BlobReader>,
+    feeders: &mut [Option<Feeder>],
+) -> Result<(), Fault> {
+    let mut attempts = 0;
+    let Some(reader) = reader else {
+        return progress.check(source);
+    };
+    let mut reader = Some(reader);
+    loop {
+        let before = progress.offset;
+        let reading = async {
+            let reader = match reader.take() {
+                Some(reader) => Some(reader),
+                None => open(source, progress.offset).await?,
+            };
+            match reader {
+                Some(reader) => read_from(context, source, reader, &mut progress, feeders).await,
+                None => Ok(()),
+            }
+        };
+        let fault = match reading.await {
+            Ok(()) => return Ok(()),
+            Err(fault) => at_source(fault),
+        };
+        if progress.offset > before {
+            attempts = 0;
+        }
+        attempts += 1;
+        if !fault.kind.is_temporary() || feeders.iter().all(Option::is_none) || !context.control.may_start() {
+            return Err(fault);
+        }
+        let decision = after_failure(
+            fault.kind,
+            attempts,
+            context.retry,
+            fault.retry_after,
+            random_fraction(),
+        );
+        let RetryDecision::After(delay) = decision else {
+            return Err(fault);
+        };
+        tracing::info!(
+            source = source.endpoint.name(), digest = %source.digest, offset = progress.offset,
+            "the source broke off, going on there: {fault}"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            stop = context.control.wait_stop() => return Err(Fault::stopped(&stop.reason())),
+        }
+    }
+}
+
+/// How far the blob has been read and hashed.
+struct Progress {
+    offset: u64,
+    hasher: Hasher,
+}
+
+impl Progress {
+    fn from(source: &SourceBlob, start: Option<Checkpoint>) -> Self {
+        let algorithm = source.digest.algorithm();
+        start
+            .and_then(|checkpoint| {
+                let hasher = Hasher::restore(algorithm, &checkpoint.state)?;
+                let offset = checkpoint.offset;
+                Some(Self { offset, hasher })
+            })
+            .unwrap_or_else(|| Self {
+                offset: 0,
+                hasher: Hasher::new(algorithm),
+            })
+    }
+
+    fn check(&self, source: &SourceBlob) -> Result<(), Fault> {
+        let found: Digest = self.hasher.clone().finish();
+        if found == source.digest {
+            return Ok(());
+        }
+        let place = format!("{}/{}@{}", source.endpoint.name(), source.repository, source.digest);
+        Err(at_source(Fault::new(
+            ErrorKind::Corrupt,
+            format!(
+                "the bytes of the blob {place} have the digest {found}: the source holds a damaged blob, push it again there"
+            ),
+        )))
+    }
+}
+
+async fn read_from(
+    context: &TransferContext,
+    source: &SourceBlob,
+    mut reader: BlobReader,
+    progress: &mut Progress,
+    feeders: &mut [Option<Feeder>],
+) -> Result<(), Fault> {
+    let mut position = reader.offset;
+    let mut aborted = pin!(context.control.wait_abort());
+    let mut meter = Meter::default();
+    loop {
+        let asked = context.clock.elapsed();
+        let next = tokio::select! {
+            next = reader.next() => next,
+            reason = &mut aborted => return Err(Fault::stopped(&reason)),
+        };
+        let bytes = match next {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(error)) => return Err(error.into()),
+            None => {
+                return Err(Fault::new(
+                    ErrorKind::Network,
+                    format!(
+                        "{} ended the blob {} after {position} of {} bytes",
+                        source.endpoint.name(),
+                        source.digest,
+                        source.size
+                    ),
+                ));
+            }
+        };
+        meter.add(bytes.len(), context.clock.elapsed().saturating_sub(asked));
+        context.ledger.read(bytes.len() as u64);
+        // A source that ignores ranges gives everything from the start.
+        let known = progress.offset.saturating_sub(position);
+        position += bytes.len() as u64;
+        let Ok(known) = usize::try_from(known) else { continue };
+        if known >= bytes.len() {
+            continue;
+        }
+        for part in feed::cut(bytes.slice(known..), progress.offset) {
+            progress.hasher.update(&part);
+            progress.offset += part.len() as u64;
+            if progress.offset > source.size {
+                return Err(wrong_length(source, progress.offset));
+            }
+            // Before the last byte is handed over, so that a destination never completes a damaged blob.
+            if progress.offset == source.size {
+                progress.check(source)?;
+            }
+            let on_boundary = progress.offset.is_multiple_of(feed::STATE_EVERY);
+            if on_boundary && let Some(rate) = meter.rate() {
+                context.pool.record_rate(source.endpoint.name(), rate);
+            }
+            let chunk = Chunk {
+                bytes: part,
+                end: progress.offset,
+                state: on_boundary.then(|| progress.hasher.save()).flatten(),
+            };
+            if !hand_over(chunk, feeders).await {
+                // Each sink knows why it ended.
+                return Ok(());
+            }
+        }
+        if progress.offset == source.size {
+            return Ok(());
+        }
+    }
+}
+
+/// Opens the source at an offset; `None` where nothing is left to read.
+async fn open(source: &SourceBlob, offset: u64) -> Result<Option<BlobReader>, Fault> {
+    if offset >= source.size {
+        return Ok(None);
+    }
+    let opened = source
+        .endpoint
+        .open_blob(&source.repository, &source.digest, offset)
+        .await;
+    let reader = opened.map_err(|error| at_source(error.into()))?;
+    match reader.total {
+        Some(total) if total != source.size => Err(at_source(wrong_length(source, total))),
+        _ => Ok(Some(reader)),
+    }
+}
+
+fn wrong_length(source: &SourceBlob, found: u64) -> Fault {
+    Fault::new(
+        ErrorKind::Corrupt,
+        format!(
+            "the blob {}/{}@{} has {found} bytes or more, but its manifest says {}: push the image again at the source",
+            source.endpoint.name(),
+            source.repository,
+            source.digest,
+            source.size
+        ),
+    )
+}
+
+/// Gives a chunk to every sink that still listens; false when none does.
+async fn hand_over(chunk: Chunk, feeders: &mut [Option<Feeder>]) -> bool {
+    let listening = feeders.iter().flatten().count();
+    for slot in feeders.iter_mut() {
+        let Some(feeder) = slot else { continue };
+        let gone = match feeder.try_send(Ok(chunk.clone())) {
+            Ok(()) => false,
+            Err(TrySendError::Closed(_)) => true,
+            Err(TrySendError::Full(waiting)) if listening == 1 => feeder.send(waiting).await.is_err(),
+            // The others wait for this one only so long; it reads for itself later.
+            Err(TrySendError::Full(waiting)) => {
+                !matches!(tokio::time::timeout(PATIENCE, feeder.send(waiting)).await, Ok(Ok(())))
+            }
+        };
+        if gone {
+            *slot = None;
+        }
+    }
+    feeders.iter().any(Option::is_some)
+}
+
+/// Measures what the source gives while we wait for it; time spent waiting for sinks does not count.
+#[derive(Default)]
+struct Meter {
+    bytes: u64,
+    waited: Duration,
+}
+
+/// Bytes after which a rate is believed: the first ones come out of buffers that were filled before we asked.
+const MEASURED_FROM: u64 = 4 * 1024 * 1024;
+
+impl Meter {
+    fn add(&mut self, bytes: usize, waited: Duration) {
+        self.bytes += bytes as u64;
+        self.waited += waited;
+    }
+
+    fn rate(&self) -> Option<u64> {
+        if self.bytes < MEASURED_FROM {
+            return None;
+        }
+        let micros = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX).max(1);
+        Some(self.bytes.saturating_mul(1_000_000) / micros)
+    }
+}

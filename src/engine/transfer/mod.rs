@@ -1,0 +1,277 @@
+//! The one unit that moves bytes: a fetch of one source blob with one or more sinks, each with its own bounded
+//! queue, offset, session and error.
+
+mod feed;
+mod fetch;
+mod sink;
+
+pub(super) use sink::UPLOAD_HABIT;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::control::Control;
+use super::event::{Event, Events};
+use super::fault::Fault;
+use super::ledger::{BlobWay, Ledger};
+use crate::clock::Clock;
+use crate::oci::{Digest, RepositoryName};
+use crate::plan::{BlobAction, ErrorKind, RetryDecision, after_failure};
+use crate::registry::{Endpoint, Side};
+use crate::rules::RetryPolicy;
+use crate::store::{RunId, Store};
+
+/// Memory for pieces that are filled before they are sent, for the whole process, in MiB. Sixteen hold
+/// three pieces of the usual 5 MiB, so that one fills while others are sent.
+const PIECE_POOL_MIB: usize = 16;
+
+/// Shared by all transfers of a process.
+#[derive(Clone, Debug)]
+pub(super) struct TransferPool {
+    pieces: Arc<Semaphore>,
+    fetches: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+    rates: Arc<Mutex<HashMap<String, u64>>>,
+}
+
+impl Default for TransferPool {
+    fn default() -> Self {
+        Self {
+            pieces: Arc::new(Semaphore::new(PIECE_POOL_MIB)),
+            fetches: Arc::default(),
+            rates: Arc::default(),
+        }
+    }
+}
+
+impl TransferPool {
+    /// A place to read from a source. There are as many as the end lets through at once, so that a fetch whose source
+    /// broke off finds its place to read still free.
+    async fn fetch_slot(&self, source: &Endpoint) -> Option<OwnedSemaphorePermit> {
+        let slots = {
+            let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+            let slots = fetches
+                .entry(source.name().to_owned())
+                .or_insert_with(|| Arc::new(Semaphore::new(source.blob_reads_at_once())));
+            Arc::clone(slots)
+        };
+        // Never closed.
+        slots.acquire_owned().await.ok()
+    }
+
+    fn rate(&self, registry: &str) -> Option<u64> {
+        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.get(registry).copied()
+    }
+
+    fn record_rate(&self, registry: &str, bytes_per_second: u64) {
+        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        rates.insert(registry.to_owned(), bytes_per_second);
+    }
+}
+
+/// What every transfer of a run needs.
+#[derive(Clone, Debug)]
+pub(super) struct TransferContext {
+    pub(super) run: RunId,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) control: Control,
+    pub(super) ledger: Ledger,
+    pub(super) events: Events,
+    pub(super) retry: RetryPolicy,
+    pub(super) pool: TransferPool,
+}
+
+/// The blob and where it is read from.
+#[derive(Clone, Debug)]
+pub(super) struct SourceBlob {
+    pub(super) endpoint: Endpoint,
+    pub(super) repository: RepositoryName,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+}
+
+/// One destination repository that should hold the blob.
+#[derive(Clone, Debug)]
+pub(super) struct Sink {
+    pub(super) endpoint: Endpoint,
+    pub(super) repository: RepositoryName,
+    pub(super) action: BlobAction,
+    /// Bytes sent so far, over all attempts.
+    sent: Arc<AtomicU64>,
+}
+
+impl Sink {
+    pub(super) fn new(endpoint: Endpoint, repository: RepositoryName, action: BlobAction) -> Self {
+        Self {
+            endpoint,
+            repository,
+            action,
+            sent: Arc::default(),
+        }
+    }
+
+    fn place(&self) -> String {
+        format!("{}/{}", self.endpoint.name(), self.repository)
+    }
+}
+
+/// What one attempt at one sink came to.
+struct Attempt {
+    result: Result<BlobWay, Fault>,
+    /// Bytes that the destination held when the attempt began; growth from one attempt to the next is a gain.
+    began_at: u64,
+}
+
+/// How one sink ended.
+#[derive(Debug)]
+pub(super) struct Moved {
+    pub(super) result: Result<BlobWay, Fault>,
+    pub(super) attempts: u32,
+    /// Bytes sent.
+    pub(super) bytes: u64,
+}
+
+impl Moved {
+    /// It was there already.
+    pub(super) fn present() -> Self {
+        Self {
+            result: Ok(BlobWay::Present),
+            attempts: 0,
+            bytes: 0,
+        }
+    }
+}
+
+/// Brings a blob to every sink, trying again as the policy says. The answers stand in the order of `sinks`.
+pub(super) async fn move_blob(context: &TransferContext, source: &SourceBlob, sinks: Vec<Sink>) -> Vec<Moved> {
+    let mut moved: Vec<Option<Moved>> = sinks.iter().map(|_| None).collect();
+    let mut pending: Vec<Pending> = sinks.into_iter().enumerate().map(Pending::new).collect();
+    while !pending.is_empty() {
+        let attempts = fetch::attempt(context, source, pending.iter().map(|p| &p.sink).collect()).await;
+        let mut again = Vec::new();
+        let mut longest = Duration::ZERO;
+        for (mut sink, attempt) in pending.into_iter().zip(attempts) {
+            match sink.after(attempt, context.retry) {
+                After::Ended(end) => {
+                    context.events.tell(Event::TransferFinished {
+                        digest: source.digest.clone(),
+                        destination: sink.sink.place(),
+                        done: end.result.is_ok(),
+                    });
+                    moved[sink.index] = Some(end);
+                }
+                After::Again(delay) => {
+                    longest = longest.max(delay);
+                    again.push(sink);
+                }
+            }
+        }
+        pending = again;
+        if pending.is_empty() {
+            break;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(longest) => {}
+            stop = context.control.wait_stop() => {
+                for sink in pending.drain(..) {
+                    moved[sink.index] = Some(sink.moved(Err(Fault::stopped(&stop.reason()))));
+                }
+            }
+        }
+    }
+    let unsettled = || Moved {
+        result: Err(Fault::new(ErrorKind::Local, "the transfer ended without an answer")),
+        attempts: 0,
+        bytes: 0,
+    };
+    moved.into_iter().map(|end| end.unwrap_or_else(unsettled)).collect()
+}
+
+struct Pending {
+    index: usize,
+    sink: Sink,
+    /// In a row without a gain.
+    attempts: u32,
+    began_at: u64,
+    renewed_login: bool,
+}
+
+enum After {
+    Ended(Moved),
+    Again(Duration),
+}
+
+impl Pending {
+    fn new((index, sink): (usize, Sink)) -> Self {
+        Self {
+            index,
+            sink,
+            attempts: 0,
+            began_at: 0,
+            renewed_login: false,
+        }
+    }
+
+    fn after(&mut self, attempt: Attempt, policy: RetryPolicy) -> After {
+        if attempt.began_at > self.began_at {
+            self.attempts = 0;
+        }
+        self.began_at = attempt.began_at;
+        self.attempts += 1;
+        let fault = match attempt.result {
+            Ok(way) => return self.ended(Ok(way)),
+            Err(fault) => fault,
+        };
+        // A body cannot be sent again by the request loop, so a token that ran out in the middle is renewed here.
+        if fault.kind == ErrorKind::Unauthorized && !self.renewed_login {
+            self.renewed_login = true;
+            return After::Again(Duration::ZERO);
+        }
+        match after_failure(fault.kind, self.attempts, policy, fault.retry_after, random_fraction()) {
+            RetryDecision::After(delay) => {
+                tracing::info!(
+                    destination = %self.sink.place(), attempt = self.attempts, delay_ms = delay.as_millis(),
+                    "trying again: {fault}"
+                );
+                After::Again(delay)
+            }
+            RetryDecision::GiveUp => self.ended(Err(fault)),
+        }
+    }
+
+    fn ended(&self, result: Result<BlobWay, Fault>) -> After {
+        After::Ended(self.moved(result))
+    }
+
+    fn moved(&self, result: Result<BlobWay, Fault>) -> Moved {
+        Moved {
+            result,
+            attempts: self.attempts,
+            bytes: self.sink.sent.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A number in 0..1 that differs from call to call and process to process: jitter needs no more.
+pub(super) fn random_fraction() -> f64 {
+    use std::hash::{BuildHasher, Hasher};
+    let hash = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    // The upper 53 bits fill a double's mantissa.
+    (hash >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Opens all sinks at once.
+async fn open_all(context: &TransferContext, source: &SourceBlob, sinks: &[&Sink]) -> Vec<Result<sink::Opened, Fault>> {
+    join_all(sinks.iter().map(|sink| sink::open(context, source, sink))).await
+}
+
+fn at_source(mut fault: Fault) -> Fault {
+    fault.side = Some(Side::Source);
+    fault
+}

@@ -1,0 +1,277 @@
+//! `verify`: every tag, manifest and blob is at the destination, judged by the registries alone.
+
+use futures_util::StreamExt;
+
+use super::context::RunContext;
+use super::control::Control;
+use super::facade::{Engine, EngineError};
+use super::fault::Fault;
+use super::manifests::{ManifestCache, read_tree};
+use super::observe::Observed;
+use super::report::{RunReport, VerifyFinding, VerifyReport};
+use super::requests::VerifyRequest;
+use super::run::{fail_message, match_repositories, plan_one, repository_fault};
+use super::several::ordered;
+use crate::oci::{Descriptor, Digest, Reference, RepositoryName};
+use crate::plan::{CopyReason, Decision, ErrorKind, PlannedDestination, PlannedImage, RepositoryPlan};
+use crate::registry::{Endpoint, Side};
+use crate::store::{RunId, Trigger};
+
+/// Images looked at at once, and blobs of one image.
+const IMAGES_AT_ONCE: usize = 8;
+const BLOBS_AT_ONCE: usize = 8;
+
+pub(super) async fn verify(
+    engine: &Engine,
+    request: VerifyRequest,
+    control: &Control,
+) -> Result<VerifyReport, EngineError> {
+    let rule = engine.rule_value(&request.rule)?;
+    let context = engine.context(rule.clone(), RunId(0), true, control.clone())?;
+    let mut report = VerifyReport {
+        rule: rule.name.to_string(),
+        ..VerifyReport::default()
+    };
+    let mut broken = Vec::new();
+    for matched in match_repositories(&context).await {
+        if !control.may_start() {
+            break;
+        }
+        let (plan, observed) = plan_one(&context, &matched).await;
+        let faulty = verify_repository(&context, &request, &plan, &mut report).await;
+        if !faulty.is_empty() {
+            broken.push((plan, observed, faulty));
+        }
+    }
+    for failure in context.ledger.failures() {
+        report.findings.push(VerifyFinding {
+            source: failure.source,
+            destination: failure.destination.unwrap_or_default(),
+            fault: "unknown",
+            digest: None,
+            message: failure.message,
+        });
+    }
+    if request.repair && !broken.is_empty() && control.may_start() {
+        report.repaired = Some(repair(engine, &request, control, broken).await?);
+    }
+    Ok(report)
+}
+
+/// An image at a destination: indices into a plan.
+type Faulty = Vec<(usize, usize)>;
+
+async fn verify_repository(
+    context: &RunContext,
+    request: &VerifyRequest,
+    plan: &RepositoryPlan,
+    report: &mut VerifyReport,
+) -> Faulty {
+    let source = format!("{}/{}", plan.registry, plan.repository);
+    if let Some(problem) = &plan.problem {
+        report.findings.push(VerifyFinding {
+            message: repository_fault(&source, problem).message,
+            source,
+            destination: String::new(),
+            fault: "unknown",
+            digest: None,
+        });
+        return Faulty::new();
+    }
+    let mut faulty = Faulty::new();
+    let pairs = plan.images.iter().enumerate().flat_map(|(index, image)| {
+        image
+            .destinations
+            .iter()
+            .enumerate()
+            .map(move |(place, destination)| ((index, place), image, destination))
+    });
+    let each_image = pairs.map(|(at, image, destination)| async move {
+        (at, verify_image(context, request.deep, plan, image, destination).await)
+    });
+    let mut looking = ordered(each_image, IMAGES_AT_ONCE);
+    while let Some((at, seen)) = looking.next().await {
+        report.images += 1;
+        report.manifests += seen.manifests;
+        report.blobs += seen.blobs;
+        report.bytes += seen.bytes;
+        if seen.findings.iter().any(|finding| finding.fault != "unknown") {
+            faulty.push(at);
+        }
+        report.findings.extend(seen.findings);
+    }
+    faulty
+}
+
+#[derive(Default)]
+struct Seen {
+    manifests: u64,
+    blobs: u64,
+    bytes: u64,
+    findings: Vec<VerifyFinding>,
+}
+
+async fn verify_image(
+    context: &RunContext,
+    deep: bool,
+    plan: &RepositoryPlan,
+    image: &PlannedImage,
+    destination: &PlannedDestination,
+) -> Seen {
+    let mut seen = Seen::default();
+    let source = format!("{}/{}:{}", plan.registry, plan.repository, image.tag);
+    let place = format!("{}/{}:{}", destination.registry, destination.repository, image.tag);
+    let finding = |fault, digest: Option<&Digest>, message: String| VerifyFinding {
+        source: source.clone(),
+        destination: place.clone(),
+        fault,
+        digest: digest.cloned(),
+        message,
+    };
+    match &destination.decision {
+        Decision::InStep => {}
+        Decision::Copy { reason } => {
+            let (fault, message) = match reason {
+                CopyReason::NewRepository | CopyReason::NewTag => ("missing", "the destination does not have the tag"),
+                CopyReason::Moved | CopyReason::Conflict => {
+                    ("different", "the destination's tag points to another image")
+                }
+            };
+            seen.findings
+                .push(finding(fault, image.digest.as_ref(), message.to_owned()));
+            return seen;
+        }
+        Decision::Keep { .. } | Decision::Skip { .. } | Decision::Gone => return seen,
+        Decision::Fail { reason, .. } => {
+            seen.findings
+                .push(finding("unknown", image.digest.as_ref(), fail_message(reason)));
+            return seen;
+        }
+    }
+    let (Some(endpoint), Some(digest)) = (context.destinations.get(&destination.registry), &image.digest) else {
+        return seen;
+    };
+    // A cache of its own: manifests must come from the destination.
+    let cache = ManifestCache::default();
+    let repository = &destination.repository;
+    let top = endpoint
+        .get_manifest(repository, &Reference::Digest(digest.clone()))
+        .await;
+    let tree = match top.map_err(|error| Fault::from(error.on(Side::Destination))) {
+        Ok(Some(top)) => read_tree(&cache, endpoint, repository, top).await,
+        Ok(None) => Err(Fault::new(
+            ErrorKind::NotFound,
+            format!("the manifest {digest} is not there"),
+        )),
+        Err(fault) => Err(fault),
+    };
+    let tree = match tree {
+        Ok(tree) => tree,
+        Err(fault) => {
+            seen.findings
+                .push(finding(manifest_fault(&fault), Some(digest), fault.message));
+            return seen;
+        }
+    };
+    seen.manifests = tree.manifests.len() as u64;
+    let blobs: Vec<Descriptor> = tree.blobs().into_iter().cloned().collect();
+    let each_blob = blobs.into_iter().map(|blob| async move {
+        let found = if deep {
+            read_whole(context, endpoint, repository, &blob).await
+        } else {
+            look(endpoint, repository, &blob).await
+        };
+        (blob, found)
+    });
+    let mut looking = ordered(each_blob, BLOBS_AT_ONCE);
+    while let Some((blob, found)) = looking.next().await {
+        match found {
+            Ok(bytes) => {
+                seen.blobs += 1;
+                seen.bytes += bytes;
+            }
+            Err((fault, message)) => seen.findings.push(finding(fault, Some(&blob.digest), message)),
+        }
+    }
+    seen
+}
+
+fn manifest_fault(fault: &Fault) -> &'static str {
+    match fault.kind {
+        ErrorKind::NotFound => "manifest_missing",
+        ErrorKind::Corrupt | ErrorKind::Invalid => "corrupt",
+        _ => "unknown",
+    }
+}
+
+type Look = Result<u64, (&'static str, String)>;
+
+async fn look(endpoint: &Endpoint, repository: &RepositoryName, blob: &Descriptor) -> Look {
+    match endpoint.head_blob(repository, &blob.digest).await {
+        Ok(Some(size)) if size == blob.size => Ok(0),
+        Ok(Some(size)) => Err((
+            "corrupt",
+            format!("the blob has {size} bytes, its manifest says {}", blob.size),
+        )),
+        Ok(None) => Err(("blob_missing", "the blob is not there".to_owned())),
+        Err(error) => Err(("unknown", Fault::from(error.on(Side::Destination)).message)),
+    }
+}
+
+async fn read_whole(context: &RunContext, endpoint: &Endpoint, repository: &RepositoryName, blob: &Descriptor) -> Look {
+    let unknown = |error: crate::registry::Error| match error.kind {
+        ErrorKind::NotFound => ("blob_missing", "the blob is not there".to_owned()),
+        _ => ("unknown", Fault::from(error.on(Side::Destination)).message),
+    };
+    let mut reader = endpoint.open_blob(repository, &blob.digest, 0).await.map_err(unknown)?;
+    let mut hasher = blob.digest.hasher();
+    let mut read = 0;
+    while let Some(part) = reader.next().await {
+        if let Some(reason) = context.control.aborted() {
+            return Err(("unknown", format!("stopped: {reason}")));
+        }
+        let part = part.map_err(unknown)?;
+        read += part.len() as u64;
+        hasher.update(&part);
+    }
+    let found = hasher.finish();
+    if found == blob.digest {
+        Ok(read)
+    } else {
+        Err(("corrupt", format!("the blob's bytes have the digest {found}")))
+    }
+}
+
+/// Copies again what is faulty, looking for every blob: what the plan calls in step is put once more.
+async fn repair(
+    engine: &Engine,
+    request: &VerifyRequest,
+    control: &Control,
+    broken: Vec<(RepositoryPlan, Observed, Faulty)>,
+) -> Result<RunReport, EngineError> {
+    let mut work = Vec::new();
+    for (mut plan, observed, faulty) in broken {
+        for (index, place) in faulty {
+            if let Some(destination) = plan
+                .images
+                .get_mut(index)
+                .and_then(|image| image.destinations.get_mut(place))
+                && destination.decision == Decision::InStep
+            {
+                destination.decision = Decision::Copy {
+                    reason: CopyReason::Moved,
+                };
+            }
+        }
+        work.extend(super::run::groups(&plan, &observed));
+    }
+    let started = engine
+        .start(super::requests::RunRequest {
+            rule: request.rule.clone(),
+            trigger: Trigger::Manual,
+            continues: None,
+            only: Vec::new(),
+        })
+        .await?;
+    engine.execute_groups(started, work, control.clone()).await
+}

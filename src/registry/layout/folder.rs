@@ -1,0 +1,361 @@
+//! The files of a layout. Everything here blocks; paths are made from checked digests and our own names only.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher as _};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::index::{Index, View};
+use super::trouble::{Doing, Trouble};
+use crate::oci::{Digest, MAX_MANIFEST_SIZE, Manifest};
+use crate::registry::ErrorKind;
+
+/// Unfinished writes. In the layout's own tree, so that a finished one is renamed and not copied.
+const INGEST: &str = ".transship-ingest";
+/// Held while `index.json` is changed.
+const LOCK: &str = ".transship-lock";
+/// Every name of ours that is no part of a layout begins with this.
+const OUR_PREFIX: &str = ".transship-";
+
+/// The largest `index.json` that is read. A name takes some 300 bytes, so this is room for hundreds of thousands.
+const MAX_INDEX_SIZE: u64 = 256 * 1024 * 1024;
+
+/// The directory, and what was read from it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    root: PathBuf,
+    /// The last `index.json` that was read, and by what it is told whether that is still the one.
+    view: Mutex<Option<(Stamp, Arc<View>)>>,
+    /// The subject of manifests that were looked into; content by digest does not change.
+    subjects: Mutex<HashMap<Digest, Option<Digest>>>,
+}
+
+/// Every change of `index.json` is a rename of a new file, so these tell one from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Folder {
+    pub(super) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            view: Mutex::default(),
+            subjects: Mutex::default(),
+        }
+    }
+
+    /// True where there is a layout; false where one can be made.
+    ///
+    /// # Errors
+    /// Something else is in that place.
+    pub(super) fn check(&self) -> Result<bool, Trouble> {
+        let config = |message: String| Err(Trouble::new(ErrorKind::Config, message));
+        let root = self.root.display();
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return config(format!(
+                    "{root} is not a directory; name one that is an OCI image layout, or a new one"
+                ));
+            }
+            Err(error) => return Err(Trouble::io("read", &self.root, error)),
+        };
+        match fs::read(self.root.join("oci-layout")) {
+            Ok(bytes) => {
+                let version = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
+                let version = version
+                    .as_ref()
+                    .and_then(|value| value.get("imageLayoutVersion")?.as_str());
+                match version {
+                    Some(version) if version.starts_with("1.") => Ok(true),
+                    Some(version) => config(format!(
+                        "{root} is an OCI image layout of version {version:?}, only 1.x is known"
+                    )),
+                    None => config(format!(
+                        "{root}/oci-layout does not say a version; it is damaged or no OCI image layout"
+                    )),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                for entry in entries {
+                    let name = entry.doing("read", &self.root)?.file_name();
+                    // What we leave behind when killed between two steps, and what a fresh disk has.
+                    if !name.to_string_lossy().starts_with(OUR_PREFIX) && name != "lost+found" {
+                        return config(format!(
+                            "{root} is a directory with other files and without an oci-layout file; name an OCI image layout, or an empty or new directory"
+                        ));
+                    }
+                }
+                Ok(false)
+            }
+            Err(error) => Err(Trouble::io("read", &self.root.join("oci-layout"), error)),
+        }
+    }
+
+    /// Makes the layout where there is none yet.
+    fn prepare(&self) -> Result<(), Trouble> {
+        let ingest = self.root.join(INGEST);
+        if ingest.is_dir() && self.root.join("index.json").is_file() && self.check()? {
+            return Ok(());
+        }
+        self.check()?;
+        fs::create_dir_all(&ingest).doing("create", &ingest)?;
+        let _lock = self.lock()?;
+        if !self.root.join("index.json").exists() {
+            self.replace("index.json", &Index::empty().to_bytes())?;
+        }
+        if !self.root.join("oci-layout").exists() {
+            self.replace("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        let blobs = self.root.join("blobs");
+        fs::create_dir_all(&blobs).doing("create", &blobs)
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.root
+            .join("blobs")
+            .join(digest.algorithm().as_str())
+            .join(digest.hex())
+    }
+
+    /// Length of a blob that is there.
+    pub(super) fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Trouble> {
+        let path = self.blob(digest);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Trouble::io("read", &path, error)),
+        }
+    }
+
+    /// The bytes of a blob that may be a manifest; `None` where it is not there or is too large for one.
+    pub(super) fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Trouble> {
+        let path = self.blob(digest);
+        read_at_most(&path, MAX_MANIFEST_SIZE).doing("read", &path)
+    }
+
+    /// What `index.json` says; `None` where there is no layout.
+    pub(super) fn view(&self) -> Result<Option<Arc<View>>, Trouble> {
+        let path = self.root.join("index.json");
+        let stamp = match fs::metadata(&path) {
+            Ok(metadata) => Stamp {
+                inode: metadata.ino(),
+                size: metadata.size(),
+                seconds: metadata.mtime(),
+                nanoseconds: metadata.mtime_nsec(),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return if self.check()? {
+                    Err(self.damaged("is missing"))
+                } else {
+                    Ok(None)
+                };
+            }
+            Err(error) => return Err(Trouble::io("read", &path, error)),
+        };
+        if let Some((known, view)) = &*lock(&self.view)
+            && *known == stamp
+        {
+            return Ok(Some(Arc::clone(view)));
+        }
+        // Where it is replaced between the two reads, the new view stands under the old stamp, and is read again.
+        let index = self.read_index()?.ok_or_else(|| self.damaged("is gone or too large"))?;
+        let view = Arc::new(index.view());
+        *lock(&self.view) = Some((stamp, Arc::clone(&view)));
+        Ok(Some(view))
+    }
+
+    fn read_index(&self) -> Result<Option<Index>, Trouble> {
+        let path = self.root.join("index.json");
+        let Some(bytes) = read_at_most(&path, MAX_INDEX_SIZE).doing("read", &path)? else {
+            return Ok(None);
+        };
+        Index::read(&bytes).map(Some).map_err(|what| self.damaged(&what))
+    }
+
+    fn damaged(&self, what: &str) -> Trouble {
+        let path = self.root.join("index.json");
+        Trouble::new(
+            ErrorKind::Invalid,
+            format!(
+                "{} {what}; nothing was changed: restore the file, or make the layout anew in an empty directory",
+                path.display()
+            ),
+        )
+    }
+
+    /// Changes `index.json` while nobody else does, in this process or another. `change` gives false where nothing
+    /// has to be written.
+    pub(super) fn change_index(&self, change: impl FnOnce(&mut Index) -> bool) -> Result<(), Trouble> {
+        self.prepare()?;
+        let _lock = self.lock()?;
+        let mut index = self.read_index()?.ok_or_else(|| self.damaged("is missing"))?;
+        if change(&mut index) {
+            self.replace("index.json", &index.to_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The lock, held until the file is closed.
+    fn lock(&self) -> Result<File, Trouble> {
+        let path = self.root.join(LOCK);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .doing("open", &path)?;
+        file.lock().doing("lock", &path)?;
+        Ok(file)
+    }
+
+    /// Puts a whole file in the place of another; a crash leaves either.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Trouble> {
+        let (mut file, temporary) = self.create_partial()?;
+        let path = self.root.join(name);
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&temporary, &path));
+        if written.is_err() {
+            // It is of no use any more; the error that matters is the first.
+            let _ = fs::remove_file(&temporary);
+        }
+        written.doing("write", &path)?;
+        sync_folder(&self.root)
+    }
+
+    /// Stores a manifest's bytes under their digest.
+    pub(super) fn write_manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Trouble> {
+        if self.manifest_bytes(digest)?.is_some_and(|held| held == bytes) {
+            return Ok(());
+        }
+        let name = self.begin()?;
+        let path = self.partial(&name)?;
+        let written = File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(bytes));
+        if written.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        written.doing("write", &path)?;
+        self.finish(&name, digest)
+    }
+
+    /// Opens an unfinished write and gives its name.
+    pub(super) fn begin(&self) -> Result<String, Trouble> {
+        self.prepare()?;
+        let (_, path) = self.create_partial()?;
+        let name = path.file_name().unwrap_or_default();
+        Ok(name.to_string_lossy().into_owned())
+    }
+
+    fn create_partial(&self) -> Result<(File, PathBuf), Trouble> {
+        let folder = self.root.join(INGEST);
+        loop {
+            // Need not be unguessable, only new: `create_new` refuses what is there.
+            let random = std::hash::RandomState::new().build_hasher().finish();
+            let path = folder.join(format!("{random:016x}"));
+            match File::options().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok((file, path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Trouble::io("create", &path, error)),
+            }
+        }
+    }
+
+    /// The path of an unfinished write, whose name may come from a state file.
+    pub(super) fn partial(&self, name: &str) -> Result<PathBuf, Trouble> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if name.len() != 16 || !name.bytes().all(hex) {
+            let message = format!("{name:?} is not the name of an unfinished write of an OCI image layout");
+            return Err(Trouble::new(ErrorKind::Invalid, message));
+        }
+        Ok(self.root.join(INGEST).join(name))
+    }
+
+    /// Length of an unfinished write; `None` where it is gone.
+    pub(super) fn partial_size(&self, name: &str) -> Result<Option<u64>, Trouble> {
+        let Ok(path) = self.partial(name) else {
+            return Ok(None);
+        };
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Trouble::io("read", &path, error)),
+        }
+    }
+
+    /// Gives an unfinished write its place. The caller has compared the digest.
+    pub(super) fn finish(&self, name: &str, digest: &Digest) -> Result<(), Trouble> {
+        let from = self.partial(name)?;
+        let to = self.blob(digest);
+        let folder = self.root.join("blobs").join(digest.algorithm().as_str());
+        fs::create_dir_all(&folder).doing("create", &folder)?;
+        File::open(&from)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&from, &to))
+            .doing("write", &to)?;
+        sync_folder(&folder)
+    }
+
+    /// Gives an unfinished write up.
+    pub(super) fn cancel(&self, name: &str) -> Result<(), Trouble> {
+        let path = self.partial(name)?;
+        fs::remove_file(&path).doing("remove", &path)
+    }
+
+    /// What a stored manifest is a referrer of. Content that is missing, damaged or no manifest refers to nothing.
+    pub(super) fn subject(&self, digest: &Digest) -> Result<Option<Digest>, Trouble> {
+        if let Some(known) = lock(&self.subjects).get(digest) {
+            return Ok(known.clone());
+        }
+        // What is not there now may come later, so only what was read is remembered.
+        let Some(bytes) = self.manifest_bytes(digest)? else {
+            return Ok(None);
+        };
+        let Ok(manifest) = Manifest::parse(None, bytes.into(), Some(digest)) else {
+            return Ok(None);
+        };
+        let subject = manifest.subject().map(|subject| subject.digest.clone());
+        lock(&self.subjects).insert(digest.clone(), subject.clone());
+        Ok(subject)
+    }
+}
+
+/// The bytes of a file; `None` where it is not there, is no file, or is larger.
+fn read_at_most(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > limit {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Makes a rename last over a power cut.
+fn sync_folder(path: &Path) -> Result<(), Trouble> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .doing("write", path)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Only caches, each replaced as a whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

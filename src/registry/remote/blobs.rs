@@ -1,0 +1,177 @@
+//! Reading blobs.
+
+use futures_util::StreamExt;
+use http::{HeaderValue, Method, StatusCode, header};
+
+use super::Registry;
+use super::auth::Scopes;
+use super::body::Incoming;
+use super::call::{Call, body_error};
+use super::manifests::content_length;
+use super::ranges::ContentRange;
+use super::throttle::{Class, Permit};
+use crate::oci::{Digest, Reference, RepositoryName};
+use crate::registry::{BlobReader, Error, ErrorKind, Operation, Place, Result};
+
+impl Registry {
+    /// Length of a blob that is there, `None` where it is not.
+    pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        let call = self.blob_call(Operation::FindBlob, Method::HEAD, repository, digest)?;
+        let answer = self.run(call).await?;
+        match answer.status {
+            StatusCode::OK => match content_length(&answer.headers) {
+                Some(length) => Ok(Some(length)),
+                None => self.length_by_range(repository, digest).await,
+            },
+            StatusCode::NOT_FOUND if !answer.elsewhere => Ok(None),
+            // A signed address is signed for one method: for GET, where the registry does not think of HEAD.
+            StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED if answer.elsewhere => {
+                self.length_by_range(repository, digest).await
+            }
+            StatusCode::METHOD_NOT_ALLOWED => self.length_by_range(repository, digest).await,
+            _ => Err(answer.into_error(self.user()).await),
+        }
+    }
+
+    async fn length_by_range(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>> {
+        let call = self
+            .blob_call(Operation::FindBlob, Method::GET, repository, digest)?
+            // By the client for blobs: where ranges are ignored the answer is the blob, and its connection is thrown away.
+            .class(Class::BlobRead)
+            .header(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        let answer = self.run(call).await?;
+        let length = match answer.status {
+            StatusCode::PARTIAL_CONTENT => ContentRange::read(&answer.headers).and_then(|range| range.total),
+            StatusCode::OK => content_length(&answer.headers),
+            // There is no first byte.
+            StatusCode::RANGE_NOT_SATISFIABLE => Some(0),
+            StatusCode::NOT_FOUND if !answer.elsewhere => return Ok(None),
+            _ => return Err(answer.into_error(self.user()).await),
+        };
+        match length {
+            Some(length) => Ok(Some(length)),
+            None => Err(answer.broken_protocol("the registry does not say how long the blob is")),
+        }
+    }
+
+    /// Opens a blob at an offset. The reader begins at 0 where ranges are ignored.
+    ///
+    /// The place in the window of blob reads is held until the reader ends or is dropped. Whoever copies takes the reader
+    /// before the write it feeds, so that two copies cannot wait for each other's.
+    ///
+    /// # Errors
+    /// `NotFound`; `Invalid` where the offset is not within the blob, or the answer is another range than asked for.
+    pub async fn open_blob(&self, repository: &RepositoryName, digest: &Digest, offset: u64) -> Result<BlobReader> {
+        let mut call = self
+            .blob_call(Operation::ReadBlob, Method::GET, repository, digest)?
+            .class(Class::BlobRead);
+        if offset > 0 {
+            let range = HeaderValue::from_str(&format!("bytes={offset}-")).map_err(|error| {
+                Error::new(
+                    Operation::ReadBlob,
+                    call.place.clone(),
+                    ErrorKind::Invalid,
+                    "no such offset",
+                )
+                .caused_by(error)
+            })?;
+            call = call.header(header::RANGE, range);
+        }
+        let place = call.place.clone();
+        let answer = self.run(call).await?;
+        let (start, total) = match answer.status {
+            StatusCode::OK => (0, content_length(&answer.headers)),
+            StatusCode::PARTIAL_CONTENT if offset > 0 => match ContentRange::read(&answer.headers) {
+                Some(range) if range.first == offset => (offset, range.total),
+                Some(range) => {
+                    let message = format!("bytes from {offset} were asked for, bytes from {} came", range.first);
+                    return Err(answer.broken_protocol(message));
+                }
+                None => {
+                    return Err(
+                        answer.broken_protocol("a part of the blob came without saying which (no Content-Range)")
+                    );
+                }
+            },
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                return Err(answer.broken_protocol(format!("the blob has no byte at offset {offset}")));
+            }
+            StatusCode::PARTIAL_CONTENT => {
+                return Err(answer.broken_protocol("the whole blob was asked for, a part of it came"));
+            }
+            _ => return Err(answer.into_error(self.user()).await),
+        };
+        let left = total.map(|total| total.saturating_sub(start));
+        let (incoming, permit) = answer.into_body();
+        let reading = Reading {
+            incoming,
+            left,
+            place,
+            _permit: permit,
+        };
+        let stream = futures_util::stream::unfold(Some(reading), |reading| async move {
+            let mut reading = reading?;
+            match reading.next().await {
+                Ok(Some(bytes)) => Some((Ok(bytes), Some(reading))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Ok(BlobReader {
+            offset: start,
+            total,
+            stream: stream.boxed(),
+        })
+    }
+
+    fn blob_call(
+        &self,
+        operation: Operation,
+        method: Method,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Call> {
+        let url = self.repository_url(repository, &format!("blobs/{digest}"))?;
+        let place = self.place(Some(repository), Some(&Reference::Digest(digest.clone())));
+        Ok(Call::new(operation, place, method, url, Scopes::pull(repository)))
+    }
+}
+
+/// A blob's body under way.
+struct Reading {
+    incoming: Incoming,
+    /// Bytes still to come, where known.
+    left: Option<u64>,
+    place: Place,
+    _permit: Option<Permit>,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
+        let chunk = self
+            .incoming
+            .next()
+            .await
+            .map_err(|fault| body_error(Operation::ReadBlob, self.place.clone(), fault))?;
+        let Some(left) = &mut self.left else {
+            return Ok(chunk);
+        };
+        let fault = |kind, message: String| Error::new(Operation::ReadBlob, self.place.clone(), kind, message);
+        match &chunk {
+            None if *left > 0 => {
+                let message = format!("the answer was cut: {left} more bytes were announced");
+                return Err(fault(ErrorKind::Network, message));
+            }
+            None => {}
+            Some(bytes) => {
+                *left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
+                    fault(
+                        ErrorKind::Corrupt,
+                        "more bytes came than the registry announced".to_owned(),
+                    )
+                })?;
+            }
+        }
+        Ok(chunk)
+    }
+}

@@ -1,0 +1,208 @@
+//! Requests and answers as values.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use url::Url;
+
+use super::auth::Scopes;
+use super::body::{BodyFault, Incoming};
+use super::refusal::{MAX_ERROR_BODY, Refusal};
+use super::targets::{ForbiddenTarget, host_and_port};
+use super::throttle::{Class, Permit};
+use crate::registry::endpoint::BodyStream;
+use crate::registry::{Error, ErrorKind, Operation, Place, Result};
+
+/// For reading what is left of a small answer so that its connection can be used again.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// What is sent along.
+pub(super) enum Payload {
+    /// Nothing; with methods that could have a body, `Content-Length: 0`.
+    Empty,
+    /// Bytes that can be sent again.
+    Bytes(Bytes),
+    /// This many bytes, once. Behind a mutex that is never locked, as a call is shared with the watch over its body and a
+    /// stream alone is not `Sync`.
+    Stream(Mutex<Option<BodyStream>>, u64),
+}
+
+impl Payload {
+    pub(super) fn stream(body: BodyStream, length: u64) -> Self {
+        Self::Stream(Mutex::new(Some(body)), length)
+    }
+}
+
+/// One request as a value; the loop decides about its attempts.
+pub(super) struct Call {
+    /// For errors.
+    pub(super) operation: Operation,
+    /// For errors.
+    pub(super) place: Place,
+    /// Method.
+    pub(super) method: Method,
+    /// Where to. Credentials go along only where it is the registry's own origin.
+    pub(super) url: Url,
+    /// Headers beside the login.
+    pub(super) headers: HeaderMap,
+    /// Body.
+    pub(super) payload: Payload,
+    /// Which window it waits in.
+    pub(super) class: Class,
+    /// What it needs to be allowed to do.
+    pub(super) scopes: Scopes,
+    /// Whether sending it twice does no harm. Reads, the put of a manifest (its bytes are the same), and opening an upload
+    /// (a second one is purged by the registry) are; blob bytes never: only the caller knows where the session stands.
+    pub(super) repeatable: bool,
+    /// Whether a 401 is answered by a new login.
+    pub(super) renews_login: bool,
+}
+
+/// An answer of any status that no further attempt would change. Body unread.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// What answered, after redirects.
+    pub(super) url: Url,
+    /// True where a host other than the one asked answered.
+    pub(super) elsewhere: bool,
+    /// Body unread.
+    pub(super) response: reqwest::Response,
+    /// The place in its window.
+    pub(super) permit: Option<Permit>,
+    /// For errors.
+    pub(super) operation: Operation,
+    /// For errors.
+    pub(super) place: Place,
+    /// When it came.
+    pub(super) now: jiff::Timestamp,
+}
+
+impl Call {
+    /// A small read: repeatable, without body.
+    pub(super) fn new(operation: Operation, place: Place, method: Method, url: Url, scopes: Scopes) -> Self {
+        Self {
+            operation,
+            place,
+            method,
+            url,
+            headers: HeaderMap::new(),
+            payload: Payload::Empty,
+            class: Class::Small,
+            scopes,
+            repeatable: true,
+            renews_login: true,
+        }
+    }
+
+    pub(super) fn class(mut self, class: Class) -> Self {
+        self.class = class;
+        self
+    }
+
+    pub(super) fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    pub(super) fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error::new(self.operation, self.place.clone(), kind, message)
+    }
+
+    pub(super) fn forbidden(&self, target: ForbiddenTarget) -> Error {
+        self.error(
+            ErrorKind::Invalid,
+            format!("an address that the registry named is refused: {target}"),
+        )
+    }
+
+    pub(super) fn body_can_be_made_again(&self) -> bool {
+        !matches!(self.payload, Payload::Stream(..))
+    }
+}
+
+impl Answer {
+    /// The body, with the right to have it under way.
+    pub(super) fn into_body(self) -> (Incoming, Option<Permit>) {
+        (Incoming::new(self.response), self.permit)
+    }
+
+    /// The whole body, up to `limit` bytes.
+    pub(super) async fn collect(self, limit: usize) -> Result<Bytes> {
+        let (operation, place) = (self.operation, self.place);
+        Incoming::new(self.response)
+            .collect(limit)
+            .await
+            .map_err(|fault| body_error(operation, place, fault))
+    }
+
+    /// Reads the body as a refusal.
+    pub(super) async fn refusal(self) -> Refusal {
+        let body = if self.status == StatusCode::RANGE_NOT_SATISFIABLE {
+            // distribution 2.8 announces the whole blob here and sends 33 bytes.
+            Bytes::new()
+        } else {
+            Incoming::new(self.response)
+                .collect(MAX_ERROR_BODY)
+                .await
+                .unwrap_or_default()
+        };
+        Refusal::read(self.status, &self.headers, &body, self.now)
+    }
+
+    /// The error that this answer is. `user` is who we are there, where known.
+    pub(super) async fn into_error(self, user: Option<&str>) -> Error {
+        let (operation, place) = (self.operation, self.place.clone());
+        let storage = self.elsewhere.then(|| host_and_port(&self.url));
+        let refusal = self.refusal().await;
+        match storage {
+            Some(host) if matches!(refusal.status.as_u16(), 400..=499) => {
+                let kind = match refusal.status.as_u16() {
+                    404 | 410 => ErrorKind::NotFound,
+                    401 | 403 => ErrorKind::Denied,
+                    _ => refusal.kind(operation),
+                };
+                let message = format!("the registry sent us on to {host}, which answered {}", refusal.status);
+                let mut error = Error::new(operation, place, kind, message);
+                error.status = Some(refusal.status.as_u16());
+                error.retry_after = refusal.retry_after;
+                error
+            }
+            _ => refusal.into_error(operation, place, user),
+        }
+    }
+
+    /// An error about an answer that breaks the protocol.
+    pub(super) fn broken_protocol(&self, message: impl Into<String>) -> Error {
+        let mut error = Error::new(self.operation, self.place.clone(), ErrorKind::Invalid, message);
+        error.status = Some(self.status.as_u16());
+        error
+    }
+
+    /// Reads what little is left, so that the connection can be used again.
+    pub(super) async fn drain(mut self) {
+        let small = self
+            .response
+            .content_length()
+            .is_some_and(|length| length <= MAX_ERROR_BODY as u64);
+        if small && self.status != StatusCode::RANGE_NOT_SATISFIABLE {
+            let rest = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+            let _ = tokio::time::timeout(DRAIN_LIMIT, rest).await;
+        }
+    }
+}
+
+/// The error that a body's fault is.
+pub(super) fn body_error(operation: Operation, place: Place, fault: BodyFault) -> Error {
+    let kind = match fault {
+        BodyFault::TooLarge { .. } => ErrorKind::TooLarge,
+        BodyFault::Stalled | BodyFault::Broken(_) => ErrorKind::Network,
+    };
+    let error = Error::new(operation, place, kind, fault.to_string());
+    match fault {
+        BodyFault::Broken(cause) => error.caused_by(cause),
+        BodyFault::Stalled | BodyFault::TooLarge { .. } => error,
+    }
+}

@@ -1,0 +1,186 @@
+//! The two HTTP clients of a registry.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, header};
+use reqwest::{Certificate, Client, ClientBuilder, Identity};
+
+use crate::registry::{Error, ErrorKind, Operation, Place, Result, TlsSettings};
+
+/// For a connection with its TLS handshake. Several times the worst round trip between continents, with lost packets.
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// How long an unused connection is kept: below the 60 s after which nginx and many load balancers drop it.
+const IDLE_LIMIT: Duration = Duration::from_secs(50);
+/// Unused connections kept for small requests: as many as there may be under way over HTTP/1.1, so that asking
+/// for many tags does not connect anew for each.
+const IDLE_SMALL: usize = 48;
+/// Unused connections kept for blobs: as many as there may be reads and writes at once.
+const IDLE_BLOBS: usize = 16;
+/// How often a silent HTTP/2 connection with requests under way is tried, so that a dead one is noticed.
+const HTTP2_PING: Duration = Duration::from_secs(20);
+
+/// The clients of one registry. Both follow no redirects, retry nothing and decompress nothing: the request loop does
+/// the first two where it can count and judge them, and bytes travel as they are.
+#[derive(Clone, Debug)]
+pub(super) struct Clients {
+    /// For small things; HTTP/2 where the registry offers it.
+    pub(super) small: Client,
+    /// For blobs: HTTP/1.1 only, as flows over one HTTP/2 connection share its window and its one TCP stream.
+    pub(super) blobs: Client,
+}
+
+impl Clients {
+    /// Reads the files of `tls`; connects to nothing.
+    ///
+    /// # Errors
+    /// `Config` for files that cannot be read or are no certificates, `Tls` where no CA is known at all and the
+    /// registry is spoken to by https.
+    pub(super) fn build(name: &str, tls: &TlsSettings, plain_http: bool) -> Result<Self> {
+        let trust = Trust::read(name, tls)?;
+        let small = || {
+            trust
+                .apply(base(IDLE_SMALL))
+                .http2_adaptive_window(true)
+                .http2_keep_alive_interval(HTTP2_PING)
+        };
+        let blobs = || trust.apply(base(IDLE_BLOBS)).http1_only();
+        let built = small().build().and_then(|small| Ok((small, blobs().build()?)));
+        let built = match built {
+            // A machine without CA certificates can still speak plain http.
+            Err(_) if plain_http => small()
+                .tls_certs_only([])
+                .build()
+                .and_then(|small| Ok((small, blobs().tls_certs_only([]).build()?))),
+            built => built,
+        };
+        let (small, blobs) = built.map_err(|error| {
+            let message = "no CA certificates were found on this machine; install ca-certificates or set tls.ca_file";
+            fault(name, ErrorKind::Tls, message.to_owned()).caused_by(error.without_url())
+        })?;
+        Ok(Self { small, blobs })
+    }
+}
+
+fn base(idle: usize) -> ClientBuilder {
+    let mut headers = HeaderMap::new();
+    // Some proxies compress blobs unless told not to, which breaks lengths and digests.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    Client::builder()
+        .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .connect_timeout(CONNECT_LIMIT)
+        .pool_idle_timeout(IDLE_LIMIT)
+        .pool_max_idle_per_host(idle)
+        .tcp_nodelay(true)
+}
+
+struct Trust {
+    authorities: Vec<Certificate>,
+    identity: Option<Identity>,
+    anything: bool,
+}
+
+impl Trust {
+    fn read(name: &str, tls: &TlsSettings) -> Result<Self> {
+        let mut authorities = Vec::new();
+        if let Some(path) = &tls.ca_file {
+            let pem = read(name, "tls.ca_file", path)?;
+            authorities = Certificate::from_pem_bundle(&pem)
+                .map_err(|error| unusable(name, "tls.ca_file", path, "no PEM certificates").caused_by(error))?;
+            if authorities.is_empty() {
+                return Err(unusable(name, "tls.ca_file", path, "no PEM certificates"));
+            }
+        }
+        let identity = match (&tls.client_cert, &tls.client_key) {
+            (None, None) => None,
+            (Some(certificate), key) => {
+                let mut pem = read(name, "tls.client_cert", certificate)?;
+                if let Some(key) = key {
+                    pem.push(b'\n');
+                    pem.extend(read(name, "tls.client_key", key)?);
+                }
+                let identity = Identity::from_pem(&pem).map_err(|error| {
+                    unusable(name, "tls.client_cert", certificate, "no PEM certificate with its key").caused_by(error)
+                })?;
+                Some(identity)
+            }
+            (None, Some(key)) => {
+                return Err(unusable(
+                    name,
+                    "tls.client_key",
+                    key,
+                    "a key, but tls.client_cert is not set",
+                ));
+            }
+        };
+        Ok(Self {
+            authorities,
+            identity,
+            anything: tls.insecure_skip_verify,
+        })
+    }
+
+    fn apply(&self, mut builder: ClientBuilder) -> ClientBuilder {
+        if !self.authorities.is_empty() {
+            builder = builder.tls_certs_merge(self.authorities.iter().cloned());
+        }
+        if let Some(identity) = &self.identity {
+            builder = builder.identity(identity.clone());
+        }
+        if self.anything {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        builder
+    }
+}
+
+fn read(name: &str, key: &str, path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| unusable(name, key, path, "a file that cannot be read").caused_by(error))
+}
+
+fn unusable(name: &str, key: &str, path: &Path, what: &str) -> Error {
+    fault(
+        name,
+        ErrorKind::Config,
+        format!("{key} names {}: {what}", path.display()),
+    )
+}
+
+fn fault(name: &str, kind: ErrorKind, message: String) -> Error {
+    let place = Place {
+        registry: name.to_owned(),
+        ..Place::default()
+    };
+    Error::new(Operation::Ping, place, kind, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_missing_or_no_certificates_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let empty = folder.path().join("ca.pem");
+        std::fs::write(&empty, "nothing").expect("written");
+        for (path, words) in [
+            (folder.path().join("none.pem"), "cannot be read"),
+            (empty, "no PEM certificates"),
+        ] {
+            let tls = TlsSettings {
+                ca_file: Some(path),
+                ..TlsSettings::default()
+            };
+            let error = Clients::build("r", &tls, false).expect_err("unusable");
+            assert_eq!(error.kind, ErrorKind::Config);
+            assert!(
+                error.message.contains("tls.ca_file") && error.message.contains(words),
+                "{error}"
+            );
+        }
+    }
+}

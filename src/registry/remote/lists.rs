@@ -1,0 +1,178 @@
+//! Lists of tags, repositories and referrers, a page at a time.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::str::FromStr;
+
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use super::Registry;
+use super::auth::Scopes;
+use super::call::{Answer, Call};
+use super::links::next_page;
+use super::refusal::{Refusal, content_type};
+use super::targets::resolve;
+use super::throttle::Class;
+use crate::oci::{RepositoryName, Tag};
+use crate::registry::{Error, ErrorKind, Listing, Operation, Place, Result};
+
+/// Entries asked for on the first page; later pages are asked for as the registry's links say. ECR refuses more than 1000,
+/// distribution 3.1 gives no more.
+const PAGE_ENTRIES: usize = 1000;
+/// The largest page, in bytes: distribution 2.8 gives all tags at once, and 8 MiB hold 60,000 of the longest.
+pub(super) const MAX_PAGE_SIZE: usize = 8 * 1024 * 1024;
+/// Entries of one list. Ten times what ECR lets a repository hold; an endless list ends here.
+const MAX_ENTRIES: usize = 2_000_000;
+/// Pages of one list, for registries whose pages are empty or repeat: enough for [`MAX_ENTRIES`] by pages of 50 (old Quay).
+const MAX_PAGES: usize = 40_000;
+
+/// Follows the pages of one list.
+pub(super) struct Pages {
+    seen: HashSet<String>,
+    operation: Operation,
+    place: Place,
+}
+
+impl Pages {
+    pub(super) fn new(operation: Operation, place: Place) -> Self {
+        Self {
+            seen: HashSet::new(),
+            operation,
+            place,
+        }
+    }
+
+    /// The next page's URL from an answer's `Link`, `None` after the last one.
+    ///
+    /// # Errors
+    /// A link that was followed already, that leads where it may not, or one page too many.
+    pub(super) fn next(&mut self, answer: &Answer) -> Result<Option<Url>> {
+        self.seen.insert(answer.url.to_string());
+        let Some(target) = next_page(&answer.headers) else {
+            return Ok(None);
+        };
+        let url = resolve(&answer.url, &target)
+            .map_err(|target| self.error(format!("the link to the next page is refused: {target}")))?;
+        if !self.seen.insert(url.to_string()) {
+            return Err(self.error("the pages go in a circle: a link leads to a page already read"));
+        }
+        if self.seen.len() > MAX_PAGES {
+            return Err(self.error(format!("the list has more than {MAX_PAGES} pages")));
+        }
+        Ok(Some(url))
+    }
+
+    fn error(&self, message: impl Into<String>) -> Error {
+        Error::new(self.operation, self.place.clone(), ErrorKind::Invalid, message)
+    }
+}
+
+/// `tags/list`. A missing key is no empty list; `null` is (distribution 2.8, once all tags were deleted).
+#[derive(Deserialize)]
+struct TagPage {
+    #[serde(deserialize_with = "Option::deserialize")]
+    tags: Option<Vec<Option<String>>>,
+}
+
+#[derive(Deserialize)]
+struct RepositoryPage {
+    #[serde(deserialize_with = "Option::deserialize")]
+    repositories: Option<Vec<Option<String>>>,
+}
+
+impl Registry {
+    /// All tags, in the registry's order, each once. `None` where the repository is not there.
+    pub async fn list_tags(&self, repository: &RepositoryName) -> Result<Listing<Tag>> {
+        let place = self.place(Some(repository), None);
+        let url = self.repository_url(repository, "tags/list")?;
+        let read = |body: &[u8]| serde_json::from_slice::<TagPage>(body).map(|page| page.tags);
+        self.list(Operation::ListTags, place, url, &Scopes::pull(repository), read)
+            .await
+    }
+
+    /// Repositories by the catalogue, in the registry's order, each once. `None` where it has no catalogue.
+    pub async fn list_repositories(&self) -> Result<Listing<RepositoryName>> {
+        let place = self.place(None, None);
+        let url = self.url("_catalog")?;
+        let read = |body: &[u8]| serde_json::from_slice::<RepositoryPage>(body).map(|page| page.repositories);
+        self.list(Operation::ListRepositories, place, url, &Scopes::catalog(), read)
+            .await
+    }
+
+    async fn list<T: FromStr + Clone + Eq + Hash>(
+        &self,
+        operation: Operation,
+        place: Place,
+        url: Url,
+        scopes: &Scopes,
+        read: impl Fn(&[u8]) -> serde_json::Result<Option<Vec<Option<String>>>>,
+    ) -> Result<Listing<T>> {
+        let mut pages = Pages::new(operation, place.clone());
+        let mut first = url.clone();
+        first.query_pairs_mut().append_pair("n", &PAGE_ENTRIES.to_string());
+        let mut next = Some(first);
+        let mut sized = true;
+        let mut first_page = true;
+        let mut known = HashSet::new();
+        let mut entries = Vec::new();
+        let mut skipped = 0_usize;
+        while let Some(at) = next {
+            let call = Call::new(operation, place.clone(), Method::GET, at, scopes.clone()).class(Class::List);
+            let answer = self.run(call).await?;
+            if answer.status != StatusCode::OK {
+                let status = answer.status;
+                let error = answer.into_error(self.user()).await;
+                // distribution 3 refuses a page size over its `catalog.maxentries` or `tags.maxtags`.
+                if sized && error.code.as_deref() == Some("PAGINATION_NUMBER_INVALID") {
+                    sized = false;
+                    next = Some(url.clone());
+                    continue;
+                }
+                let without = operation == Operation::ListRepositories
+                    && (status == StatusCode::METHOD_NOT_ALLOWED || error.code.as_deref() == Some("UNSUPPORTED"));
+                // Only the first page can say that there is no list; later it is a list cut short.
+                return if first_page && (status == StatusCode::NOT_FOUND || without) {
+                    Ok(None)
+                } else {
+                    Err(error)
+                };
+            }
+            (sized, first_page) = (false, false);
+            next = pages.next(&answer)?;
+            let html = content_type(&answer.headers).as_deref() == Some("text/html");
+            let body = answer.collect(MAX_PAGE_SIZE).await?;
+            let page = read(&body).map_err(|error| {
+                let message = if html || body.first() == Some(&b'<') {
+                    "the answer is a web page, not a list; check the url of the registry"
+                } else {
+                    "the answer is no list as the distribution protocol has it"
+                };
+                Error::new(operation, place.clone(), ErrorKind::Invalid, message).caused_by(error)
+            })?;
+            for entry in page.unwrap_or_default() {
+                // Nexus lists nulls, Artifactory digests.
+                match entry.and_then(|text| text.parse::<T>().ok()) {
+                    Some(entry) if known.insert(entry.clone()) => entries.push(entry),
+                    Some(_) => {}
+                    None => skipped += 1,
+                }
+            }
+            if entries.len() > MAX_ENTRIES {
+                return Err(pages.error(format!("the list has more than {MAX_ENTRIES} entries")));
+            }
+        }
+        if skipped > 0 {
+            tracing::debug!(place = %place, skipped, "entries that are no names were left out of the list");
+        }
+        Ok(Some(entries))
+    }
+}
+
+impl Refusal {
+    /// True where not the content but the route itself is unknown: registries answer their own 404s in an envelope.
+    pub(super) fn is_unknown_route(&self) -> bool {
+        matches!(self.status.as_u16(), 404 | 405 | 501) && !self.enveloped || matches!(self.status.as_u16(), 405 | 501)
+    }
+}

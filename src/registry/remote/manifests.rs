@@ -1,0 +1,181 @@
+//! Manifests: asked for, read and written as the bytes they are.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::Registry;
+use super::auth::Scopes;
+use super::call::{Answer, Call, Payload};
+use super::refusal::content_type;
+use crate::oci::{
+    Digest, InvalidManifest, MAX_MANIFEST_SIZE, Manifest, ManifestShape, Reference, RepositoryName, media_type,
+};
+use crate::registry::{Error, ErrorKind, HeadManifest, Operation, Place, Result};
+
+/// What the registry says the digest is (distribution-spec 1.1, "Pulling manifests").
+pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// Tells that the registry knows the manifest's subject (distribution-spec 1.1, "Pushing Manifests with Subject").
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+
+impl Registry {
+    /// What a tag points to (or whether a digest is there). `None` where it is not there.
+    ///
+    /// Where the answer to the `HEAD` has no digest, or the registry has no `HEAD`, the manifest is read and hashed.
+    pub async fn head_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<HeadManifest>> {
+        let call = self.manifest_call(Operation::ResolveTag, Method::HEAD, repository, reference)?;
+        let answer = self.run(call).await?;
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            StatusCode::METHOD_NOT_ALLOWED => return self.read_for_head(repository, reference).await,
+            _ => return Err(answer.into_error(self.user()).await),
+        }
+        let Some(digest) = content_digest(&answer.headers) else {
+            return self.read_for_head(repository, reference).await;
+        };
+        if let Some(asked) = reference.digest()
+            && asked.algorithm() == digest.algorithm()
+            && *asked != digest
+        {
+            return Err(corrupt(
+                Operation::ResolveTag,
+                self.place(Some(repository), Some(reference)),
+                &digest,
+            ));
+        }
+        Ok(Some(HeadManifest {
+            digest: reference.digest().cloned().unwrap_or(digest),
+            media_type: content_type(&answer.headers),
+            size: content_length(&answer.headers),
+        }))
+    }
+
+    async fn read_for_head(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<HeadManifest>> {
+        let manifest = self.get_manifest(repository, reference).await?;
+        Ok(manifest.map(|manifest| HeadManifest {
+            digest: manifest.digest().clone(),
+            media_type: Some(manifest.media_type().to_owned()),
+            size: Some(manifest.bytes().len() as u64),
+        }))
+    }
+
+    /// Reads a manifest; its bytes must have the digest that was asked for and the one that the registry announces.
+    /// Schema 1 is given as it is, without that check, as its digest is not over its bytes. `None` where it is not there.
+    pub async fn get_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<Manifest>> {
+        let place = self.place(Some(repository), Some(reference));
+        let call = self.manifest_call(Operation::ReadManifest, Method::GET, repository, reference)?;
+        let answer = self.run(call).await?;
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(None),
+            _ => return Err(answer.into_error(self.user()).await),
+        }
+        let media_type = content_type(&answer.headers);
+        let announced = content_digest(&answer.headers);
+        let invalid = |error: InvalidManifest| {
+            let kind = match error {
+                InvalidManifest::TooLarge { .. } => ErrorKind::TooLarge,
+                InvalidManifest::WrongDigest { .. } => ErrorKind::Corrupt,
+                InvalidManifest::Malformed(_) | InvalidManifest::Unrecognised | InvalidManifest::Ambiguous => {
+                    ErrorKind::Invalid
+                }
+            };
+            let message = match media_type.as_deref() {
+                Some("text/html") => "the answer is a web page; check the url of the registry".to_owned(),
+                _ => error.to_string(),
+            };
+            Error::new(Operation::ReadManifest, place.clone(), kind, message)
+        };
+        if let Some(size) = content_length(&answer.headers).filter(|size| *size > MAX_MANIFEST_SIZE) {
+            return Err(invalid(InvalidManifest::TooLarge { size }));
+        }
+        let bytes = answer
+            .collect(MAX_MANIFEST_SIZE as usize)
+            .await
+            .map_err(|error| match error.kind {
+                ErrorKind::TooLarge => invalid(InvalidManifest::TooLarge {
+                    size: MAX_MANIFEST_SIZE + 1,
+                }),
+                _ => error,
+            })?;
+        let expected = reference.digest().or(announced.as_ref());
+        let manifest = Manifest::parse(media_type.as_deref(), bytes, expected).map_err(invalid)?;
+        if let Some(announced) = announced
+            && manifest.shape() != ManifestShape::Schema1
+            && !announced.matches(manifest.bytes())
+        {
+            return Err(corrupt(Operation::ReadManifest, place, &announced));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Writes a manifest's bytes under a tag or its digest. True in the answer: the registry knows the subject.
+    pub async fn put_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<bool> {
+        let place = self.place(Some(repository), Some(reference));
+        let operation = Operation::WriteManifest;
+        let content_type = HeaderValue::from_str(media_type).map_err(|_| {
+            let message = format!("its media type {media_type:?} cannot be sent");
+            Error::new(operation, place.clone(), ErrorKind::Invalid, message)
+        })?;
+        let url = self.repository_url(repository, &format!("manifests/{reference}"))?;
+        let mut call = Call::new(operation, place.clone(), Method::PUT, url, Scopes::push(repository))
+            .header(header::CONTENT_TYPE, content_type);
+        call.payload = Payload::Bytes(bytes.clone());
+        let answer = self.run(call).await?;
+        if !answer.status.is_success() {
+            return Err(answer.into_error(self.user()).await);
+        }
+        // A registry or proxy that changes manifests is noticed here, not at the next pull.
+        if let Some(stored) = content_digest(&answer.headers)
+            && !stored.matches(&bytes)
+        {
+            return Err(corrupt(operation, place, &stored));
+        }
+        Ok(answer.headers.contains_key(OCI_SUBJECT))
+    }
+
+    fn manifest_call(
+        &self,
+        operation: Operation,
+        method: Method,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Call> {
+        let url = self.repository_url(repository, &format!("manifests/{reference}"))?;
+        let place = self.place(Some(repository), Some(reference));
+        Ok(Call::new(operation, place, method, url, Scopes::pull(repository))
+            .header(header::ACCEPT, HeaderValue::from_static(media_type::ACCEPT)))
+    }
+}
+
+/// The announced digest; `None` where there is none that we can check.
+pub(super) fn content_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get(CONTENT_DIGEST)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// `Content-Length` as written: for an answer to `HEAD` the client knows no other length.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn corrupt(operation: Operation, place: Place, announced: &Digest) -> Error {
+    let message = format!("the registry announces the digest {announced}, which is another one than the content's");
+    Error::new(operation, place, ErrorKind::Corrupt, message)
+}
+
+impl Answer {
+    /// The newest place of an upload, or of what was made.
+    pub(super) fn location(&self) -> Option<&str> {
+        self.headers.get(header::LOCATION)?.to_str().ok()
+    }
+}

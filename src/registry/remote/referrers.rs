@@ -1,0 +1,133 @@
+//! Referrers of a manifest: by the API, else by the fallback tag (distribution-spec 1.1, "Listing Referrers").
+
+use std::sync::atomic::Ordering;
+
+use http::{HeaderValue, Method, StatusCode, header};
+use serde::Deserialize;
+
+use super::Registry;
+use super::auth::Scopes;
+use super::call::{Answer, Call};
+use super::lists::{MAX_PAGE_SIZE, Pages};
+use super::refusal::content_type;
+use super::throttle::Class;
+use crate::oci::{Descriptor, Digest, ManifestShape, Reference, RepositoryName, media_type};
+use crate::registry::{Error, ErrorKind, Operation, ReferrerList, Result};
+
+/// Referrers of one manifest; a list beyond this is not of this world.
+const MAX_REFERRERS: usize = 100_000;
+
+/// What is known of the API, kept for all repositories of the registry.
+pub(super) const UNKNOWN: u8 = 0;
+const PRESENT: u8 = 1;
+const ABSENT: u8 = 2;
+
+#[derive(Deserialize)]
+struct Index {
+    #[serde(deserialize_with = "Option::deserialize")]
+    manifests: Option<Vec<Descriptor>>,
+}
+
+/// What an answer to the first page means.
+enum Found {
+    List(Vec<Descriptor>),
+    NoApi,
+}
+
+impl Registry {
+    /// Referrers of a manifest by the API, else by the fallback tag. A registry that was seen to have no such API is
+    /// not asked again.
+    pub async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<ReferrerList> {
+        if let Some(referrers) = self.referrers_by_api(repository, subject).await? {
+            return Ok(ReferrerList { referrers, api: true });
+        }
+        let tag = Reference::Tag(subject.fallback_tag());
+        let referrers = match self.get_manifest(repository, &tag).await? {
+            Some(index) if index.shape() == ManifestShape::Index => index.entries().to_vec(),
+            // Nobody's list of referrers, whatever it is.
+            Some(_) | None => Vec::new(),
+        };
+        Ok(ReferrerList { referrers, api: false })
+    }
+
+    /// Referrers by the API alone; `None` where the registry has none, which is asked only once.
+    pub async fn referrers_by_api(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+    ) -> Result<Option<Vec<Descriptor>>> {
+        if self.shared.referrers_api.load(Ordering::Relaxed) == ABSENT {
+            return Ok(None);
+        }
+        match self.ask_api(repository, subject).await? {
+            Found::List(referrers) => Ok(Some(referrers)),
+            Found::NoApi => Ok(None),
+        }
+    }
+
+    async fn ask_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
+        let operation = Operation::ListReferrers;
+        let place = self.place(Some(repository), Some(&Reference::Digest(subject.clone())));
+        let mut pages = Pages::new(operation, place.clone());
+        let mut next = Some(self.repository_url(repository, &format!("referrers/{subject}"))?);
+        let mut referrers = Vec::new();
+        let mut first = true;
+        while let Some(url) = next {
+            let call = Call::new(operation, place.clone(), Method::GET, url, Scopes::pull(repository))
+                .class(Class::List)
+                .header(header::ACCEPT, HeaderValue::from_static(media_type::OCI_INDEX));
+            let answer = self.run(call).await?;
+            let html = content_type(&answer.headers).as_deref() == Some("text/html");
+            match answer.status {
+                // Some registries answer every path with their web page.
+                StatusCode::OK if html && first => return Ok(self.without_api(true)),
+                StatusCode::OK => {}
+                _ if first => return self.no_list(answer).await,
+                _ => return Err(answer.into_error(self.user()).await),
+            }
+            next = pages.next(&answer)?;
+            let body = answer.collect(MAX_PAGE_SIZE).await?;
+            let page: Index = serde_json::from_slice(&body).map_err(|error| {
+                let message = "the answer is no index of referrers";
+                Error::new(operation, place.clone(), ErrorKind::Invalid, message).caused_by(error)
+            })?;
+            if first {
+                self.shared.referrers_api.store(PRESENT, Ordering::Relaxed);
+            }
+            referrers.extend(page.manifests.unwrap_or_default());
+            if referrers.len() > MAX_REFERRERS {
+                let message = format!("the manifest has more than {MAX_REFERRERS} referrers");
+                return Err(Error::new(operation, place, ErrorKind::Invalid, message));
+            }
+            first = false;
+        }
+        Ok(Found::List(referrers))
+    }
+
+    /// What another status than 200 to the first page means.
+    async fn no_list(&self, answer: Answer) -> Result<Found> {
+        let status = answer.status;
+        let temporary = matches!(status.as_u16(), 408 | 425 | 429 | 499 | 522);
+        if temporary || !(status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED) {
+            return Err(answer.into_error(self.user()).await);
+        }
+        if matches!(status, StatusCode::UNAUTHORIZED) {
+            return Err(answer.into_error(self.user()).await);
+        }
+        let refusal = answer.refusal().await;
+        let subject_unknown = matches!(refusal.code.as_deref(), Some("MANIFEST_UNKNOWN" | "MANIFEST_INVALID"));
+        let known = self.shared.referrers_api.load(Ordering::Relaxed) == PRESENT;
+        // Quay answers so to a subject that it does not have, instead of by an empty list.
+        if known && matches!(status.as_u16(), 400 | 404) || subject_unknown && status == StatusCode::BAD_REQUEST {
+            return Ok(Found::List(Vec::new()));
+        }
+        Ok(self.without_api(refusal.is_unknown_route()))
+    }
+
+    fn without_api(&self, for_all: bool) -> Found {
+        if for_all {
+            self.shared.referrers_api.store(ABSENT, Ordering::Relaxed);
+        }
+        Found::NoApi
+    }
+}

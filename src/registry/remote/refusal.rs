@@ -1,0 +1,466 @@
+//! From what went wrong on the wire to an [`Error`] that says what can be done about it.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::registry::{Error, ErrorKind, Operation, Place};
+
+/// The most that is read of an error's body: enough for an envelope that names every missing blob of an image.
+pub(super) const MAX_ERROR_BODY: usize = 64 * 1024;
+
+/// What is kept of a registry's own words in a message.
+const MAX_QUOTE: usize = 300;
+
+/// An answer that is not what was hoped for, with its body read.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    /// `Retry-After`, made relative.
+    pub(super) retry_after: Option<Duration>,
+    /// `Content-Type` without parameters, lower case.
+    pub(super) content_type: Option<String>,
+    /// First code of the error envelope.
+    pub(super) code: Option<String>,
+    /// First message of the envelope, else the body's text where it is short and plain.
+    pub(super) text: String,
+    /// Whether the body was an error envelope.
+    pub(super) enveloped: bool,
+}
+
+/// distribution-spec 1.1, "Error Codes". Lenient, as any body is legal with a 4xx.
+#[derive(Deserialize)]
+struct Envelope {
+    errors: Vec<EnvelopeEntry>,
+}
+
+#[derive(Deserialize)]
+struct EnvelopeEntry {
+    code: Option<String>,
+    message: Option<String>,
+    detail: Option<serde_json::Value>,
+}
+
+impl Refusal {
+    /// Reads an answer. `now` makes a `Retry-After` date relative.
+    pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Self {
+        let mut refusal = Self {
+            status,
+            retry_after: retry_after(headers, now),
+            content_type: content_type(headers),
+            code: None,
+            text: String::new(),
+            enveloped: false,
+        };
+        if let Ok(envelope) = serde_json::from_slice::<Envelope>(body) {
+            refusal.enveloped = true;
+            if let Some(first) = envelope.errors.into_iter().next() {
+                refusal.code = first.code.map(|code| quote(&code)).filter(|code| !code.is_empty());
+                refusal.text = quote(&first.message.unwrap_or_default());
+                // distribution puts the digest of a missing blob, and the reason of a 500, into `detail`.
+                if let Some(detail) = first.detail
+                    && matches!(&detail, serde_json::Value::String(_) | serde_json::Value::Object(_))
+                {
+                    let detail = match detail {
+                        serde_json::Value::String(text) => text,
+                        other => other.to_string(),
+                    };
+                    if detail != refusal.text && detail != "{}" && !detail.is_empty() {
+                        refusal.text = quote(&format!("{}: {detail}", refusal.text));
+                    }
+                }
+            }
+        } else if refusal.content_type.as_deref() != Some("text/html") {
+            refusal.text = quote(&String::from_utf8_lossy(body));
+        }
+        refusal
+    }
+
+    /// What to do about it: by status first, then by code, then by text, as the codes of registries differ more than their statuses.
+    pub(super) fn kind(&self, operation: Operation) -> ErrorKind {
+        let code = self.code.as_deref().unwrap_or_default();
+        let text = self.text.to_ascii_lowercase();
+        let speaks_of = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        let immutable = code == "TAG_IMMUTABLE"
+            || code == "REGISTRY_DISALLOWED_OPERATION"
+            || (code == "TAG_INVALID" && speaks_of(&["immutable", "cannot be overwritten"]))
+            || speaks_of(&["immutable"]);
+        let writes = matches!(
+            operation,
+            Operation::WriteManifest | Operation::WriteBlob | Operation::MountBlob
+        );
+        match self.status.as_u16() {
+            429 => ErrorKind::Throttled,
+            400 | 403 | 405 | 409 | 412 if immutable && writes => ErrorKind::Conflict,
+            // Harbor answers 412 to a tag that may not move, and to a pull that a policy forbids.
+            409 | 412 if writes => ErrorKind::Conflict,
+            412 => ErrorKind::Denied,
+            401 => ErrorKind::Unauthorized,
+            // Harbor, Quay and TCR say "quota" with a 403 only in words.
+            403 if speaks_of(&["quota", "limit exceeded", "exceeds the limit", "no space"])
+                || code == "QuotaOverLimit" =>
+            {
+                ErrorKind::Quota
+            }
+            403 => ErrorKind::Denied,
+            413 => ErrorKind::TooLarge,
+            400 | 404 | 422
+                if operation == Operation::WriteManifest
+                    && (matches!(code, "MANIFEST_BLOB_UNKNOWN" | "BLOB_UNKNOWN")
+                        || (code == "MANIFEST_INVALID"
+                            && speaks_of(&["unknown", "missing", "not found", "does not exist", "not exist"]))) =>
+            {
+                ErrorKind::MissingContent
+            }
+            // distribution answers MANIFEST_INVALID, not 413, to a manifest over its limit.
+            400 if operation == Operation::WriteManifest && speaks_of(&["too large", "too big", "larger than"]) => {
+                ErrorKind::TooLarge
+            }
+            400 if code == "DIGEST_INVALID" => ErrorKind::Corrupt,
+            // GHCR answers so to more than 4 MiB with a range; from others it says that the session stands elsewhere than
+            // we think: asking it and going on mends that, as after a broken connection.
+            416 if operation == Operation::WriteBlob && speaks_of(&["too large"]) => ErrorKind::TooLarge,
+            416 if operation == Operation::WriteBlob => ErrorKind::Server,
+            400 if code == "BLOB_UPLOAD_UNKNOWN" => ErrorKind::NotFound,
+            // ECR's word for a wrong digest, Quay's for a spoilt session.
+            400 if matches!(code, "BLOB_UPLOAD_INVALID" | "SIZE_INVALID") => ErrorKind::Corrupt,
+            404 => ErrorKind::NotFound,
+            405 | 501 => ErrorKind::Unsupported,
+            _ if code == "UNSUPPORTED" => ErrorKind::Unsupported,
+            _ if code == "TOOMANYREQUESTS" => ErrorKind::Throttled,
+            _ if temporary(self.status) => ErrorKind::Server,
+            500..=599 => ErrorKind::Server,
+            _ => ErrorKind::Invalid,
+        }
+    }
+
+    /// The error. `user` is who we are there, where known.
+    pub(super) fn into_error(self, operation: Operation, place: Place, user: Option<&str>) -> Error {
+        let kind = self.kind(operation);
+        let message = self.sentence(operation, kind, user);
+        let mut error = Error::new(operation, place, kind, message);
+        error.status = Some(self.status.as_u16());
+        error.code = self.code;
+        error.retry_after = self.retry_after;
+        error
+    }
+
+    fn sentence(&self, operation: Operation, kind: ErrorKind, user: Option<&str>) -> String {
+        let said = match (self.code.as_deref(), self.text.as_str()) {
+            (None, "") => format!("the registry answered {}", self.status),
+            (None, text) => format!("the registry answered {}: {text}", self.status),
+            (Some(code), "") => format!("the registry answered {} {code}", self.status),
+            (Some(code), text) => format!("the registry answered {} {code}: {text}", self.status),
+        };
+        let pushes = matches!(
+            operation,
+            Operation::WriteManifest | Operation::WriteBlob | Operation::MountBlob
+        );
+        let who = user.map_or_else(|| "the user".to_owned(), |user| format!("the user {user:?}"));
+        let advice = match kind {
+            ErrorKind::Denied | ErrorKind::Unauthorized if pushes => {
+                format!("{who} needs push rights to this repository")
+            }
+            ErrorKind::Denied if self.status == StatusCode::PRECONDITION_FAILED => {
+                "a policy of the registry (signature, vulnerabilities) forbids the pull".to_owned()
+            }
+            ErrorKind::Denied | ErrorKind::Unauthorized => format!("{who} needs pull rights to it"),
+            ErrorKind::Conflict => "the tag may not be changed there (immutable or locked)".to_owned(),
+            ErrorKind::Quota => "free space or raise the quota at the registry".to_owned(),
+            ErrorKind::TooLarge => "raise the size limit of the registry, or of the proxy before it".to_owned(),
+            ErrorKind::MissingContent => "the registry lacks blobs or manifests that this one refers to".to_owned(),
+            ErrorKind::Throttled => "too many requests; lower limits.concurrency or try later".to_owned(),
+            ErrorKind::Invalid if self.text.contains("HTTP request to an HTTPS server") => {
+                "the port speaks TLS: write https://".to_owned()
+            }
+            _ => return said,
+        };
+        format!("{said}; {advice}")
+    }
+}
+
+/// True for a status that may be another one in a moment: nothing about the request is wrong.
+/// 499 and 522 come from proxies (nginx, Cloudflare).
+pub(super) fn temporary(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 425 | 429 | 499 | 500 | 502 | 503 | 504 | 522)
+}
+
+/// `Content-Type` without parameters, lower case.
+pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let value = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    (!value.is_empty()).then_some(value)
+}
+
+/// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3), as the time from `now`.
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
+}
+
+/// A registry's words in one line of printable characters.
+fn quote(text: &str) -> String {
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MAX_QUOTE)
+        .collect();
+    line.trim().to_owned()
+}
+
+/// A failure below HTTP, judged by the whole chain of causes, as what matters hides deep in it.
+pub(super) fn broken(operation: Operation, place: Place, host: &str, plain_http: bool, error: reqwest::Error) -> Error {
+    // The URL may be signed.
+    let error = error.without_url();
+    let mut chain = String::new();
+    let mut io_kind = None;
+    let mut next: Option<&(dyn StdError + 'static)> = Some(&error);
+    while let Some(cause) = next {
+        chain.push_str(&cause.to_string());
+        chain.push('\n');
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            io_kind = Some(io.kind());
+            // A custom I/O error hides its inner one from `source()`.
+            if let Some(inner) = io.get_ref() {
+                chain.push_str(&inner.to_string());
+                chain.push('\n');
+            }
+        }
+        next = cause.source();
+    }
+    let (kind, message) = judge(&chain, io_kind, error.is_dns(), error.is_timeout(), host, plain_http);
+    Error::new(operation, place, kind, message).caused_by(error)
+}
+
+fn judge(
+    chain: &str,
+    io_kind: Option<std::io::ErrorKind>,
+    dns: bool,
+    timeout: bool,
+    host: &str,
+    plain_http: bool,
+) -> (ErrorKind, String) {
+    use std::io::ErrorKind as Io;
+    let has = |words: &[&str]| words.iter().any(|word| chain.contains(word));
+    if has(&["invalid peer certificate", "UnknownIssuer", "NotValidForName"]) {
+        let message = if has(&["NotValidForName", "not valid for name"]) {
+            format!("the certificate of {host} is for another name; check the url, or issue one with this name")
+        } else if has(&["Expired", "expired", "NotValidYet"]) {
+            format!("the certificate of {host} is not valid at this time; renew it, or set this machine's clock")
+        } else {
+            format!("the certificate of {host} is not trusted; set tls.ca_file to the CA that issued it")
+        };
+        return (ErrorKind::Tls, message);
+    }
+    if has(&["InvalidContentType", "corrupt message"]) {
+        return (
+            ErrorKind::Tls,
+            format!("{host} does not speak TLS; write http:// in its url if that is meant"),
+        );
+    }
+    if has(&["received fatal alert", "HandshakeFailure", "peer is incompatible"]) {
+        return (
+            ErrorKind::Tls,
+            format!("the TLS handshake with {host} failed; it may want a client certificate (tls.client_cert)"),
+        );
+    }
+    if dns {
+        return (
+            ErrorKind::Network,
+            format!("the host name {host} could not be resolved"),
+        );
+    }
+    if io_kind == Some(Io::ConnectionRefused) {
+        return (
+            ErrorKind::Network,
+            format!("{host} refused the connection; check host and port, and that it runs"),
+        );
+    }
+    if timeout {
+        return (ErrorKind::Network, format!("{host} did not answer in time"));
+    }
+    if plain_http && has(&["invalid HTTP version parsed", "invalid HTTP status-line"]) {
+        return (
+            ErrorKind::Network,
+            format!("{host} does not answer in HTTP; write https:// in its url if it speaks TLS"),
+        );
+    }
+    (ErrorKind::Network, format!("the connection to {host} broke"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, body: &str) -> Refusal {
+        let status = StatusCode::from_u16(status).expect("a status");
+        Refusal::read(status, &HeaderMap::new(), body.as_bytes(), Timestamp::UNIX_EPOCH)
+    }
+
+    fn enveloped(code: &str, message: &str) -> String {
+        serde_json::json!({"errors": [{"code": code, "message": message}]}).to_string()
+    }
+
+    #[test]
+    fn kinds_by_status_code_and_text() {
+        use ErrorKind as K;
+        use Operation as O;
+        let rows = [
+            (
+                412,
+                enveloped("PRECONDITION", "configured as immutable."),
+                O::WriteManifest,
+                K::Conflict,
+            ),
+            (409, enveloped("TAG_IMMUTABLE", ""), O::WriteManifest, K::Conflict),
+            (
+                400,
+                enveloped("TAG_INVALID", "cannot be overwritten because the tag is immutable."),
+                O::WriteManifest,
+                K::Conflict,
+            ),
+            (
+                405,
+                enveloped("REGISTRY_DISALLOWED_OPERATION", "The operation is disallowed"),
+                O::WriteManifest,
+                K::Conflict,
+            ),
+            (
+                412,
+                enveloped("PROJECTPOLICYVIOLATION", "vulnerable"),
+                O::ReadManifest,
+                K::Denied,
+            ),
+            (
+                400,
+                enveloped("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"),
+                O::WriteManifest,
+                K::MissingContent,
+            ),
+            (
+                400,
+                enveloped("MANIFEST_INVALID", "manifest references a missing child"),
+                O::WriteManifest,
+                K::MissingContent,
+            ),
+            (
+                400,
+                enveloped("MANIFEST_INVALID", "manifest invalid"),
+                O::WriteManifest,
+                K::Invalid,
+            ),
+            (
+                403,
+                enveloped("DENIED", "adding 3 MiB would exceed the configured quota"),
+                O::WriteBlob,
+                K::Quota,
+            ),
+            (403, enveloped("DENIED", "no"), O::WriteBlob, K::Denied),
+            (403, String::new(), O::ReadBlob, K::Denied),
+            (413, "<html>".to_owned(), O::WriteBlob, K::TooLarge),
+            (
+                400,
+                enveloped("DIGEST_INVALID", "provided digest did not match"),
+                O::WriteBlob,
+                K::Corrupt,
+            ),
+            (404, enveloped("NOT_FOUND", ""), O::ReadBlob, K::NotFound),
+            (405, enveloped("UNSUPPORTED", ""), O::ListRepositories, K::Unsupported),
+            (400, enveloped("UNSUPPORTED", ""), O::ListRepositories, K::Unsupported),
+            (429, String::new(), O::ReadManifest, K::Throttled),
+            (
+                500,
+                enveloped("UNKNOWN", "no space left on device"),
+                O::WriteBlob,
+                K::Server,
+            ),
+            (507, String::new(), O::WriteBlob, K::Server),
+            (401, String::new(), O::ReadBlob, K::Unauthorized),
+            (416, enveloped("RANGE_INVALID", ""), O::WriteBlob, K::Server),
+            (
+                416,
+                enveloped("X", "request body is too large: 4.00MiB"),
+                O::WriteBlob,
+                K::TooLarge,
+            ),
+            (400, enveloped("BLOB_UPLOAD_INVALID", ""), O::WriteBlob, K::Corrupt),
+            (404, enveloped("BLOB_UPLOAD_INVALID", ""), O::WriteBlob, K::NotFound),
+        ];
+        for (status, body, operation, kind) in rows {
+            assert_eq!(refusal(status, &body).kind(operation), kind, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn messages_say_what_to_do() {
+        let place = Place {
+            registry: "hub".into(),
+            repository: Some("a/b".into()),
+            reference: None,
+        };
+        let error = refusal(403, &enveloped("DENIED", "requested access\nis denied")).into_error(
+            Operation::WriteBlob,
+            place,
+            Some("robot"),
+        );
+        assert_eq!(
+            error.to_string(),
+            "cannot write the blob at hub/a/b: the registry answered 403 Forbidden DENIED: requested access is denied; \
+             the user \"robot\" needs push rights to this repository"
+        );
+        assert_eq!(error.code.as_deref(), Some("DENIED"));
+    }
+
+    #[test]
+    fn html_is_not_quoted() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::CONTENT_TYPE,
+            "text/html; charset=utf-8".parse().expect("a value"),
+        );
+        let refusal = Refusal::read(StatusCode::BAD_GATEWAY, &headers, b"<html>", Timestamp::UNIX_EPOCH);
+        assert_eq!((refusal.text.as_str(), refusal.enveloped), ("", false));
+    }
+
+    #[test]
+    fn retry_after_in_seconds_and_as_a_date() {
+        let now: Timestamp = "2026-11-22T04:00:00Z".parse().expect("a time");
+        let read = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, value.parse().expect("a value"));
+            retry_after(&headers, now)
+        };
+        assert_eq!(read("7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("Sun, 22 Nov 2026 04:02:00 GMT"), Some(Duration::from_secs(120)));
+        assert_eq!(read("Sun, 22 Nov 2026 03:02:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("soon"), None);
+    }
+
+    #[test]
+    fn broken_connections_are_judged_by_their_chain() {
+        use std::io::ErrorKind as Io;
+        let judge = |chain: &str, io, dns| judge(chain, io, dns, false, "h:1", false);
+        let (kind, message) = judge(
+            "client error\ninvalid peer certificate: UnknownIssuer\n",
+            Some(Io::InvalidData),
+            false,
+        );
+        assert_eq!(kind, ErrorKind::Tls);
+        assert!(message.contains("tls.ca_file"), "{message}");
+        let (kind, message) = judge("received corrupt message of type InvalidContentType", None, false);
+        assert_eq!(kind, ErrorKind::Tls);
+        assert!(message.contains("http://"), "{message}");
+        assert_eq!(
+            judge("refused", Some(Io::ConnectionRefused), false).0,
+            ErrorKind::Network
+        );
+        assert!(judge("dns", None, true).1.contains("could not be resolved"));
+    }
+}
