@@ -15,6 +15,17 @@ use crate::registry::Endpoint;
 use crate::rules::{RegistryName, Rule};
 use crate::store::{RunId, Store};
 
+/// What is done about other sources that want the same destination tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claims {
+    /// The run claims what it wants.
+    Make,
+    /// Nothing is changed, claims are only looked at.
+    Look,
+    /// A copy by hand is nobody's rival.
+    Ignore,
+}
+
 /// One run's view of the world. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct RunContext {
@@ -33,6 +44,7 @@ pub(super) struct RunContext {
     pub(super) transfer: TransferContext,
     /// Process that executes, as jobs record it.
     pub(super) owner: Arc<str>,
+    pub(super) claims: Claims,
     /// True after an interruption: a repository without tags may hold blobs of ours, so each is looked for.
     pub(super) careful: bool,
 }

@@ -101,7 +101,10 @@ pub async fn copy(
         only: Vec::new(),
     };
     let started = engine.start(request).await?;
-    engine.execute_single(started, single, control).await
+    match single {
+        Some(single) => engine.execute_single(started, single, control).await,
+        None => engine.execute_by_hand(started, control).await,
+    }
 }
 
 fn default_reference() -> Reference {

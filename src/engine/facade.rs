@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 
 use super::attachments::TagLocks;
 use super::blob_table::BlobTable;
-use super::context::RunContext;
+use super::context::{Claims, RunContext};
 use super::control::{Control, ControlHandle, Stop};
 use super::event::{Event, Events};
 use super::fault::Fault;
@@ -218,6 +218,7 @@ impl Engine {
         rule: Rule,
         run: RunId,
         careful: bool,
+        claims: Claims,
         control: Control,
     ) -> Result<RunContext, EngineError> {
         let ledger = Ledger::new(rule.destinations.iter().map(|d| d.registry.to_string()));
@@ -254,6 +255,7 @@ impl Engine {
             tag_locks: shared.tag_locks.clone(),
             transfer,
             owner: Arc::clone(&shared.owner),
+            claims,
             careful,
         })
     }
@@ -270,7 +272,7 @@ impl Engine {
     ) -> Result<RulePlan, EngineError> {
         let rule = self.rule(rule.as_str())?.clone();
         let name = rule.name.to_string();
-        let context = self.context(rule, RunId(0), false, control.clone())?;
+        let context = self.context(rule, RunId(0), false, Claims::Look, control.clone())?;
         let mut work = false;
         let mut failed = false;
         let matched = run::match_repositories(&context).await;
@@ -366,20 +368,30 @@ impl Engine {
 
     /// Executes a started run to its end.
     pub(super) async fn execute(&self, started: Started, control: Control) -> Result<RunReport, EngineError> {
-        self.execute_single(started, None, control).await
+        let only = started.request.only.clone();
+        self.conduct(started, control, Claims::Make, async |context| {
+            run::execute(context, &only).await
+        })
+        .await
     }
 
-    /// As [`Engine::execute`]; of one named image only, where `single` names one.
+    /// As [`Engine::execute`], of one named image only.
     pub(super) async fn execute_single(
         &self,
         started: Started,
-        single: Option<Single>,
+        single: Single,
         control: Control,
     ) -> Result<RunReport, EngineError> {
-        let only = started.request.only.clone();
-        self.conduct(started, control, async |context| match &single {
-            Some(single) => super::single::execute(context, single).await,
-            None => run::execute(context, &only).await,
+        self.conduct(started, control, Claims::Ignore, async |context| {
+            super::single::execute(context, &single).await;
+        })
+        .await
+    }
+
+    /// As [`Engine::execute`], by hand and outside the rules.
+    pub(super) async fn execute_by_hand(&self, started: Started, control: Control) -> Result<RunReport, EngineError> {
+        self.conduct(started, control, Claims::Ignore, async |context| {
+            run::execute(context, &[]).await
         })
         .await
     }
@@ -391,8 +403,8 @@ impl Engine {
         groups: Vec<ImageGroup>,
         control: Control,
     ) -> Result<RunReport, EngineError> {
-        self.conduct(started, control, async |context| {
-            run::copy_groups(context, groups).await
+        self.conduct(started, control, Claims::Look, async |context| {
+            run::copy_groups(context, groups).await;
         })
         .await
     }
@@ -402,6 +414,7 @@ impl Engine {
         &self,
         started: Started,
         control: Control,
+        claims: Claims,
         work: impl AsyncFnOnce(&RunContext),
     ) -> Result<RunReport, EngineError> {
         let Started {
@@ -414,7 +427,7 @@ impl Engine {
         } = started;
         // The run has a control of its own, so that it can be stopped alone.
         let (handle, own) = ControlHandle::new();
-        let context = self.context(rule, run, careful, own)?;
+        let context = self.context(rule, run, careful, claims, own)?;
         let name = context.rule.name.to_string();
         let cancelled = {
             let work = work(&context);

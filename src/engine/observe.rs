@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{join, join_all};
 
-use super::context::RunContext;
+use super::context::{Claims, RunContext};
 use super::fault::{Fault, chain};
 use super::manifests;
 use super::several::unordered;
@@ -189,16 +189,17 @@ async fn claim(
     for destination in destinations {
         let registry = destination.registry.as_str();
         let rule = context.rule.name.as_str();
-        let claims = context.store.claim_tags(
-            registry,
-            &destination.repository,
-            selected,
-            rule,
-            &source,
-            now,
-            now - CLAIM_LIFE,
-        );
-        match claims.await {
+        let (store, repository, since) = (&context.store, &destination.repository, now - CLAIM_LIFE);
+        let claims = match context.claims {
+            Claims::Make => {
+                store
+                    .claim_tags(registry, repository, selected, rule, &source, now, since)
+                    .await
+            }
+            Claims::Look => store.claimed_tags(registry, repository, selected, &source, since).await,
+            Claims::Ignore => Ok(BTreeMap::new()),
+        };
+        match claims {
             Ok(claimed) => destination.claimed = claimed,
             Err(error) => destination.listed = Observation::Unknown(unknown(error.into())),
         }

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 
-use super::context::RunContext;
+use super::context::{Claims, RunContext};
 use super::control::Control;
 use super::facade::{Engine, EngineError};
 use super::fault::Fault;
@@ -27,7 +27,7 @@ pub(super) async fn verify(
     control: &Control,
 ) -> Result<VerifyReport, EngineError> {
     let rule = engine.rule_value(&request.rule)?;
-    let context = engine.context(rule.clone(), RunId(0), true, control.clone())?;
+    let context = engine.context(rule.clone(), RunId(0), true, Claims::Look, control.clone())?;
     let mut report = VerifyReport {
         rule: rule.name.to_string(),
         ..VerifyReport::default()

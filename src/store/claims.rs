@@ -10,6 +10,21 @@ use super::error::Result;
 use super::rows::{json, millis, parsed};
 use crate::oci::{RepositoryName, Tag};
 
+/// Claims of other sources on some tags of a repository.
+const OTHER_CLAIMS: &str = "SELECT tag, rule, source FROM claims \
+     WHERE registry = $1 AND repository = $2 AND source <> $4 AND renewed_at >= $5 \
+     AND tag IN (SELECT value FROM json_each($3)) ORDER BY tag, claimed_at DESC, source DESC";
+
+fn others(rows: &[sqlx::sqlite::SqliteRow]) -> std::result::Result<BTreeMap<Tag, String>, sqlx::Error> {
+    let mut others = BTreeMap::new();
+    for row in rows {
+        let (rule, source): (String, String) = (row.try_get("rule")?, row.try_get("source")?);
+        // Of several the oldest stays, as it comes last.
+        others.insert(parsed(row, "tag")?, format!("rule {rule} from {source}"));
+    }
+    Ok(others)
+}
+
 impl Store {
     /// Claims destination tags for a source (`rule`, `source registry/repository`); gives the tags that another source
     /// claims too, with the other claim in words. A claim by the same source is renewed, whatever the rule; one not renewed since
@@ -58,24 +73,40 @@ impl Store {
             .bind(millis(now))
             .execute(&mut *transaction)
             .await?;
-            let rows = sqlx::query(
-                "SELECT tag, rule, source FROM claims WHERE registry = $1 AND repository = $2 AND source <> $4 \
-                 AND tag IN (SELECT value FROM json_each($3)) ORDER BY tag, claimed_at DESC, source DESC",
-            )
-            .bind(registry)
-            .bind(repository.as_str())
-            .bind(&tags)
-            .bind(source)
-            .fetch_all(&mut *transaction)
-            .await?;
-            let mut others = BTreeMap::new();
-            for row in &rows {
-                let (rule, source): (String, String) = (row.try_get("rule")?, row.try_get("source")?);
-                // Of several the oldest stays, as it comes last.
-                others.insert(parsed(row, "tag")?, format!("rule {rule} from {source}"));
-            }
+            let rows = sqlx::query(OTHER_CLAIMS)
+                .bind(registry)
+                .bind(repository.as_str())
+                .bind(&tags)
+                .bind(source)
+                .bind(millis(stale_before))
+                .fetch_all(&mut *transaction)
+                .await?;
+            let others = others(&rows)?;
             transaction.commit().await?;
             Ok(others)
+        })
+        .await
+    }
+
+    /// As [`Store::claim_tags`], without claiming anything: for plans that are only looked at.
+    pub async fn claimed_tags(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+        tags: &[Tag],
+        source: &str,
+        stale_before: Timestamp,
+    ) -> Result<BTreeMap<Tag, String>> {
+        self.verb("look for claims on tags", async {
+            let rows = sqlx::query(OTHER_CLAIMS)
+                .bind(registry)
+                .bind(repository.as_str())
+                .bind(json(tags)?)
+                .bind(source)
+                .bind(millis(stale_before))
+                .fetch_all(&mut *self.0.reader().await?)
+                .await?;
+            others(&rows)
         })
         .await
     }
