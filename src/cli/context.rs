@@ -1,7 +1,7 @@
 //! What commands share: the global options, the clock, the outputs, and how rules, state and engine are opened.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Global;
 use super::exit::{Exit, Stop, chain};
@@ -21,6 +21,8 @@ pub(super) struct Context {
     pub(super) output: Output,
     /// The one clock.
     pub(super) clock: Clock,
+    /// What was opened for writing, to be closed at the end.
+    opened: Mutex<Vec<Store>>,
 }
 
 impl Context {
@@ -35,6 +37,7 @@ impl Context {
             global,
             output,
             clock: Clock::system(),
+            opened: Mutex::default(),
         }
     }
 
@@ -76,7 +79,21 @@ impl Context {
     /// The state database for writing.
     pub(super) async fn store(&self) -> Result<Store, Stop> {
         let place = self.state_place()?;
-        Ok(Store::open(&place.path).await?)
+        let store = Store::open(&place.path).await?;
+        self.opened().push(store.clone());
+        Ok(store)
+    }
+
+    /// Closes what was opened, however the command ended: a state that was not closed is checked when it is opened again.
+    pub(super) async fn close(&self) {
+        let stores = std::mem::take(&mut *self.opened());
+        for store in stores {
+            store.close().await;
+        }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Vec<Store>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state database for reading.

@@ -114,7 +114,7 @@ impl Copy {
         let beside = async {
             tokio::select! {
                 done = work => done,
-                done = async { progress.follow(listening, |_, _| {}).await; std::future::pending().await } => done,
+                done = async { progress.follow(listening).await; std::future::pending().await } => done,
             }
         };
         let (done, signal) = Box::pin(signals.guard(&context.output, std::slice::from_ref(&handle), beside)).await;

@@ -1,8 +1,4 @@
-//! Runs in the foreground: several rules at once, progress, signals, and `cancel` from another process.
-
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::time::Duration;
+//! Runs in the foreground: several rules at once, with progress and signals.
 
 use futures_util::{StreamExt, stream};
 
@@ -11,13 +7,9 @@ use super::exit::{Exit, Signal, Stop, chain};
 use super::progress::Progress;
 use super::signals::Signals;
 use crate::engine::{Control, ControlHandle, Engine, RunReport, RunRequest};
-use crate::store::RunId;
 
 /// Rules that run at once: enough that one slow registry does not hold up the others.
 const RULES_AT_ONCE: usize = 4;
-
-/// How often the state is asked whether somebody wants a run to be stopped.
-const CANCEL_POLL: Duration = Duration::from_secs(1);
 
 /// What several runs came to.
 #[derive(Debug)]
@@ -39,11 +31,6 @@ pub(super) async fn run(context: &Context, engine: &Engine, requests: Vec<RunReq
         })
         .collect();
     let handles: Vec<ControlHandle> = controls.iter().map(|(_, handle, _)| handle.clone()).collect();
-    let by_rule: BTreeMap<String, ControlHandle> = controls
-        .iter()
-        .map(|(rule, handle, _)| (rule.clone(), handle.clone()))
-        .collect();
-    let running: Mutex<BTreeMap<RunId, ControlHandle>> = Mutex::default();
     let mut progress = Progress::new(&context.output, context.verbose());
     let events = engine.events().listen();
 
@@ -60,15 +47,10 @@ pub(super) async fn run(context: &Context, engine: &Engine, requests: Vec<RunReq
         })
         .collect();
     let work = stream::iter(jobs).buffered(RULES_AT_ONCE).collect::<Vec<_>>();
-    let follow = progress.follow(events, |run, rule| {
-        if let Some(handle) = by_rule.get(rule) {
-            locked(&running).insert(run, handle.clone());
-        }
-    });
+    let follow = progress.follow(events);
     let beside = async {
         tokio::select! {
             done = work => done,
-            never = watch_cancel(engine, &running) => match never {},
             () = async { follow.await; std::future::pending().await } => Vec::new(),
         }
     };
@@ -98,29 +80,4 @@ fn gather(context: &Context, ended: Vec<Ended>, signal: Option<Signal>) -> Done 
         }
     }
     done
-}
-
-/// Stops runs for which another process asked the state.
-async fn watch_cancel(engine: &Engine, running: &Mutex<BTreeMap<RunId, ControlHandle>>) -> std::convert::Infallible {
-    loop {
-        tokio::time::sleep(CANCEL_POLL).await;
-        let runs: Vec<RunId> = locked(running).keys().copied().collect();
-        if runs.is_empty() {
-            continue;
-        }
-        match engine.store().cancel_requested(&runs).await {
-            Ok(stopped) => {
-                for run in stopped {
-                    if let Some(handle) = locked(running).remove(&run) {
-                        handle.abort("cancelled by `transship cancel`");
-                    }
-                }
-            }
-            Err(error) => tracing::warn!("cannot see whether a run is to be cancelled: {}", chain(&error)),
-        }
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

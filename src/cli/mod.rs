@@ -152,7 +152,11 @@ pub fn run(cli: Cli) -> u8 {
             return Exit::Unusable.code();
         }
     };
-    let done = runtime.block_on(Box::pin(execute(&context, cli.command)));
+    let done = runtime.block_on(async {
+        let done = Box::pin(execute(&context, cli.command)).await;
+        context.close().await;
+        done
+    });
     // What a blocking call (a name being resolved) still does is not waited for.
     runtime.shutdown_background();
     match done {

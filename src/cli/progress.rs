@@ -9,7 +9,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use super::output::{Output, size};
 use crate::engine::Event;
 use crate::oci::Digest;
-use crate::store::{JobOutcome, RunId};
+use crate::store::JobOutcome;
 
 /// Bars of single blobs that are shown at once: the largest that move.
 const BLOB_BARS: usize = 4;
@@ -54,20 +54,11 @@ impl Progress {
         }
     }
 
-    /// Shows what comes until every teller is gone. `started` is told each run that starts.
-    pub(super) async fn follow(
-        &mut self,
-        mut events: broadcast::Receiver<Event>,
-        mut started: impl FnMut(RunId, &str),
-    ) {
+    /// Shows what comes until every teller is gone.
+    pub(super) async fn follow(&mut self, mut events: broadcast::Receiver<Event>) {
         loop {
             match events.recv().await {
-                Ok(event) => {
-                    if let Event::RunStarted { run, rule, .. } = &event {
-                        started(*run, rule);
-                    }
-                    self.show(event);
-                }
+                Ok(event) => self.show(event),
                 // What was missed is in the report.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
