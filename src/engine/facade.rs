@@ -383,7 +383,7 @@ impl Engine {
         control: Control,
     ) -> Result<RunReport, EngineError> {
         self.conduct(started, control, Claims::Ignore, async |context| {
-            super::single::execute(context, &single).await;
+            Box::pin(super::single::execute(context, &single)).await;
         })
         .await
     }

@@ -57,6 +57,12 @@ struct Brought {
     bytes: u64,
 }
 
+/// One blob of a tree and the targets that want it, by index.
+struct WantedBlob {
+    size: u64,
+    by: Vec<(usize, BlobAction)>,
+}
+
 /// Copies blobs, then manifests, children first, the tag last. `before_tag` is asked just before each target's tag is put.
 pub(super) async fn copy_tree<F>(
     context: &RunContext,
@@ -122,26 +128,29 @@ async fn bring_blobs(
     targets: &[Target],
     plans: &[Result<ImagePlan, Fault>],
 ) -> Vec<Brought> {
-    let mut wanted: BTreeMap<&Digest, (u64, Vec<(usize, BlobAction)>)> = BTreeMap::new();
+    let mut wanted: BTreeMap<&Digest, WantedBlob> = BTreeMap::new();
     for (index, plan) in plans.iter().enumerate() {
         for step in plan.iter().flat_map(|plan| &plan.blobs) {
-            let entry = wanted.entry(&step.digest).or_insert((step.size, Vec::new()));
-            entry.1.push((index, step.action.clone()));
+            let blob = wanted.entry(&step.digest).or_insert_with(|| WantedBlob {
+                size: step.size,
+                by: Vec::new(),
+            });
+            blob.by.push((index, step.action.clone()));
         }
     }
     let mut blobs: Vec<_> = wanted.into_iter().collect();
     // Largest first, so that a small one does not wait behind all others for the last large one.
-    blobs.sort_by_key(|(_, (size, _))| std::cmp::Reverse(*size));
+    blobs.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.size));
     let mut outcomes: Vec<Brought> = targets.iter().map(|_| Brought::default()).collect();
     let mut arrived: Vec<Vec<Digest>> = targets.iter().map(|_| Vec::new()).collect();
-    let each_blob = blobs.into_iter().map(|(digest, (size, wants))| async move {
+    let each_blob = blobs.into_iter().map(|(digest, WantedBlob { size, by })| async move {
         let source = SourceBlob {
             endpoint: context.source.clone(),
             repository: repository.clone(),
             digest: digest.clone(),
             size,
         };
-        (digest, bring(context, &source, targets, wants).await)
+        (digest, bring(context, &source, targets, by).await)
     });
     let mut bringing = unordered(each_blob, BLOBS_AT_ONCE);
     while let Some((digest, ends)) = bringing.next().await {
