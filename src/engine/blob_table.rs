@@ -105,6 +105,15 @@ impl BlobTable {
         })
     }
 
+    /// True where this process saw the blob at the repository, or brought it there, not long ago.
+    pub(super) fn has(&self, registry: &str, repository: &RepositoryName, digest: &Digest) -> bool {
+        let now = self.clock.elapsed();
+        self.with(|blobs| {
+            let places = blobs.get(&(registry.to_owned(), digest.clone()));
+            matches!(places.and_then(|places| places.get(repository)), Some(State::Present(since)) if now.saturating_sub(*since) < TRUSTED_FOR)
+        })
+    }
+
     /// Forgets that blobs are at a repository, as that proved wrong.
     pub(super) fn forget<'a>(
         &self,

@@ -106,10 +106,12 @@ async fn plan(context: &RunContext, tree: &ImageTree, target: &Target, absent: b
     let digests: Vec<Digest> = tree.blobs().into_iter().map(|blob| blob.digest.clone()).collect();
     let remembered = context.store.known_blobs(target.registry(), &digests).await?;
     // What an earlier run left in this repository is looked for again (a HEAD), as registries collect garbage; it
-    // also shows that the repository is not as empty as its missing tag list says.
-    let held_here = |places: &Vec<RepositoryName>| places.contains(&target.repository);
+    // also shows that the repository is not as empty as its missing tag list says. What this run brought shows nothing.
+    let left_here = remembered.iter().any(|(digest, places)| {
+        places.contains(&target.repository) && !context.blobs.has(target.registry(), &target.repository, digest)
+    });
     let known = KnownContent {
-        repository_absent: absent && !remembered.values().any(held_here),
+        repository_absent: absent && !left_here,
         present: BTreeSet::new(),
         mountable: remembered
             .into_iter()
