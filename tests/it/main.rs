@@ -3,7 +3,10 @@
 mod cli_help;
 mod house;
 mod plan_laws;
+mod policies;
 mod registry_habits;
+mod requests;
 mod scenarios;
 mod support;
 mod support_checks;
+mod sync;

@@ -1,0 +1,1 @@
+//! What rules say, seen at real registries.
