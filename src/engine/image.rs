@@ -120,7 +120,15 @@ async fn plan(context: &RunContext, tree: &ImageTree, target: &Target, absent: b
             })
             .collect(),
     };
-    image_plan(tree, target.tag.as_ref(), &known).map_err(|error| Fault::new(ErrorKind::Invalid, error.to_string()))
+    let mut plan = image_plan(tree, target.tag.as_ref(), &known)
+        .map_err(|error| Fault::new(ErrorKind::Invalid, error.to_string()))?;
+    for step in &mut plan.blobs {
+        if context.damaged.contains(&step.digest) {
+            // A mount would bring the same damaged bytes.
+            step.action = BlobAction::Send { mount_from: None };
+        }
+    }
+    Ok(plan)
 }
 
 /// Brings every blob to every target that lacks it; each blob is read once for all. A target's fault is its first.

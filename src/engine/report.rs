@@ -216,6 +216,8 @@ pub struct VerifyReport {
     pub findings: Vec<VerifyFinding>,
     /// The run that repaired them, with `--repair`.
     pub repaired: Option<RunReport>,
+    /// What is still wrong after the repair: registries that hold a digest already mostly drop what is sent anew.
+    pub unrepaired: Vec<VerifyFinding>,
 }
 
 /// One fault.

@@ -1,5 +1,7 @@
 //! `verify`: every tag, manifest and blob is at the destination, judged by the registries alone.
 
+use std::collections::BTreeSet;
+
 use futures_util::StreamExt;
 
 use super::context::{Claims, RunContext};
@@ -53,9 +55,43 @@ pub(super) async fn verify(
         });
     }
     if request.repair && !broken.is_empty() && control.may_start() {
-        report.repaired = Some(repair(engine, &request, control, broken).await?);
+        let corrupt = report.findings.iter().filter(|finding| finding.fault == "corrupt");
+        let damaged = corrupt.filter_map(|finding| finding.digest.clone()).collect();
+        report.repaired = Some(repair(engine, &request, control, &mut broken, damaged).await?);
+        report.unrepaired = look_again(&context, &request, &broken).await;
     }
     Ok(report)
+}
+
+/// What is still wrong with the images that were repaired.
+async fn look_again(
+    context: &RunContext,
+    request: &VerifyRequest,
+    broken: &[(RepositoryPlan, Observed, Faulty)],
+) -> Vec<VerifyFinding> {
+    let images = broken.iter().flat_map(|(plan, _, faulty)| {
+        faulty.iter().filter_map(move |(index, place)| {
+            let image = plan.images.get(*index)?;
+            Some((plan, image, image.destinations.get(*place)?))
+        })
+    });
+    let each_image = images.map(|(plan, image, destination)| async move {
+        // The tag was put by the repair, or its run says why not; here it is about what the tag reaches.
+        let destination = PlannedDestination {
+            decision: Decision::InStep,
+            ..destination.clone()
+        };
+        verify_image(context, request.deep, plan, image, &destination)
+            .await
+            .findings
+    });
+    let mut left: Vec<VerifyFinding> = ordered(each_image, IMAGES_AT_ONCE).concat().await;
+    for finding in left.iter_mut().filter(|finding| finding.fault == "corrupt") {
+        finding
+            .message
+            .push_str("; the registry keeps the bytes it has although the right ones were sent: remove the blob from its storage, then repair again");
+    }
+    left
 }
 
 /// An image at a destination: indices into a plan.
@@ -247,11 +283,12 @@ async fn repair(
     engine: &Engine,
     request: &VerifyRequest,
     control: &Control,
-    broken: Vec<(RepositoryPlan, Observed, Faulty)>,
+    broken: &mut [(RepositoryPlan, Observed, Faulty)],
+    damaged: BTreeSet<Digest>,
 ) -> Result<RunReport, EngineError> {
     let mut work = Vec::new();
-    for (mut plan, observed, faulty) in broken {
-        for (index, place) in faulty {
+    for (plan, observed, faulty) in broken {
+        for (index, place) in faulty.iter().copied() {
             if let Some(destination) = plan
                 .images
                 .get_mut(index)
@@ -263,7 +300,7 @@ async fn repair(
                 };
             }
         }
-        work.extend(super::run::groups(&plan, &observed));
+        work.extend(super::run::groups(plan, observed));
     }
     let started = engine
         .start(super::requests::RunRequest {
@@ -273,5 +310,5 @@ async fn repair(
             only: Vec::new(),
         })
         .await?;
-    engine.execute_groups(started, work, control.clone()).await
+    engine.execute_groups(started, work, damaged, control.clone()).await
 }

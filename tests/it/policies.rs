@@ -621,22 +621,71 @@ async fn verify_finds_and_mends_a_blob_whose_bytes_are_gone() {
     pair.assert_same("app", "app", &["v1", "v2"]).await;
 }
 
+/// Changes one byte of a file.
+fn flip(path: &std::path::Path) {
+    let mut bytes = std::fs::read(path).expect("the blob's file");
+    bytes[1234] ^= 1;
+    std::fs::write(path, &bytes).expect("the blob's file");
+}
+
 #[tokio::test]
 async fn deep_verify_finds_and_mends_a_changed_byte() {
+    let pair = Pair::start().await;
+    let sample = image(1, "amd64", &[5000, 40]);
+    for tag in ["v1", "v2"] {
+        pair.at_source().push("app", tag, &sample).await;
+    }
+    let home = Transship::new("");
+    let bundle = home.home().join("bundle");
+    home.set_rules(&format!(
+        "version: 1\nregistries:\n  src: {{ url: \"{}\" }}\n  dst: {{ layout: {bundle:?} }}\n{}",
+        pair.src.url(),
+        app("")
+    ));
+    home.run(&["sync"]).await.expect(0);
+    json_of(&home, &["verify", "--deep"], 0).await;
+    let layer = Digest::of(&sample.blobs[1]);
+    flip(&bundle.join("blobs/sha256").join(layer.hex()));
+    json_of(&home, &["verify"], 0).await;
+    pair.reset();
+    let report = json_of(&home, &["verify", "--deep", "--repair"], 1).await;
+    let corrupt = |tag: &str| [format!("dst/app:{tag}"), "corrupt".to_owned(), layer.to_string()];
+    assert_eq!(faults(&report), [corrupt("v1"), corrupt("v2")]);
+    assert_eq!(report["rules"][0]["unrepaired"], json!([]));
+    assert_eq!(
+        pair.src.response_bytes("GET", "/blobs/"),
+        5000,
+        "only the damaged blob, once"
+    );
+    json_of(&home, &["verify", "--deep"], 0).await;
+}
+
+#[tokio::test]
+async fn a_registry_that_keeps_damaged_bytes_is_said_to_be_unrepaired() {
     let sample = image(1, "amd64", &[5000]);
     let (mut pair, home) = synced(&sample).await;
     let layer = Digest::of(&sample.blobs[1]);
     pair.destination.kill();
-    let path = stored(&pair.destination, &layer);
-    let mut bytes = std::fs::read(&path).expect("the blob's file");
-    bytes[1234] ^= 1;
-    std::fs::write(&path, &bytes).expect("the blob's file");
+    flip(&stored(&pair.destination, &layer));
     pair.destination.restart().await;
     json_of(&home, &["verify"], 0).await;
-    let report = json_of(&home, &["verify", "--deep"], 1).await;
+    pair.dst.reset();
+    let report = json_of(&home, &["verify", "--deep", "--repair"], 1).await;
     let corrupt = |tag: &str| [format!("dst/app:{tag}"), "corrupt".to_owned(), layer.to_string()];
     assert_eq!(faults(&report), [corrupt("v1"), corrupt("v2")]);
-    json_of(&home, &["verify", "--deep", "--repair"], 1).await;
+    // docker-registry takes the right bytes and throws them away, as it has a blob of that name.
+    assert_eq!(pair.dst.request_bytes("*", "/blobs/uploads/"), 5000);
+    let left = report["rules"][0]["unrepaired"].as_array().expect("findings").clone();
+    assert_eq!(left.len(), 2, "{report}");
+    let message = left[0]["message"].as_str().expect("a message");
+    assert!(message.contains("remove the blob from its storage"), "{message}");
+
+    // What the message asks for helps.
+    pair.destination.kill();
+    std::fs::remove_file(stored(&pair.destination, &layer)).expect("the blob's file");
+    pair.destination.restart().await;
+    let report = json_of(&home, &["verify", "--repair"], 1).await;
+    assert_eq!(report["rules"][0]["unrepaired"], json!([]));
     json_of(&home, &["verify", "--deep"], 0).await;
     pair.assert_same("app", "app", &["v1", "v2"]).await;
 }
