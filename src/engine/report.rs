@@ -227,7 +227,7 @@ pub struct VerifyFinding {
     pub source: String,
     /// `registry/repository:tag` of the destination.
     pub destination: String,
-    /// `missing`, `different`, `manifest_missing`, `blob_missing`, `corrupt`, `unknown`.
+    /// `missing`, `different`, `manifest_missing`, `blob_missing`, `corrupt`, `unreadable`, `unknown`.
     pub fault: &'static str,
     /// What is missing or wrong.
     pub digest: Option<Digest>,

@@ -12,6 +12,7 @@ use super::manifests::{ManifestCache, read_tree};
 use super::observe::Observed;
 use super::report::{RunReport, VerifyFinding, VerifyReport};
 use super::requests::VerifyRequest;
+use super::retry::persist;
 use super::run::{fail_message, match_repositories, plan_one, repository_fault};
 use super::several::ordered;
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName};
@@ -55,8 +56,14 @@ pub(super) async fn verify(
         });
     }
     if request.repair && !broken.is_empty() && control.may_start() {
-        let corrupt = report.findings.iter().filter(|finding| finding.fault == "corrupt");
-        let damaged = corrupt.filter_map(|finding| finding.digest.clone()).collect();
+        // Bytes that were read to no avail are sent whatever a HEAD says: registries answer it from a cache.
+        let unreadable = |fault| match fault {
+            "corrupt" | "unreadable" => true,
+            "blob_missing" => request.deep,
+            _ => false,
+        };
+        let findings = report.findings.iter().filter(|finding| unreadable(finding.fault));
+        let damaged = findings.filter_map(|finding| finding.digest.clone()).collect();
         report.repaired = Some(repair(engine, &request, control, &mut broken, damaged).await?);
         report.unrepaired = look_again(&context, &request, &broken).await;
     }
@@ -255,27 +262,42 @@ async fn look(endpoint: &Endpoint, repository: &RepositoryName, blob: &Descripto
 }
 
 async fn read_whole(context: &RunContext, endpoint: &Endpoint, repository: &RepositoryName, blob: &Descriptor) -> Look {
-    let unknown = |error: crate::registry::Error| match error.kind {
-        ErrorKind::NotFound => ("blob_missing", "the blob is not there".to_owned()),
-        _ => ("unknown", Fault::from(error.on(Side::Destination)).message),
-    };
-    let mut reader = endpoint.open_blob(repository, &blob.digest, 0).await.map_err(unknown)?;
+    let (hashed, _) = persist(context, || hash(context, endpoint, repository, blob)).await;
+    match hashed {
+        Ok((found, read)) if found == blob.digest => Ok(read),
+        Ok((found, _)) => Err(("corrupt", format!("the blob's bytes have the digest {found}"))),
+        Err(fault) => Err(match fault.kind {
+            ErrorKind::NotFound => ("blob_missing", "the blob is not there".to_owned()),
+            // Its registry answers otherwise, so this is about the blob.
+            ErrorKind::Network | ErrorKind::Server | ErrorKind::Corrupt => ("unreadable", fault.message),
+            _ => ("unknown", fault.message),
+        }),
+    }
+}
+
+/// The digest that the blob's bytes have, and how many there are.
+async fn hash(
+    context: &RunContext,
+    endpoint: &Endpoint,
+    repository: &RepositoryName,
+    blob: &Descriptor,
+) -> Result<(Digest, u64), Fault> {
+    let at_destination = |error: crate::registry::Error| Fault::from(error.on(Side::Destination));
+    let mut reader = endpoint
+        .open_blob(repository, &blob.digest, 0)
+        .await
+        .map_err(at_destination)?;
     let mut hasher = blob.digest.hasher();
     let mut read = 0;
     while let Some(part) = reader.next().await {
         if let Some(reason) = context.control.aborted() {
-            return Err(("unknown", format!("stopped: {reason}")));
+            return Err(Fault::stopped(&reason));
         }
-        let part = part.map_err(unknown)?;
+        let part = part.map_err(at_destination)?;
         read += part.len() as u64;
         hasher.update(&part);
     }
-    let found = hasher.finish();
-    if found == blob.digest {
-        Ok(read)
-    } else {
-        Err(("corrupt", format!("the blob's bytes have the digest {found}")))
-    }
+    Ok((hasher.finish(), read))
 }
 
 /// Copies again what is faulty, looking for every blob: what the plan calls in step is put once more.

@@ -691,6 +691,36 @@ async fn a_registry_that_keeps_damaged_bytes_is_said_to_be_unrepaired() {
 }
 
 #[tokio::test]
+async fn deep_verify_mends_a_blob_that_a_registry_only_thinks_it_has() {
+    let mut pair = Pair::start().await;
+    pair.destination
+        .restart_with(|config| config.descriptor_cache = true)
+        .await;
+    let sample = image(1, "amd64", &[5000]);
+    pair.at_source().push("app", "v1", &sample).await;
+    let home = Transship::new(&pair.rules(&app("    retry: { attempts: 2 }\n")));
+    home.run(&["sync"]).await.expect(0);
+    let layer = Digest::of(&sample.blobs[1]);
+    let there = format!("/v2/app/blobs/{layer}");
+    pair.at_destination()
+        .send(http::Method::HEAD, &there, &[], "")
+        .await
+        .expect(200);
+    std::fs::remove_file(stored(&pair.destination, &layer)).expect("the blob's file");
+    pair.at_destination()
+        .send(http::Method::HEAD, &there, &[], "")
+        .await
+        .expect(200);
+    json_of(&home, &["verify"], 0).await;
+    let report = json_of(&home, &["verify", "--deep", "--repair"], 1).await;
+    let unreadable = ["dst/app:v1".to_owned(), "unreadable".to_owned(), layer.to_string()];
+    assert_eq!(faults(&report), [unreadable]);
+    assert_eq!(report["rules"][0]["unrepaired"], json!([]), "{report}");
+    json_of(&home, &["verify", "--deep"], 0).await;
+    pair.assert_same("app", "app", &["v1"]).await;
+}
+
+#[tokio::test]
 async fn verify_finds_and_mends_a_manifest_whose_bytes_are_gone() {
     let sample = crate::support::images::attested_index(1);
     let (mut pair, home) = synced(&sample).await;
