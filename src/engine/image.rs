@@ -110,10 +110,6 @@ async fn plan(
 ) -> Result<ImagePlan, Fault> {
     let digests: Vec<Digest> = tree.blobs().into_iter().map(|blob| blob.digest.clone()).collect();
     let remembered = context.store.known_blobs(target.registry(), &digests).await?;
-    // What an earlier run left in this repository is looked for again (a HEAD), as registries collect garbage; it
-    // also shows that the repository is not as empty as its missing tag list says.
-    let held_here = |places: &Vec<RepositoryName>| places.contains(&target.repository);
-    let repository_absent = target.absent && !context.careful && !remembered.values().any(held_here);
     let elsewhere = |places: Vec<RepositoryName>| places.into_iter().find(|place| *place != target.repository);
     let mut mountable: BTreeMap<Digest, RepositoryName> = remembered
         .into_iter()
@@ -124,7 +120,7 @@ async fn plan(
         mountable.extend(digests.into_iter().map(|digest| (digest, repository.clone())));
     }
     let known = KnownContent {
-        repository_absent,
+        repository_absent: target.absent && !context.careful,
         present: BTreeSet::new(),
         mountable,
     };
