@@ -105,12 +105,11 @@ impl BlobTable {
         })
     }
 
-    /// True where this process saw the blob at the repository, or brought it there, not long ago.
-    pub(super) fn has(&self, registry: &str, repository: &RepositoryName, digest: &Digest) -> bool {
-        let now = self.clock.elapsed();
+    /// True while somebody brings the blob to the repository.
+    pub(super) fn is_moving(&self, registry: &str, repository: &RepositoryName, digest: &Digest) -> bool {
         self.with(|blobs| {
             let places = blobs.get(&(registry.to_owned(), digest.clone()));
-            matches!(places.and_then(|places| places.get(repository)), Some(State::Present(since)) if now.saturating_sub(*since) < TRUSTED_FOR)
+            matches!(places.and_then(|places| places.get(repository)), Some(State::Moving(_)))
         })
     }
 

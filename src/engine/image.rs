@@ -76,7 +76,7 @@ where
 {
     let mut plans = Vec::with_capacity(targets.len());
     for target in targets {
-        plans.push(plan(context, tree, target, target.absent && !context.careful).await);
+        plans.push(plan(context, repository, tree, target).await);
     }
     let brought = bring_blobs(context, repository, targets, &plans).await;
     let putting = targets
@@ -102,23 +102,27 @@ where
     join_all(putting).await
 }
 
-async fn plan(context: &RunContext, tree: &ImageTree, target: &Target, absent: bool) -> Result<ImagePlan, Fault> {
+async fn plan(
+    context: &RunContext,
+    repository: &RepositoryName,
+    tree: &ImageTree,
+    target: &Target,
+) -> Result<ImagePlan, Fault> {
     let digests: Vec<Digest> = tree.blobs().into_iter().map(|blob| blob.digest.clone()).collect();
     let remembered = context.store.known_blobs(target.registry(), &digests).await?;
-    // What an earlier run left in this repository is looked for again (a HEAD), as registries collect garbage; it
-    // also shows that the repository is not as empty as its missing tag list says. What this run brought shows nothing.
-    let left_here = remembered.iter().any(|(digest, places)| {
-        places.contains(&target.repository) && !context.blobs.has(target.registry(), &target.repository, digest)
-    });
+    let elsewhere = |places: Vec<RepositoryName>| places.into_iter().find(|place| *place != target.repository);
+    let mut mountable: BTreeMap<Digest, RepositoryName> = remembered
+        .into_iter()
+        .filter_map(|(digest, places)| Some((digest, elsewhere(places)?)))
+        .collect();
+    // Within one registry nothing needs to be moved.
+    if target.registry() == context.source.name() && target.repository != *repository {
+        mountable.extend(digests.into_iter().map(|digest| (digest, repository.clone())));
+    }
     let known = KnownContent {
-        repository_absent: absent && !left_here,
+        repository_absent: target.absent && !context.careful,
         present: BTreeSet::new(),
-        mountable: remembered
-            .into_iter()
-            .filter_map(|(digest, places)| {
-                Some((digest, places.into_iter().find(|place| *place != target.repository)?))
-            })
-            .collect(),
+        mountable,
     };
     let mut plan = image_plan(tree, target.tag.as_ref(), &known)
         .map_err(|error| Fault::new(ErrorKind::Invalid, error.to_string()))?;
