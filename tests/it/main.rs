@@ -1,7 +1,10 @@
 //! Everything that is tested from the outside, in one binary: each further one would cost a link of several seconds.
 
+mod access;
+mod attachments;
 mod cli_help;
 mod house;
+mod images;
 mod plan_laws;
 mod policies;
 mod registry_habits;

@@ -5,6 +5,7 @@
 pub mod command;
 pub mod compare;
 pub mod docker_registry;
+pub mod ends;
 pub mod images;
 pub mod origin;
 pub mod pair;
