@@ -2,8 +2,11 @@
 
 mod cli_help;
 mod house;
+mod memory;
 mod plan_laws;
+mod recovery;
 mod registry_habits;
+mod resume;
 mod scenarios;
 mod support;
 mod support_checks;

@@ -6,6 +6,7 @@ pub mod command;
 pub mod compare;
 pub mod docker_registry;
 pub mod images;
+pub mod link;
 pub mod origin;
 pub mod proxy;
 pub mod tls;
