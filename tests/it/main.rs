@@ -1,5 +1,6 @@
 //! Everything that is tested from the outside, in one binary: each further one would cost a link of several seconds.
 
+mod bad_input;
 mod cli_help;
 mod house;
 mod plan_laws;

@@ -33,7 +33,7 @@ pub struct Exchange {
     pub request_bytes: u64,
     /// Bytes of the answer's body passed on.
     pub response_bytes: u64,
-    /// A body stands still at a gate.
+    /// It stands still at a gate.
     pub held: bool,
     /// A fault cut this exchange, or one of its sides went away.
     pub broken: bool,
@@ -66,6 +66,8 @@ impl Gate {
 pub enum Act {
     /// Passes the request on later.
     Delay(Duration),
+    /// Passes the request on when the gate opens.
+    Wait(Gate),
     /// Bytes a second of request bodies.
     RequestRate(u64),
     /// Bytes a second of response bodies.
@@ -333,6 +335,11 @@ async fn forward(
     for act in acts {
         match act {
             Act::Delay(time) => tokio::time::sleep(*time).await,
+            Act::Wait(gate) => {
+                shared.note(index, |exchange| exchange.held = true);
+                gate.pass().await;
+                shared.note(index, |exchange| exchange.held = false);
+            }
             Act::Answer(status, retry_after) => {
                 shared.note(index, |exchange| {
                     exchange.status = Some(*status);
