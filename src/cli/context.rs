@@ -115,8 +115,7 @@ impl Context {
                 Stop::unusable(format!("cannot make the state's folder {}: {error}", folder.display()))
             })?;
         }
-        let locked = StateLock::acquire(&place.path, command)
-            .map_err(|error| Stop::unusable(format!("cannot lock the state {}: {error}", place.path.display())))?;
+        let locked = StateLock::acquire(&place.path, command).map_err(|error| Stop::unusable(error.to_string()))?;
         locked.map_err(|holder| {
             let command = holder.command.as_deref().unwrap_or("another command");
             let process = holder

@@ -56,7 +56,7 @@ impl Pages {
         let url = resolve(&answer.url, &target)
             .map_err(|target| self.error(format!("the link to the next page is refused: {target}")))?;
         if !self.seen.insert(url.to_string()) {
-            return Err(self.error("the pages go in a circle: a link leads to a page already read"));
+            return Err(self.error("the pages go in a circle: a link leads to a page already read; a proxy before the registry may drop queries"));
         }
         if self.seen.len() > MAX_PAGES {
             return Err(self.error(format!("the list has more than {MAX_PAGES} pages")));

@@ -77,7 +77,12 @@ async fn a_blob_whose_bytes_do_not_match_its_digest() {
         destination: Some("dst/bad:v1"),
         kind: "corrupt",
         status: None,
-        says: &["src/bad", &digest.to_string(), "do not match", "push"],
+        says: &[
+            "src/bad",
+            &digest.to_string(),
+            "the source holds a damaged blob",
+            "push it again there",
+        ],
     };
     fails(&home, row).await;
     arrived(source.host(), destination.host(), "good").await;

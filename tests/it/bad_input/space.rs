@@ -19,6 +19,7 @@ pub struct SmallDisk {
 
 impl SmallDisk {
     /// `None`, with the reason printed, where this user may not mount.
+    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     pub fn mount(options: &str) -> Option<Self> {
         let folder = tempfile::TempDir::new().expect("a temporary directory");
         let mounted = Command::new("mount")
