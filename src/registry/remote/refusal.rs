@@ -250,7 +250,7 @@ fn quote(text: &str) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MAX_QUOTE)
         .collect();
-    line.trim().to_owned()
+    line.trim().trim_end_matches('.').to_owned()
 }
 
 /// A failure below HTTP, judged by the whole chain of causes, as what matters hides deep in it.

@@ -22,8 +22,8 @@ fn rows() -> Vec<(&'static str, String, Vec<Mistake<'static>>)> {
         ),
         (
             "a key twice",
-            line("    source: dst"),
-            vec![((10, 5), "source", "source: dst", "")],
+            line("    source: src"),
+            vec![((10, 5), "source", "source: src", "keep one")],
         ),
         (
             "a wrong type",
