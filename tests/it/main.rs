@@ -2,6 +2,7 @@
 
 mod access;
 mod attachments;
+mod bad_input;
 mod cli_help;
 mod house;
 mod images;
