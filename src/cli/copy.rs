@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::client::read_secret;
 use super::context::Context;
-use super::exit::{Exit, Stop};
+use super::exit::{Exit, Stop, StrictArg};
 use super::output::{Format, FormatArg};
 use super::place::{Place, Target};
 use super::progress::Progress;
@@ -44,6 +44,8 @@ pub(super) struct Copy {
     from: SourceArgs,
     #[command(flatten)]
     to: DestinationArgs,
+    #[command(flatten)]
+    strict: StrictArg,
     #[command(flatten)]
     format: FormatArg,
 }
@@ -96,6 +98,7 @@ struct Access {
 impl Copy {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
         let format = self.format.format;
+        let strict = self.strict;
         let request = self.request()?;
         let state = engine::copy_state(&context.state_place()?.path);
         let store = Store::open(&state).await?;
@@ -124,7 +127,7 @@ impl Copy {
         let Some(report) = done.transpose()? else {
             return Ok(stopped);
         };
-        let exit = stopped.worse(Exit::of_run(&report));
+        let exit = stopped.worse(Exit::of_run(&report, strict));
         match format {
             Format::Text => context.output.line(report::text(&report)?)?,
             Format::Json => context.output.json(&SyncReport {
