@@ -45,6 +45,6 @@ pub(super) struct RunContext {
     /// Process that executes, as jobs record it.
     pub(super) owner: Arc<str>,
     pub(super) claims: Claims,
-    /// True after an interruption: a repository without tags may hold blobs of ours, so each is looked for.
+    /// True after a run that did not end well: a repository without tags may hold blobs of ours, so each is looked for.
     pub(super) careful: bool,
 }

@@ -320,9 +320,10 @@ impl Engine {
         let name = rule.name.clone();
         let running = self.occupy(&name)?;
         let last = shared.store.last_runs().await?;
-        let interrupted = last
+        // Whatever did not end well may have left blobs in repositories that have no tags yet.
+        let left_behind = last
             .iter()
-            .any(|row| row.rule == name.as_str() && row.outcome == Some(RunOutcome::Interrupted));
+            .any(|row| row.rule == name.as_str() && row.outcome != Some(RunOutcome::Ok));
         let started_at = shared.clock.now();
         let new = NewRun {
             rule: name.as_str(),
@@ -343,7 +344,7 @@ impl Engine {
         Ok(Started {
             run,
             rule,
-            careful: interrupted || request.continues.is_some(),
+            careful: left_behind || request.continues.is_some(),
             request,
             started_at,
             running,
@@ -383,7 +384,7 @@ impl Engine {
         control: Control,
     ) -> Result<RunReport, EngineError> {
         self.conduct(started, control, Claims::Ignore, async |context| {
-            super::single::execute(context, &single).await;
+            Box::pin(super::single::execute(context, &single)).await;
         })
         .await
     }
@@ -442,6 +443,9 @@ impl Engine {
         let report = context
             .ledger
             .close(run, &name, request.trigger, stopped, started_at, finished_at);
+        if report.outcome == RunOutcome::Ok {
+            super::tidy::give_up_old_uploads(&context).await;
+        }
         let text = serde_json::to_string(&report).unwrap_or_default();
         self.shared
             .store

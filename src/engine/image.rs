@@ -57,6 +57,12 @@ struct Brought {
     bytes: u64,
 }
 
+/// One blob of a tree and the targets that want it, by index.
+struct WantedBlob {
+    size: u64,
+    by: Vec<(usize, BlobAction)>,
+}
+
 /// Copies blobs, then manifests, children first, the tag last. `before_tag` is asked just before each target's tag is put.
 pub(super) async fn copy_tree<F>(
     context: &RunContext,
@@ -70,7 +76,7 @@ where
 {
     let mut plans = Vec::with_capacity(targets.len());
     for target in targets {
-        plans.push(plan(context, tree, target, target.absent && !context.careful).await);
+        plans.push(plan(context, repository, tree, target).await);
     }
     let brought = bring_blobs(context, repository, targets, &plans).await;
     let putting = targets
@@ -96,21 +102,27 @@ where
     join_all(putting).await
 }
 
-async fn plan(context: &RunContext, tree: &ImageTree, target: &Target, absent: bool) -> Result<ImagePlan, Fault> {
+async fn plan(
+    context: &RunContext,
+    repository: &RepositoryName,
+    tree: &ImageTree,
+    target: &Target,
+) -> Result<ImagePlan, Fault> {
     let digests: Vec<Digest> = tree.blobs().into_iter().map(|blob| blob.digest.clone()).collect();
     let remembered = context.store.known_blobs(target.registry(), &digests).await?;
-    // What an earlier run left in this repository is looked for again (a HEAD), as registries collect garbage; it
-    // also shows that the repository is not as empty as its missing tag list says.
-    let held_here = |places: &Vec<RepositoryName>| places.contains(&target.repository);
+    let elsewhere = |places: Vec<RepositoryName>| places.into_iter().find(|place| *place != target.repository);
+    let mut mountable: BTreeMap<Digest, RepositoryName> = remembered
+        .into_iter()
+        .filter_map(|(digest, places)| Some((digest, elsewhere(places)?)))
+        .collect();
+    // Within one registry nothing needs to be moved.
+    if target.registry() == context.source.name() && target.repository != *repository {
+        mountable.extend(digests.into_iter().map(|digest| (digest, repository.clone())));
+    }
     let known = KnownContent {
-        repository_absent: absent && !remembered.values().any(held_here),
+        repository_absent: target.absent && !context.careful,
         present: BTreeSet::new(),
-        mountable: remembered
-            .into_iter()
-            .filter_map(|(digest, places)| {
-                Some((digest, places.into_iter().find(|place| *place != target.repository)?))
-            })
-            .collect(),
+        mountable,
     };
     image_plan(tree, target.tag.as_ref(), &known).map_err(|error| Fault::new(ErrorKind::Invalid, error.to_string()))
 }
@@ -122,26 +134,29 @@ async fn bring_blobs(
     targets: &[Target],
     plans: &[Result<ImagePlan, Fault>],
 ) -> Vec<Brought> {
-    let mut wanted: BTreeMap<&Digest, (u64, Vec<(usize, BlobAction)>)> = BTreeMap::new();
+    let mut wanted: BTreeMap<&Digest, WantedBlob> = BTreeMap::new();
     for (index, plan) in plans.iter().enumerate() {
         for step in plan.iter().flat_map(|plan| &plan.blobs) {
-            let entry = wanted.entry(&step.digest).or_insert((step.size, Vec::new()));
-            entry.1.push((index, step.action.clone()));
+            let blob = wanted.entry(&step.digest).or_insert_with(|| WantedBlob {
+                size: step.size,
+                by: Vec::new(),
+            });
+            blob.by.push((index, step.action.clone()));
         }
     }
     let mut blobs: Vec<_> = wanted.into_iter().collect();
     // Largest first, so that a small one does not wait behind all others for the last large one.
-    blobs.sort_by_key(|(_, (size, _))| std::cmp::Reverse(*size));
+    blobs.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.size));
     let mut outcomes: Vec<Brought> = targets.iter().map(|_| Brought::default()).collect();
     let mut arrived: Vec<Vec<Digest>> = targets.iter().map(|_| Vec::new()).collect();
-    let each_blob = blobs.into_iter().map(|(digest, (size, wants))| async move {
+    let each_blob = blobs.into_iter().map(|(digest, WantedBlob { size, by })| async move {
         let source = SourceBlob {
             endpoint: context.source.clone(),
             repository: repository.clone(),
             digest: digest.clone(),
             size,
         };
-        (digest, bring(context, &source, targets, wants).await)
+        (digest, bring(context, &source, targets, by).await)
     });
     let mut bringing = unordered(each_blob, BLOBS_AT_ONCE);
     while let Some((digest, ends)) = bringing.next().await {
