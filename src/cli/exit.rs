@@ -67,10 +67,15 @@ impl Exit {
 
     /// What a finished run means for the exit status.
     pub fn of_run(report: &RunReport, strict: StrictArg) -> Self {
-        let left = report.destinations.iter().map(|destination| {
-            destination.images.held + destination.images.deferred + destination.deletes_blocked
-        });
-        Self::of_outcome(report.outcome, report.failures.is_empty(), strict.strict && left.sum::<u64>() > 0)
+        let left = report
+            .destinations
+            .iter()
+            .map(|destination| destination.images.held + destination.images.deferred + destination.deletes_blocked);
+        Self::of_outcome(
+            report.outcome,
+            report.failures.is_empty(),
+            strict.strict && left.sum::<u64>() > 0,
+        )
     }
 
     /// The same from the parts that the API gives.

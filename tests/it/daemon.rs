@@ -45,7 +45,9 @@ impl Scene {
             proxy,
             home,
         };
-        scene.home.set_rules(&scene.rules(&[("web", "app/web"), ("broken", "app/missing")]));
+        scene
+            .home
+            .set_rules(&scene.rules(&[("web", "app/web"), ("broken", "app/missing")]));
         scene
     }
 
@@ -60,7 +62,7 @@ impl Scene {
             let (repository, more) = repository.split_once(';').unwrap_or((repository, ""));
             text.push_str(&format!(
                 "  - name: {name}\n    source: from\n    destinations: [to]\n    repositories: [{repository}]\n    \
-                 retry: {{ attempts: 2, max_delay: 10ms }}\n"
+                 retry: {{ attempts: 2, max_delay: 1s }}\n"
             ));
             for line in more.split(';').filter(|line| !line.is_empty()) {
                 text.push_str(&format!("    {line}\n"));
@@ -95,13 +97,16 @@ impl Scene {
     fn hold(&self, image: &SampleImage) -> (Digest, Gate) {
         let layer = Digest::of(&image.children[0].blobs[1]);
         let gate = Gate::new();
-        self.proxy.add(Fault::once("GET", layer.hex(), Act::HoldResponse(1000, gate.clone())));
+        self.proxy
+            .add(Fault::once("GET", layer.hex(), Act::HoldResponse(1000, gate.clone())));
         (layer, gate)
     }
 
     async fn wait_for_hold(&self) {
         self.proxy
-            .wait_for("a transfer that stands still", |all| all.iter().any(|exchange| exchange.held))
+            .wait_for("a transfer that stands still", |all| {
+                all.iter().any(|exchange| exchange.held)
+            })
             .await;
     }
 
@@ -127,7 +132,9 @@ impl Scene {
     /// One request over the daemon's Unix socket.
     async fn socket(&self, request: &str, body: &str) -> (u16, String, Value) {
         let path = self.home.home().join("api.sock");
-        let stream = tokio::net::UnixStream::connect(&path).await.expect("the daemon listens");
+        let stream = tokio::net::UnixStream::connect(&path)
+            .await
+            .expect("the daemon listens");
         exchange(stream, request, "Host: localhost\r\n", body).await
     }
 }
@@ -152,7 +159,13 @@ async fn exchange(
     };
     within("an answer of the API", talk).await;
     let text = String::from_utf8(text).expect("text");
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .expect("a status");
     (status, head.to_owned(), serde_json::from_str(body).unwrap_or_default())
 }

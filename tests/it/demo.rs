@@ -77,7 +77,11 @@ fn the_demo_needs_nothing_and_leaves_nothing() {
     assert!(!text.contains("WRONG"), "{text}");
     // Each sentence after a sync was compared: three and four tags of one repository, twice one of the other, two claims.
     assert_eq!(text.matches("on both sides").count(), 9, "{text}");
-    assert_eq!(text.lines().filter(|line| line.starts_with("  ok ")).count(), 11, "{text}");
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with("  ok ")).count(),
+        11,
+        "{text}"
+    );
     assert!(!text.contains('\u{1b}'), "no colours where nobody sees them: {text:?}");
     assert_eq!(left(folder.path()), Vec::<String>::new());
     assert_eq!(group(leader), Vec::<String>::new());
@@ -94,7 +98,10 @@ fn a_demo_that_is_stopped_leaves_nothing_either() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     let id = child.id().to_string();
-    let sent = Command::new("kill").args(["-s", "INT", &id]).status().expect("kill is installed");
+    let sent = Command::new("kill")
+        .args(["-s", "INT", &id])
+        .status()
+        .expect("kill is installed");
     assert!(sent.success());
     let output = child.wait_with_output().expect("our child");
     assert_eq!(output.status.code(), Some(130), "{}", told(&output));
@@ -108,5 +115,8 @@ fn a_demo_that_cannot_work_says_so() {
     let output = demo(folder.path()).output().expect("a shell");
     let text = told(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("cannot make the folder") && text.contains("tmp"), "{text}");
+    assert!(
+        text.contains("cannot make the folder") && text.contains("tmp"),
+        "{text}"
+    );
 }

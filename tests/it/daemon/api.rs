@@ -51,7 +51,13 @@ async fn over_tcp_names_are_checked_and_changes_need_the_token() {
     let with = |token: &str| format!("Host: localhost\r\nAuthorization: Bearer {token}\r\n");
     assert_eq!(status(&address, post, &with("wrong"), body).await, 401);
     assert_eq!(
-        status(&address, post, &format!("Host: evil.example\r\nAuthorization: Bearer {TOKEN}\r\n"), body).await,
+        status(
+            &address,
+            post,
+            &format!("Host: evil.example\r\nAuthorization: Bearer {TOKEN}\r\n"),
+            body
+        )
+        .await,
         403
     );
     assert_eq!(scene.ask(&["runs"]).await["runs"].as_array().map(Vec::len), Some(0));
@@ -61,7 +67,15 @@ async fn over_tcp_names_are_checked_and_changes_need_the_token() {
     let server = format!("http://{address}");
     let denied = scene.home.run(&["trigger", "web", "--server", &server]).await.expect(2);
     assert!(denied.stderr.contains("--api-token-file"), "{}", denied.stderr);
-    let allowed = ["trigger", "web", "--wait", "--server", &server, "--api-token-file", file];
+    let allowed = [
+        "trigger",
+        "web",
+        "--wait",
+        "--server",
+        &server,
+        "--api-token-file",
+        file,
+    ];
     scene.home.run(&allowed).await.expect(0);
     scene.home.run(&["jobs", "--server", &server]).await.expect(0);
     assert!(!daemon.stderr().contains(TOKEN));
@@ -72,8 +86,14 @@ async fn over_tcp_nothing_changes_without_a_token_of_the_daemon() {
     let scene = Scene::new().await;
     let (_daemon, address) = loopback(&scene, &[]).await;
     let shown = "Host: localhost\r\nAuthorization: Bearer \r\n";
-    assert_eq!(status(&address, "POST /api/v1/trigger", shown, r#"{"rules":["web"]}"#).await, 403);
-    assert_eq!(status(&address, "GET /api/v1/runs", "Host: localhost\r\n", "").await, 200);
+    assert_eq!(
+        status(&address, "POST /api/v1/trigger", shown, r#"{"rules":["web"]}"#).await,
+        403
+    );
+    assert_eq!(
+        status(&address, "GET /api/v1/runs", "Host: localhost\r\n", "").await,
+        200
+    );
 }
 
 #[tokio::test]
@@ -86,7 +106,12 @@ async fn other_addresses_and_taken_ones_are_refused() {
     let empty = scene.home.home().join("empty");
     std::fs::write(&empty, "\n").expect("a file");
     let path = empty.to_str().expect("text");
-    let refused = scene.home.run(&["daemon", "--api-token-file", path]).await.expect(2).stderr;
+    let refused = scene
+        .home
+        .run(&["daemon", "--api-token-file", path])
+        .await
+        .expect(2)
+        .stderr;
     assert!(refused.contains("is empty"), "{refused}");
     std::fs::write(scene.home.home().join("api.sock"), "precious").expect("a file");
     let refused = scene.home.run(&["daemon"]).await.expect(2).stderr;
@@ -109,7 +134,12 @@ async fn the_unix_socket_is_for_owner_and_group_and_refuses_nonsense() {
         ("POST /api/v1/trigger", r#"{"rule":["web"]}"#, 400, "bad_request"),
         ("POST /api/v1/trigger", r#"{"rules":["wbe"]}"#, 404, "not_found"),
         ("POST /api/v1/retry", r#"{"run":"run-9"}"#, 404, "not_found"),
-        ("POST /api/v1/retry", r#"{"run":"run-9","job":"job-1"}"#, 400, "bad_request"),
+        (
+            "POST /api/v1/retry",
+            r#"{"run":"run-9","job":"job-1"}"#,
+            400,
+            "bad_request",
+        ),
         ("POST /api/v1/runs/run-9/cancel", "{}", 404, "not_found"),
         ("POST /api/v1/status", "{}", 405, "method_not_allowed"),
         ("GET /api/v1/runs/run-9", "", 404, "not_found"),
@@ -123,7 +153,10 @@ async fn the_unix_socket_is_for_owner_and_group_and_refuses_nonsense() {
         let (status, head, document) = scene.socket(request, body).await;
         assert_eq!(status, expected, "{request}: {document}");
         assert_eq!(document["error"]["kind"], kind, "{request}: {document}");
-        assert!(head.to_ascii_lowercase().contains("content-type: application/json"), "{request}: {head}");
+        assert!(
+            head.to_ascii_lowercase().contains("content-type: application/json"),
+            "{request}: {head}"
+        );
     }
     let (status, _, document) = scene.socket("GET /api/v1/status", "").await;
     assert_eq!((status, &document["schema_version"]), (200, &1.into()));

@@ -53,7 +53,10 @@ async fn a_killed_daemon_goes_on_where_it_was() {
     let (recovery, first) = (&runs["runs"][0], &runs["runs"][1]);
     assert_eq!(recovery["continues"], started);
     assert_eq!(recovery["outcome"], "ok");
-    assert_eq!((&first["id"], &first["outcome"]), (&started, &Value::from("interrupted")));
+    assert_eq!(
+        (&first["id"], &first["outcome"]),
+        (&started, &Value::from("interrupted"))
+    );
     assert_eq!(scene.copied("v1"), Some(image.digest()));
     daemon.signal("TERM");
     daemon.finish().await.expect(0);
@@ -65,7 +68,10 @@ async fn hangup_swaps_right_rules_in_and_keeps_the_old_ones_for_wrong_ones() {
     let mut daemon = scene.daemon().await;
     let names = |status: &Value| -> Vec<String> {
         let rules = status["rules"].as_array().expect("rules");
-        rules.iter().map(|rule| rule["rule"].as_str().expect("a name").to_owned()).collect()
+        rules
+            .iter()
+            .map(|rule| rule["rule"].as_str().expect("a name").to_owned())
+            .collect()
     };
     assert_eq!(names(&scene.ask(&["status"]).await), ["web", "broken"]);
 
@@ -142,7 +148,10 @@ async fn a_run_that_was_missed_is_made_up_for_at_the_start() {
             continues: None,
         };
         let id = store.start_run(run, earlier).await.expect("a run");
-        store.finish_run(id, RunOutcome::Ok, "", earlier).await.expect("its end");
+        store
+            .finish_run(id, RunOutcome::Ok, "", earlier)
+            .await
+            .expect("its end");
     }
     store.close().await;
 
@@ -153,7 +162,10 @@ async fn a_run_that_was_missed_is_made_up_for_at_the_start() {
         })
         .await;
     let run = &runs["runs"][0];
-    assert_eq!((&run["rule"], &run["trigger"], &run["outcome"]), (&"run".into(), &"schedule".into(), &"ok".into()));
+    assert_eq!(
+        (&run["rule"], &run["trigger"], &run["outcome"]),
+        (&"run".into(), &"schedule".into(), &"ok".into())
+    );
     assert_eq!(scene.copied("v1"), Some(image.digest()));
     let status = scene.ask(&["status"]).await;
     for rule in status["rules"].as_array().expect("rules") {
@@ -162,5 +174,8 @@ async fn a_run_that_was_missed_is_made_up_for_at_the_start() {
         assert!(wait > jiff::SignedDuration::from_hours(23), "{rule}");
         assert!(rule["running"].is_null(), "{rule}");
     }
-    assert_eq!(status["rules"][1]["last"]["id"], "run-2", "missed: skip ran nevertheless");
+    assert_eq!(
+        status["rules"][1]["last"]["id"], "run-2",
+        "missed: skip ran nevertheless"
+    );
 }

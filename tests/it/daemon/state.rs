@@ -18,11 +18,17 @@ async fn what_is_known_comes_from_the_daemon_or_from_the_state() {
     let image = scene.seed("v1", 1);
     for command in [&["status"][..], &["runs"], &["jobs"], &["audit"], &["cancel", "run-1"]] {
         let nothing = scene.home.run(command).await.expect(2).stderr;
-        assert!(nothing.contains("there is no state") && nothing.contains("transship sync"), "{nothing}");
+        assert!(
+            nothing.contains("there is no state") && nothing.contains("transship sync"),
+            "{nothing}"
+        );
     }
     assert!(!scene.home.state().exists(), "asking makes no state");
     let refused = scene.home.run(&["trigger", "web"]).await.expect(2).stderr;
-    assert!(refused.contains("transship daemon") && refused.contains("transship sync"), "{refused}");
+    assert!(
+        refused.contains("transship daemon") && refused.contains("transship sync"),
+        "{refused}"
+    );
 
     let daemon = scene.daemon().await;
     scene.home.run(&["trigger", "web", "--wait"]).await.expect(0);
@@ -63,10 +69,19 @@ async fn what_is_known_comes_from_the_daemon_or_from_the_state() {
         .as_array()
         .expect("rules")
         .iter()
-        .map(|rule| (rule["rule"].as_str().unwrap_or(""), rule["last"]["outcome"].as_str().unwrap_or("")))
+        .map(|rule| {
+            (
+                rule["rule"].as_str().unwrap_or(""),
+                rule["last"]["outcome"].as_str().unwrap_or(""),
+            )
+        })
         .collect();
     assert_eq!(rules, [("broken", "failed"), ("web", "ok")]);
-    assert_eq!(std::fs::read(scene.home.state()).expect("the state"), before, "reading changed the state");
+    assert_eq!(
+        std::fs::read(scene.home.state()).expect("the state"),
+        before,
+        "reading changed the state"
+    );
     let unknown = scene.home.run(&["runs", "run-99"]).await.expect(2).stderr;
     assert!(unknown.contains("there is no run-99"), "{unknown}");
 }
@@ -82,7 +97,12 @@ async fn a_daemon_that_was_named_must_answer() {
     }
     scene.home.run(&["status", "--server", "nonsense"]).await.expect(2);
     // A server that is no daemon.
-    let other = scene.home.run(&["status", "--server", &scene.source.url()]).await.expect(2).stderr;
+    let other = scene
+        .home
+        .run(&["status", "--server", &scene.source.url()])
+        .await
+        .expect(2)
+        .stderr;
     assert!(other.contains("is it transship?"), "{other}");
     scene.home.run(&["status"]).await.expect(0);
 }

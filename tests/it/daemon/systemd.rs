@@ -24,7 +24,9 @@ async fn message(socket: &UnixDatagram, wanted: &str) -> Vec<String> {
 }
 
 fn value<'m>(message: &'m [String], key: &str) -> &'m str {
-    let found = message.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let found = message
+        .iter()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     found.unwrap_or_else(|| panic!("no {key} in {message:?}"))
 }
 

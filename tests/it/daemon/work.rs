@@ -12,15 +12,26 @@ async fn trigger_waits_for_the_runs_and_ends_with_their_status() {
     let scene = Scene::new().await;
     let image = scene.seed("v1", 1);
     let _daemon = scene.daemon().await;
-    let good = scene.home.run(&["trigger", "web", "--wait", "-o", "json"]).await.expect(0);
+    let good = scene
+        .home
+        .run(&["trigger", "web", "--wait", "-o", "json"])
+        .await
+        .expect(0);
     let report = good.json();
     assert_eq!(report["schema_version"], 1);
     let run = &report["runs"][0];
-    assert_eq!((&run["rule"], &run["trigger"], &run["outcome"]), (&"web".into(), &"manual".into(), &"ok".into()));
+    assert_eq!(
+        (&run["rule"], &run["trigger"], &run["outcome"]),
+        (&"web".into(), &"manual".into(), &"ok".into())
+    );
     assert_eq!(run["destinations"][0]["images"]["copied"], 1);
     assert_eq!(scene.copied("v1"), Some(image.digest()));
 
-    let bad = scene.home.run(&["trigger", "web", "broken", "--wait", "-o", "json"]).await.expect(1);
+    let bad = scene
+        .home
+        .run(&["trigger", "web", "broken", "--wait", "-o", "json"])
+        .await
+        .expect(1);
     let report = bad.json();
     assert_eq!(report["runs"][0]["outcome"], "ok");
     assert_eq!(report["runs"][1]["outcome"], "failed");
@@ -31,7 +42,11 @@ async fn trigger_waits_for_the_runs_and_ends_with_their_status() {
     let unknown = scene.home.run(&["trigger", "web", "wbe"]).await.expect(2);
     assert!(unknown.stderr.contains("wbe"), "{}", unknown.stderr);
     let runs = scene.ask(&["runs"]).await;
-    assert_eq!(runs["runs"].as_array().map(Vec::len), Some(4), "nothing was started: {runs}");
+    assert_eq!(
+        runs["runs"].as_array().map(Vec::len),
+        Some(4),
+        "nothing was started: {runs}"
+    );
 }
 
 #[tokio::test]
@@ -43,7 +58,11 @@ async fn trigger_joins_a_run_and_cancel_ends_it() {
     let started = scene.ask(&["trigger", "web"]).await;
     assert_eq!(started["runs"], serde_json::json!(["run-1"]));
     scene.wait_for_hold().await;
-    assert_eq!(scene.ask(&["trigger", "web"]).await, started, "a running rule is joined");
+    assert_eq!(
+        scene.ask(&["trigger", "web"]).await,
+        started,
+        "a running rule is joined"
+    );
     let status = scene.ask(&["status"]).await;
     assert_eq!(status["rules"][0]["running"], "run-1");
     let refused = scene.home.run(&["retry", "run-1"]).await.expect(2).stderr;
@@ -51,7 +70,11 @@ async fn trigger_joins_a_run_and_cancel_ends_it() {
 
     let waiting = scene.home.spawn(&["trigger", "web", "--wait", "-o", "json"]);
     let cancelled = scene.home.run(&["cancel", "run-1"]).await.expect(0);
-    assert!(cancelled.stdout.contains("run-1 is being stopped"), "{}", cancelled.stdout);
+    assert!(
+        cancelled.stdout.contains("run-1 is being stopped"),
+        "{}",
+        cancelled.stdout
+    );
     let waited = waiting.finish().await.expect(1).json();
     assert_eq!(waited["runs"][0]["id"], "run-1");
     assert_eq!(waited["runs"][0]["outcome"], "cancelled");
@@ -74,7 +97,11 @@ async fn what_failed_is_listed_and_retried_after_mending() {
     scene.proxy.add(lost());
     let daemon = scene.daemon().await;
     scene.home.run(&["trigger", "web", "--wait"]).await.expect(1);
-    assert_eq!(scene.copied("good"), Some(good.digest()), "one broken image stops no other");
+    assert_eq!(
+        scene.copied("good"),
+        Some(good.digest()),
+        "one broken image stops no other"
+    );
     assert_eq!(scene.copied("bad"), None);
 
     let failed = scene.ask(&["jobs", "--failed"]).await;
@@ -84,14 +111,26 @@ async fn what_failed_is_listed_and_retried_after_mending() {
     assert_eq!((&job["reference"], &job["outcome"]), (&"bad".into(), &"failed".into()));
     let id = job["id"].as_str().expect("an id").to_owned();
     let text = scene.home.run(&["jobs", "--failed"]).await.expect(0).stdout;
-    assert!(text.contains(&format!("transship retry {id}")) && text.contains("app/web:bad"), "{text}");
+    assert!(
+        text.contains(&format!("transship retry {id}")) && text.contains("app/web:bad"),
+        "{text}"
+    );
 
     scene.home.run(&["retry", &id, "--wait"]).await.expect(1);
     scene.proxy.heal();
     let before = scene.proxy.count("GET", "/manifests/good");
-    let retried = scene.home.run(&["retry", &id, "--wait", "-o", "json"]).await.expect(0).json();
+    let retried = scene
+        .home
+        .run(&["retry", &id, "--wait", "-o", "json"])
+        .await
+        .expect(0)
+        .json();
     let images = &retried["runs"][0]["destinations"][0]["images"];
-    assert_eq!((&images["copied"], &images["in_step"]), (&Value::from(1), &Value::from(0)), "only that job: {retried}");
+    assert_eq!(
+        (&images["copied"], &images["in_step"]),
+        (&Value::from(1), &Value::from(0)),
+        "only that job: {retried}"
+    );
     assert_eq!(scene.proxy.count("GET", "/manifests/good"), before);
     assert_eq!(scene.copied("bad"), Some(bad.digest()));
 
@@ -100,7 +139,10 @@ async fn what_failed_is_listed_and_retried_after_mending() {
     let moved = scene.seed("later", 2);
     scene.destination.lose_blob(&layer);
     let run = scene.home.run(&["trigger", "web", "--wait", "-o", "json"]).await;
-    let run = run.expect(1).json()["runs"][0]["id"].as_str().expect("an id").to_owned();
+    let run = run.expect(1).json()["runs"][0]["id"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
     daemon.signal("TERM");
     daemon.finish().await.expect(0);
     scene.proxy.heal();
@@ -118,7 +160,11 @@ async fn cancel_without_a_daemon_reaches_the_sync_that_runs() {
     let sync = scene.home.spawn(&["sync", "web", "-o", "json"]);
     scene.wait_for_hold().await;
     let cancelled = scene.home.run(&["cancel", "run-1"]).await.expect(0);
-    assert!(cancelled.stderr.contains("asked through the state"), "{}", cancelled.stderr);
+    assert!(
+        cancelled.stderr.contains("asked through the state"),
+        "{}",
+        cancelled.stderr
+    );
     let report = sync.finish().await.expect(1).json();
     assert_eq!(report["runs"][0]["outcome"], "cancelled");
 }
