@@ -87,7 +87,11 @@ impl Scene {
     }
 
     async fn daemon_with(&self, arguments: &[&str]) -> Process {
-        let all: Vec<&str> = ["daemon"].iter().chain(arguments).copied().collect();
+        let all: Vec<&str> = ["daemon", "--log-format", "text"]
+            .iter()
+            .chain(arguments)
+            .copied()
+            .collect();
         let mut daemon = self.home.spawn(&all);
         daemon.wait_for_line(" ready").await;
         daemon
