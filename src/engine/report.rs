@@ -251,7 +251,7 @@ pub struct PingReport {
 /// One step of `ping`.
 #[derive(Clone, Debug, Serialize)]
 pub struct PingStep {
-    /// `address`, `login`, `list`, `pull`, `push`.
+    /// `address`, `tls`, `login`, `list`, `pull`, `push`.
     pub step: &'static str,
     /// True when it worked; `None` when it could not be tried (no repository to try on).
     pub ok: Option<bool>,

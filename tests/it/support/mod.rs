@@ -5,7 +5,9 @@
 pub mod command;
 pub mod compare;
 pub mod docker_registry;
+pub mod ends;
 pub mod images;
+pub mod link;
 pub mod origin;
 pub mod pair;
 pub mod proxy;
