@@ -105,6 +105,14 @@ impl BlobTable {
         })
     }
 
+    /// True while somebody brings the blob to the repository.
+    pub(super) fn is_moving(&self, registry: &str, repository: &RepositoryName, digest: &Digest) -> bool {
+        self.with(|blobs| {
+            let places = blobs.get(&(registry.to_owned(), digest.clone()));
+            matches!(places.and_then(|places| places.get(repository)), Some(State::Moving(_)))
+        })
+    }
+
     /// Forgets that blobs are at a repository, as that proved wrong.
     pub(super) fn forget<'a>(
         &self,

@@ -21,6 +21,9 @@ use crate::store::{Store, Trigger};
 /// The tag that is meant where none is written, as everywhere in the field.
 const DEFAULT_TAG: &str = "latest";
 
+/// Copies by hand older than this are forgotten.
+const HISTORY: std::time::Duration = std::time::Duration::from_secs(90 * 24 * 3600);
+
 /// Copies one image (or all tags of a repository) without a rules file.
 ///
 /// # Errors
@@ -32,6 +35,7 @@ pub async fn copy(
     control: Control,
     events: Events,
 ) -> Result<RunReport, EngineError> {
+    store.clean_runs(clock.now() - HISTORY).await?;
     let CopyRequest {
         source,
         destination,
@@ -39,8 +43,8 @@ pub async fn copy(
         platforms,
     } = request;
     let source_name = RegistryName::new(source.name.clone());
-    // Both ends may be the same registry, which has one name and two sets of settings.
-    let destination_name = match destination.name == source.name {
+    // One registry with two logins is two ends; with one login it is one, which can mount instead of moving bytes.
+    let destination_name = match destination.name == source.name && destination.settings != source.settings {
         true => RegistryName::new(format!("{} (destination)", destination.name)),
         false => RegistryName::new(destination.name.clone()),
     };

@@ -1,6 +1,6 @@
 //! The engine: the ends of the rules made ready, and what can be asked of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::several::ordered;
 use super::transfer::{TransferContext, TransferPool};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::oci::Digest;
 use crate::plan::{Decision, RepositoryPlan};
 use crate::registry::{Endpoint, RegistrySettings};
 use crate::rules::{RegistryName, Rule, RuleName};
@@ -257,6 +258,7 @@ impl Engine {
             owner: Arc::clone(&shared.owner),
             claims,
             careful,
+            damaged: Arc::default(),
         })
     }
 
@@ -320,9 +322,10 @@ impl Engine {
         let name = rule.name.clone();
         let running = self.occupy(&name)?;
         let last = shared.store.last_runs().await?;
-        let interrupted = last
+        // Whatever did not end well may have left blobs in repositories that have no tags yet.
+        let left_behind = last
             .iter()
-            .any(|row| row.rule == name.as_str() && row.outcome == Some(RunOutcome::Interrupted));
+            .any(|row| row.rule == name.as_str() && row.outcome != Some(RunOutcome::Ok));
         let started_at = shared.clock.now();
         let new = NewRun {
             rule: name.as_str(),
@@ -343,7 +346,7 @@ impl Engine {
         Ok(Started {
             run,
             rule,
-            careful: interrupted || request.continues.is_some(),
+            careful: left_behind || request.continues.is_some(),
             request,
             started_at,
             running,
@@ -396,15 +399,21 @@ impl Engine {
         .await
     }
 
-    /// As [`Engine::execute`]; of these images only, without planning them again.
+    /// As [`Engine::execute`]; of these images only, without planning them again. `damaged` blobs are sent even where
+    /// the destination has them.
     pub(super) async fn execute_groups(
         &self,
         started: Started,
         groups: Vec<ImageGroup>,
+        damaged: BTreeSet<Digest>,
         control: Control,
     ) -> Result<RunReport, EngineError> {
         self.conduct(started, control, Claims::Look, async |context| {
-            run::copy_groups(context, groups).await;
+            let context = RunContext {
+                damaged: Arc::new(damaged),
+                ..context.clone()
+            };
+            run::copy_groups(&context, groups).await;
         })
         .await
     }
@@ -442,6 +451,9 @@ impl Engine {
         let report = context
             .ledger
             .close(run, &name, request.trigger, stopped, started_at, finished_at);
+        if report.outcome == RunOutcome::Ok {
+            super::tidy::give_up_old_uploads(&context).await;
+        }
         let text = serde_json::to_string(&report).unwrap_or_default();
         self.shared
             .store

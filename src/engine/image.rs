@@ -76,7 +76,7 @@ where
 {
     let mut plans = Vec::with_capacity(targets.len());
     for target in targets {
-        plans.push(plan(context, tree, target, target.absent && !context.careful).await);
+        plans.push(plan(context, repository, tree, target).await);
     }
     let brought = bring_blobs(context, repository, targets, &plans).await;
     let putting = targets
@@ -102,23 +102,37 @@ where
     join_all(putting).await
 }
 
-async fn plan(context: &RunContext, tree: &ImageTree, target: &Target, absent: bool) -> Result<ImagePlan, Fault> {
+async fn plan(
+    context: &RunContext,
+    repository: &RepositoryName,
+    tree: &ImageTree,
+    target: &Target,
+) -> Result<ImagePlan, Fault> {
     let digests: Vec<Digest> = tree.blobs().into_iter().map(|blob| blob.digest.clone()).collect();
     let remembered = context.store.known_blobs(target.registry(), &digests).await?;
-    // What an earlier run left in this repository is looked for again (a HEAD), as registries collect garbage; it
-    // also shows that the repository is not as empty as its missing tag list says.
-    let held_here = |places: &Vec<RepositoryName>| places.contains(&target.repository);
+    let elsewhere = |places: Vec<RepositoryName>| places.into_iter().find(|place| *place != target.repository);
+    let mut mountable: BTreeMap<Digest, RepositoryName> = remembered
+        .into_iter()
+        .filter_map(|(digest, places)| Some((digest, elsewhere(places)?)))
+        .collect();
+    // Within one registry nothing needs to be moved.
+    if target.registry() == context.source.name() && target.repository != *repository {
+        mountable.extend(digests.into_iter().map(|digest| (digest, repository.clone())));
+    }
     let known = KnownContent {
-        repository_absent: absent && !remembered.values().any(held_here),
+        repository_absent: target.absent && !context.careful,
         present: BTreeSet::new(),
-        mountable: remembered
-            .into_iter()
-            .filter_map(|(digest, places)| {
-                Some((digest, places.into_iter().find(|place| *place != target.repository)?))
-            })
-            .collect(),
+        mountable,
     };
-    image_plan(tree, target.tag.as_ref(), &known).map_err(|error| Fault::new(ErrorKind::Invalid, error.to_string()))
+    let mut plan = image_plan(tree, target.tag.as_ref(), &known)
+        .map_err(|error| Fault::new(ErrorKind::Invalid, error.to_string()))?;
+    for step in &mut plan.blobs {
+        if context.damaged.contains(&step.digest) {
+            // A mount would bring the same damaged bytes.
+            step.action = BlobAction::Send { mount_from: None };
+        }
+    }
+    Ok(plan)
 }
 
 /// Brings every blob to every target that lacks it; each blob is read once for all. A target's fault is its first.
@@ -360,8 +374,22 @@ async fn put(
             .endpoint
             .put_manifest(&target.repository, reference, manifest.media_type(), bytes)
             .await;
-        put.map_err(|error| error.on(Side::Destination))
+        put.map_err(|error| name_foreign(manifest, error.on(Side::Destination).into()))
     };
     let (result, attempts) = persist(context, putting).await;
     (result.map(|_| ()), attempts)
+}
+
+/// Says what a registry does not say that takes no foreign layers: distribution answers 500 UNKNOWN where its
+/// configuration does not allow their addresses, however often it is asked.
+fn name_foreign(manifest: &Manifest, mut fault: Fault) -> Fault {
+    let foreign = manifest.blobs().any(|blob| blob.is_foreign() && !blob.urls.is_empty());
+    if foreign && matches!(fault.status, Some(400 | 500)) {
+        fault.kind = ErrorKind::Unsupported;
+        fault.message.push_str(
+            "; the image has foreign layers, which are fetched from their own `urls`: allow these at the registry \
+             (in distribution, validation.manifests.urls.allow) or leave the tag out of the rule",
+        );
+    }
+    fault
 }

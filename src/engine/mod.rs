@@ -22,6 +22,7 @@ mod retry;
 mod run;
 mod several;
 mod single;
+mod tidy;
 mod transfer;
 mod verify;
 

@@ -16,7 +16,7 @@ pub struct RegistryUrl {
 }
 
 /// Where credentials come from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum LoginSource {
     /// Docker's and containers' own files and helpers, else anonymous.
     #[default]
@@ -28,7 +28,7 @@ pub enum LoginSource {
 }
 
 /// A user name and what proves it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Credentials {
     /// The user; `<token>` means that the password is an identity (refresh) token, as in Docker's files.
     pub username: String,
@@ -57,7 +57,7 @@ pub struct Limits {
 }
 
 /// One registry of the rules.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RegistrySettings {
     /// Spoken to by the distribution protocol.
     Remote {

@@ -33,7 +33,7 @@ pub struct Exchange {
     pub request_bytes: u64,
     /// Bytes of the answer's body passed on.
     pub response_bytes: u64,
-    /// A body stands still at a gate.
+    /// It stands still at a gate.
     pub held: bool,
     /// A fault cut this exchange, or one of its sides went away.
     pub broken: bool,

@@ -1,0 +1,49 @@
+//! Uploads that no run will take up any more are given up.
+
+use std::time::Duration;
+
+use super::context::RunContext;
+use crate::registry::BlobWrite;
+use crate::rules::RegistryName;
+
+/// An upload this old, after a run in which every job ended well, belongs to an image that is wanted no longer.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// After a run without failures: cancels and forgets old uploads at the rule's destinations that nobody is using.
+pub(super) async fn give_up_old_uploads(context: &RunContext) {
+    let uploads = match context.store.uploads().await {
+        Ok(uploads) => uploads,
+        Err(error) => {
+            tracing::warn!("cannot look for old uploads: {error}");
+            return;
+        }
+    };
+    let now = context.clock.now();
+    for upload in uploads {
+        let Some(endpoint) = context
+            .destinations
+            .get(&RegistryName::new(upload.key.registry.as_str()))
+        else {
+            continue;
+        };
+        let age = now.duration_since(upload.opened_at);
+        let young = age.is_negative() || age.unsigned_abs() < IDLE;
+        if young
+            || context
+                .blobs
+                .is_moving(&upload.key.registry, &upload.key.repository, &upload.key.digest)
+        {
+            continue;
+        }
+        if let Some(write) = BlobWrite::from_stored(&upload.write) {
+            endpoint.cancel_write(&write).await;
+        }
+        tracing::info!(
+            destination = %format!("{}/{}", upload.key.registry, upload.key.repository), digest = %upload.key.digest,
+            "an old upload that no rule needs was given up"
+        );
+        if let Err(error) = context.store.forget_upload(upload.id).await {
+            tracing::warn!("cannot forget an old upload: {error}");
+        }
+    }
+}
