@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::client::read_secret;
 use super::context::Context;
-use super::exit::{Exit, Stop};
+use super::exit::{Exit, Stop, StrictArg};
 use super::output::{Format, FormatArg};
 use super::place::{Place, Target};
 use super::progress::Progress;
@@ -29,11 +29,11 @@ transship copy harbor.example/app/web:1.4 oci:./bundle\n  \
 transship copy --all-tags http://127.0.0.1:5000/app harbor.example/app --dst-creds-file ~/.harbor-login")]
 pub(super) struct Copy {
     /// From where
-    #[arg(value_name = "SRC", value_parser = Place::parse)]
-    source: Place,
+    #[arg(value_name = "SRC")]
+    source: String,
     /// To where
-    #[arg(value_name = "DST", value_parser = Place::parse)]
-    destination: Place,
+    #[arg(value_name = "DST")]
+    destination: String,
     /// Every tag of the repository
     #[arg(long)]
     all_tags: bool,
@@ -44,6 +44,8 @@ pub(super) struct Copy {
     from: SourceArgs,
     #[command(flatten)]
     to: DestinationArgs,
+    #[command(flatten)]
+    strict: StrictArg,
     #[command(flatten)]
     format: FormatArg,
 }
@@ -96,6 +98,7 @@ struct Access {
 impl Copy {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
         let format = self.format.format;
+        let strict = self.strict;
         let request = self.request()?;
         let state = engine::copy_state(&context.state_place()?.path);
         let store = Store::open(&state).await?;
@@ -124,7 +127,7 @@ impl Copy {
         let Some(report) = done.transpose()? else {
             return Ok(stopped);
         };
-        let exit = stopped.worse(Exit::of_run(&report));
+        let exit = stopped.worse(Exit::of_run(&report, strict));
         match format {
             Format::Text => context.output.line(report::text(&report)?)?,
             Format::Json => context.output.json(&SyncReport {
@@ -136,15 +139,17 @@ impl Copy {
     }
 
     fn request(self) -> Result<CopyRequest, Stop> {
-        if self.all_tags && (self.source.reference.is_some() || self.destination.reference.is_some()) {
+        // Not by clap, which shows a value that it refuses: somebody may have written a password into it.
+        let parse = |end: &str, text: &str| {
+            Place::parse(text).map_err(|problem| Stop::unusable(format!("{end} cannot be used: {problem}")))
+        };
+        let (source, destination) = (parse("SRC", &self.source)?, parse("DST", &self.destination)?);
+        if self.all_tags && (source.reference.is_some() || destination.reference.is_some()) {
             return Err(Stop::unusable(
                 "--all-tags copies a whole repository: leave tag and digest out of both ends",
             ));
         }
-        if self.source.target == self.destination.target
-            && self.source.repository == self.destination.repository
-            && self.source.reference == self.destination.reference
-        {
+        if source == destination {
             return Err(Stop::unusable("source and destination are the same"));
         }
         let from = Access {
@@ -162,8 +167,8 @@ impl Copy {
             plain_http: self.to.dst_plain_http,
         };
         Ok(CopyRequest {
-            source: end(self.source, from)?,
-            destination: end(self.destination, to)?,
+            source: end(source, from)?,
+            destination: end(destination, to)?,
             all_tags: self.all_tags,
             platforms: self.platforms,
         })

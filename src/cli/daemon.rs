@@ -19,7 +19,7 @@ use super::exit::{Exit, Stop, chain};
 use super::places;
 use super::signals::Signals;
 use crate::config::{self, LoadFailure, Mode};
-use crate::engine::daemon::{self, DaemonHandle};
+use crate::engine::daemon::{self, Alive, DaemonHandle};
 use crate::engine::{Engine, Event};
 use crate::http::{self, Address, Api, Listener, Token};
 use crate::oci::Digest;
@@ -65,7 +65,7 @@ impl Daemon {
         let engine = Engine::new(config, store.clone(), context.clock.clone())?;
         let listeners = self.bind(context).await?;
         let mut events = engine.events().listen();
-        let handle = daemon::start(engine, || notify(&[NotifyState::Watchdog])).await?;
+        let handle = daemon::start(engine, watchdog()).await?;
 
         let (stop_api, stopping) = watch::channel(false);
         let mut servers = FuturesUnordered::new();
@@ -255,6 +255,20 @@ async fn status_line(handle: &DaemonHandle) -> String {
         ""
     };
     format!("{} rules, {what}{refused}", status.rules.len())
+}
+
+/// Tells systemd's watchdog twice in its time, as sd_watchdog_enabled(3) advises; nobody where there is none.
+fn watchdog() -> Alive {
+    match sd_notify::watchdog_enabled().filter(|time| !time.is_zero()) {
+        Some(time) => Alive {
+            tell: Box::new(|| notify(&[NotifyState::Watchdog])),
+            every: time / 2,
+        },
+        None => Alive {
+            tell: Box::new(|| {}),
+            every: Duration::MAX,
+        },
+    }
 }
 
 /// Tells systemd; does nothing elsewhere.

@@ -356,3 +356,42 @@ async fn read(side: &LocalClient, path: &str) -> Result<bytes::Bytes, String> {
     }
     Ok(answer.body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::images::SampleImage;
+
+    async fn registry() -> Running {
+        Registry::start(Options::default()).await.unwrap()
+    }
+
+    async fn compared(left: &Running, right: &Running) -> Result<(Digest, usize), String> {
+        let client = |of: &Running| http_client(&of.url(), None).unwrap();
+        let names = Names::new().unwrap();
+        same(&client(left), &client(right), &names.web, names.v1.as_str()).await
+    }
+
+    fn seed(registry: &Running, image: &SampleImage) {
+        let names = Names::new().unwrap();
+        registry.seed(&names.web, &names.v1, image);
+    }
+
+    #[tokio::test]
+    async fn the_comparison_finds_what_is_missing_or_other() {
+        let (left, right) = (registry().await, registry().await);
+        let image = images::two_platforms(1, &[4096, 10]);
+        seed(&left, &image);
+        assert!(compared(&left, &right).await.unwrap_err().contains("404"));
+        seed(&right, &images::two_platforms(2, &[4096, 10]));
+        assert!(compared(&left, &right).await.unwrap_err().contains("differs"));
+        seed(&right, &image);
+        let (digest, bytes) = compared(&left, &right).await.unwrap();
+        assert_eq!(digest, image.digest());
+        assert!(bytes > 2 * 4096, "{bytes}");
+        let layer = Digest::of(&image.children[1].blobs[1]);
+        assert!(right.lose_blob(&layer));
+        let difference = compared(&left, &right).await.unwrap_err();
+        assert!(difference.contains(&layer.to_string()), "{difference}");
+    }
+}

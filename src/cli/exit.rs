@@ -66,18 +66,36 @@ impl Exit {
     }
 
     /// What a finished run means for the exit status.
-    pub fn of_run(report: &RunReport) -> Self {
-        Self::of_outcome(report.outcome, report.failures.is_empty())
+    pub fn of_run(report: &RunReport, strict: StrictArg) -> Self {
+        let left = report
+            .destinations
+            .iter()
+            .map(|destination| destination.images.held + destination.images.deferred + destination.deletes_blocked);
+        Self::of_outcome(
+            report.outcome,
+            report.failures.is_empty(),
+            strict.strict && left.sum::<u64>() > 0,
+        )
     }
 
     /// The same from the parts that the API gives.
-    pub fn of_outcome(outcome: RunOutcome, nothing_failed: bool) -> Self {
-        if outcome == RunOutcome::Ok && nothing_failed {
+    ///
+    /// `left_undone` where something was held, deferred or blocked and that counts as a failure.
+    pub fn of_outcome(outcome: RunOutcome, nothing_failed: bool, left_undone: bool) -> Self {
+        if outcome == RunOutcome::Ok && nothing_failed && !left_undone {
             Self::Fine
         } else {
             Self::Failed
         }
     }
+}
+
+/// `--strict`, for the commands whose exit status is a run's.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct StrictArg {
+    /// End with 1 also where images were held or deferred, or deletes blocked
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// A command that cannot go on: what it says on standard error and the status that it ends with.
@@ -137,7 +155,11 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::engine::{DestinationReport, SourceBytes, SourceCounts};
+    use crate::store::{RunId, Trigger};
 
     #[test]
     fn the_numbers_that_scripts_rely_on() {
@@ -164,15 +186,50 @@ mod tests {
 
     #[test]
     fn only_a_run_without_failures_is_fine() {
-        assert_eq!(Exit::of_outcome(RunOutcome::Ok, true), Exit::Fine);
-        assert_eq!(Exit::of_outcome(RunOutcome::Ok, false), Exit::Failed);
+        assert_eq!(Exit::of_outcome(RunOutcome::Ok, true, false), Exit::Fine);
+        assert_eq!(Exit::of_outcome(RunOutcome::Ok, false, false), Exit::Failed);
+        assert_eq!(Exit::of_outcome(RunOutcome::Ok, true, true), Exit::Failed);
         for outcome in [
             RunOutcome::Partial,
             RunOutcome::Failed,
             RunOutcome::Interrupted,
             RunOutcome::Cancelled,
         ] {
-            assert_eq!(Exit::of_outcome(outcome, true), Exit::Failed);
+            assert_eq!(Exit::of_outcome(outcome, true, false), Exit::Failed);
+        }
+    }
+
+    #[test]
+    fn what_was_held_deferred_or_blocked_fails_a_strict_run_only() {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let report = |change: fn(&mut DestinationReport)| {
+            let mut destination = DestinationReport::default();
+            change(&mut destination);
+            RunReport {
+                id: RunId(1),
+                rule: "a".into(),
+                trigger: Trigger::Manual,
+                outcome: RunOutcome::Ok,
+                started_at: at,
+                finished_at: at,
+                source: SourceCounts::default(),
+                destinations: vec![DestinationReport::default(), destination],
+                bytes: SourceBytes::default(),
+                requests: BTreeMap::new(),
+                changes: Vec::new(),
+                failures: Vec::new(),
+            }
+        };
+        let strict = StrictArg { strict: true };
+        let kept = report(|destination| destination.images.kept = 1);
+        assert_eq!(Exit::of_run(&kept, strict), Exit::Fine, "that was the rule's wish");
+        for left in [
+            report(|destination| destination.images.held = 1),
+            report(|destination| destination.images.deferred = 1),
+            report(|destination| destination.deletes_blocked = 1),
+        ] {
+            assert_eq!(Exit::of_run(&left, StrictArg::default()), Exit::Fine);
+            assert_eq!(Exit::of_run(&left, strict), Exit::Failed);
         }
     }
 

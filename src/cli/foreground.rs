@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, stream};
 
 use super::context::Context;
-use super::exit::{Exit, Signal, Stop, chain};
+use super::exit::{Exit, Signal, Stop, StrictArg, chain};
 use super::progress::Progress;
 use super::signals::Signals;
 use crate::engine::{Control, ControlHandle, Engine, RunReport, RunRequest};
@@ -21,7 +21,12 @@ pub(super) struct Done {
 }
 
 /// Runs what is asked for. Runs that could not start at all are said on standard error.
-pub(super) async fn run(context: &Context, engine: &Engine, requests: Vec<RunRequest>) -> Result<Done, Stop> {
+pub(super) async fn run(
+    context: &Context,
+    engine: &Engine,
+    requests: Vec<RunRequest>,
+    strict: StrictArg,
+) -> Result<Done, Stop> {
     let mut signals = Signals::listen()?;
     let controls: Vec<(String, ControlHandle, Control)> = requests
         .iter()
@@ -56,12 +61,12 @@ pub(super) async fn run(context: &Context, engine: &Engine, requests: Vec<RunReq
     };
     let (done, signal) = Box::pin(signals.guard(&context.output, &handles, beside)).await;
     progress.finish();
-    Ok(gather(context, done.unwrap_or_default(), signal))
+    Ok(gather(context, done.unwrap_or_default(), signal, strict))
 }
 
 type Ended = (String, Option<Result<RunReport, crate::engine::EngineError>>);
 
-fn gather(context: &Context, ended: Vec<Ended>, signal: Option<Signal>) -> Done {
+fn gather(context: &Context, ended: Vec<Ended>, signal: Option<Signal>, strict: StrictArg) -> Done {
     let mut done = Done {
         runs: Vec::new(),
         exit: signal.map_or(Exit::Fine, Exit::Stopped),
@@ -69,7 +74,7 @@ fn gather(context: &Context, ended: Vec<Ended>, signal: Option<Signal>) -> Done 
     for (rule, report) in ended {
         match report {
             Some(Ok(report)) => {
-                done.exit = done.exit.worse(Exit::of_run(&report));
+                done.exit = done.exit.worse(Exit::of_run(&report, strict));
                 done.runs.push(report);
             }
             Some(Err(error)) => {

@@ -78,6 +78,19 @@ fn layout(whole: &str, rest: &str) -> Result<Place, String> {
 }
 
 fn registry(whole: &str) -> Result<Place, String> {
+    let authority = whole.split_once("://").map_or(whole, |(_, rest)| rest);
+    let authority = authority.split('/').next().unwrap_or(authority);
+    let user = authority
+        .split_once('@')
+        .is_some_and(|(_, after)| !after.starts_with("sha256:") && !after.starts_with("sha512:"));
+    // Before any message that repeats what was written.
+    if user || whole.contains(['?', '#']) {
+        return Err(
+            "an image holds neither a user, a password nor a query: give credentials by --src-creds-file or \
+             --dst-creds-file"
+                .to_owned(),
+        );
+    }
     let (scheme, rest) = match whole.split_once("://") {
         Some((scheme @ ("docker" | "https" | "http"), rest)) => (scheme, rest),
         Some((other, _)) => {
@@ -87,18 +100,6 @@ fn registry(whole: &str) -> Result<Place, String> {
         }
         None => ("docker", whole),
     };
-    if rest.contains(['?', '#'])
-        || rest
-            .split('/')
-            .next()
-            .is_some_and(|host| host.contains('@') && rest.contains('/'))
-    {
-        return Err(
-            "an image holds neither a user, a password nor a query: give credentials by --src-creds-file or \
-             --dst-creds-file"
-                .to_owned(),
-        );
-    }
     let name = rest.split(['@', ':']).next().unwrap_or(rest);
     if scheme != "docker" && !rest.contains('/') || !rest.contains('/') && name.contains('.') {
         return Err(format!(
@@ -204,11 +205,14 @@ mod tests {
             "h.example/UPPER",
             "h.example/a:b:c",
             "user:pw@h.example/a",
+            "user:pw@h.example",
+            "ftp://user:pw@h.example/a",
+            "http://user:pw@h.example",
             "h.example/a?x=1",
             "h.example/a@sha256:short",
         ] {
             let problem = Place::parse(bad).expect_err(bad);
-            assert!(!problem.is_empty() && !problem.contains("pw@"), "{bad}: {problem}");
+            assert!(!problem.is_empty() && !problem.contains("pw"), "{bad}: {problem}");
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::client::ServerArgs;
 use super::context::Context;
-use super::exit::{Exit, Stop, chain};
+use super::exit::{Exit, Stop, StrictArg, chain};
 use super::foreground;
 use super::output::FormatArg;
 use super::sync;
@@ -28,6 +28,8 @@ pub(super) struct Retry {
     /// Wait until the daemon's run ends, and end with its exit status
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    strict: StrictArg,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -61,7 +63,7 @@ impl Retry {
             let answer = daemon.post("/api/v1/retry", &body).await?;
             let run: String = super::views::read(&answer["run"])?;
             if self.wait {
-                return trigger::wait(context, &daemon, &[run], self.format.format).await;
+                return trigger::wait(context, &daemon, &[run], self.strict, self.format.format).await;
             }
             match self.format.format {
                 super::output::Format::Json => context.output.json(&answer)?,
@@ -90,7 +92,7 @@ impl Retry {
             })
             .collect();
         context.output.note("no daemon runs; running in the foreground");
-        let done = Box::pin(foreground::run(context, &engine, requests)).await?;
+        let done = Box::pin(foreground::run(context, &engine, requests, self.strict)).await?;
         sync::show(context, self.format.format, done)
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::context::Context;
-use super::exit::{Exit, Stop};
+use super::exit::{Exit, Stop, StrictArg};
 use super::foreground;
 use super::output::{Format, FormatArg};
 use super::report;
@@ -20,6 +20,8 @@ pub(super) struct Sync {
     /// Rules to run; all without any
     #[arg(value_name = "RULE")]
     names: Vec<String>,
+    #[command(flatten)]
+    strict: StrictArg,
     #[command(flatten)]
     format: FormatArg,
 }
@@ -47,7 +49,7 @@ impl Sync {
                 }
             })
             .collect();
-        let done = Box::pin(foreground::run(context, &engine, requests)).await?;
+        let done = Box::pin(foreground::run(context, &engine, requests, self.strict)).await?;
         show(context, self.format.format, done)
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::client::{Daemon, ServerArgs};
 use super::context::Context;
-use super::exit::{Exit, Stop};
+use super::exit::{Exit, Stop, StrictArg};
 use super::output::{Format, FormatArg};
 use super::runs;
 use crate::engine::SCHEMA_VERSION;
@@ -24,6 +24,8 @@ pub(super) struct Trigger {
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
+    strict: StrictArg,
+    #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
     format: FormatArg,
@@ -40,7 +42,7 @@ impl Trigger {
         daemon.say_so(context);
         let started = daemon.trigger(&self.names).await?;
         if self.wait {
-            return wait(context, &daemon, &started, self.format.format).await;
+            return wait(context, &daemon, &started, self.strict, self.format.format).await;
         }
         match self.format.format {
             Format::Json => context
@@ -53,12 +55,18 @@ impl Trigger {
 }
 
 /// Waits for runs of a daemon and shows them; the exit status is theirs.
-pub(super) async fn wait(context: &Context, daemon: &Daemon, started: &[String], format: Format) -> Result<Exit, Stop> {
+pub(super) async fn wait(
+    context: &Context,
+    daemon: &Daemon,
+    started: &[String],
+    strict: StrictArg,
+    format: Format,
+) -> Result<Exit, Stop> {
     let mut exit = Exit::Fine;
     let mut documents = Vec::new();
     for run in started {
         let document = daemon.get(&format!("/api/v1/runs/{run}/wait")).await?;
-        exit = exit.worse(of_document(&document));
+        exit = exit.worse(of_document(&document, strict));
         match format {
             Format::Json => documents.push(document),
             Format::Text => context.output.line(runs::one(&document)?)?,
@@ -83,12 +91,21 @@ fn report(mut document: Value) -> Value {
     }
 }
 
-fn of_document(document: &Value) -> Exit {
+fn of_document(document: &Value, strict: StrictArg) -> Exit {
     let outcome = document["run"]["outcome"]
         .as_str()
         .and_then(|word| word.parse::<RunOutcome>().ok());
     let failures = document["report"]["failures"].as_array().map_or(0, Vec::len);
-    outcome.map_or(Exit::Failed, |outcome| Exit::of_outcome(outcome, failures == 0))
+    let destinations = document["report"]["destinations"].as_array();
+    let left_undone = strict.strict
+        && destinations.into_iter().flatten().any(|destination| {
+            let images = &destination["images"];
+            let left = [&images["held"], &images["deferred"], &destination["deletes_blocked"]];
+            left.into_iter().any(|count| count.as_u64() != Some(0))
+        });
+    outcome.map_or(Exit::Failed, |outcome| {
+        Exit::of_outcome(outcome, failures == 0, left_undone)
+    })
 }
 
 #[cfg(test)]
@@ -98,6 +115,7 @@ mod tests {
     #[test]
     fn the_runs_exit_status() {
         let document = |outcome: Value, failures: Value| json!({ "run": { "outcome": outcome }, "report": { "failures": failures } });
+        let of_document = |document: &Value| super::of_document(document, StrictArg::default());
         assert_eq!(of_document(&document(json!("ok"), json!([]))), Exit::Fine);
         assert_eq!(of_document(&document(json!("ok"), json!([{}]))), Exit::Failed);
         assert_eq!(of_document(&document(json!("partial"), json!([]))), Exit::Failed);
@@ -106,5 +124,20 @@ mod tests {
             of_document(&json!({ "run": { "outcome": "interrupted" }, "report": null })),
             Exit::Failed
         );
+    }
+
+    #[test]
+    fn a_strict_wait_wants_nothing_left_undone() {
+        let document = |held: u64, blocked: u64| {
+            json!({ "run": { "outcome": "ok" }, "report": { "failures": [], "destinations": [
+                { "images": { "held": held, "deferred": 0 }, "deletes_blocked": blocked },
+            ] } })
+        };
+        let strict = StrictArg { strict: true };
+        assert_eq!(of_document(&document(0, 0), strict), Exit::Fine);
+        for left in [document(1, 0), document(0, 1)] {
+            assert_eq!(of_document(&left, strict), Exit::Failed);
+            assert_eq!(of_document(&left, StrictArg::default()), Exit::Fine);
+        }
     }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::Context;
-use super::exit::{Exit, Stop, chain};
+use super::exit::{Exit, Stop, StrictArg, chain};
 use super::output::{Format, FormatArg, size};
 use super::report;
 use super::signals::Signals;
@@ -79,7 +79,10 @@ impl Verify {
 
 /// A fault is a fault, also where it was repaired: somebody should ask how it came to be.
 fn of_report(report: &VerifyReport) -> Exit {
-    let repaired = report.repaired.as_ref().map_or(Exit::Fine, Exit::of_run);
+    let repaired = report
+        .repaired
+        .as_ref()
+        .map_or(Exit::Fine, |run| Exit::of_run(run, StrictArg::default()));
     if report.findings.is_empty() {
         repaired
     } else {
@@ -109,6 +112,12 @@ fn render(report: &VerifyReport) -> Result<String, Stop> {
     if let Some(run) = &report.repaired {
         text.push_str("\nrepaired by ");
         text.push_str(&report::text(run)?);
+    }
+    for finding in &report.unrepaired {
+        text.push_str(&format!(
+            "\n  not repaired: {}: {}: {}",
+            finding.fault, finding.destination, finding.message
+        ));
     }
     Ok(text)
 }

@@ -371,6 +371,18 @@ async fn still_ours(
     if now == destination.previous || now.as_ref() == Some(wanted) {
         return Ok(());
     }
+    // Gone meanwhile: there is nothing left that the rule could want to keep.
+    let Some(now) = now else { return Ok(()) };
+    let written = context
+        .store
+        .written(target.endpoint.name(), &target.repository)
+        .await?;
+    let ours = written.get(tag).is_some_and(|ours| ours.contains(&now));
+    let keep = match (ours, rule.moved_tags, rule.on_conflict) {
+        (true, MovedTags::Follow, _) | (false, _, OnConflict::Overwrite) => return Ok(()),
+        (true, MovedTags::Keep, _) | (false, _, OnConflict::Keep) => true,
+        (true, MovedTags::Fail, _) | (false, _, OnConflict::Fail) => false,
+    };
     let mut fault = Fault::new(
         ErrorKind::Conflict,
         format!(
@@ -378,7 +390,7 @@ async fn still_ours(
             destination.place(wanted)
         ),
     );
-    if rule.on_conflict == OnConflict::Keep {
+    if keep {
         fault.code = Some(KEPT.to_owned());
     }
     Err(fault)

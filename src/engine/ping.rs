@@ -6,6 +6,7 @@ use super::facade::{Engine, EngineError};
 use super::fault::Fault;
 use super::report::{PingReport, PingStep};
 use crate::oci::RepositoryName;
+use crate::plan::ErrorKind;
 use crate::registry::{Endpoint, RegistrySettings};
 use crate::rules::RegistryName;
 
@@ -65,13 +66,11 @@ async fn ping_one(engine: &Engine, name: &RegistryName, end: &Endpoint, tried: O
         steps: Vec::new(),
         upload_habit: habit(engine, end).await,
     };
-    let reached = end.ping().await;
-    if !record(
-        &mut report,
-        "login",
-        "reached, and the login is accepted",
-        reached.map_err(Fault::from),
-    ) {
+    let tls = match engine.config().registries.get(name) {
+        Some(RegistrySettings::Remote { url, .. }) => Some(!url.plain_http),
+        Some(RegistrySettings::Layout { .. }) | None => None,
+    };
+    if !first_steps(&mut report, tls, end.ping().await.map_err(Fault::from)) {
         return report;
     }
     match tried {
@@ -108,6 +107,31 @@ async fn ping_one(engine: &Engine, name: &RegistryName, end: &Endpoint, tried: O
         None => skipped(&mut report, "push", "no rule names a repository here that it writes"),
     }
     report
+}
+
+/// The steps that one request shows: address, certificate, login. `tls` is false for plain http and none for a directory.
+/// False where one of them broke.
+fn first_steps(report: &mut PingReport, tls: Option<bool>, reached: Result<(), Fault>) -> bool {
+    let mut broken = reached.err().map(|fault| match fault.kind {
+        ErrorKind::Tls => ("tls", fault),
+        ErrorKind::Unauthorized | ErrorKind::Denied => ("login", fault),
+        _ => ("address", fault),
+    });
+    for (step, found) in [
+        ("address", "reached"),
+        ("tls", "the certificate is trusted"),
+        ("login", "accepted"),
+    ] {
+        if let Some((_, fault)) = broken.take_if(|(at, _)| *at == step) {
+            return record::<()>(report, step, found, Err(fault));
+        }
+        match (step, tls) {
+            ("tls", Some(false)) => skipped(report, step, "plain http: nothing is encrypted"),
+            ("tls" | "login", None) => skipped(report, step, "a directory has none"),
+            _ => _ = record(report, step, found, Ok(())),
+        }
+    }
+    true
 }
 
 fn record<T>(report: &mut PingReport, step: &'static str, found: &str, result: Result<T, Fault>) -> bool {

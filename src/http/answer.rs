@@ -1,6 +1,7 @@
 //! Answers: JSON documents, and errors as JSON.
 
 use axum::Json;
+use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -70,6 +71,12 @@ impl Refusal {
             kind,
             message: message.into(),
         }
+    }
+}
+
+impl From<BytesRejection> for Refusal {
+    fn from(rejection: BytesRejection) -> Self {
+        Self::new(rejection.status(), "bad_request", rejection.body_text())
     }
 }
 

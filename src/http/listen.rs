@@ -1,7 +1,8 @@
 //! Sockets of the API: made, and a dead daemon's socket replaced.
 
+use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -58,11 +59,8 @@ impl Listener {
             }
             Address::Unix(path) => {
                 make_way(path).await.map_err(failed)?;
-                let listener = UnixListener::bind(path).map_err(|error| failed(error.to_string()))?;
-                let file = SocketFile(path.clone());
-                let mode = std::fs::Permissions::from_mode(SOCKET_MODE);
-                std::fs::set_permissions(path, mode).map_err(|error| failed(error.to_string()))?;
-                Ok(Self::Unix(listener, file))
+                let listener = bind_closed(path).map_err(|error| failed(error.to_string()))?;
+                Ok(Self::Unix(listener, SocketFile(path.clone())))
             }
         }
     }
@@ -77,6 +75,26 @@ impl Listener {
             Self::Loopback(listener) => listener.local_addr().map(Address::Loopback),
         }
     }
+}
+
+/// Binds in a folder that only we may enter and moves the socket to its place once it has its mode: bound in place it would have
+/// the mode of the umask for a moment, in which anybody might connect. Connections go by the file, not by the name it was bound to.
+fn bind_closed(path: &Path) -> io::Result<UnixListener> {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    // A short name: the path of a socket has about a hundred bytes.
+    let folder = parent.join(format!(".{}", std::process::id()));
+    DirBuilder::new().mode(0o700).create(&folder)?;
+    let bound = || {
+        let inside = folder.join("s");
+        let listener = UnixListener::bind(&inside)?;
+        std::fs::set_permissions(&inside, Permissions::from_mode(SOCKET_MODE))?;
+        std::fs::rename(&inside, path)?;
+        Ok(listener)
+    };
+    let listener = bound();
+    // What could not be moved is of no use to anybody.
+    let _ = std::fs::remove_dir_all(&folder);
+    listener
 }
 
 /// Takes a socket away on which nobody listens any more; makes the folder.
@@ -115,6 +133,9 @@ mod tests {
         let first = Listener::bind(&address).await.unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, SOCKET_MODE);
+        UnixStream::connect(&path).await.unwrap();
+        let beside = std::fs::read_dir(folder.path().join("new")).unwrap().count();
+        assert_eq!(beside, 1, "the folder it was bound in is gone");
         let refused = Listener::bind(&address).await.unwrap_err();
         assert!(refused.to_string().contains("another process listens"), "{refused}");
         drop(first);

@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
@@ -177,6 +178,9 @@ async fn audit(State(api): State<Api>, RawQuery(raw): RawQuery) -> Answer {
     Ok(Json(documents::audit(&api.store, query.limit).await?))
 }
 
+/// A body, or why it was not read (it is too long).
+type Body = Result<Bytes, BytesRejection>;
+
 /// `POST /api/v1/trigger`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -185,8 +189,8 @@ struct TriggerBody {
     rules: Vec<String>,
 }
 
-async fn trigger(State(api): State<Api>, body: Bytes) -> Answer {
-    let body: TriggerBody = read(&body)?;
+async fn trigger(State(api): State<Api>, body: Body) -> Answer {
+    let body: TriggerBody = read(&body?)?;
     if body.rules.is_empty() {
         return Err(Refusal::bad_request("no rule is named: send {\"rules\": [\"NAME\"]}"));
     }
@@ -202,8 +206,8 @@ struct RetryBody {
     job: Option<String>,
 }
 
-async fn retry(State(api): State<Api>, body: Bytes) -> Answer {
-    let body: RetryBody = read(&body)?;
+async fn retry(State(api): State<Api>, body: Body) -> Answer {
+    let body: RetryBody = read(&body?)?;
     let target = match (body.run, body.job) {
         (Some(run), None) => Target::Run(id(&run)?),
         (None, Some(job)) => Target::Job(job.parse::<JobId>().map_err(Refusal::bad_request)?),

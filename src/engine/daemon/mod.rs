@@ -265,13 +265,13 @@ impl DaemonHandle {
     }
 
     /// Looks at the clocks for ever; ends when the daemon is told to.
-    async fn schedule(self, alive: impl Fn() + Send + 'static) {
+    async fn schedule(self, alive: Alive) {
         let clock = self.engine().clock().clone();
         let control = self.0.control.listen();
         let mut changed = self.0.changed.subscribe();
         let mut cleaned: Option<Duration> = None;
         loop {
-            alive();
+            (alive.tell)();
             let now = clock.now();
             let due = lock(&self.0.agenda).take_due(now, clock.elapsed());
             for Due { rule, overlap } in due {
@@ -286,7 +286,8 @@ impl DaemonHandle {
                 }
             }
             let next = lock(&self.0.agenda).next();
-            let pause = next.map_or(LOOK_EVERY, |at| until(now, at).min(LOOK_EVERY));
+            let longest = LOOK_EVERY.min(alive.every);
+            let pause = next.map_or(longest, |at| until(now, at).min(longest));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = changed.changed() => {}
@@ -313,12 +314,20 @@ async fn keep_claims(engine: &Engine) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Who is told that the scheduler's loop turns: a watchdog.
+pub struct Alive {
+    /// Called by the loop itself, so that a hanging one is silent.
+    pub tell: Box<dyn Fn() + Send>,
+    /// How often at least; the loop turns every 60 s anyway.
+    pub every: Duration,
+}
+
 /// Starts the daemon's scheduler on an engine: first what a dead process left open, then what was missed, then the
-/// schedules. `alive` is called at least every 60 s by the scheduler's own loop, for the watchdog.
+/// schedules.
 ///
 /// # Errors
 /// The state database fails.
-pub async fn start(engine: Engine, alive: impl Fn() + Send + 'static) -> Result<DaemonHandle, EngineError> {
+pub async fn start(engine: Engine, alive: Alive) -> Result<DaemonHandle, EngineError> {
     let recovered = engine.recover().await?;
     keep_claims(&engine).await?;
     let clock = engine.clock().clone();

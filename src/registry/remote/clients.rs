@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
 use reqwest::{Certificate, Client, ClientBuilder, Identity};
+use url::Url;
 
 use crate::registry::{Error, ErrorKind, Operation, Place, Result, TlsSettings};
 
@@ -31,24 +32,26 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Reads the files of `tls`; connects to nothing.
+    /// Reads the files of `tls`; connects to nothing. A registry on this machine is spoken to directly, whatever the environment
+    /// says of proxies: a proxy's own loopback is another, and other tools of the field do the same (Go's `ProxyFromEnvironment`).
     ///
     /// # Errors
     /// `Config` for files that cannot be read or are no certificates, `Tls` where no CA is known at all and the
     /// registry is spoken to by https.
-    pub(super) fn build(name: &str, tls: &TlsSettings, plain_http: bool) -> Result<Self> {
+    pub(super) fn build(name: &str, tls: &TlsSettings, url: &Url) -> Result<Self> {
+        let local = is_loopback(url);
         let trust = Trust::read(name, tls)?;
         let small = || {
             trust
-                .apply(base(IDLE_SMALL))
+                .apply(base(IDLE_SMALL, local))
                 .http2_adaptive_window(true)
                 .http2_keep_alive_interval(HTTP2_PING)
         };
-        let blobs = || trust.apply(base(IDLE_BLOBS)).http1_only();
+        let blobs = || trust.apply(base(IDLE_BLOBS, local)).http1_only();
         let built = small().build().and_then(|small| Ok((small, blobs().build()?)));
         let built = match built {
             // A machine without CA certificates can still speak plain http.
-            Err(_) if plain_http => small()
+            Err(_) if url.scheme() == "http" => small()
                 .tls_certs_only([])
                 .build()
                 .and_then(|small| Ok((small, blobs().tls_certs_only([]).build()?))),
@@ -62,11 +65,26 @@ impl Clients {
     }
 }
 
-fn base(idle: usize) -> ClientBuilder {
+/// True for `localhost` and loopback addresses.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+fn base(idle: usize, local: bool) -> ClientBuilder {
     let mut headers = HeaderMap::new();
     // Some proxies compress blobs unless told not to, which breaks lengths and digests.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    Client::builder()
+    let builder = if local {
+        Client::builder().no_proxy()
+    } else {
+        Client::builder()
+    };
+    builder
         .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
         .redirect(reqwest::redirect::Policy::none())
@@ -163,10 +181,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn this_machine_by_its_names() {
+        let local = |host: &str| is_loopback(&Url::parse(&format!("http://{host}/")).expect("a URL"));
+        for host in [
+            "localhost",
+            "localhost:5000",
+            "127.0.0.1:5000",
+            "127.1.2.3",
+            "[::1]:5000",
+        ] {
+            assert!(local(host), "{host}");
+        }
+        for host in ["localhost.example", "10.0.0.1:5000", "harbor.example", "[fe80::1]"] {
+            assert!(!local(host), "{host}");
+        }
+    }
+
+    #[test]
     fn files_that_are_missing_or_no_certificates_are_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let empty = folder.path().join("ca.pem");
         std::fs::write(&empty, "nothing").expect("written");
+        let url = Url::parse("https://r.example").expect("a URL");
         for (path, words) in [
             (folder.path().join("none.pem"), "cannot be read"),
             (empty, "no PEM certificates"),
@@ -175,7 +211,7 @@ mod tests {
                 ca_file: Some(path),
                 ..TlsSettings::default()
             };
-            let error = Clients::build("r", &tls, false).expect_err("unusable");
+            let error = Clients::build("r", &tls, &url).expect_err("unusable");
             assert_eq!(error.kind, ErrorKind::Config);
             assert!(
                 error.message.contains("tls.ca_file") && error.message.contains(words),

@@ -110,7 +110,7 @@ impl Registry {
             LoginSource::Given(credentials) => Some(credentials.username.clone()),
             LoginSource::DockerConfig | LoginSource::Anonymous => None,
         };
-        let clients = Clients::build(name, tls, url.plain_http)?;
+        let clients = Clients::build(name, tls, &base)?;
         let transport = Transport::new(name, base, clients, limits.concurrency, clock.clone());
         let auth = Auth::new(name, url, login, &habits, token_hosts, clock);
         Ok(Self {

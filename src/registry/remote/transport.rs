@@ -386,7 +386,8 @@ mod tests {
     async fn a_public_registry_may_not_name_private_addresses() {
         let allowed = async |registry: &str, target: &str| {
             let url = |text: &str| Url::parse(text).expect("a URL");
-            let clients = Clients::build("r", &crate::registry::TlsSettings::default(), true).expect("clients");
+            let clients =
+                Clients::build("r", &crate::registry::TlsSettings::default(), &url(registry)).expect("clients");
             let transport = Transport::new("r", url(registry), clients, None, Clock::system());
             transport.check_target(&url(target)).await.is_ok()
         };

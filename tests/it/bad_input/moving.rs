@@ -47,7 +47,7 @@ impl Scene {
     async fn held(&self) -> (crate::support::command::Process, Gate) {
         let gate = Gate::new();
         let path = format!("/v2/bad/manifests/{}", self.moved.digest());
-        self.proxy.add(Fault::once("GET", &path, Act::Wait(gate.clone())));
+        self.proxy.add(Fault::once("GET", &path, Act::HoldBefore(gate.clone())));
         let process = self.home.spawn(&["sync", "--format", "json"]);
         let held = |all: &[crate::support::proxy::Exchange]| all.iter().any(|exchange| exchange.held);
         self.proxy.wait_for("the manifest to be asked for", held).await;
@@ -123,7 +123,7 @@ async fn a_tag_that_vanishes_after_the_listing_is_gone() {
     wire.push("bad", "v2", &image(6, "amd64", &[1000])).await;
     wire.push("good", "v1", &image(2, "amd64", &[1000])).await;
     let gate = Gate::new();
-    proxy.add(Fault::once("GET", "/v2/bad/manifests/v1", Act::Wait(gate.clone())));
+    proxy.add(Fault::once("GET", "/v2/bad/manifests/v1", Act::HoldBefore(gate.clone())));
     let process = home.spawn(&["sync", "--format", "json"]);
     proxy
         .wait_for("the manifest to be asked for", |all| {
@@ -161,7 +161,7 @@ async fn a_tag_that_moves_while_its_blobs_are_collected_is_planned_once_more() {
     wire.push("bad", "v1", &bad).await;
     wire.push("good", "v1", &image(2, "amd64", &[1000])).await;
     let gate = Gate::new();
-    proxy.add(Fault::times(2, "GET", "/v2/bad/blobs/", Act::Wait(gate.clone())));
+    proxy.add(Fault::times(2, "GET", "/v2/bad/blobs/", Act::HoldBefore(gate.clone())));
     let process = home.spawn(&["sync", "--format", "json"]);
     proxy
         .wait_for("a blob to be asked for", |all| all.iter().any(|exchange| exchange.held))

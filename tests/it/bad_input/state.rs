@@ -136,7 +136,7 @@ async fn a_state_in_use_by_another_sync() {
     let gate = Gate::new();
     scene
         .proxy
-        .add(Fault::once("GET", "/v2/good/", Act::Wait(gate.clone())));
+        .add(Fault::once("GET", "/v2/good/", Act::HoldBefore(gate.clone())));
     let first = scene.home.spawn(&["sync"]);
     scene
         .proxy
