@@ -110,13 +110,7 @@ impl Context {
     /// The lock on the state, for `command`.
     pub(super) fn lock(&self, command: &str) -> Result<StateLock, Stop> {
         let place = self.state_place()?;
-        if let Some(folder) = place.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|error| {
-                Stop::unusable(format!("cannot make the state's folder {}: {error}", folder.display()))
-            })?;
-        }
-        let locked = StateLock::acquire(&place.path, command)
-            .map_err(|error| Stop::unusable(format!("cannot lock the state {}: {error}", place.path.display())))?;
+        let locked = StateLock::acquire(&place.path, command).map_err(|error| Stop::unusable(error.to_string()))?;
         locked.map_err(|holder| {
             let command = holder.command.as_deref().unwrap_or("another command");
             let process = holder

@@ -153,6 +153,7 @@ impl Progress {
                     self.say(line);
                 }
             }
+            Event::PlaceFailed { source, message, .. } => self.say(format!("failed   {source}: {message}")),
             Event::Warning { message, .. } => self.say(format!("warning  {message}")),
         }
     }

@@ -113,6 +113,12 @@ fn render(report: &VerifyReport) -> Result<String, Stop> {
         text.push_str("\nrepaired by ");
         text.push_str(&report::text(run)?);
     }
+    for finding in &report.unrepaired {
+        text.push_str(&format!(
+            "\n  not repaired: {}: {}: {}",
+            finding.fault, finding.destination, finding.message
+        ));
+    }
     Ok(text)
 }
 

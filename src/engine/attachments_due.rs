@@ -50,10 +50,11 @@ pub(super) async fn attachments_due(
             let (Some(digest), Some(source)) = (&image.digest, &image.source_digest) else {
                 continue;
             };
-            let tag_missing = observed
-                .attachments
-                .get(source)
-                .is_some_and(|tags| held.is_some_and(|held| tags.iter().any(|tag| !held.contains(tag))));
+            // Signatures of an index that is rewritten never come, so their absence is nothing to look after.
+            let whole = digest == source;
+            let tags = observed.attachments.get(source).filter(|_| whole);
+            let tag_missing =
+                tags.is_some_and(|tags| held.is_some_and(|held| tags.iter().any(|tag| !held.contains(tag))));
             if tag_missing || !fresh(&checked, digest, now) {
                 due.entry(index).or_default().push(GroupDestination {
                     registry: inventory.registry.clone(),

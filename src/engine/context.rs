@@ -1,6 +1,6 @@
 //! What everything that works for one run shares.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::attachments::TagLocks;
@@ -11,6 +11,7 @@ use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::transfer::TransferContext;
 use crate::clock::Clock;
+use crate::oci::Digest;
 use crate::registry::Endpoint;
 use crate::rules::{RegistryName, Rule};
 use crate::store::{RunId, Store};
@@ -47,4 +48,6 @@ pub(super) struct RunContext {
     pub(super) claims: Claims,
     /// True after a run that did not end well: a repository without tags may hold blobs of ours, so each is looked for.
     pub(super) careful: bool,
+    /// Blobs whose bytes at a destination were found damaged: that they are there is no reason not to send them.
+    pub(super) damaged: Arc<BTreeSet<Digest>>,
 }

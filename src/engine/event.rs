@@ -28,6 +28,15 @@ pub enum Event {
         /// Jobs with nothing to do.
         settled: usize,
     },
+    /// A place could not be looked at, so that none of its images has a job.
+    PlaceFailed {
+        /// The run.
+        run: RunId,
+        /// A registry, or `registry/repository`.
+        source: String,
+        /// What happened and what to do.
+        message: String,
+    },
     /// A job started to copy.
     JobStarted {
         /// The run.

@@ -1,6 +1,6 @@
 //! The engine: the ends of the rules made ready, and what can be asked of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::several::ordered;
 use super::transfer::{TransferContext, TransferPool};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::oci::Digest;
 use crate::plan::{Decision, RepositoryPlan};
 use crate::registry::{Endpoint, RegistrySettings};
 use crate::rules::{RegistryName, Rule, RuleName};
@@ -257,6 +258,7 @@ impl Engine {
             owner: Arc::clone(&shared.owner),
             claims,
             careful,
+            damaged: Arc::default(),
         })
     }
 
@@ -397,15 +399,21 @@ impl Engine {
         .await
     }
 
-    /// As [`Engine::execute`]; of these images only, without planning them again.
+    /// As [`Engine::execute`]; of these images only, without planning them again. `damaged` blobs are sent even where
+    /// the destination has them.
     pub(super) async fn execute_groups(
         &self,
         started: Started,
         groups: Vec<ImageGroup>,
+        damaged: BTreeSet<Digest>,
         control: Control,
     ) -> Result<RunReport, EngineError> {
         self.conduct(started, control, Claims::Look, async |context| {
-            run::copy_groups(context, groups).await;
+            let context = RunContext {
+                damaged: Arc::new(damaged),
+                ..context.clone()
+            };
+            run::copy_groups(&context, groups).await;
         })
         .await
     }

@@ -124,7 +124,15 @@ async fn plan(
         present: BTreeSet::new(),
         mountable,
     };
-    image_plan(tree, target.tag.as_ref(), &known).map_err(|error| Fault::new(ErrorKind::Invalid, error.to_string()))
+    let mut plan = image_plan(tree, target.tag.as_ref(), &known)
+        .map_err(|error| Fault::new(ErrorKind::Invalid, error.to_string()))?;
+    for step in &mut plan.blobs {
+        if context.damaged.contains(&step.digest) {
+            // A mount would bring the same damaged bytes.
+            step.action = BlobAction::Send { mount_from: None };
+        }
+    }
+    Ok(plan)
 }
 
 /// Brings every blob to every target that lacks it; each blob is read once for all. A target's fault is its first.
@@ -366,8 +374,22 @@ async fn put(
             .endpoint
             .put_manifest(&target.repository, reference, manifest.media_type(), bytes)
             .await;
-        put.map_err(|error| error.on(Side::Destination))
+        put.map_err(|error| name_foreign(manifest, error.on(Side::Destination).into()))
     };
     let (result, attempts) = persist(context, putting).await;
     (result.map(|_| ()), attempts)
+}
+
+/// Says what a registry does not say that takes no foreign layers: distribution answers 500 UNKNOWN where its
+/// configuration does not allow their addresses, however often it is asked.
+fn name_foreign(manifest: &Manifest, mut fault: Fault) -> Fault {
+    let foreign = manifest.blobs().any(|blob| blob.is_foreign() && !blob.urls.is_empty());
+    if foreign && matches!(fault.status, Some(400 | 500)) {
+        fault.kind = ErrorKind::Unsupported;
+        fault.message.push_str(
+            "; the image has foreign layers, which are fetched from their own `urls`: allow these at the registry \
+             (in distribution, validation.manifests.urls.allow) or leave the tag out of the rule",
+        );
+    }
+    fault
 }

@@ -134,7 +134,34 @@ pub(super) async fn copy_image(context: &RunContext, group: ImageGroup) {
     }
 }
 
+/// Brings what was planned. Its manifest may have been read before the tag moved on and its blobs were deleted: then what
+/// the tag points to now is brought instead, once.
 async fn bring(context: &RunContext, group: &ImageGroup, jobs: &[Option<JobId>]) -> Vec<End> {
+    let mut ends = bring_planned(context, group, jobs).await;
+    let lost: Vec<usize> = (0..ends.len()).filter(|index| ends[*index].lost_at_source()).collect();
+    let (false, Some(tag)) = (lost.is_empty(), group.reference.tag()) else {
+        return ends;
+    };
+    let newer = match head(&context.source, &group.repository, tag, Side::Source).await {
+        Observation::Known(moved) if moved != group.source => {
+            let again = ImageGroup {
+                source: moved,
+                destinations: lost.iter().map(|index| group.destinations[*index].clone()).collect(),
+                ..group.clone()
+            };
+            let jobs: Vec<Option<JobId>> = lost.iter().map(|index| jobs[*index]).collect();
+            bring_planned(context, &again, &jobs).await
+        }
+        Observation::Absent => lost.iter().map(|_| End::settled(JobOutcome::Gone, None)).collect(),
+        Observation::Known(_) | Observation::Unknown(_) => return ends,
+    };
+    for (index, end) in lost.into_iter().zip(newer) {
+        ends[index] = end;
+    }
+    ends
+}
+
+async fn bring_planned(context: &RunContext, group: &ImageGroup, jobs: &[Option<JobId>]) -> Vec<End> {
     let (prepared, attempts) = prepare(context, group).await;
     match prepared {
         Ok(Ok(prepared)) => copy_prepared(context, group, &prepared, jobs).await,
@@ -175,6 +202,13 @@ impl End {
             attempts: 1,
             bytes: 0,
         }
+    }
+
+    /// True where the source no longer has what the image is made of.
+    fn lost_at_source(&self) -> bool {
+        self.fault
+            .as_ref()
+            .is_some_and(|fault| fault.kind == ErrorKind::NotFound && fault.side == Some(Side::Source))
     }
 
     fn failed(fault: Fault, attempts: u32) -> Self {
@@ -337,6 +371,18 @@ async fn still_ours(
     if now == destination.previous || now.as_ref() == Some(wanted) {
         return Ok(());
     }
+    // Gone meanwhile: there is nothing left that the rule could want to keep.
+    let Some(now) = now else { return Ok(()) };
+    let written = context
+        .store
+        .written(target.endpoint.name(), &target.repository)
+        .await?;
+    let ours = written.get(tag).is_some_and(|ours| ours.contains(&now));
+    let keep = match (ours, rule.moved_tags, rule.on_conflict) {
+        (true, MovedTags::Follow, _) | (false, _, OnConflict::Overwrite) => return Ok(()),
+        (true, MovedTags::Keep, _) | (false, _, OnConflict::Keep) => true,
+        (true, MovedTags::Fail, _) | (false, _, OnConflict::Fail) => false,
+    };
     let mut fault = Fault::new(
         ErrorKind::Conflict,
         format!(
@@ -344,7 +390,7 @@ async fn still_ours(
             destination.place(wanted)
         ),
     );
-    if rule.on_conflict == OnConflict::Keep {
+    if keep {
         fault.code = Some(KEPT.to_owned());
     }
     Err(fault)

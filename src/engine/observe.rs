@@ -297,8 +297,14 @@ async fn resolve_by_reading(
         Observation::Unknown(unknown) => return Observation::Unknown(unknown),
     };
     context.manifests.keep(&manifest);
-    match choose(context, repository, &manifest).await {
-        Ok((wanted, _)) => Observation::Known(wanted),
+    // The platform of a plain image stands in its config, which need not be read at every run.
+    let wanted = match remembered_choice(context, manifest.digest()).await {
+        Ok(Some(wanted)) => Ok(wanted),
+        Ok(None) => choose(context, repository, &manifest).await.map(|(wanted, _)| wanted),
+        Err(fault) => Err(fault),
+    };
+    match wanted {
+        Ok(wanted) => Observation::Known(wanted),
         Err(fault) => Observation::Unknown(unknown(fault)),
     }
 }

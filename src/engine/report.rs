@@ -216,6 +216,8 @@ pub struct VerifyReport {
     pub findings: Vec<VerifyFinding>,
     /// The run that repaired them, with `--repair`.
     pub repaired: Option<RunReport>,
+    /// What is still wrong after the repair: registries that hold a digest already mostly drop what is sent anew.
+    pub unrepaired: Vec<VerifyFinding>,
 }
 
 /// One fault.
@@ -225,7 +227,7 @@ pub struct VerifyFinding {
     pub source: String,
     /// `registry/repository:tag` of the destination.
     pub destination: String,
-    /// `missing`, `different`, `manifest_missing`, `blob_missing`, `corrupt`, `unknown`.
+    /// `missing`, `different`, `manifest_missing`, `blob_missing`, `corrupt`, `unreadable`, `unknown`.
     pub fault: &'static str,
     /// What is missing or wrong.
     pub digest: Option<Digest>,

@@ -91,7 +91,7 @@ async fn list_catalogue(context: &RunContext) -> Vec<RepositoryName> {
         ),
         Err(error) => Fault::from(error.on(Side::Source)),
     };
-    context.ledger.place_failure(name, None, &fault);
+    place_failed(context, name, &fault);
     Vec::new()
 }
 
@@ -155,9 +155,7 @@ async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: 
     context.ledger.repository(plan.tags_listed, plan.images.len());
     let source = format!("{}/{}", plan.registry, plan.repository);
     if let Some(problem) = &plan.problem {
-        context
-            .ledger
-            .place_failure(source.clone(), None, &repository_fault(&source, problem));
+        place_failed(context, source.clone(), &repository_fault(&source, problem));
     }
     let settled = settle(context, &plan).await;
     let groups = groups(&plan, &observed);
@@ -178,6 +176,16 @@ async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: 
             return;
         }
     }
+}
+
+/// A failure outside any job, reported and told.
+fn place_failed(context: &RunContext, source: String, fault: &Fault) {
+    context.events.tell(Event::PlaceFailed {
+        run: context.run,
+        source: source.clone(),
+        message: fault.message.clone(),
+    });
+    context.ledger.place_failure(source, None, fault);
 }
 
 /// The failure that a repository's problem is.
@@ -290,7 +298,7 @@ async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize {
         }
     }
     if let Err(error) = context.store.record_settled_jobs(&jobs, context.clock.now()).await {
-        context.ledger.place_failure(source_place, None, &Fault::from(error));
+        place_failed(context, source_place, &Fault::from(error));
     }
     jobs.len()
 }
@@ -410,8 +418,6 @@ fn report_panic(context: &RunContext, ended: Result<(), tokio::task::JoinError>)
             ErrorKind::Local,
             format!("a job ended by a fault in transship itself: {error}"),
         );
-        context
-            .ledger
-            .place_failure(context.rule.name.to_string(), None, &fault);
+        place_failed(context, context.rule.name.to_string(), &fault);
     }
 }

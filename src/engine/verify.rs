@@ -1,5 +1,7 @@
 //! `verify`: every tag, manifest and blob is at the destination, judged by the registries alone.
 
+use std::collections::BTreeSet;
+
 use futures_util::StreamExt;
 
 use super::context::{Claims, RunContext};
@@ -10,6 +12,7 @@ use super::manifests::{ManifestCache, read_tree};
 use super::observe::Observed;
 use super::report::{RunReport, VerifyFinding, VerifyReport};
 use super::requests::VerifyRequest;
+use super::retry::persist;
 use super::run::{fail_message, match_repositories, plan_one, repository_fault};
 use super::several::ordered;
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName};
@@ -53,9 +56,49 @@ pub(super) async fn verify(
         });
     }
     if request.repair && !broken.is_empty() && control.may_start() {
-        report.repaired = Some(repair(engine, &request, control, broken).await?);
+        // Bytes that were read to no avail are sent whatever a HEAD says: registries answer it from a cache.
+        let unreadable = |fault| match fault {
+            "corrupt" | "unreadable" => true,
+            "blob_missing" => request.deep,
+            _ => false,
+        };
+        let findings = report.findings.iter().filter(|finding| unreadable(finding.fault));
+        let damaged = findings.filter_map(|finding| finding.digest.clone()).collect();
+        report.repaired = Some(repair(engine, &request, control, &mut broken, damaged).await?);
+        report.unrepaired = look_again(&context, &request, &broken).await;
     }
     Ok(report)
+}
+
+/// What is still wrong with the images that were repaired.
+async fn look_again(
+    context: &RunContext,
+    request: &VerifyRequest,
+    broken: &[(RepositoryPlan, Observed, Faulty)],
+) -> Vec<VerifyFinding> {
+    let images = broken.iter().flat_map(|(plan, _, faulty)| {
+        faulty.iter().filter_map(move |(index, place)| {
+            let image = plan.images.get(*index)?;
+            Some((plan, image, image.destinations.get(*place)?))
+        })
+    });
+    let each_image = images.map(|(plan, image, destination)| async move {
+        // The tag was put by the repair, or its run says why not; here it is about what the tag reaches.
+        let destination = PlannedDestination {
+            decision: Decision::InStep,
+            ..destination.clone()
+        };
+        verify_image(context, request.deep, plan, image, &destination)
+            .await
+            .findings
+    });
+    let mut left: Vec<VerifyFinding> = ordered(each_image, IMAGES_AT_ONCE).concat().await;
+    for finding in left.iter_mut().filter(|finding| finding.fault == "corrupt") {
+        finding
+            .message
+            .push_str("; the registry keeps the bytes it has although the right ones were sent: remove the blob from its storage, then repair again");
+    }
+    left
 }
 
 /// An image at a destination: indices into a plan.
@@ -219,27 +262,42 @@ async fn look(endpoint: &Endpoint, repository: &RepositoryName, blob: &Descripto
 }
 
 async fn read_whole(context: &RunContext, endpoint: &Endpoint, repository: &RepositoryName, blob: &Descriptor) -> Look {
-    let unknown = |error: crate::registry::Error| match error.kind {
-        ErrorKind::NotFound => ("blob_missing", "the blob is not there".to_owned()),
-        _ => ("unknown", Fault::from(error.on(Side::Destination)).message),
-    };
-    let mut reader = endpoint.open_blob(repository, &blob.digest, 0).await.map_err(unknown)?;
+    let (hashed, _) = persist(context, || hash(context, endpoint, repository, blob)).await;
+    match hashed {
+        Ok((found, read)) if found == blob.digest => Ok(read),
+        Ok((found, _)) => Err(("corrupt", format!("the blob's bytes have the digest {found}"))),
+        Err(fault) => Err(match fault.kind {
+            ErrorKind::NotFound => ("blob_missing", "the blob is not there".to_owned()),
+            // Its registry answers otherwise, so this is about the blob.
+            ErrorKind::Network | ErrorKind::Server | ErrorKind::Corrupt => ("unreadable", fault.message),
+            _ => ("unknown", fault.message),
+        }),
+    }
+}
+
+/// The digest that the blob's bytes have, and how many there are.
+async fn hash(
+    context: &RunContext,
+    endpoint: &Endpoint,
+    repository: &RepositoryName,
+    blob: &Descriptor,
+) -> Result<(Digest, u64), Fault> {
+    let at_destination = |error: crate::registry::Error| Fault::from(error.on(Side::Destination));
+    let mut reader = endpoint
+        .open_blob(repository, &blob.digest, 0)
+        .await
+        .map_err(at_destination)?;
     let mut hasher = blob.digest.hasher();
     let mut read = 0;
     while let Some(part) = reader.next().await {
         if let Some(reason) = context.control.aborted() {
-            return Err(("unknown", format!("stopped: {reason}")));
+            return Err(Fault::stopped(&reason));
         }
-        let part = part.map_err(unknown)?;
+        let part = part.map_err(at_destination)?;
         read += part.len() as u64;
         hasher.update(&part);
     }
-    let found = hasher.finish();
-    if found == blob.digest {
-        Ok(read)
-    } else {
-        Err(("corrupt", format!("the blob's bytes have the digest {found}")))
-    }
+    Ok((hasher.finish(), read))
 }
 
 /// Copies again what is faulty, looking for every blob: what the plan calls in step is put once more.
@@ -247,11 +305,12 @@ async fn repair(
     engine: &Engine,
     request: &VerifyRequest,
     control: &Control,
-    broken: Vec<(RepositoryPlan, Observed, Faulty)>,
+    broken: &mut [(RepositoryPlan, Observed, Faulty)],
+    damaged: BTreeSet<Digest>,
 ) -> Result<RunReport, EngineError> {
     let mut work = Vec::new();
-    for (mut plan, observed, faulty) in broken {
-        for (index, place) in faulty {
+    for (plan, observed, faulty) in broken {
+        for (index, place) in faulty.iter().copied() {
             if let Some(destination) = plan
                 .images
                 .get_mut(index)
@@ -263,7 +322,7 @@ async fn repair(
                 };
             }
         }
-        work.extend(super::run::groups(&plan, &observed));
+        work.extend(super::run::groups(plan, observed));
     }
     let started = engine
         .start(super::requests::RunRequest {
@@ -273,5 +332,5 @@ async fn repair(
             only: Vec::new(),
         })
         .await?;
-    engine.execute_groups(started, work, control.clone()).await
+    engine.execute_groups(started, work, damaged, control.clone()).await
 }

@@ -36,7 +36,7 @@ pub struct Manifest {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidManifest {
     /// Over [`MAX_MANIFEST_SIZE`].
-    #[error("the manifest has {size} bytes, more than the limit of {MAX_MANIFEST_SIZE}")]
+    #[error("the manifest has {size} bytes, more than the limit of {} MiB", MAX_MANIFEST_SIZE >> 20)]
     TooLarge {
         /// Bytes seen so far.
         size: u64,

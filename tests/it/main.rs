@@ -1,12 +1,22 @@
 //! Everything that is tested from the outside, in one binary: each further one would cost a link of several seconds.
 
+mod access;
+mod attachments;
+mod bad_input;
 mod cli_help;
 mod commands;
 mod daemon;
 mod demo;
 mod house;
+mod images;
+mod memory;
 mod plan_laws;
+mod policies;
+mod recovery;
 mod registry_habits;
+mod requests;
+mod resume;
 mod scenarios;
 mod support;
 mod support_checks;
+mod sync;

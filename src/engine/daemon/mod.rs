@@ -225,7 +225,13 @@ impl DaemonHandle {
         let run = started.run;
         let control = self.0.control.listen();
         match engine.execute(started, control).await {
-            Ok(report) => tracing::info!(%run, %rule, outcome = %report.outcome, "run ended"),
+            Ok(report) => {
+                for failure in &report.failures {
+                    let destination = failure.destination.as_deref();
+                    tracing::warn!(%run, %rule, source = failure.source, destination, kind = %failure.kind, "{}", failure.message);
+                }
+                tracing::info!(%run, %rule, outcome = %report.outcome, "run ended");
+            }
             Err(error) => tracing::error!(%run, %rule, "run ended: {}", super::fault::chain(&error)),
         }
         if lock(&self.0.queued).remove(&rule) {

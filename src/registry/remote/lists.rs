@@ -56,7 +56,7 @@ impl Pages {
         let url = resolve(&answer.url, &target)
             .map_err(|target| self.error(format!("the link to the next page is refused: {target}")))?;
         if !self.seen.insert(url.to_string()) {
-            return Err(self.error("the pages go in a circle: a link leads to a page already read"));
+            return Err(self.error("the pages go in a circle: a link leads to a page already read; a proxy before the registry may drop queries"));
         }
         if self.seen.len() > MAX_PAGES {
             return Err(self.error(format!("the list has more than {MAX_PAGES} pages")));
@@ -144,12 +144,13 @@ impl Registry {
             let html = content_type(&answer.headers).as_deref() == Some("text/html");
             let body = answer.collect(MAX_PAGE_SIZE).await?;
             let page = read(&body).map_err(|error| {
-                let message = if html || body.first() == Some(&b'<') {
-                    "the answer is a web page, not a list; check the url of the registry"
+                let invalid = |message| Error::new(operation, place.clone(), ErrorKind::Invalid, message);
+                if html || body.first() == Some(&b'<') {
+                    invalid("the answer is a web page, not a list; check the url of the registry")
                 } else {
-                    "the answer is no list as the distribution protocol has it"
-                };
-                Error::new(operation, place.clone(), ErrorKind::Invalid, message).caused_by(error)
+                    invalid("the answer is no list as the distribution protocol has it; check the url of the registry")
+                        .caused_by(error)
+                }
             })?;
             for entry in page.unwrap_or_default() {
                 // Nexus lists nulls, Artifactory digests.

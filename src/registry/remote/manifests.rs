@@ -86,7 +86,11 @@ impl Registry {
             };
             let message = match media_type.as_deref() {
                 Some("text/html") => "the answer is a web page; check the url of the registry".to_owned(),
-                _ => error.to_string(),
+                _ => match kind {
+                    ErrorKind::TooLarge => format!("{error}: keep data in layers, not in annotations"),
+                    ErrorKind::Corrupt => format!("{error}: {ALTERED}"),
+                    _ => error.to_string(),
+                },
             };
             Error::new(Operation::ReadManifest, place.clone(), kind, message)
         };
@@ -168,8 +172,12 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
+/// Who can be at fault where a digest is wrong.
+const ALTERED: &str = "the registry's copy is damaged, or a proxy before it changes manifests";
+
 fn corrupt(operation: Operation, place: Place, announced: &Digest) -> Error {
-    let message = format!("the registry announces the digest {announced}, which is another one than the content's");
+    let message =
+        format!("the registry announces the digest {announced}, which is another one than the content's: {ALTERED}");
     Error::new(operation, place, ErrorKind::Corrupt, message)
 }
 

@@ -153,10 +153,7 @@ impl Registry {
             )),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 let mut error = answer.into_error(self.user()).await;
-                error.message = format!(
-                    "address and TLS are right, but the login is refused; check username and password ({})",
-                    error.message
-                );
+                error.message = format!("address and TLS are right, but the login is refused: {}", error.message);
                 Err(error)
             }
             _ => Err(answer.into_error(self.user()).await),

@@ -66,6 +66,7 @@ impl Refusal {
                 {
                     let detail = match detail {
                         serde_json::Value::String(text) => text,
+                        other if is_out_of_space(&other) => NO_SPACE.to_owned(),
                         other => other.to_string(),
                     };
                     if detail != refusal.text && detail != "{}" && !detail.is_empty() {
@@ -105,6 +106,8 @@ impl Refusal {
             {
                 ErrorKind::Quota
             }
+            // A full disk stays full until somebody comes, and each attempt would send the blob again.
+            500..=599 if self.says_no_space() => ErrorKind::Quota,
             403 => ErrorKind::Denied,
             413 => ErrorKind::TooLarge,
             400 | 404 | 422
@@ -137,9 +140,19 @@ impl Refusal {
         }
     }
 
+    fn says_no_space(&self) -> bool {
+        self.status == StatusCode::INSUFFICIENT_STORAGE || self.text.to_ascii_lowercase().contains(NO_SPACE)
+    }
+
     /// The error. `user` is who we are there, where known.
-    pub(super) fn into_error(self, operation: Operation, place: Place, user: Option<&str>) -> Error {
+    pub(super) fn into_error(mut self, operation: Operation, place: Place, user: Option<&str>) -> Error {
         let kind = self.kind(operation);
+        // distribution repeats the digest that was asked for, and the place has it already.
+        if let Some(reference) = &place.reference
+            && let Some(text) = self.text.strip_suffix(reference.as_str())
+        {
+            self.text = text.trim_end_matches([':', ' ']).to_owned();
+        }
         let message = self.sentence(operation, kind, user);
         let mut error = Error::new(operation, place, kind, message);
         error.status = Some(self.status.as_u16());
@@ -159,27 +172,52 @@ impl Refusal {
             operation,
             Operation::WriteManifest | Operation::WriteBlob | Operation::MountBlob
         );
-        let who = user.map_or_else(|| "the user".to_owned(), |user| format!("the user {user:?}"));
-        let advice = match kind {
-            ErrorKind::Denied | ErrorKind::Unauthorized if pushes => {
-                format!("{who} needs push rights to this repository")
-            }
-            ErrorKind::Denied if self.status == StatusCode::PRECONDITION_FAILED => {
+        let right = if pushes { "push" } else { "pull" };
+        let advice = match (kind, user) {
+            (ErrorKind::Denied, _) if self.status == StatusCode::PRECONDITION_FAILED => {
                 "a policy of the registry (signature, vulnerabilities) forbids the pull".to_owned()
             }
-            ErrorKind::Denied | ErrorKind::Unauthorized => format!("{who} needs pull rights to it"),
-            ErrorKind::Conflict => "the tag may not be changed there (immutable or locked)".to_owned(),
-            ErrorKind::Quota => "free space or raise the quota at the registry".to_owned(),
-            ErrorKind::TooLarge => "raise the size limit of the registry, or of the proxy before it".to_owned(),
-            ErrorKind::MissingContent => "the registry lacks blobs or manifests that this one refers to".to_owned(),
-            ErrorKind::Throttled => "too many requests; lower limits.concurrency or try later".to_owned(),
-            ErrorKind::Invalid if self.text.contains("HTTP request to an HTTPS server") => {
+            (ErrorKind::Denied, Some(user)) => format!("the user {user:?} needs {right} rights to this repository"),
+            (ErrorKind::Denied, None) => format!(
+                "the account needs {right} rights to this repository; without one, set `username` and `password` of this registry"
+            ),
+            (ErrorKind::Unauthorized, Some(user)) => format!(
+                "check `username` and `password` of this registry, and that the user {user:?} has {right} rights to this repository"
+            ),
+            (ErrorKind::Unauthorized, None) => format!(
+                "set `username` and `password` of this registry, or run docker login with an account that has {right} rights \
+                 to this repository"
+            ),
+            (ErrorKind::Conflict, _) => "the tag may not be changed there (immutable or locked)".to_owned(),
+            (ErrorKind::Quota, _) if self.says_no_space() => "free space at the registry".to_owned(),
+            (ErrorKind::Quota, _) => "free space or raise the quota at the registry".to_owned(),
+            (ErrorKind::Unsupported, _) if pushes && self.status == StatusCode::METHOD_NOT_ALLOWED => {
+                "the registry takes no pushes: it may be read-only for maintenance, a mirror or a proxy cache"
+                    .to_owned()
+            }
+            (ErrorKind::NotFound, _) if operation == Operation::ReadBlob => {
+                "the image names this blob and the registry has lost it: push the image again there".to_owned()
+            }
+            (ErrorKind::TooLarge, _) => "raise the size limit of the registry, or of the proxy before it".to_owned(),
+            (ErrorKind::MissingContent, _) => {
+                "the registry lacks blobs or manifests that this one refers to".to_owned()
+            }
+            (ErrorKind::Throttled, _) => "too many requests; lower limits.concurrency or try later".to_owned(),
+            (ErrorKind::Invalid, _) if self.text.contains("HTTP request to an HTTPS server") => {
                 "the port speaks TLS: write https://".to_owned()
             }
             _ => return said,
         };
         format!("{said}; {advice}")
     }
+}
+
+/// What a full disk is called, by distribution's Go errors among others.
+const NO_SPACE: &str = "no space left on device";
+
+/// distribution 2.8 tells an error of its storage as a number: 28 is ENOSPC (`detail.Enclosed.Err`, seen with a full tmpfs).
+fn is_out_of_space(detail: &serde_json::Value) -> bool {
+    detail.pointer("/Enclosed/Err").and_then(serde_json::Value::as_i64) == Some(28)
 }
 
 /// True for a status that may be another one in a moment: nothing about the request is wrong.
@@ -212,7 +250,7 @@ fn quote(text: &str) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MAX_QUOTE)
         .collect();
-    line.trim().to_owned()
+    line.trim().trim_end_matches('.').to_owned()
 }
 
 /// A failure below HTTP, judged by the whole chain of causes, as what matters hides deep in it.
@@ -221,10 +259,14 @@ pub(super) fn broken(operation: Operation, place: Place, host: &str, plain_http:
     let error = error.without_url();
     let mut chain = String::new();
     let mut io_kind = None;
+    // What the layers between say ("error sending request", "client error (Connect)") helps nobody.
+    let mut root = None;
     let mut next: Option<&(dyn StdError + 'static)> = Some(&error);
     while let Some(cause) = next {
-        chain.push_str(&cause.to_string());
+        let text = cause.to_string();
+        chain.push_str(&text);
         chain.push('\n');
+        root = Some(text);
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             io_kind = Some(io.kind());
             // A custom I/O error hides its inner one from `source()`.
@@ -236,7 +278,11 @@ pub(super) fn broken(operation: Operation, place: Place, host: &str, plain_http:
         next = cause.source();
     }
     let (kind, message) = judge(&chain, io_kind, error.is_dns(), error.is_timeout(), host, plain_http);
-    Error::new(operation, place, kind, message).caused_by(error)
+    let error = Error::new(operation, place, kind, message);
+    match root {
+        Some(root) => error.caused_by(root),
+        None => error,
+    }
 }
 
 fn judge(
@@ -274,7 +320,7 @@ fn judge(
     if dns {
         return (
             ErrorKind::Network,
-            format!("the host name {host} could not be resolved"),
+            format!("the host name {host} could not be resolved; check the url, and the DNS of this machine"),
         );
     }
     if io_kind == Some(Io::ConnectionRefused) {
@@ -379,9 +425,9 @@ mod tests {
                 500,
                 enveloped("UNKNOWN", "no space left on device"),
                 O::WriteBlob,
-                K::Server,
+                K::Quota,
             ),
-            (507, String::new(), O::WriteBlob, K::Server),
+            (507, String::new(), O::WriteBlob, K::Quota),
             (401, String::new(), O::ReadBlob, K::Unauthorized),
             (416, enveloped("RANGE_INVALID", ""), O::WriteBlob, K::Server),
             (

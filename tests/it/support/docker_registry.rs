@@ -28,6 +28,8 @@ pub struct DockerConfig {
     pub redirect: Option<String>,
     /// Regular expressions of URLs that foreign layers may have.
     pub foreign_urls: Vec<String>,
+    /// Remembers in memory which blobs there are, as Debian's own configuration does.
+    pub descriptor_cache: bool,
     /// Refuses every push (`storage.maintenance.readonly`).
     pub read_only: bool,
 }
@@ -135,6 +137,9 @@ fn document(config: &DockerConfig, directory: &Path, addr: &str) -> String {
         storage(config, directory),
         config.read_only
     );
+    if config.descriptor_cache {
+        yaml.push_str("  cache: {blobdescriptor: inmemory}\n");
+    }
     let mut add = |text: std::fmt::Arguments<'_>| yaml.write_fmt(text).expect("a string takes everything");
     add(format_args!("http:\n  addr: {addr:?}\n  secret: fixed-for-tests\n"));
     if config.tls {

@@ -5,9 +5,13 @@
 pub mod command;
 pub mod compare;
 pub mod docker_registry;
+pub mod ends;
 pub mod images;
+pub mod link;
 pub mod origin;
+pub mod pair;
 pub mod proxy;
+pub mod report;
 pub mod tls;
 pub mod token_server;
 pub mod wire;

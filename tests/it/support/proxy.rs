@@ -33,7 +33,7 @@ pub struct Exchange {
     pub request_bytes: u64,
     /// Bytes of the answer's body passed on.
     pub response_bytes: u64,
-    /// A body stands still at a gate.
+    /// It stands still at a gate.
     pub held: bool,
     /// A fault cut this exchange, or one of its sides went away.
     pub broken: bool,
@@ -66,6 +66,10 @@ impl Gate {
 pub enum Act {
     /// Passes the request on later.
     Delay(Duration),
+    /// Passes the request on when the gate opens; until then the upstream sees nothing of it.
+    HoldBefore(Gate),
+    /// Passes the answer on when the gate opens; the upstream has done its work by then.
+    HoldReply(Gate),
     /// Bytes a second of request bodies.
     RequestRate(u64),
     /// Bytes a second of response bodies.
@@ -333,6 +337,7 @@ async fn forward(
     for act in acts {
         match act {
             Act::Delay(time) => tokio::time::sleep(*time).await,
+            Act::HoldBefore(gate) => stand(shared, index, gate).await,
             Act::Answer(status, retry_after) => {
                 shared.note(index, |exchange| {
                     exchange.status = Some(*status);
@@ -367,6 +372,11 @@ async fn forward(
     let answer = request.send().await?;
 
     shared.note(index, |exchange| exchange.status = Some(answer.status()));
+    for act in acts {
+        if let Act::HoldReply(gate) = act {
+            stand(shared, index, gate).await;
+        }
+    }
     if acts.iter().any(|act| matches!(act, Act::DropReply)) {
         answer.bytes().await?;
         return Err("the reply was dropped".into());
@@ -384,6 +394,23 @@ async fn forward(
     }
     let pump = Pump::new(Body::new(body), Direction::Response, acts, Arc::clone(shared), index);
     Ok(Response::from_parts(parts_back, Body::from_stream(pump.stream())))
+}
+
+/// Stands still at a gate. Marks the exchange as broken where the client goes away meanwhile, which drops this future.
+async fn stand(shared: &Arc<Shared>, index: usize, gate: &Gate) {
+    struct Held<'a>(&'a Shared, usize, bool);
+    impl Drop for Held<'_> {
+        fn drop(&mut self) {
+            self.0.note(self.1, |exchange| {
+                exchange.held = false;
+                exchange.broken |= !self.2;
+            });
+        }
+    }
+    let mut held = Held(shared, index, false);
+    shared.note(index, |exchange| exchange.held = true);
+    gate.pass().await;
+    held.2 = true;
 }
 
 /// The same bytes but one.
