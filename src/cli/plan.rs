@@ -133,8 +133,9 @@ impl<'a> Document<'a> {
             self.repository(repository)?;
         }
         let failures = json!(plan.failures);
+        let warnings = json!(plan.warnings);
         let rest = format!(
-            "],\"failures\":{failures},\"work\":{},\"failed\":{}}}",
+            "],\"warnings\":{warnings},\"failures\":{failures},\"work\":{},\"failed\":{}}}",
             plan.work, plan.failed
         );
         self.output.raw(rest.as_bytes())
@@ -142,7 +143,8 @@ impl<'a> Document<'a> {
 
     /// The document stays one where a rule could not be planned to its end; standard error says why.
     fn rule_broken(&mut self) -> Result<(), Stop> {
-        self.output.raw(b"],\"failures\":[],\"work\":false,\"failed\":true}")
+        self.output
+            .raw(b"],\"warnings\":[],\"failures\":[],\"work\":false,\"failed\":true}")
     }
 
     fn end(self) -> Result<(), Stop> {
@@ -224,6 +226,10 @@ impl Shown {
         for line in rows.lines() {
             text.push_str("\n  ");
             text.push_str(line);
+        }
+        for warning in &plan.warnings {
+            text.push_str("\n  warning: ");
+            text.push_str(warning);
         }
         for problem in &self.problems {
             text.push_str("\n  failed: ");

@@ -277,7 +277,10 @@ impl Engine {
         let context = self.context(rule, RunId(0), false, Claims::Look, control.clone())?;
         let mut work = false;
         let mut failed = false;
-        let matched = run::match_repositories(&context).await;
+        let run::Matches {
+            repositories: matched,
+            warnings,
+        } = run::match_repositories(&context).await;
         let each_plan = matched
             .iter()
             .map(|matched| async { run::plan_one(&context, matched).await.0 });
@@ -300,6 +303,7 @@ impl Engine {
         Ok(RulePlan {
             rule: name,
             repositories: Vec::new(),
+            warnings,
             failures,
             work,
             failed,

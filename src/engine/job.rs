@@ -508,7 +508,6 @@ pub(super) async fn refresh_attachments(context: &RunContext, group: &ImageGroup
 }
 
 pub(super) fn warn(context: &RunContext, message: String) {
-    tracing::warn!(run = %context.run, "{message}");
     context.events.tell(Event::Warning {
         run: context.run,
         message,

@@ -191,6 +191,8 @@ pub struct RulePlan {
     pub rule: String,
     /// Its repositories. Empty where they were given to the caller one by one.
     pub repositories: Vec<RepositoryPlan>,
+    /// Patterns that match nothing.
+    pub warnings: Vec<String>,
     /// Failures outside a repository: a catalogue that could not be listed.
     pub failures: Vec<Failure>,
     /// True when a run would copy something.

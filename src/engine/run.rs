@@ -11,7 +11,7 @@ use super::attachments_due::attachments_due;
 use super::context::RunContext;
 use super::event::Event;
 use super::fault::Fault;
-use super::job::{GroupDestination, ImageGroup, copy_image, refresh_attachments};
+use super::job::{GroupDestination, ImageGroup, copy_image, refresh_attachments, warn};
 use super::observe::{MatchedRepository, Observed, filter, observe};
 use super::report::{Change, Failure};
 use super::requests::Only;
@@ -40,17 +40,22 @@ enum Work {
     RefreshAttachments(ImageGroup),
 }
 
+/// The repositories that a rule matches.
+#[derive(Debug, Default)]
+pub(super) struct Matches {
+    pub(super) repositories: Vec<MatchedRepository>,
+    /// Patterns that match nothing, in words: mostly a slip of the pen, which would go unnoticed for ever.
+    pub(super) warnings: Vec<String>,
+}
+
 /// Finds the source repositories that the rule matches. What cannot be listed is a failure of the run and stops nothing else.
-pub(super) async fn match_repositories(context: &RunContext) -> Vec<MatchedRepository> {
-    let mut matched: Vec<MatchedRepository> = Vec::new();
+pub(super) async fn match_repositories(context: &RunContext) -> Matches {
+    let mut matches = Matches::default();
+    let matched = &mut matches.repositories;
     let mut seen = BTreeSet::new();
     let entries = &context.rule.repositories;
     let any_glob = entries.iter().any(|entry| entry.pattern.exact().is_none());
-    let catalogue = if any_glob {
-        list_catalogue(context).await
-    } else {
-        Vec::new()
-    };
+    let catalogue = if any_glob { list_catalogue(context).await } else { None };
     for entry in entries {
         let excluded = |name| entry.exclude.iter().any(|pattern| pattern.captures(name).is_some());
         if let Some(name) = entry.pattern.exact() {
@@ -64,7 +69,16 @@ pub(super) async fn match_repositories(context: &RunContext) -> Vec<MatchedRepos
             }
             continue;
         }
-        for name in &catalogue {
+        let Some(catalogue) = &catalogue else { continue };
+        if !catalogue.iter().any(|name| entry.pattern.matches(name)) {
+            let (pattern, registry) = (&entry.pattern, context.source.name());
+            let message = format!(
+                "{pattern} matches none of the {} repositories of {registry}",
+                catalogue.len()
+            );
+            matches.warnings.push(message);
+        }
+        for name in catalogue {
             if let Some(captures) = entry.pattern.captures(name)
                 && !excluded(name)
                 && seen.insert(name.clone())
@@ -78,13 +92,14 @@ pub(super) async fn match_repositories(context: &RunContext) -> Vec<MatchedRepos
             }
         }
     }
-    matched
+    matches
 }
 
-async fn list_catalogue(context: &RunContext) -> Vec<RepositoryName> {
+/// The catalogue of the source; `None` where it could not be listed, which is a failure of the run.
+async fn list_catalogue(context: &RunContext) -> Option<Vec<RepositoryName>> {
     let name = context.source.name().to_owned();
     let fault = match context.source.list_repositories().await {
-        Ok(Some(repositories)) => return repositories,
+        Ok(Some(repositories)) => return Some(repositories),
         Ok(None) => Fault::new(
             ErrorKind::Unsupported,
             format!("{name} has no catalogue of its repositories: name them in the rule instead of using a pattern"),
@@ -92,7 +107,7 @@ async fn list_catalogue(context: &RunContext) -> Vec<RepositoryName> {
         Err(error) => Fault::from(error.on(Side::Source)),
     };
     place_failed(context, name, &fault);
-    Vec::new()
+    None
 }
 
 /// Observes and plans one repository.
@@ -110,7 +125,13 @@ pub(super) async fn plan_one(context: &RunContext, matched: &MatchedRepository) 
 
 /// Runs the rule to its end, or until told to stop. What happened is in the ledger.
 pub(super) async fn execute(context: &RunContext, only: &[Only]) {
-    let matched = match_repositories(context).await;
+    let Matches {
+        repositories: matched,
+        warnings,
+    } = match_repositories(context).await;
+    for message in warnings {
+        warn(context, message);
+    }
     let (sender, receiver) = mpsc::channel(PLANNED_AHEAD);
     let planning = async {
         let sender = sender;

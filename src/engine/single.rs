@@ -37,6 +37,12 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
         }
         Observation::Unknown(unknown) => return failed(context, source, &Fault::new(unknown.kind, unknown.message)),
     };
+    // A rule passes over such an image; whoever names one wants it.
+    if let Err(available) = &wanted.digest {
+        let available: Vec<String> = available.iter().map(ToString::to_string).collect();
+        let message = format!("{source}: {}", super::run::skip_message(&available));
+        return failed(context, source, &Fault::new(ErrorKind::NotFound, message));
+    }
     for destination in &context.rule.destinations {
         let Some(endpoint) = context.destinations.get(&destination.registry) else {
             continue;

@@ -36,7 +36,7 @@ pub(super) async fn verify(
         ..VerifyReport::default()
     };
     let mut broken = Vec::new();
-    for matched in match_repositories(&context).await {
+    for matched in match_repositories(&context).await.repositories {
         if !control.may_start() {
             break;
         }

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::control::ControlHandle;
+use super::event::Event;
 use super::facade::{Engine, EngineError, Started};
 use super::requests::{Only, RunRequest};
 use crate::config::Config;
@@ -264,6 +266,24 @@ impl DaemonHandle {
         }
     }
 
+    /// Puts warnings of runs into the log; ends when the daemon is told to.
+    async fn log_warnings(self) {
+        let mut events = self.engine().events().listen();
+        let control = self.0.control.listen();
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                _ = control.wait_stop() => return,
+            };
+            match event {
+                Ok(Event::Warning { run, message }) => tracing::warn!(%run, "{message}"),
+                // Only who falls behind thousands of events misses some, and failures are logged by themselves.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
     /// Looks at the clocks for ever; ends when the daemon is told to.
     async fn schedule(self, alive: Alive) {
         let clock = self.engine().clock().clone();
@@ -359,6 +379,7 @@ pub async fn start(engine: Engine, alive: Alive) -> Result<DaemonHandle, EngineE
             Err(error) => tracing::error!(%rule, "cannot go on after an interruption: {}", super::fault::chain(&error)),
         }
     }
+    handle.0.tasks.spawn(handle.clone().log_warnings());
     handle.0.tasks.spawn(handle.clone().schedule(alive));
     Ok(handle)
 }
