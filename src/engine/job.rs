@@ -6,13 +6,12 @@ use super::event::Event;
 use super::fault::Fault;
 use super::image::{Arrived, Target, copy_tree};
 use super::ledger::Ledger;
-use super::manifests::read_tree;
-use super::observe::{Attachments, choose, head, read_top};
+use super::observe::{Attachments, head};
+use super::prepare::{NotCopied, Prepared, prepare};
 use super::report::Change;
-use super::retry::persist;
 use super::run::skip_message;
-use crate::oci::{Digest, Platform, Reference, RepositoryName, Tag};
-use crate::plan::{CopyReason, Decision, ErrorKind, ImageTree, Observation, over_held};
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
+use crate::plan::{CopyReason, Decision, ErrorKind, Observation, over_held};
 use crate::registry::Side;
 use crate::rules::{MovedTags, OnConflict, RegistryName};
 use crate::store::{FinishedJob, JobId, JobOutcome, NewJob, Write};
@@ -44,7 +43,7 @@ pub(super) struct GroupDestination {
 }
 
 impl ImageGroup {
-    fn source_place(&self, context: &RunContext) -> String {
+    pub(super) fn source_place(&self, context: &RunContext) -> String {
         format!(
             "{}/{}{}",
             context.source.name(),
@@ -69,22 +68,6 @@ impl GroupDestination {
             self.reference(digest).suffix()
         )
     }
-}
-
-/// What the source has of an image, made ready to be copied.
-struct Prepared {
-    tree: ImageTree,
-    /// What attachments may belong to.
-    subjects: Vec<Digest>,
-    missing_platforms: Vec<String>,
-}
-
-/// Why an image is not copied although nothing failed.
-enum NotCopied {
-    /// Vanished at the source.
-    Gone,
-    /// None of the wanted platforms.
-    Skipped(Vec<Platform>),
 }
 
 /// Copies one image to all its destinations and records each job's end. Never fails: failures are in the ledger.
@@ -226,69 +209,6 @@ impl End {
             bytes: 0,
         }
     }
-}
-
-/// Reads the image by the digest that was planned. Where that has vanished because the tag moved, it is planned once more.
-async fn prepare(context: &RunContext, group: &ImageGroup) -> (Result<Result<Prepared, NotCopied>, Fault>, u32) {
-    let mut digest = group.source.clone();
-    for again in [true, false] {
-        let (read, attempts) = read_prepared(context, group, &digest).await;
-        match read {
-            Ok(Some(prepared)) => return (Ok(prepared), attempts),
-            Err(fault) => return (Err(fault), attempts),
-            Ok(None) => {}
-        }
-        let Some(tag) = group.reference.tag().filter(|_| again) else {
-            break;
-        };
-        match head(&context.source, &group.repository, tag, Side::Source).await {
-            Observation::Known(moved) if moved != digest => digest = moved,
-            Observation::Known(_) => break,
-            Observation::Absent => return (Ok(Err(NotCopied::Gone)), attempts),
-            Observation::Unknown(unknown) => return (Err(Fault::new(unknown.kind, unknown.message)), attempts),
-        }
-    }
-    let fault = Fault::new(
-        ErrorKind::NotFound,
-        format!(
-            "{} points to {digest}, which the source does not have: push the image again there",
-            group.source_place(context)
-        ),
-    );
-    (Err(fault), 1)
-}
-
-async fn read_prepared(
-    context: &RunContext,
-    group: &ImageGroup,
-    digest: &Digest,
-) -> (Result<Option<Result<Prepared, NotCopied>>, Fault>, u32) {
-    persist(context, || read_all(context, group, digest)).await
-}
-
-async fn read_all(
-    context: &RunContext,
-    group: &ImageGroup,
-    digest: &Digest,
-) -> Result<Option<Result<Prepared, NotCopied>>, Fault> {
-    let Some(top) = read_top(context, &group.repository, digest).await? else {
-        return Ok(None);
-    };
-    let (wanted, rewritten) = choose(context, &group.repository, &top).await?;
-    if let Err(available) = wanted.digest {
-        return Ok(Some(Err(NotCopied::Skipped(available))));
-    }
-    let whole = rewritten.is_none();
-    let root = rewritten.unwrap_or(top);
-    let tree = read_tree(&context.manifests, &context.source, &group.repository, root).await?;
-    let mut subjects: Vec<Digest> = tree.manifests.keys().cloned().collect();
-    // Signatures of an index do not hold for a rewritten one.
-    subjects.retain(|subject| whole || *subject != tree.root);
-    Ok(Some(Ok(Prepared {
-        tree,
-        subjects,
-        missing_platforms: wanted.missing_platforms.iter().map(ToString::to_string).collect(),
-    })))
 }
 
 async fn copy_prepared(

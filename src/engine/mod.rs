@@ -3,6 +3,7 @@
 mod attachments;
 mod attachments_due;
 mod blob_table;
+mod conduct;
 mod context;
 mod control;
 mod copy;
@@ -16,6 +17,7 @@ mod ledger;
 mod manifests;
 mod observe;
 mod ping;
+mod prepare;
 mod report;
 mod requests;
 mod retry;

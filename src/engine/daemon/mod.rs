@@ -11,9 +11,10 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::conduct::Started;
 use super::control::ControlHandle;
 use super::event::Event;
-use super::facade::{Engine, EngineError, Started};
+use super::facade::{Engine, EngineError};
 use super::requests::{Only, RunRequest};
 use crate::config::Config;
 use crate::rules::{Overlap, RuleName};

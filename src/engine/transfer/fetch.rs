@@ -7,7 +7,8 @@ use futures_util::future::{join, join_all};
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::feed::{self, Chunk, Feeder};
-use super::sink::{self, Opened, Ready};
+use super::session::{self, Opened, Ready};
+use super::sink;
 use super::{Attempt, Sink, SourceBlob, TransferContext, at_source, open_all, random_fraction};
 use crate::engine::event::Event;
 use crate::engine::fault::Fault;
@@ -107,7 +108,7 @@ async fn feed_all(
             result = Err(read_fault.clone());
         }
         if matches!(&result, Err(fault) if fault.kind == ErrorKind::Corrupt) {
-            sink::discard(context, source, sinks[index]).await;
+            session::discard(context, source, sinks[index]).await;
         }
         results.push(result);
     }

@@ -3,9 +3,10 @@
 
 mod feed;
 mod fetch;
+mod session;
 mod sink;
 
-pub(super) use sink::UPLOAD_HABIT;
+pub(super) use session::UPLOAD_HABIT;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -267,8 +268,12 @@ pub(super) fn random_fraction() -> f64 {
 }
 
 /// Opens all sinks at once.
-async fn open_all(context: &TransferContext, source: &SourceBlob, sinks: &[&Sink]) -> Vec<Result<sink::Opened, Fault>> {
-    join_all(sinks.iter().map(|sink| sink::open(context, source, sink))).await
+async fn open_all(
+    context: &TransferContext,
+    source: &SourceBlob,
+    sinks: &[&Sink],
+) -> Vec<Result<session::Opened, Fault>> {
+    join_all(sinks.iter().map(|sink| session::open(context, source, sink))).await
 }
 
 fn at_source(mut fault: Fault) -> Fault {
