@@ -85,6 +85,13 @@ registries:
   b: { url: \"${PW}\", token_hosts: [\"${BAD}\"], tls: { insecure_skip_verify: \"${PW}\" } }
   c: { url: https://c.example, pasword: hunter2, tls: \"${PW}\" }
   d: { url: \"https://u:hunter2@d.example\", x: y }
+  d1: { url: \"https://user:pa/hunter2@d.example\" }
+  d2: { url: \"user:p@sshunter2@d.example\" }
+  d3: { url: \"ftp://u:hunter2/x@y@d.example\" }
+  d4: { url: \"\\x75:hunter2\\x40d.example\" }
+  d5: { url: https://d.example, auth: hunter2, pwd: hunter2, api_key: [hunter2], headers: { Authorization: Basic hunter2 } }
+  d6: { url: https://d.example, tls: { key: hunter2 }, limits: { hunter: hunter2 }, token_hosts: [\"u:hunter2@x\"] }
+  d7: https://u:hunter2@d.example
   e: { url: https://e.example, username: u, password: [hunter2] }
   f: { url: https://f.example, username: u, password: 4711.10 }
   g: { url: https://g.example, username: u, passwords: { a: &pin 4711, b: true }, password: *pin }
