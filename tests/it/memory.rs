@@ -26,7 +26,12 @@ fn peak(pid: u32) -> u64 {
 /// Runs `sync` and reads its peak as the `last` manifest is about to arrive, when every blob has passed.
 async fn peak_of_sync(home: &Transship, dst: &Proxy, last: usize) -> u64 {
     let gate = Gate::new();
-    dst.add(Fault::nth(last, "PUT", "/manifests/", Act::HoldRequest(0, gate.clone())));
+    dst.add(Fault::nth(
+        last,
+        "PUT",
+        "/manifests/",
+        Act::HoldRequest(0, gate.clone()),
+    ));
     let process = home.spawn(&["sync", "--format", "json"]);
     let held = |all: &[Exchange]| all.iter().any(|exchange| exchange.held);
     dst.wait_for("the last manifest", held).await;
@@ -97,7 +102,11 @@ async fn heavy_two_hundred_images_fit_in_80_mebibytes() {
     let tags: Vec<String> = (0..200).map(|number| format!("v{number}")).collect();
     for (number, tag) in (0..).zip(&tags) {
         // Neighbours share their layers; the size makes each config another.
-        let image = image(number / 4, "amd64", &[200_000, 1000 + usize::try_from(number % 4).expect("small")]);
+        let image = image(
+            number / 4,
+            "amd64",
+            &[200_000, 1000 + usize::try_from(number % 4).expect("small")],
+        );
         source.seed(&repository, &tag.parse().expect("a tag"), &image);
     }
     let destination = DockerRegistry::plain().await;

@@ -27,8 +27,11 @@ async fn a_killed_run_is_closed_and_the_next_sync_continues_it() {
     // One image is done before the process dies in the middle of the other.
     let small = image(8, "amd64", &[2000]);
     link.source_wire().push(REPOSITORY, "v0", &small).await;
-    link.src
-        .add(Fault::once("GET", &link.layer(), Act::HoldResponse(100_000, Gate::new())));
+    link.src.add(Fault::once(
+        "GET",
+        &link.layer(),
+        Act::HoldResponse(100_000, Gate::new()),
+    ));
     let mut first = link.start();
     standing(&link).await;
     let tagged = |all: &[Exchange]| {
@@ -56,7 +59,11 @@ async fn a_killed_run_is_closed_and_the_next_sync_continues_it() {
     let images = &run["destinations"][0]["images"];
     assert_eq!((&images["in_step"], &images["copied"]), (&1.into(), &1.into()), "{run}");
     link.assert_copied(&["v0", "v1"]).await;
-    assert_eq!(link.dst.count("PUT", "/manifests/v0"), 1, "what was done is not done again");
+    assert_eq!(
+        link.dst.count("PUT", "/manifests/v0"),
+        1,
+        "what was done is not done again"
+    );
 
     let all = runs(&link).await;
     assert_eq!(all.len(), 2, "{all:?}");

@@ -60,8 +60,11 @@ async fn heavy_killed_while_a_piece_is_filled_nothing_is_sent_twice() {
     let middle = 2 * PIECE + PIECE / 2;
     link.src
         .add(Fault::every("GET", &link.layer(), Act::ResponseRate(SLOW)));
-    link.src
-        .add(Fault::once("GET", &link.layer(), Act::HoldResponse(middle, Gate::new())));
+    link.src.add(Fault::once(
+        "GET",
+        &link.layer(),
+        Act::HoldResponse(middle, Gate::new()),
+    ));
     let mut first = link.start();
     held(&link.src).await;
     link.recorded(2 * PIECE).await;
@@ -114,8 +117,11 @@ async fn killed_in_the_one_request_to_a_registry_that_keeps_bytes() {
     let (source, destination) = (DockerRegistry::plain().await, lab(Habits::distribution_3()).await);
     let link = Link::new(&source.url(), &destination.url(), LAYER).await;
     let middle = 20 * MIB + MIB / 2;
-    link.src
-        .add(Fault::once("GET", &link.layer(), Act::HoldResponse(middle, Gate::new())));
+    link.src.add(Fault::once(
+        "GET",
+        &link.layer(),
+        Act::HoldResponse(middle, Gate::new()),
+    ));
     let mut first = link.start();
     received(&destination, middle).await;
     assert_eq!(link.dst.count("PATCH", "/uploads/"), 0, "one request takes it all");
@@ -173,10 +179,7 @@ async fn killed_before_the_closing_put_what_was_acknowledged_is_not_sent_again()
     assert_eq!(resumed(&only_run(&second)), PIECE);
     let exchanges = &link.dst.exchanges()[before..];
     let large = exchanges.iter().filter(|exchange| exchange.request_bytes >= MIB);
-    assert_eq!(
-        large.map(|exchange| exchange.request_bytes).sum::<u64>(),
-        LAYER - PIECE
-    );
+    assert_eq!(large.map(|exchange| exchange.request_bytes).sum::<u64>(), LAYER - PIECE);
     let opened = exchanges.iter().filter(|exchange| exchange.is("POST", "/uploads/"));
     assert_eq!(opened.count(), 1, "the config's; the layer's upload goes on");
 }
@@ -256,7 +259,9 @@ async fn a_source_that_breaks_off_is_read_on_and_the_upload_notices_nothing() {
             .collect();
         assert!(reads.len() >= 2 && reads[0] == Some(StatusCode::OK), "{reads:?}");
         assert!(
-            reads[1..].iter().all(|status| *status == Some(StatusCode::PARTIAL_CONTENT)),
+            reads[1..]
+                .iter()
+                .all(|status| *status == Some(StatusCode::PARTIAL_CONTENT)),
             "{reads:?}"
         );
         assert_eq!(link.dst.count("POST", "/uploads/"), 2, "one upload a blob");
@@ -290,7 +295,9 @@ async fn a_destination_that_keeps_pieces_and_breaks_off_gets_the_blob_again() {
     measured("the destination cut in the middle, 2.8", &link);
     assert_eq!(link.sent_twice(), PIECE + 20 * MIB);
     assert!(
-        output.stderr.contains("does not keep an upload whose request was broken off"),
+        output
+            .stderr
+            .contains("does not keep an upload whose request was broken off"),
         "{}",
         output.stderr
     );
@@ -411,8 +418,11 @@ async fn an_interrupted_sync_goes_on_where_the_destination_keeps_bytes() {
     let (source, destination) = (DockerRegistry::plain().await, lab(Habits::distribution_3()).await);
     let link = Link::new(&source.url(), &destination.url(), LAYER).await;
     let middle = 20 * MIB + MIB / 2;
-    link.src
-        .add(Fault::once("GET", &link.layer(), Act::HoldResponse(middle, Gate::new())));
+    link.src.add(Fault::once(
+        "GET",
+        &link.layer(),
+        Act::HoldResponse(middle, Gate::new()),
+    ));
     let mut first = link.start();
     received(&destination, middle).await;
     first.signal("INT");

@@ -123,7 +123,11 @@ async fn a_tag_that_vanishes_after_the_listing_is_gone() {
     wire.push("bad", "v2", &image(6, "amd64", &[1000])).await;
     wire.push("good", "v1", &image(2, "amd64", &[1000])).await;
     let gate = Gate::new();
-    proxy.add(Fault::once("GET", "/v2/bad/manifests/v1", Act::HoldBefore(gate.clone())));
+    proxy.add(Fault::once(
+        "GET",
+        "/v2/bad/manifests/v1",
+        Act::HoldBefore(gate.clone()),
+    ));
     let process = home.spawn(&["sync", "--format", "json"]);
     proxy
         .wait_for("the manifest to be asked for", |all| {
