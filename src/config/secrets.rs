@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::keys::{Entry, Kind, REGISTRY, Section};
+use super::keys::{Entry, FILE, Kind, REGISTRY, Section};
 use super::mistake::{Place, Sources};
 use super::nearest::nearest;
 use super::tree::{Node, Origin, Value};
@@ -28,28 +28,39 @@ fn is_reference(text: &str) -> bool {
 }
 
 /// Blanks out passwords that are written into the file itself, and the user part of URLs.
-pub(super) fn hide(sources: &mut Sources, text: &str, node: &mut Node) {
+pub(super) fn hide(sources: &mut Sources, text: &str, root: &mut Node) {
+    let Value::Map(entries) = &mut root.value else {
+        return hide_known(sources, text, root);
+    };
+    for (key, value) in entries {
+        let known = FILE.keys.iter().any(|known| known.name == key.text);
+        if key.text == "registries" || (!known && nearest(&key.text, ["registries"]).is_some()) {
+            match &mut value.value {
+                // These keys are names: a registry may be called `pass-through`.
+                Value::Map(named) => named
+                    .iter_mut()
+                    .for_each(|(_, value)| hide_registry(sources, text, value, &REGISTRY)),
+                _ => hide_registry(sources, text, value, &REGISTRY),
+            }
+        } else if is_secret(&key.text) {
+            hide_values(sources, value);
+        } else {
+            hide_known(sources, text, value);
+        }
+    }
+}
+
+fn hide_known(sources: &mut Sources, text: &str, node: &mut Node) {
     match &mut node.value {
         Value::Empty => {}
         Value::Scalar(_) => hide_user(sources, text, node, false),
-        Value::List(items) => items.iter_mut().for_each(|item| hide(sources, text, item)),
+        Value::List(items) => items.iter_mut().for_each(|item| hide_known(sources, text, item)),
         Value::Map(entries) => {
             for (key, value) in entries {
                 if is_secret(&key.text) {
                     hide_values(sources, value);
-                } else if key.text == "registries" || nearest(&key.text, ["registries"]).is_some() {
-                    match &mut value.value {
-                        // These keys are names: a registry may be called `pass-through`.
-                        Value::Map(named) => named
-                            .iter_mut()
-                            .for_each(|(_, value)| hide_registry(sources, text, value, &REGISTRY)),
-                        Value::List(items) => items
-                            .iter_mut()
-                            .for_each(|item| hide_registry(sources, text, item, &REGISTRY)),
-                        Value::Scalar(_) | Value::Empty => hide_user(sources, text, value, true),
-                    }
                 } else {
-                    hide(sources, text, value);
+                    hide_known(sources, text, value);
                 }
             }
         }
@@ -95,7 +106,7 @@ fn hide_registry(sources: &mut Sources, text: &str, node: &mut Node, section: &S
             Some(Entry {
                 name: "username" | "layout",
                 ..
-            }) => hide(sources, text, value),
+            }) => hide_known(sources, text, value),
             Some(_) => hide_registry(sources, text, value, section),
         }
     }
