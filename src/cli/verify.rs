@@ -104,10 +104,12 @@ fn render(report: &VerifyReport) -> Result<String, Stop> {
         faults => text.push_str(&format!("; {faults} faults")),
     }
     for finding in &report.findings {
-        text.push_str(&format!(
-            "\n  {}: {} -> {}: {}",
-            finding.fault, finding.source, finding.destination, finding.message
-        ));
+        text.push_str(&format!("\n  {}: {}", finding.fault, finding.source));
+        // A source that could not be listed has no destination yet.
+        if !finding.destination.is_empty() {
+            text.push_str(&format!(" -> {}", finding.destination));
+        }
+        text.push_str(&format!(": {}", finding.message));
     }
     if let Some(run) = &report.repaired {
         text.push_str("\nrepaired by ");

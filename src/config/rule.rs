@@ -118,7 +118,12 @@ fn registry(findings: &mut Findings<'_>, node: &Node, registries: &Registries) -
 
 /// The parser's own words as a mistake. Some libraries draw pictures over several lines; the last one says it.
 /// Where a reference gave the text, it is not repeated.
-fn told<T, E: std::fmt::Display>(findings: &mut Findings<'_>, node: &Node, result: Result<T, E>) -> Option<T> {
+fn told<T, E: std::fmt::Display>(
+    findings: &mut Findings<'_>,
+    node: &Node,
+    result: Result<T, E>,
+    hint: &str,
+) -> Option<T> {
     match result {
         Ok(value) => Some(value),
         Err(_) if node.is_hidden() => {
@@ -135,7 +140,7 @@ fn told<T, E: std::fmt::Display>(findings: &mut Findings<'_>, node: &Node, resul
                     format!("{what}: {}", last.trim_start_matches("error: "))
                 }
             };
-            findings.error(node.place, message, None);
+            findings.error(node.place, message, Some(hint.to_owned()));
             None
         }
     }
@@ -150,12 +155,22 @@ fn written(node: &Node) -> Option<&str> {
 
 fn pattern(findings: &mut Findings<'_>, node: &Node) -> Option<RepositoryPattern> {
     let text = written(node)?;
-    told(findings, node, RepositoryPattern::parse(text))
+    told(
+        findings,
+        node,
+        RepositoryPattern::parse(text),
+        "a repository is named as team/web, several as team/* or team/**",
+    )
 }
 
 fn template(findings: &mut Findings<'_>, node: &Node) -> Option<NameTemplate> {
     let text = written(node)?;
-    told(findings, node, NameTemplate::parse(text))
+    told(
+        findings,
+        node,
+        NameTemplate::parse(text),
+        "a name such as mirror/{path}",
+    )
 }
 
 fn repositories(findings: &mut Findings<'_>, rule: &Node) -> Vec<(Place, RepositoryRule)> {
@@ -228,7 +243,7 @@ fn fits(findings: &mut Findings<'_>, node: &Node, to: &NameTemplate, pattern: &R
             }),
         );
     } else if let Some(name) = pattern.exact() {
-        told(findings, node, to.expand(&name, &[]));
+        told(findings, node, to.expand(&name, &[]), "a name such as mirror/{path}");
     }
 }
 
@@ -314,7 +329,12 @@ fn tag_filter(findings: &mut Findings<'_>, node: &Node) -> TagFilter {
         let mut read = Vec::new();
         for item in items {
             if let Some(text) = written(item) {
-                read.extend(told(findings, item, TagPattern::parse(text)));
+                read.extend(told(
+                    findings,
+                    item,
+                    TagPattern::parse(text),
+                    "a glob such as v1.*, or a regular expression such as /^v[0-9]+$/",
+                ));
             }
         }
         read
@@ -330,7 +350,12 @@ fn tag_filter(findings: &mut Findings<'_>, node: &Node) -> TagFilter {
     }
     let semver = node.get("semver").and_then(|range| {
         let suffix = suffix.and_then(|(_, node)| written(node));
-        told(findings, range, SemverRange::parse(written(range)?, suffix))
+        told(
+            findings,
+            range,
+            SemverRange::parse(written(range)?, suffix),
+            "a range such as >=1.20, <3",
+        )
     });
     TagFilter {
         include,
@@ -358,7 +383,12 @@ fn schedule(findings: &mut Findings<'_>, node: &Node) -> Option<Schedule> {
     };
     let text_node = node.get("schedule")?;
     let text = written(text_node)?;
-    let mut schedule = told(findings, text_node, Schedule::parse(text, zone))?;
+    let mut schedule = told(
+        findings,
+        text_node,
+        Schedule::parse(text, zone),
+        "five fields such as */30 * * * *, or @hourly, @daily, @weekly, @monthly",
+    )?;
     let length = |key| node.get(key).and_then(Node::text).and_then(duration::parse);
     schedule.jitter = length("jitter").unwrap_or(schedule.jitter);
     schedule.missed_within = length("missed_within").unwrap_or(schedule.missed_within);
@@ -394,11 +424,22 @@ fn platforms(findings: &mut Findings<'_>, node: &Node, own: Option<&Node>) -> Pl
     let items = entry.map(|(_, list)| list.items()).unwrap_or_default();
     let mut selectors: Vec<PlatformSelector> = Vec::new();
     for item in items {
-        let Some(selector) = written(item).and_then(|text| told(findings, item, text.parse())) else {
+        let Some(selector) = written(item).and_then(|text| {
+            told(
+                findings,
+                item,
+                text.parse(),
+                "a platform such as linux/amd64 or linux/arm/v7",
+            )
+        }) else {
             continue;
         };
         if selectors.contains(&selector) {
-            findings.error(item.place, format!("{} is written twice", shown(item)), None);
+            findings.error(
+                item.place,
+                format!("{} is written twice", shown(item)),
+                Some("remove one".to_owned()),
+            );
         } else {
             selectors.push(selector);
         }

@@ -9,8 +9,10 @@ use super::image::{Target, copy_tree};
 use super::manifests;
 use super::observe::{Attachments, head};
 use crate::oci::{Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type};
-use crate::plan::{ErrorKind, ImageTree, Observation};
+use crate::plan::{Decision, ErrorKind, ImageTree, Observation, over_held};
 use crate::registry::{Endpoint, Side};
+use crate::rules::{MovedTags, OnConflict};
+use crate::store::Write;
 
 /// Referrers of referrers at most: a signature of an SBOM of an image is two.
 const DEEPEST: usize = 4;
@@ -80,7 +82,7 @@ async fn copy_of_subject(
         match copy_digest(context, repository, &referrer.digest, target).await {
             Ok(Some(manifest)) => {
                 copied.push(referrer.digest.clone());
-                present.push((referrer, manifest));
+                present.push(Listed::of(&manifest));
             }
             Ok(None) => tracing::warn!(
                 source = %format!("{}/{repository}", context.source.name()), digest = %referrer.digest,
@@ -138,14 +140,58 @@ async fn copy_tag(
         return Ok(Vec::new());
     };
     let digest = manifest.digest().clone();
-    if let Observation::Known(held) = head(&target.endpoint, &target.repository, tag, Side::Destination).await
-        && held == digest
+    let held = head(&target.endpoint, &target.repository, tag, Side::Destination).await;
+    let previous = match held {
+        Observation::Known(held) if held == digest => return Ok(vec![digest]),
+        Observation::Known(held) => Some(held),
+        Observation::Absent => None,
+        Observation::Unknown(unknown) => return Err(Fault::new(unknown.kind, unknown.message)),
+    };
+    if let Some(held) = &previous
+        && !may_replace(context, target, tag, held).await?
     {
-        return Ok(vec![digest]);
+        return Ok(Vec::new());
     }
     let tree = manifests::read_tree(&context.manifests, &context.source, repository, manifest).await?;
     copy(context, repository, &tree, target, Some(tag.clone())).await?;
+    let write = Write {
+        run: Some(context.run),
+        job: None,
+        rule: context.rule.name.as_str(),
+        source: &format!("{}/{repository}", context.source.name()),
+        registry: target.endpoint.name(),
+        repository: &target.repository,
+        tag,
+        digest: &digest,
+        previous: previous.as_ref(),
+    };
+    context.store.record_write(&write, context.clock.now()).await?;
     Ok(vec![digest])
+}
+
+/// Whether the rule lets the source replace an attachment tag that holds something else: it is a tag like any other.
+async fn may_replace(context: &RunContext, target: &Target, tag: &Tag, held: &Digest) -> Result<bool, Fault> {
+    let rule = &context.rule;
+    if rule.moved_tags == MovedTags::Follow && rule.on_conflict == OnConflict::Overwrite {
+        return Ok(true);
+    }
+    let written = context
+        .store
+        .written(target.endpoint.name(), &target.repository)
+        .await?;
+    let ours = written.get(tag).is_some_and(|digests| digests.contains(held));
+    match over_held(ours, rule.moved_tags, rule.on_conflict) {
+        Decision::Copy { .. } => Ok(true),
+        Decision::Keep { .. } => Ok(false),
+        _ => Err(Fault::new(
+            ErrorKind::Conflict,
+            format!(
+                "{}/{}:{tag} differs at the destination, and the rule does not let the source win",
+                target.endpoint.name(),
+                target.repository
+            ),
+        )),
+    }
 }
 
 /// Copies a referrer by digest, unless the target has it already.
@@ -191,7 +237,7 @@ async fn copy(
 async fn list_at_target(
     context: &RunContext,
     subject: &Digest,
-    referrers: &[(Descriptor, Manifest)],
+    referrers: &[Listed],
     target: &Target,
 ) -> Result<(), Fault> {
     let endpoint = &target.endpoint;
@@ -246,7 +292,7 @@ async fn read_fallback(
 }
 
 /// The fallback index with the referrers added that it lacks; `None` where it lacks none.
-fn with_entries(index: Option<&Manifest>, referrers: &[(Descriptor, Manifest)]) -> Result<Option<Vec<u8>>, Fault> {
+fn with_entries(index: Option<&Manifest>, referrers: &[Listed]) -> Result<Option<Vec<u8>>, Fault> {
     let mut document: serde_json::Value = match index {
         Some(index) => {
             serde_json::from_slice(index.bytes()).map_err(|error| Fault::new(ErrorKind::Invalid, error.to_string()))?
@@ -260,8 +306,8 @@ fn with_entries(index: Option<&Manifest>, referrers: &[(Descriptor, Manifest)]) 
         .collect();
     let missing: Vec<serde_json::Value> = referrers
         .iter()
-        .filter(|(referrer, _)| !listed.contains(&referrer.digest))
-        .map(|(_, manifest)| entry(manifest))
+        .filter(|referrer| !listed.contains(&referrer.digest))
+        .map(|referrer| referrer.entry.clone())
         .collect();
     if missing.is_empty() {
         return Ok(None);
@@ -278,6 +324,22 @@ fn with_entries(index: Option<&Manifest>, referrers: &[(Descriptor, Manifest)]) 
     serde_json::to_vec(&document)
         .map(Some)
         .map_err(|error| Fault::new(ErrorKind::Local, error.to_string()))
+}
+
+/// A referrer as a fallback index lists it.
+#[derive(Clone, Debug)]
+struct Listed {
+    digest: Digest,
+    entry: serde_json::Value,
+}
+
+impl Listed {
+    fn of(manifest: &Manifest) -> Self {
+        Self {
+            digest: manifest.digest().clone(),
+            entry: entry(manifest),
+        }
+    }
 }
 
 /// An entry of a fallback index: artifact type and all annotations of the referrer go along.
@@ -305,16 +367,14 @@ mod tests {
         Manifest::parse(None, text.as_bytes().to_vec().into(), None).expect("a manifest")
     }
 
-    fn referrer(name: &str) -> (Descriptor, Manifest) {
+    fn referrer(name: &str) -> Listed {
         let text = format!(
             r#"{{"schemaVersion":2,"mediaType":"{}","artifactType":"x/{name}","config":{{"mediaType":"{}","digest":"{}","size":2}},"layers":[],"annotations":{{"a":"{name}"}}}}"#,
             media_type::OCI_MANIFEST,
             media_type::OCI_EMPTY,
             Digest::of(b"{}"),
         );
-        let manifest = manifest(&text);
-        let descriptor = serde_json::from_value(entry(&manifest)).expect("a descriptor");
-        (descriptor, manifest)
+        Listed::of(&manifest(&text))
     }
 
     #[test]
@@ -335,7 +395,7 @@ mod tests {
             .collect();
         assert_eq!(
             listed,
-            [("one", "x/one"), ("two", "x/two")].map(|(name, kind)| (referrer(name).0.digest, Some(kind.to_owned())))
+            [("one", "x/one"), ("two", "x/two")].map(|(name, kind)| (referrer(name).digest, Some(kind.to_owned())))
         );
         assert_eq!(both.entries()[1].annotations["a"], "two");
     }

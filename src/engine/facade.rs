@@ -63,7 +63,7 @@ pub enum EngineError {
         hint: Option<String>,
     },
     /// No such registry.
-    #[error("there is no registry {name:?} in the rules")]
+    #[error("there is no registry {name:?} in the rules: `transship ping` without a name tries all of them")]
     UnknownRegistry {
         /// What was asked for.
         name: String,

@@ -24,7 +24,7 @@ impl Fault {
             side: None,
             status: None,
             code: None,
-            message: message.into(),
+            message: line(message.into()),
             retry_after: None,
         }
     }
@@ -42,6 +42,22 @@ impl std::fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+/// Characters of a message at most: registries may put any text into theirs.
+const LONGEST: usize = 2_000;
+
+/// A message as one printable line of a bounded length.
+fn line(text: String) -> String {
+    if text.len() <= LONGEST && !text.chars().any(char::is_control) {
+        return text;
+    }
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let mut cut: String = text.chars().take(LONGEST).map(printable).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    cut
+}
 
 /// An error and its causes in one line. A cause whose text the line already holds is not said twice.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
@@ -66,7 +82,7 @@ impl From<registry::Error> for Fault {
             status: error.status,
             code: error.code.clone(),
             retry_after: error.retry_after,
-            message: chain(&error),
+            message: line(chain(&error)),
         }
     }
 }
@@ -74,5 +90,18 @@ impl From<registry::Error> for Fault {
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         Self::new(ErrorKind::Local, chain(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_short_line() {
+        let fault = Fault::new(ErrorKind::Invalid, format!("a\nb\u{1b}[2J{}", "x".repeat(3_000_000)));
+        assert!(fault.message.starts_with("a b [2Jxx") && fault.message.ends_with('…'));
+        assert!(fault.message.len() < 2_100);
+        assert_eq!(Fault::new(ErrorKind::Invalid, "größer").message, "größer");
     }
 }

@@ -10,8 +10,9 @@ use super::manifests::read_tree;
 use super::observe::{Attachments, choose, head, read_top};
 use super::report::Change;
 use super::retry::persist;
+use super::run::skip_message;
 use crate::oci::{Digest, Platform, Reference, RepositoryName, Tag};
-use crate::plan::{CopyReason, ErrorKind, ImageTree, Observation};
+use crate::plan::{CopyReason, Decision, ErrorKind, ImageTree, Observation, over_held};
 use crate::registry::Side;
 use crate::rules::{MovedTags, OnConflict, RegistryName};
 use crate::store::{FinishedJob, JobId, JobOutcome, NewJob, Write};
@@ -168,7 +169,7 @@ async fn bring_planned(context: &RunContext, group: &ImageGroup, jobs: &[Option<
         Ok(Err(NotCopied::Gone)) => same_end(group, || End::settled(JobOutcome::Gone, None)),
         Ok(Err(NotCopied::Skipped(available))) => {
             let available: Vec<String> = available.iter().map(ToString::to_string).collect();
-            let message = format!("none of the wanted platforms is there, only {}", available.join(", "));
+            let message = skip_message(&available);
             same_end(group, || End::settled(JobOutcome::Skipped, Some(message.clone())))
         }
         Err(fault) => same_end(group, || End::failed(fault.clone(), attempts)),
@@ -378,10 +379,10 @@ async fn still_ours(
         .written(target.endpoint.name(), &target.repository)
         .await?;
     let ours = written.get(tag).is_some_and(|ours| ours.contains(&now));
-    let keep = match (ours, rule.moved_tags, rule.on_conflict) {
-        (true, MovedTags::Follow, _) | (false, _, OnConflict::Overwrite) => return Ok(()),
-        (true, MovedTags::Keep, _) | (false, _, OnConflict::Keep) => true,
-        (true, MovedTags::Fail, _) | (false, _, OnConflict::Fail) => false,
+    let keep = match over_held(ours, rule.moved_tags, rule.on_conflict) {
+        Decision::Copy { .. } => return Ok(()),
+        Decision::Keep { .. } => true,
+        _ => false,
     };
     let mut fault = Fault::new(
         ErrorKind::Conflict,

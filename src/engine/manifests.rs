@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 
 use super::fault::Fault;
 use super::several::unordered;
-use crate::oci::{Digest, Manifest, ManifestShape, Reference, RepositoryName};
+use crate::oci::{Digest, Manifest, Reference, RepositoryName};
 use crate::plan::{ErrorKind, ImageTree};
 use crate::registry::{Endpoint, Side};
 
@@ -21,31 +21,42 @@ const CHILDREN_AT_ONCE: usize = 8;
 const DEEPEST: usize = 8;
 const MOST_MANIFESTS: usize = 4_000;
 
-/// Manifests by digest: content that cannot change. Bounded, oldest out.
+/// Bytes of all manifests of one image at most; some thousand platforms fit.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
+
+/// Manifests by place and digest: content that cannot change. What one repository gave is no proof that another one holds
+/// it, so the place is part of the key. Bounded, oldest out.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ManifestCache(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    manifests: HashMap<Digest, Manifest>,
-    order: VecDeque<Digest>,
+    manifests: HashMap<Key, Manifest>,
+    order: VecDeque<Key>,
     bytes: usize,
 }
 
+/// Registry, repository, digest.
+type Key = (String, RepositoryName, Digest);
+
+fn key(endpoint: &Endpoint, repository: &RepositoryName, digest: &Digest) -> Key {
+    (endpoint.name().to_owned(), repository.clone(), digest.clone())
+}
+
 impl ManifestCache {
-    pub(super) fn get(&self, digest: &Digest) -> Option<Manifest> {
+    fn get(&self, key: &Key) -> Option<Manifest> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.manifests.get(digest).cloned()
+        kept.manifests.get(key).cloned()
     }
 
-    pub(super) fn keep(&self, manifest: &Manifest) {
+    pub(super) fn keep(&self, endpoint: &Endpoint, repository: &RepositoryName, manifest: &Manifest) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let digest = manifest.digest().clone();
-        if kept.manifests.insert(digest.clone(), manifest.clone()).is_some() {
+        let key = key(endpoint, repository, manifest.digest());
+        if kept.manifests.insert(key.clone(), manifest.clone()).is_some() {
             return;
         }
         kept.bytes += manifest.bytes().len();
-        kept.order.push_back(digest);
+        kept.order.push_back(key);
         while kept.bytes > KEPT_BYTES {
             let Some(oldest) = kept.order.pop_front() else { break };
             if let Some(manifest) = kept.manifests.remove(&oldest) {
@@ -62,7 +73,7 @@ pub(super) async fn read(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<Manifest>, Fault> {
-    if let Some(manifest) = cache.get(digest) {
+    if let Some(manifest) = cache.get(&key(endpoint, repository, digest)) {
         return Ok(Some(manifest));
     }
     let reference = Reference::Digest(digest.clone());
@@ -71,7 +82,7 @@ pub(super) async fn read(
         .await
         .map_err(|error| error.on(Side::Source))?;
     if let Some(manifest) = &manifest {
-        cache.keep(manifest);
+        cache.keep(endpoint, repository, manifest);
     }
     Ok(manifest)
 }
@@ -89,19 +100,11 @@ pub(super) async fn read_tree(
         manifests: BTreeMap::new(),
     };
     let mut level = vec![root];
+    let mut bytes = 0;
     for _ in 0..DEEPEST {
         let mut wanted: Vec<Digest> = Vec::new();
         for manifest in level {
-            if manifest.shape() == ManifestShape::Schema1 {
-                return Err(Fault::new(
-                    ErrorKind::Unsupported,
-                    format!(
-                        "{}@{} is a Docker schema 1 image, which current registries refuse: pull and push it with a current client",
-                        place(),
-                        manifest.digest()
-                    ),
-                ));
-            }
+            bytes += manifest.bytes().len();
             wanted.extend(manifest.entries().iter().map(|entry| entry.digest.clone()));
             tree.manifests.insert(manifest.digest().clone(), manifest);
         }
@@ -111,7 +114,7 @@ pub(super) async fn read_tree(
         if wanted.is_empty() {
             return Ok(tree);
         }
-        if tree.manifests.len() + wanted.len() > MOST_MANIFESTS {
+        if tree.manifests.len() + wanted.len() > MOST_MANIFESTS || bytes > MOST_BYTES {
             break;
         }
         let each_child = wanted.into_iter().map(|digest| async move {
@@ -127,9 +130,10 @@ pub(super) async fn read_tree(
     Err(Fault::new(
         ErrorKind::TooLarge,
         format!(
-            "{}@{} has more than {MOST_MANIFESTS} manifests or more than {DEEPEST} levels of indexes",
+            "{}@{} has more than {MOST_MANIFESTS} manifests, more than {} MiB of them or more than {DEEPEST} levels of indexes",
             place(),
-            tree.root
+            tree.root,
+            MOST_BYTES >> 20
         ),
     ))
 }

@@ -296,7 +296,7 @@ async fn resolve_by_reading(
         Observation::Absent => return Observation::Absent,
         Observation::Unknown(unknown) => return Observation::Unknown(unknown),
     };
-    context.manifests.keep(&manifest);
+    context.manifests.keep(&context.source, repository, &manifest);
     // The platform of a plain image stands in its config, which need not be read at every run.
     let wanted = match remembered_choice(context, manifest.digest()).await {
         Ok(Some(wanted)) => Ok(wanted),

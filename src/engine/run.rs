@@ -309,14 +309,7 @@ fn settled(decision: &Decision) -> Option<FinishedJob> {
         Decision::Copy { .. } => return None,
         Decision::InStep => (JobOutcome::InStep, None, None),
         Decision::Keep { reason } => (JobOutcome::Kept, None, Some(kept_message(*reason).to_owned())),
-        Decision::Skip { available } => (
-            JobOutcome::Skipped,
-            None,
-            Some(format!(
-                "none of the wanted platforms is there, only {}",
-                available.join(", ")
-            )),
-        ),
+        Decision::Skip { available } => (JobOutcome::Skipped, None, Some(skip_message(available))),
         Decision::Gone => (
             JobOutcome::Gone,
             None,
@@ -335,6 +328,22 @@ fn settled(decision: &Decision) -> Option<FinishedJob> {
         next_attempt_at: None,
     })
 }
+
+/// Why an image without a wanted platform is skipped; an index may have any number of platforms.
+pub(super) fn skip_message(available: &[String]) -> String {
+    let mut shown: Vec<&str> = Vec::new();
+    for platform in available {
+        if !shown.contains(&platform.as_str()) && shown.len() <= PLATFORMS_SHOWN {
+            shown.push(platform);
+        }
+    }
+    let more = if shown.len() > PLATFORMS_SHOWN { " and more" } else { "" };
+    shown.truncate(PLATFORMS_SHOWN);
+    format!("none of the wanted platforms is there, only {}{more}", shown.join(", "))
+}
+
+/// Platforms named in one message at most.
+const PLATFORMS_SHOWN: usize = 10;
 
 fn kept_message(reason: CopyReason) -> &'static str {
     match reason {

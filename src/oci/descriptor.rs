@@ -18,7 +18,8 @@ pub struct Descriptor {
     pub media_type: String,
     /// Digest of the content.
     pub digest: Digest,
-    /// Length of the content in bytes.
+    /// Length of the content in bytes; at most what a signed 64-bit number holds, as databases and clients need.
+    #[serde(deserialize_with = "length")]
     pub size: u64,
     /// Platform, on entries of an index.
     #[serde(default)]
@@ -32,6 +33,14 @@ pub struct Descriptor {
     /// Where foreign content may be had from. Never fetched by us.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub urls: Vec<String>,
+}
+
+fn length<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = u64::deserialize(deserializer)?;
+    if size > i64::MAX.unsigned_abs() {
+        return Err(serde::de::Error::custom("the size is beyond 2^63 bytes"));
+    }
+    Ok(size)
 }
 
 fn null_is_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>

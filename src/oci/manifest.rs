@@ -11,6 +11,38 @@ use super::media_type;
 /// to accept ("Pushing Manifests": at least 4 MiB) and what they commonly refuse to exceed.
 pub const MAX_MANIFEST_SIZE: u64 = 4 * 1024 * 1024;
 
+/// Entries, layers and blobs of one manifest at most: an image has some dozens, a model some thousands, and each costs
+/// memory many times its text.
+pub const MAX_DESCRIPTORS: usize = 20_000;
+
+/// The keys that say what a manifest reaches.
+const KEYS: [&str; 8] = [
+    "mediaType",
+    "artifactType",
+    "config",
+    "layers",
+    "blobs",
+    "manifests",
+    "subject",
+    "fsLayers",
+];
+
+/// Refuses keys that differ from a known one by case only: we would not copy what a client then misses.
+fn check_keys(bytes: &[u8]) -> Result<(), InvalidManifest> {
+    type Keys<'a> = std::collections::HashMap<std::borrow::Cow<'a, str>, serde::de::IgnoredAny>;
+    let keys: Keys<'_> = serde_json::from_slice(bytes).map_err(InvalidManifest::Malformed)?;
+    for key in keys.keys() {
+        let known = KEYS
+            .into_iter()
+            .find(|known| known.eq_ignore_ascii_case(key) && known != key);
+        if let Some(known) = known {
+            let key = key.clone().into_owned();
+            return Err(InvalidManifest::KeyCase { key, known });
+        }
+    }
+    Ok(())
+}
+
 /// What a manifest is, judged by its fields rather than its media type, as unknown types are copied too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ManifestShape {
@@ -18,8 +50,6 @@ pub enum ManifestShape {
     Index,
     /// Has a config and layers, or the `blobs` of the 1.1 release candidates.
     Image,
-    /// Docker schema 1: its digest is not that of its bytes, and current registries refuse it.
-    Schema1,
 }
 
 /// A manifest: raw bytes, media type, digest, and what they reach. The bytes are never changed.
@@ -52,6 +82,23 @@ pub enum InvalidManifest {
         /// What the bytes have.
         found: Digest,
     },
+    /// Docker schema 1: its digest is not that of its bytes, so it cannot be copied by digest.
+    #[error("it is a Docker schema 1 image, which current registries refuse: pull and push it with a current client")]
+    Schema1,
+    /// More than [`MAX_DESCRIPTORS`] entries, layers or blobs.
+    #[error("the manifest names {count} things, more than the limit of {MAX_DESCRIPTORS}")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+    /// A key that some readers take for another one, such as `Layers` (Go's JSON reader ignores case).
+    #[error("the manifest has the key {key:?}, which some clients take for {known:?}")]
+    KeyCase {
+        /// The key.
+        key: String,
+        /// What it could be taken for.
+        known: &'static str,
+    },
     /// Neither an index nor an image.
     #[error("the manifest has neither `manifests` nor `config`, `layers` or `blobs`")]
     Unrecognised,
@@ -63,7 +110,6 @@ pub enum InvalidManifest {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields {
-    schema_version: Option<u64>,
     media_type: Option<String>,
     artifact_type: Option<String>,
     config: Option<Descriptor>,
@@ -85,14 +131,20 @@ impl Manifest {
         if size > MAX_MANIFEST_SIZE {
             return Err(InvalidManifest::TooLarge { size });
         }
+        check_keys(&bytes)?;
         let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
         let digest = Digest::of_with(algorithm, &bytes);
         let fields: Fields = serde_json::from_slice(&bytes).map_err(InvalidManifest::Malformed)?;
-        let schema1 = fields.schema_version == Some(1) || fields.fs_layers.is_some();
-        // The digest of a signed schema 1 manifest is over its payload without the signatures.
+        if fields.fs_layers.is_some() {
+            return Err(InvalidManifest::Schema1);
+        }
+        let lists = [&fields.layers, &fields.blobs, &fields.manifests];
+        let count = lists.iter().filter_map(|list| list.as_ref()).map(Vec::len).sum();
+        if count > MAX_DESCRIPTORS {
+            return Err(InvalidManifest::TooMany { count });
+        }
         if let Some(expected) = expected
             && *expected != digest
-            && !schema1
         {
             return Err(InvalidManifest::WrongDigest {
                 expected: expected.clone(),
@@ -100,7 +152,6 @@ impl Manifest {
             });
         }
         let shape = match (&fields.manifests, &fields.layers, &fields.config, &fields.blobs) {
-            _ if schema1 => ManifestShape::Schema1,
             (Some(_), None, None, _) => ManifestShape::Index,
             (Some(_), _, _, _) => return Err(InvalidManifest::Ambiguous),
             (None, None, None, None) => {
@@ -112,7 +163,8 @@ impl Manifest {
             }
             (None, _, _, _) => ManifestShape::Image,
         };
-        let media_type = content_type
+        // The digest covers the field and not the header, so the field is what cannot be made up on the way.
+        let said = content_type
             .and_then(|value| value.split(';').next())
             .map(str::trim)
             .filter(|value| {
@@ -120,14 +172,15 @@ impl Manifest {
                     *value,
                     "" | "application/json" | "text/plain" | "application/octet-stream"
                 )
-            })
-            .map(str::to_owned)
-            .or_else(|| fields.media_type.clone())
+            });
+        let media_type = fields
+            .media_type
+            .clone()
+            .or_else(|| said.map(str::to_owned))
             .unwrap_or_else(|| {
                 let guess = match shape {
                     ManifestShape::Index => media_type::OCI_INDEX,
                     ManifestShape::Image => media_type::OCI_MANIFEST,
-                    ManifestShape::Schema1 => media_type::DOCKER_SCHEMA1_SIGNED,
                 };
                 guess.to_owned()
             });
@@ -226,8 +279,6 @@ mod tests {
         assert_eq!(image.shape(), ManifestShape::Image);
         assert_eq!(image.blobs().count(), 3);
         assert_eq!(image.artifact_type(), Some(media_type::OCI_EMPTY));
-        let old = parse(r#"{"schemaVersion":1,"name":"x","fsLayers":[]}"#).expect("schema 1 is recognised");
-        assert_eq!(old.shape(), ManifestShape::Schema1);
     }
 
     #[test]
@@ -237,6 +288,23 @@ mod tests {
         assert!(matches!(parse("{}"), Err(InvalidManifest::Unrecognised)));
         let both = format!(r#"{{"manifests":[],"layers":[{EMPTY}]}}"#);
         assert!(matches!(parse(&both), Err(InvalidManifest::Ambiguous)));
+        let old = parse(r#"{"schemaVersion":1,"name":"x","fsLayers":[]}"#);
+        assert!(matches!(old, Err(InvalidManifest::Schema1)));
+        let disguised = br#"{"schemaVersion":1,"config":null,"layers":[]}"#;
+        let disguised = Manifest::parse(None, Bytes::from_static(disguised), Some(&Digest::of(b"another")));
+        assert!(matches!(disguised, Err(InvalidManifest::WrongDigest { .. })));
+        let cased = parse(&format!(r#"{{"layers":[],"Layers":[{EMPTY}]}}"#));
+        assert!(matches!(cased, Err(InvalidManifest::KeyCase { known: "layers", .. })));
+        let many = vec![EMPTY; MAX_DESCRIPTORS + 1].join(",");
+        let many = parse(&format!(r#"{{"layers":[{many}]}}"#));
+        assert!(matches!(many, Err(InvalidManifest::TooMany { .. })));
+        let huge = parse(
+            &EMPTY
+                .replace("\"size\":2", "\"size\":9223372036854775808")
+                .replacen('{', r#"{"config":{"#, 1)
+                .replace('}', "}}"),
+        );
+        assert!(matches!(huge, Err(InvalidManifest::Malformed(_))), "{huge:?}");
         let large = Bytes::from(vec![b' '; 4 * 1024 * 1024 + 1]);
         assert!(matches!(
             Manifest::parse(None, large, None),
@@ -246,6 +314,14 @@ mod tests {
         assert!(matches!(wrong, Err(InvalidManifest::WrongDigest { .. })));
         let bad_digest = parse(r#"{"manifests":[{"digest":"sha256:../../x","size":1}]}"#);
         assert!(matches!(bad_digest, Err(InvalidManifest::Malformed(_))));
+    }
+
+    #[test]
+    fn the_field_counts_more_than_the_header() {
+        let text = format!(r#"{{"mediaType":"{}","manifests":[]}}"#, media_type::OCI_INDEX);
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let manifest = Manifest::parse(Some(media_type::OCI_MANIFEST), bytes, None).expect("an index");
+        assert_eq!(manifest.media_type(), media_type::OCI_INDEX);
     }
 
     #[test]

@@ -9,17 +9,47 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Platform {
     /// Such as `linux`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub os: String,
     /// Such as `amd64`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word")]
     pub architecture: String,
     /// Such as `v8`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_word")]
     pub variant: Option<String>,
     /// Windows build, such as `10.0.20348.2113`.
-    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "os.version",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "optional_word"
+    )]
     pub os_version: Option<String>,
+}
+
+/// Characters of a part of a platform at most; the longest real one (a Windows build) has some fifteen.
+const LONGEST: usize = 64;
+
+/// What stands in the place of a part that is no word: the text comes from whoever pushed the image, and is shown.
+const NO_WORD: &str = "unknown";
+
+fn checked(text: String) -> String {
+    let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if text.len() <= LONGEST && text.bytes().all(word) {
+        text
+    } else {
+        NO_WORD.to_owned()
+    }
+}
+
+fn word<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(checked)
+}
+
+fn optional_word<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?
+        .filter(|text| !text.is_empty())
+        .map(checked))
 }
 
 impl Platform {
@@ -127,6 +157,13 @@ mod tests {
         assert!(v7.matches(&platform("linux", "arm", Some("v7"))));
         assert!(!v7.matches(&platform("linux", "arm", None)));
         assert!(!v7.matches(&platform("linux", "arm", Some("v6"))));
+    }
+
+    #[test]
+    fn a_part_that_is_no_word_is_unknown() {
+        let text = r#"{"os":"x\nERROR all is lost\u001b[2J","architecture":"amd64","variant":""}"#;
+        let read: Platform = serde_json::from_str(text).expect("a platform");
+        assert_eq!(read, platform("unknown", "amd64", None));
     }
 
     #[test]

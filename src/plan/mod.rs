@@ -13,7 +13,7 @@ pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, Know
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
 pub use lint::{Note, lint_image_plan, lint_repository_plan};
 pub use repository::{
-    CopyReason, Decision, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem,
+    CopyReason, Decision, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, over_held,
     plan_repository,
 };
 pub use retry::{RetryDecision, after_failure};

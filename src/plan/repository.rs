@@ -261,7 +261,7 @@ fn decide(
         Some(Observation::Known(digest)) if digest == wanted => Decision::InStep,
         Some(Observation::Known(digest)) => {
             let ours = destination.written.get(tag).is_some_and(|ours| ours.contains(digest));
-            if ours { policy.moved() } else { policy.conflict() }
+            over_held(ours, policy.moved, policy.conflict)
         }
         // It vanished after it was listed.
         Some(Observation::Absent) => copy(CopyReason::NewTag),
@@ -273,6 +273,12 @@ fn decide(
             },
         },
     }
+}
+
+/// What to do where the destination's tag points to something else than the wanted digest. `ours`: we wrote what it points to.
+pub fn over_held(ours: bool, moved: MovedTags, conflict: OnConflict) -> Decision {
+    let policy = Policy { moved, conflict };
+    if ours { policy.moved() } else { policy.conflict() }
 }
 
 impl Policy {

@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
+use crate::support::until;
+
 /// A demo in a process group of its own, with standard input closed and folders that are otherwise empty.
 fn demo(folder: &Path) -> Command {
     let mut command = Command::new("sh");
@@ -87,16 +89,16 @@ fn the_demo_needs_nothing_and_leaves_nothing() {
     assert_eq!(group(leader), Vec::<String>::new());
 }
 
-#[test]
-fn a_demo_that_is_stopped_leaves_nothing_either() {
+#[tokio::test]
+async fn a_demo_that_is_stopped_leaves_nothing_either() {
     let folder = folder();
     let mut child = demo(folder.path()).spawn().expect("a shell");
     // The folder is there while it runs: stopped in the middle, not before the start.
-    let begun = std::time::Instant::now();
-    while left(folder.path()).is_empty() && child.try_wait().expect("our child").is_none() {
-        assert!(begun.elapsed() < crate::support::DEADLINE);
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
+    until("the demo's folder", || {
+        let ended = child.try_wait().expect("our child").is_some();
+        (ended || !left(folder.path()).is_empty()).then_some(())
+    })
+    .await;
     let id = child.id().to_string();
     let sent = Command::new("kill")
         .args(["-s", "INT", &id])

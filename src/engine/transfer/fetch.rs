@@ -100,10 +100,10 @@ async fn feed_all(
     let (read, driven) = join(reading, join_all(drives)).await;
     let mut results = Vec::with_capacity(driven.len());
     for (mut result, index) in driven.into_iter().zip(indices) {
-        if let (Err(fault), Err(read_fault)) = (&result, &read)
-            && fault.kind.is_temporary()
-        {
-            // The sink broke off because the source did.
+        // A sink broke off because the source did; and one that had all bytes already is not done before we have seen,
+        // and hashed, all of them too.
+        let by_source = !matches!(&result, Err(fault) if !fault.kind.is_temporary());
+        if let (true, Err(read_fault)) = (by_source, &read) {
             result = Err(read_fault.clone());
         }
         if matches!(&result, Err(fault) if fault.kind == ErrorKind::Corrupt) {

@@ -10,7 +10,7 @@ use futures_util::stream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::feed::{Chunk, Feed, STATE_EVERY};
-use super::{Sink, SourceBlob, TransferContext};
+use super::{Sink, SourceBlob, TransferContext, at_source};
 use crate::engine::event::Event;
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
@@ -212,6 +212,12 @@ async fn mount(context: &TransferContext, source: &SourceBlob, sink: &Sink) -> R
     };
     let registry = sink.endpoint.name();
     let now = context.clock.now();
+    // A manifest may name any digest. What the source repository does not hold is not mounted from a repository that its
+    // readers need not be allowed to see; within one registry the registry itself looks.
+    let own = registry == source.endpoint.name() && *from == source.repository;
+    if !own {
+        must_hold(source).await?;
+    }
     if context
         .store
         .mount_refused(registry, from, &sink.repository, now)
@@ -235,6 +241,22 @@ async fn mount(context: &TransferContext, source: &SourceBlob, sink: &Sink) -> R
         .remember_mount_refusal(registry, from, &sink.repository, until)
         .await?;
     Ok(way)
+}
+
+/// Fails unless the source repository holds the blob.
+async fn must_hold(source: &SourceBlob) -> Result<(), Fault> {
+    let held = source.endpoint.head_blob(&source.repository, &source.digest).await;
+    if held.map_err(|error| at_source(error.into()))?.is_some() {
+        return Ok(());
+    }
+    let place = format!("{}/{}", source.endpoint.name(), source.repository);
+    Err(at_source(Fault::new(
+        ErrorKind::NotFound,
+        format!(
+            "the image names the blob {}, which {place} does not have: push the image again there",
+            source.digest
+        ),
+    )))
 }
 
 async fn known_habit(context: &TransferContext, sink: &Sink) -> Result<Option<UploadHabit>, Fault> {
@@ -457,6 +479,12 @@ impl Upload<'_> {
     async fn finish(&mut self) -> Result<(), Fault> {
         let broken = Broken::default();
         let length = self.source.size - self.offset;
+        if length == 0 {
+            // Nothing is left to send, so only the reader's end tells whether the bytes are right.
+            while let Some(chunk) = self.feed.lock().await.next().await {
+                chunk?;
+            }
+        }
         let body = self.body(length, &broken);
         let endpoint = &self.sink.endpoint;
         let finished = endpoint

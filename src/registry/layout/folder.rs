@@ -91,11 +91,19 @@ impl Folder {
                 for entry in entries {
                     let name = entry.doing("read", &self.root)?.file_name();
                     // What we leave behind when killed between two steps, and what a fresh disk has.
-                    if !name.to_string_lossy().starts_with(OUR_PREFIX) && name != "lost+found" {
-                        return config(format!(
-                            "{root} is a directory with other files and without an oci-layout file; name an OCI image layout, or an empty or new directory"
-                        ));
+                    if name.to_string_lossy().starts_with(OUR_PREFIX)
+                        || name == "lost+found"
+                        || name == "index.json" && self.root.join(LOCK).exists()
+                    {
+                        continue;
                     }
+                    // Somebody else may have made the layout since we looked.
+                    if self.root.join("oci-layout").exists() {
+                        return self.check();
+                    }
+                    return config(format!(
+                        "{root} is a directory with other files and without an oci-layout file; name an OCI image layout, or an empty or new directory"
+                    ));
                 }
                 Ok(false)
             }

@@ -4,7 +4,7 @@ use super::IMAGE_REPOSITORY;
 use super::folder::Folder;
 use super::index::Entry;
 use super::trouble::Trouble;
-use crate::oci::{Descriptor, Digest, InvalidManifest, Manifest, ManifestShape, Reference, RepositoryName};
+use crate::oci::{Descriptor, Digest, InvalidManifest, Manifest, Reference, RepositoryName};
 use crate::registry::ErrorKind;
 
 /// The tag that an image without a name has here, where it is the only one without: `skopeo copy … oci:DIR` writes that.
@@ -74,10 +74,6 @@ pub(super) fn resolve(
 
 /// Refuses a manifest that reaches what the layout does not hold.
 pub(super) fn check_complete(folder: &Folder, manifest: &Manifest) -> Result<(), Trouble> {
-    if manifest.shape() == ManifestShape::Schema1 {
-        let message = "Docker schema 1 manifests cannot be kept in an OCI image layout; push the image anew with a current client";
-        return Err(Trouble::new(ErrorKind::Unsupported, message));
-    }
     let children = manifest.entries().iter().map(|child| ("child manifest", child));
     let blobs = manifest
         .blobs()

@@ -534,6 +534,20 @@ async fn a_fallback_tag_is_read_too() {
     assert_eq!(list.referrers.len(), 1);
 }
 
+#[tokio::test]
+async fn a_layout_whose_making_was_interrupted_is_finished() {
+    let dir = TempDir::new().expect("a folder");
+    put_blob(&layout(&dir), b"x").await;
+    // As a kill after `index.json` and before `oci-layout` leaves it, and as another writer may see it just then.
+    let root = dir.path().join("bundle");
+    std::fs::remove_file(root.join("oci-layout")).expect("it was there");
+    std::fs::remove_dir_all(root.join("blobs")).expect("it was there");
+    let again = Layout::open("usb", &root).expect("it is ours");
+    put_blob(&again, b"y").await;
+    again.ping().await.expect("a whole layout");
+    assert!(root.join("oci-layout").is_file());
+}
+
 #[test]
 fn what_is_no_layout_is_refused() {
     let dir = TempDir::new().expect("a folder");

@@ -7,9 +7,7 @@ use super::Registry;
 use super::auth::Scopes;
 use super::call::{Answer, Call, Payload};
 use super::refusal::content_type;
-use crate::oci::{
-    Digest, InvalidManifest, MAX_MANIFEST_SIZE, Manifest, ManifestShape, Reference, RepositoryName, media_type,
-};
+use crate::oci::{Digest, InvalidManifest, MAX_MANIFEST_SIZE, Manifest, Reference, RepositoryName, media_type};
 use crate::registry::{Error, ErrorKind, HeadManifest, Operation, Place, Result};
 
 /// What the registry says the digest is (distribution-spec 1.1, "Pulling manifests").
@@ -80,9 +78,12 @@ impl Registry {
             let kind = match error {
                 InvalidManifest::TooLarge { .. } => ErrorKind::TooLarge,
                 InvalidManifest::WrongDigest { .. } => ErrorKind::Corrupt,
-                InvalidManifest::Malformed(_) | InvalidManifest::Unrecognised | InvalidManifest::Ambiguous => {
-                    ErrorKind::Invalid
-                }
+                InvalidManifest::Schema1 => ErrorKind::Unsupported,
+                InvalidManifest::Malformed(_)
+                | InvalidManifest::Unrecognised
+                | InvalidManifest::Ambiguous
+                | InvalidManifest::TooMany { .. }
+                | InvalidManifest::KeyCase { .. } => ErrorKind::Invalid,
             };
             let message = match media_type.as_deref() {
                 Some("text/html") => "the answer is a web page; check the url of the registry".to_owned(),
@@ -109,7 +110,6 @@ impl Registry {
         let expected = reference.digest().or(announced.as_ref());
         let manifest = Manifest::parse(media_type.as_deref(), bytes, expected).map_err(invalid)?;
         if let Some(announced) = announced
-            && manifest.shape() != ManifestShape::Schema1
             && !announced.matches(manifest.bytes())
         {
             return Err(corrupt(Operation::ReadManifest, place, &announced));

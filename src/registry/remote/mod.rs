@@ -54,6 +54,8 @@ struct Shared {
     habits: Habits,
     /// What is known of the referrers API: see `referrers`.
     referrers_api: AtomicU8,
+    /// True once the referrers API was asked for; held while the first asks.
+    referrers_asked: tokio::sync::Mutex<bool>,
 }
 
 impl Registry {
@@ -123,6 +125,7 @@ impl Registry {
                 auth,
                 habits,
                 referrers_api: AtomicU8::new(referrers::UNKNOWN),
+                referrers_asked: tokio::sync::Mutex::default(),
             }),
             account: Arc::default(),
         })

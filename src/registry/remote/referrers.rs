@@ -61,10 +61,29 @@ impl Registry {
         if self.shared.referrers_api.load(Ordering::Relaxed) == ABSENT {
             return Ok(None);
         }
-        match self.ask_api(repository, subject).await? {
+        let found = match self.shared.referrers_api.load(Ordering::Relaxed) {
+            UNKNOWN => self.ask_first(repository, subject).await?,
+            _ => self.ask_api(repository, subject).await?,
+        };
+        match found {
             Found::List(referrers) => Ok(Some(referrers)),
             Found::NoApi => Ok(None),
         }
+    }
+
+    /// One asks while the others wait for what it learns; where nothing was learnt all ask at once from then on.
+    async fn ask_first(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
+        let mut asked = self.shared.referrers_asked.lock().await;
+        if !*asked {
+            let found = self.ask_api(repository, subject).await?;
+            *asked = true;
+            return Ok(found);
+        }
+        drop(asked);
+        if self.shared.referrers_api.load(Ordering::Relaxed) == ABSENT {
+            return Ok(Found::NoApi);
+        }
+        self.ask_api(repository, subject).await
     }
 
     async fn ask_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {

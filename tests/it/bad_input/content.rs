@@ -441,7 +441,6 @@ async fn an_upload_sent_to_another_host_sees_no_credentials() {
     assert_eq!(failures.len(), 1, "{failures:#?}");
     assert_eq!(failures[0]["destination"], "dst/bad:v1");
     let message = failures[0]["message"].as_str().expect("a message");
-    println!("{message}");
     super::table::assert_readable(message);
     for text in [&output.stdout, &output.stderr] {
         assert!(!text.contains("hidden"), "the query of an upload is told:\n{text}");

@@ -7,7 +7,7 @@ use super::table::{arrived, rules, succeeds};
 use crate::support::command::Transship;
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::images::image;
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Act, Fault, Gate, Proxy};
 use crate::support::wire::Wire;
 
 struct Scene {
@@ -42,7 +42,6 @@ impl Scene {
     async fn is_refused(&self, pieces: &[&str]) {
         let output = self.home.run(&["sync"]).await.expect(2);
         assert_eq!(output.stdout, "");
-        println!("{}", output.stderr);
         for piece in pieces {
             assert!(output.stderr.contains(piece), "{piece:?} is not in {:?}", output.stderr);
         }
@@ -68,7 +67,6 @@ async fn a_state_folder_that_is_read_only() {
     };
     let scene = scene().await;
     let state = disk.path().join("transship.db");
-    std::os::unix::fs::symlink(disk.path(), scene.home.home().join("state")).expect("a link");
     disk.remount("ro");
     let place = format!("sqlite:{}", state.display());
     let arguments = ["--rules", &text(&scene.home.rules()), "--state", &place, "sync"].map(str::to_owned);
@@ -82,7 +80,6 @@ async fn a_state_folder_that_is_read_only() {
     };
     let output = run(arguments.clone()).await.expect("the program was built");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    println!("{said}");
     assert_eq!(output.status.code(), Some(2), "{said}");
     for piece in [text(&state).as_str(), "read-only", "--state"] {
         assert!(said.contains(piece), "{piece:?} is not in {said:?}");
@@ -135,7 +132,6 @@ async fn a_folder_in_place_of_the_state_file() {
 
 #[tokio::test]
 async fn a_state_in_use_by_another_sync() {
-    use crate::support::proxy::{Act, Fault, Gate};
     let scene = scene().await;
     let gate = Gate::new();
     scene

@@ -61,7 +61,6 @@ pub fn failures(report: &Value) -> Vec<Value> {
 /// One failure against what is expected of it.
 pub fn check(failure: &Value, row: Row<'_>) {
     let message = failure["message"].as_str().expect("a message");
-    println!("{message}");
     assert_eq!(failure["source"], row.source, "{failure:#}");
     assert_eq!(failure["destination"].as_str(), row.destination, "{failure:#}");
     assert_eq!(failure["kind"], row.kind, "{failure:#}");

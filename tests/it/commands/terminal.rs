@@ -90,7 +90,7 @@ async fn a_terminal_shows_bars_while_images_move_and_the_report_afterwards() {
     let home = Transship::new(&rules(&proxy.url(), &to.url()));
     let terminal = Terminal::open(&home, "sync");
     terminal.wait_for("images").await;
-    terminal.wait_for(&layer.short().to_string()).await;
+    terminal.wait_for(layer.short()).await;
     terminal.wait_for("/3.00 MiB").await;
     gate.open();
     let (code, shown) = terminal.end().await;

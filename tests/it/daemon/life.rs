@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use transship::clock::Clock;
 use transship::store::{NewRun, RunOutcome, Store, Trigger};
 
 use super::Scene;
@@ -125,7 +126,7 @@ async fn a_second_process_on_the_state_is_refused_and_told_who_has_it() {
 
 /// A schedule that was due ten minutes ago and is not due again before tomorrow.
 fn ten_minutes_ago() -> String {
-    let at = Timestamp::now() - Duration::from_secs(600);
+    let at = Clock::system().now() - Duration::from_secs(600);
     at.strftime("schedule: \"%M %H * * *\"").to_string()
 }
 
@@ -140,7 +141,7 @@ async fn a_run_that_was_missed_is_made_up_for_at_the_start() {
     ]));
     // Both ran an hour ago for the last time.
     let store = Store::open(&scene.home.state()).await.expect("a state");
-    let earlier = Timestamp::now() - Duration::from_secs(3600);
+    let earlier = Clock::system().now() - Duration::from_secs(3600);
     for rule in ["run", "skip"] {
         let run = NewRun {
             rule,
@@ -170,7 +171,7 @@ async fn a_run_that_was_missed_is_made_up_for_at_the_start() {
     let status = scene.ask(&["status"]).await;
     for rule in status["rules"].as_array().expect("rules") {
         let next: Timestamp = rule["next_at"].as_str().expect("a time").parse().expect("RFC 3339");
-        let wait = next.duration_since(Timestamp::now());
+        let wait = next.duration_since(Clock::system().now());
         assert!(wait > jiff::SignedDuration::from_hours(23), "{rule}");
         assert!(rule["running"].is_null(), "{rule}");
     }

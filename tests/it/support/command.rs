@@ -34,8 +34,13 @@ pub struct Process {
 impl Transship {
     /// A home with this rules file.
     pub fn new(rules: &str) -> Self {
+        Self::new_in(&std::env::temp_dir(), rules)
+    }
+
+    /// A home in a folder of this directory.
+    pub fn new_in(parent: &Path, rules: &str) -> Self {
         let home = Self {
-            directory: TempDir::new().expect("a temporary directory"),
+            directory: TempDir::new_in(parent).expect("a temporary directory"),
             environment: Vec::new(),
             runs: std::sync::atomic::AtomicU32::new(0),
         };
