@@ -117,6 +117,22 @@ rules: [{ name: r, source: a, destinations: [b], repositories: [web], schedule: 
 }
 
 #[test]
+fn no_secret_is_shown_of_a_file_that_is_no_yaml() {
+    for line in [
+        "a: { url: https://u:pa/p@hunter2@h.example, x: *none }",
+        "a: { url: u:p@sshunter2@h.example, x: *none }",
+        "a: { auth: hunter2, x: *none }",
+        "a: { api_key: hunter2, x: *none }",
+        "a: { headers: { Authorization: Basic hunter2 }, x: *none }",
+    ] {
+        let text = format!("version: 1\nregistries:\n  {line}\n");
+        let failure = parse_as(&text, Mode::Run, &Table::default()).expect_err("an alias of nothing");
+        let shown = told(&failure);
+        assert!(shown.contains("rules.yaml:3:") && !shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
 fn references() {
     let lookup = Table {
         variables: BTreeMap::from([

@@ -664,7 +664,7 @@ async fn what_is_no_regular_file_is_refused() {
     for pipe in [true, false] {
         take_place(&blob, pipe);
         assert_eq!(layout.head_blob(&image(), &digest).await.expect("asked"), None);
-        let error = layout.open_blob(&image(), &digest, 0).await.err().expect("no file");
+        let error = layout.open_blob(&image(), &digest, 0).await.expect_err("no file");
         assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
         assert!(error.message.contains("not a regular file"), "{error}");
         let read = layout.get_manifest(&image(), &digest.clone().into()).await;
@@ -695,7 +695,7 @@ async fn what_is_no_regular_file_is_refused() {
     std::fs::create_dir(&elsewhere).expect("a folder");
     std::fs::remove_dir_all(root.join(".transship-ingest")).expect("removed");
     std::os::unix::fs::symlink(&elsewhere, root.join(".transship-ingest")).expect("a symlink");
-    let error = layout.begin_write(&image()).await.err().expect("a foreign folder");
+    let error = layout.begin_write(&image()).await.expect_err("a foreign folder");
     assert_eq!(error.kind, ErrorKind::Config, "{error}");
 
     for pipe in [true, false] {

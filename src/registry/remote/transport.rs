@@ -430,4 +430,20 @@ mod tests {
         assert!(allowed("https://1.1.1.1", "https://8.8.8.8/blob").await);
         assert!(allowed("https://1.1.1.1", "https://1.1.1.1:444/blob").await);
     }
+
+    #[test]
+    fn what_goes_to_and_comes_from_token_servers_is_not_printed() {
+        let request = TokenRequest {
+            url: Url::parse("https://r.example/t?x=hunter2").expect("a URL"),
+            form: Some(vec![("refresh_token".to_owned(), "hunter2".to_owned())]),
+            basic: None,
+        };
+        let reply = TokenReply {
+            status: 200,
+            body: Bytes::from_static(b"hunter2"),
+        };
+        let printed = format!("{request:?} {reply:?}");
+        assert!(printed.contains("r.example") && printed.contains("200"), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
+    }
 }

@@ -344,7 +344,7 @@ async fn other_hosts_are_checked_and_see_no_client_certificate() {
         let registry = Server::start(move |_, _| answer(307, &[("location", &target)], "")).await;
         let end = open(&registry.host(), true, anonymous(), tls.clone(), Habits::default());
         let found = end.open_blob(&repository("a"), &Digest::of(b"x"), 0).await;
-        let kind = found.err().expect("no blob there").kind;
+        let kind = found.expect_err("no blob there").kind;
         if checked {
             assert!(matches!(kind, ErrorKind::Tls | ErrorKind::Network), "{kind:?}");
         } else {
