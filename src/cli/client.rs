@@ -171,6 +171,12 @@ async fn connect_http(address: &str, token: Option<Secret>) -> Result<Attempt, S
                 "{address:?} is no server: write unix:PATH or http://127.0.0.1:PORT"
             ))
         })?;
+    if token.is_some() && !keeps_secrets(&url) {
+        return Err(Stop::unusable(format!(
+            "the API token is sent only by https, or to this machine, and not to {}: tunnel to the daemon (ssh -L), or write https://",
+            crate::telemetry::RedactedUrl(&url)
+        )));
+    }
     let base = url.as_str().trim_end_matches('/');
     let client = http_client(base, token).map_err(|error| Stop::unusable(chain(&error)))?;
     let daemon = Daemon {
@@ -182,6 +188,17 @@ async fn connect_http(address: &str, token: Option<Secret>) -> Result<Attempt, S
         Err(Failed::Transport(why)) => Ok(Attempt::Nobody(why)),
         Err(Failed::Refused(refused)) => Err(refused.into()),
     }
+}
+
+/// True where nobody on the way can read what is sent.
+fn keeps_secrets(url: &url::Url) -> bool {
+    url.scheme() == "https"
+        || match url.host() {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => false,
+        }
 }
 
 enum Failed {
@@ -254,5 +271,31 @@ impl Daemon {
         let message =
             said.unwrap_or_else(|| format!("the server at {} answered {status}: is it transship?", self.place));
         Err(Failed::Refused(Refused { status, message }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_token_goes_only_where_nobody_reads_along() {
+        for (address, kept) in [
+            ("https://h.example", true),
+            ("http://127.0.0.1:1", true),
+            ("http://[::1]:1", true),
+            ("http://localhost:1", true),
+            ("http://h.example", false),
+            ("http://10.0.0.1:1", false),
+            ("http://localhost.example", false),
+        ] {
+            assert_eq!(keeps_secrets(&address.parse().unwrap()), kept, "{address}");
+        }
+        // RFC 5737 keeps this address free: nothing is sent to it.
+        let refused = connect_http("http://192.0.2.1:1", Some(Secret::new("t"))).await;
+        let Err(stop) = refused else {
+            panic!("the token would be sent");
+        };
+        assert!(stop.message.contains("only by https"), "{}", stop.message);
     }
 }

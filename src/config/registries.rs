@@ -95,7 +95,14 @@ fn address(findings: &mut Findings<'_>, node: &Node) -> Option<RegistryUrl> {
         findings.error(node.place, message, Some(hint));
         None
     };
-    let Some((scheme, rest)) = written.split_once("://") else {
+    // Anywhere: a password may hold a slash, and no address of a registry an @.
+    if written.contains('@') {
+        return refuse(
+            "this address holds a user name or password".to_owned(),
+            "write them as username: and password:".to_owned(),
+        );
+    }
+    let Some((scheme, _)) = written.split_once("://") else {
         // The one registry that everybody knows by its bare name.
         if written == "docker.io" {
             return Some(RegistryUrl {
@@ -118,12 +125,6 @@ fn address(findings: &mut Findings<'_>, node: &Node) -> Option<RegistryUrl> {
                 "oci" | "oci-layout" | "file" => "write layout: /path for an OCI image layout".to_owned(),
                 _ => "write https:// in front of the host".to_owned(),
             },
-        );
-    }
-    if rest.split('/').next().unwrap_or_default().contains('@') {
-        return refuse(
-            "this address holds a user name or password".to_owned(),
-            "write them as username: and password:".to_owned(),
         );
     }
     let Ok(url) = Url::parse(written) else {

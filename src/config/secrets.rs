@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::keys::{Entry, FILE, Kind, REGISTRY, Section};
 use super::mistake::{Place, Sources};
 use super::nearest::nearest;
 use super::tree::{Node, Origin, Value};
@@ -27,20 +28,39 @@ fn is_reference(text: &str) -> bool {
 }
 
 /// Blanks out passwords that are written into the file itself, and the user part of URLs.
-pub(super) fn hide(sources: &mut Sources, text: &str, node: &mut Node) {
+pub(super) fn hide(sources: &mut Sources, text: &str, root: &mut Node) {
+    let Value::Map(entries) = &mut root.value else {
+        return hide_known(sources, text, root);
+    };
+    for (key, value) in entries {
+        let known = FILE.keys.iter().any(|known| known.name == key.text);
+        if key.text == "registries" || (!known && nearest(&key.text, ["registries"]).is_some()) {
+            match &mut value.value {
+                // These keys are names: a registry may be called `pass-through`.
+                Value::Map(named) => named
+                    .iter_mut()
+                    .for_each(|(_, value)| hide_registry(sources, text, value, &REGISTRY)),
+                _ => hide_registry(sources, text, value, &REGISTRY),
+            }
+        } else if is_secret(&key.text) {
+            hide_values(sources, value);
+        } else {
+            hide_known(sources, text, value);
+        }
+    }
+}
+
+fn hide_known(sources: &mut Sources, text: &str, node: &mut Node) {
     match &mut node.value {
         Value::Empty => {}
-        Value::Scalar(_) => hide_users(sources, text, node.place),
-        Value::List(items) => items.iter_mut().for_each(|item| hide(sources, text, item)),
+        Value::Scalar(_) => hide_user(sources, text, node, false),
+        Value::List(items) => items.iter_mut().for_each(|item| hide_known(sources, text, item)),
         Value::Map(entries) => {
             for (key, value) in entries {
                 if is_secret(&key.text) {
                     hide_values(sources, value);
-                } else if let ("registries", Value::Map(named)) = (key.text.as_str(), &mut value.value) {
-                    // These keys are names: a registry may be called `pass-through`.
-                    named.iter_mut().for_each(|(_, value)| hide(sources, text, value));
                 } else {
-                    hide(sources, text, value);
+                    hide_known(sources, text, value);
                 }
             }
         }
@@ -61,27 +81,71 @@ fn hide_values(sources: &mut Sources, node: &mut Node) {
     }
 }
 
-fn hide_users(sources: &mut Sources, text: &str, place: Place) {
-    static USER: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r#"://([^/\s"'@]+)@"#).expect("the pattern is a constant"));
-    let Some(part) = text.get(place.start..place.end) else {
+/// What a registry says: the value of a key that is not in the table may be a secret, whatever the key is called.
+fn hide_registry(sources: &mut Sources, text: &str, node: &mut Node, section: &Section) {
+    let entries = match &mut node.value {
+        Value::Map(entries) => entries,
+        Value::List(items) => {
+            items
+                .iter_mut()
+                .for_each(|item| hide_registry(sources, text, item, section));
+            return;
+        }
+        Value::Scalar(_) | Value::Empty => return hide_user(sources, text, node, true),
+    };
+    for (key, value) in entries {
+        let known = section.keys.iter().find(|known| known.name == key.text);
+        match known {
+            _ if is_secret(&key.text) => hide_values(sources, value),
+            None => hide_values(sources, value),
+            Some(Entry {
+                kind: Kind::Map(section),
+                ..
+            }) => hide_registry(sources, text, value, section),
+            // An @ is nothing special there.
+            Some(Entry {
+                name: "username" | "layout",
+                ..
+            }) => hide_known(sources, text, value),
+            Some(_) => hide_registry(sources, text, value, section),
+        }
+    }
+}
+
+/// Hides the user part of a URL, up to the last @, as a password may hold anything; `bare` also without a scheme.
+fn hide_user(sources: &mut Sources, text: &str, node: &mut Node, bare: bool) {
+    let Value::Scalar(scalar) = &mut node.value else {
         return;
     };
-    for user in USER.captures_iter(part).filter_map(|found| found.get(1)) {
-        sources.hide(Place {
-            start: place.start + user.start(),
-            end: place.start + user.end(),
-            ..place
-        });
+    let user = |text: &str| {
+        let end = text.rfind('@')?;
+        let start = text[..end].find("://").map(|at| at + "://".len());
+        Some(start.or(bare.then_some(0))?..end)
+    };
+    if is_reference(&scalar.text) || user(&scalar.text).is_none() {
+        return;
     }
+    scalar.origin = Origin::Secret;
+    let place = node.place;
+    // Escapes of quoted text may hide what the text is: then all of it.
+    let within = text.get(place.start..place.end).and_then(user);
+    let within = within.unwrap_or(0..place.end - place.start);
+    sources.hide(Place {
+        start: place.start + within.start,
+        end: place.start + within.end,
+        ..place
+    });
 }
 
 /// The same for a file that is no YAML: by lines, so more than needed may be blanked out.
 pub(super) fn hide_lines(sources: &mut Sources, file: usize, text: &str) {
     static SECRET: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r#"(?i)(?:pass|secret|token|credential)[\w-]*["']?\s*:\s*(\S.*)$"#)
+        Regex::new(r#"(?i)(?:pass|pwd|secret|token|credential|auth|key|header|cookie)[\w-]*["']?\s*:\s*(\S.*)$"#)
             .expect("the pattern is a constant")
     });
+    // The user part of an address, up to the last @ of the line.
+    static USER: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r#"(?i)(?:://|\burl["']?\s*:\s*)(\S.*)@"#).expect("the pattern is a constant"));
     let mut at = 0;
     // Indentation of a secret's key whose value may go on in the lines below.
     let mut open: Option<usize> = None;
@@ -101,7 +165,8 @@ pub(super) fn hide_lines(sources: &mut Sources, file: usize, text: &str) {
                 None
             }
         };
-        if let Some(range) = hidden {
+        let user = USER.captures(content).and_then(|found| found.get(1));
+        for range in hidden.into_iter().chain(user.map(|user| user.range())) {
             let place = Place {
                 file,
                 start: at + range.start,
@@ -111,10 +176,4 @@ pub(super) fn hide_lines(sources: &mut Sources, file: usize, text: &str) {
         }
         at += line.len();
     }
-    let all = Place {
-        file,
-        start: 0,
-        end: text.len(),
-    };
-    hide_users(sources, text, all);
 }

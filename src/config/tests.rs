@@ -85,6 +85,13 @@ registries:
   b: { url: \"${PW}\", token_hosts: [\"${BAD}\"], tls: { insecure_skip_verify: \"${PW}\" } }
   c: { url: https://c.example, pasword: hunter2, tls: \"${PW}\" }
   d: { url: \"https://u:hunter2@d.example\", x: y }
+  d1: { url: \"https://user:pa/hunter2@d.example\" }
+  d2: { url: \"user:p@sshunter2@d.example\" }
+  d3: { url: \"ftp://u:hunter2/x@y@d.example\" }
+  d4: { url: \"\\x75:hunter2\\x40d.example\" }
+  d5: { url: https://d.example, auth: hunter2, pwd: hunter2, api_key: [hunter2], headers: { Authorization: Basic hunter2 } }
+  d6: { url: https://d.example, tls: { key: hunter2 }, limits: { hunter: hunter2 }, token_hosts: [\"u:hunter2@x\"] }
+  d7: https://u:hunter2@d.example
   e: { url: https://e.example, username: u, password: [hunter2] }
   f: { url: https://f.example, username: u, password: 4711.10 }
   g: { url: https://g.example, username: u, passwords: { a: &pin 4711, b: true }, password: *pin }
@@ -107,6 +114,22 @@ rules: [{ name: r, source: a, destinations: [b], repositories: [web], schedule: 
     let json = serde_json::to_string(&mistakes).expect("JSON");
     assert!(!json.contains("hunter2") && !json.contains("4711"), "{json}");
     assert!(json.contains(r#""severity":"error""#), "{json}");
+}
+
+#[test]
+fn no_secret_is_shown_of_a_file_that_is_no_yaml() {
+    for line in [
+        "a: { url: https://u:pa/p@hunter2@h.example, x: *none }",
+        "a: { url: u:p@sshunter2@h.example, x: *none }",
+        "a: { auth: hunter2, x: *none }",
+        "a: { api_key: hunter2, x: *none }",
+        "a: { headers: { Authorization: Basic hunter2 }, x: *none }",
+    ] {
+        let text = format!("version: 1\nregistries:\n  {line}\n");
+        let failure = parse_as(&text, Mode::Run, &Table::default()).expect_err("an alias of nothing");
+        let shown = told(&failure);
+        assert!(shown.contains("rules.yaml:3:") && !shown.contains("hunter2"), "{shown}");
+    }
 }
 
 #[test]

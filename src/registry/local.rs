@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::telemetry::Secret;
 
 /// A daemon on this machine answers at once or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest answer that is read: what a daemon says of its jobs is a few MiB at most, and whatever listens in its place may never end.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Asks one server. Proxies of the environment are not used, redirects not followed, and an answer may take as long as a run
 /// does.
@@ -30,12 +32,18 @@ pub struct LocalAnswer {
 
 /// No answer came.
 #[derive(Debug, thiserror::Error)]
-#[error("the request failed")]
-pub struct NoAnswer(#[source] reqwest::Error);
+pub enum NoAnswer {
+    /// The connection or the protocol.
+    #[error("the request failed")]
+    Failed(#[source] reqwest::Error),
+    /// The answer does not end where it should.
+    #[error("the answer is longer than {} MiB", MAX_ANSWER >> 20)]
+    TooLong,
+}
 
 impl From<reqwest::Error> for NoAnswer {
     fn from(error: reqwest::Error) -> Self {
-        Self(error.without_url())
+        Self::Failed(error.without_url())
     }
 }
 
@@ -95,9 +103,16 @@ impl LocalClient {
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> Result<LocalAnswer, NoAnswer> {
-    let response = request.send().await?;
+    let mut response = request.send().await?;
+    let mut body = BytesMut::new();
+    while let Some(piece) = response.chunk().await? {
+        if body.len() + piece.len() > MAX_ANSWER {
+            return Err(NoAnswer::TooLong);
+        }
+        body.extend_from_slice(&piece);
+    }
     Ok(LocalAnswer {
         status: response.status().as_u16(),
-        body: response.bytes().await?,
+        body: body.freeze(),
     })
 }

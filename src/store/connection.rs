@@ -4,7 +4,7 @@
 
 use std::fs::OpenOptions;
 use std::ops::{Deref, DerefMut};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
@@ -255,7 +255,32 @@ fn prepare_file(path: &Path) -> Result<()> {
         .truncate(false)
         .mode(0o600)
         .open(path);
-    opened.map(drop).map_err(|error| StoreError::file(path, error))
+    let file = opened.map_err(|error| StoreError::file(path, error))?;
+    // Made by a copy, a restored backup or an administrator: what it tells is for this user alone. SQLite gives the files beside it the
+    // same mode when it makes them; those that are there are tightened too.
+    tighten(&file, path);
+    for end in ["-wal", "-shm"] {
+        let path = beside(path, end);
+        if let Ok(file) = OpenOptions::new().read(true).open(&path) {
+            tighten(&file, &path);
+        }
+    }
+    Ok(())
+}
+
+/// Takes the rights of group and others away.
+fn tighten(file: &std::fs::File, path: &Path) {
+    let done = file.metadata().and_then(|found| {
+        let mode = found.permissions().mode();
+        if mode & 0o077 == 0 {
+            return Ok(());
+        }
+        file.set_permissions(std::fs::Permissions::from_mode(mode & 0o700))
+    });
+    if let Err(error) = done {
+        // Another user's file, or a file system without modes: it can be used all the same.
+        tracing::warn!(path = %path.display(), %error, "others may read the state, and that could not be changed");
+    }
 }
 
 /// True where a log with content lies beside the file and no other process is at work on it. The log is the mark of an unclean stop: the last

@@ -22,6 +22,8 @@ const OUR_PREFIX: &str = ".transship-";
 
 /// The largest `index.json` that is read. A name takes some 300 bytes, so this is room for hundreds of thousands.
 const MAX_INDEX_SIZE: u64 = 256 * 1024 * 1024;
+/// The largest `oci-layout` that is read; it says a version and nothing else.
+const MAX_MARKER_SIZE: u64 = 4 * 1024;
 
 /// The directory, and what was read from it.
 #[derive(Debug)]
@@ -68,9 +70,10 @@ impl Folder {
             }
             Err(error) => return Err(Trouble::io("read", &self.root, error)),
         };
-        match fs::read(self.root.join("oci-layout")) {
-            Ok(bytes) => {
-                let version = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
+        let marker = self.root.join("oci-layout");
+        match open_regular(&marker).and_then(|found| found.map(|file| read_whole(file, MAX_MARKER_SIZE)).transpose()) {
+            Ok(Some(bytes)) => {
+                let version = bytes.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
                 let version = version
                     .as_ref()
                     .and_then(|value| value.get("imageLayoutVersion")?.as_str());
@@ -84,7 +87,7 @@ impl Folder {
                     )),
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(None) => {
                 for entry in entries {
                     let name = entry.doing("read", &self.root)?.file_name();
                     // What we leave behind when killed between two steps, and what a fresh disk has.
@@ -104,13 +107,22 @@ impl Folder {
                 }
                 Ok(false)
             }
-            Err(error) => Err(Trouble::io("read", &self.root.join("oci-layout"), error)),
+            Err(error) => Err(Trouble::io("read", &marker, error)),
         }
     }
 
     /// Makes the layout where there is none yet.
     fn prepare(&self) -> Result<(), Trouble> {
         let ingest = self.root.join(INGEST);
+        if is_foreign(&ingest, fs::Metadata::is_dir)? {
+            return Err(Trouble::new(
+                ErrorKind::Config,
+                format!(
+                    "{} is not the directory that transship makes: remove it",
+                    ingest.display()
+                ),
+            ));
+        }
         if ingest.is_dir() && self.root.join("index.json").is_file() && self.check()? {
             return Ok(());
         }
@@ -134,14 +146,19 @@ impl Folder {
             .join(digest.hex())
     }
 
-    /// Length of a blob that is there.
+    /// Length of a blob that is there. A symlink is none: a layout from elsewhere must not have us copy other files of this machine.
     pub(super) fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, Trouble> {
+        regular_size(&self.blob(digest))
+    }
+
+    /// A blob for reading, and its length; `None` where it is not there.
+    pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>, Trouble> {
         let path = self.blob(digest);
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Trouble::io("read", &path, error)),
-        }
+        let Some(file) = open_regular(&path).doing("read", &path)? else {
+            return Ok(None);
+        };
+        let length = file.metadata().doing("read", &path)?.len();
+        Ok(Some((file, length)))
     }
 
     /// The bytes of a blob that may be a manifest; `None` where it is not there or is too large for one.
@@ -153,7 +170,8 @@ impl Folder {
     /// What `index.json` says; `None` where there is no layout.
     pub(super) fn view(&self) -> Result<Option<Arc<View>>, Trouble> {
         let path = self.root.join("index.json");
-        let stamp = match fs::metadata(&path) {
+        let stamp = match fs::symlink_metadata(&path) {
+            Ok(metadata) if !metadata.is_file() => return Err(self.damaged(NOT_REGULAR)),
             Ok(metadata) => Stamp {
                 inode: metadata.ino(),
                 size: metadata.size(),
@@ -215,6 +233,12 @@ impl Folder {
     /// The lock, held until the file is closed.
     fn lock(&self) -> Result<File, Trouble> {
         let path = self.root.join(LOCK);
+        if is_foreign(&path, fs::Metadata::is_file)? {
+            return Err(Trouble::new(
+                ErrorKind::Config,
+                format!("{} {NOT_REGULAR}: remove it", path.display()),
+            ));
+        }
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -243,7 +267,11 @@ impl Folder {
 
     /// Stores a manifest's bytes under their digest.
     pub(super) fn write_manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Trouble> {
-        if self.manifest_bytes(digest)?.is_some_and(|held| held == bytes) {
+        // What cannot be read there is replaced.
+        if self
+            .manifest_bytes(digest)
+            .is_ok_and(|held| held.is_some_and(|held| held == bytes))
+        {
             return Ok(());
         }
         let name = self.begin()?;
@@ -291,16 +319,24 @@ impl Folder {
         Ok(self.root.join(INGEST).join(name))
     }
 
+    /// The path of an unfinished write that is there and no symlink.
+    pub(super) fn held_partial(&self, name: &str) -> Result<PathBuf, Trouble> {
+        let path = self.partial(name)?;
+        match regular_size(&path)? {
+            Some(_) => Ok(path),
+            None => {
+                let gone = io::Error::from(io::ErrorKind::NotFound);
+                Err(Trouble::io("open", &path, gone))
+            }
+        }
+    }
+
     /// Length of an unfinished write; `None` where it is gone.
     pub(super) fn partial_size(&self, name: &str) -> Result<Option<u64>, Trouble> {
         let Ok(path) = self.partial(name) else {
             return Ok(None);
         };
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Trouble::io("read", &path, error)),
-        }
+        regular_size(&path)
     }
 
     /// Gives an unfinished write its place. The caller has compared the digest.
@@ -340,20 +376,69 @@ impl Folder {
     }
 }
 
-/// The bytes of a file; `None` where it is not there, is no file, or is larger.
+/// What is said of symlinks, pipes, devices and the like, where a file belongs.
+const NOT_REGULAR: &str = "is not a regular file";
+
+/// The bytes of a file; `None` where it is not there, or is larger.
 fn read_at_most(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    match open_regular(path)? {
+        Some(file) => read_whole(file, limit),
+        None => Ok(None),
+    }
+}
+
+/// The bytes of an open file; `None` where it is larger.
+fn read_whole(file: File, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+}
+
+/// Opens a file of a layout that may come from anybody; `None` where it is not there. Symlinks are not followed, and opening
+/// what is no file could wait for ever (a pipe) or never end (a device).
+///
+/// # Errors
+/// It is no regular file, or cannot be opened.
+fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    let refused = || io::Error::new(io::ErrorKind::InvalidInput, NOT_REGULAR);
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if !found.is_file() {
+        return Err(refused());
+    }
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.len() > limit {
-        return Ok(None);
+    // A symlink may have taken its place meanwhile; another regular file is a change like any other.
+    let opened = file.metadata()?;
+    if opened.is_file() && fs::symlink_metadata(path).is_ok_and(|now| now.is_file()) {
+        Ok(Some(file))
+    } else {
+        Err(refused())
     }
-    let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+}
+
+/// Length of a regular file; `None` where there is none.
+fn regular_size(path: &Path) -> Result<Option<u64>, Trouble> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Trouble::io("read", path, error)),
+    }
+}
+
+/// True where a name of ours is taken by something else than we make, a symlink among it.
+fn is_foreign(path: &Path, ours: impl Fn(&fs::Metadata) -> bool) -> Result<bool, Trouble> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(!ours(&metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Trouble::io("read", path, error)),
+    }
 }
 
 /// Makes a rename last over a power cut.

@@ -251,16 +251,13 @@ impl Layout {
     pub async fn open_blob(&self, repository: &RepositoryName, digest: &Digest, offset: u64) -> Result<BlobReader> {
         let at = self.at(Operation::ReadBlob, Some(repository), Some(&digest.clone().into()));
         let path = self.folder.blob(digest);
-        let mut file = match tokio::fs::File::open(&path).await {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let message = format!("{} is not there", path.display());
-                return Err(at.fail(Trouble::new(ErrorKind::NotFound, message)));
-            }
-            Err(error) => return Err(at.fail(Trouble::io("read", &path, error))),
+        let wanted = digest.clone();
+        let opened = self.run(at.clone(), move |folder| folder.open_blob(&wanted)).await?;
+        let Some((file, total)) = opened else {
+            let message = format!("{} is not there", path.display());
+            return Err(at.fail(Trouble::new(ErrorKind::NotFound, message)));
         };
-        let metadata = file.metadata().await.doing("read", &path);
-        let total = metadata.map_err(|trouble| at.fail(trouble))?.len();
+        let mut file = tokio::fs::File::from_std(file);
         if offset > total {
             let message = format!("{} has {total} bytes, fewer than the offset {offset}", path.display());
             return Err(at.fail(Trouble::new(ErrorKind::Invalid, message)));
@@ -424,7 +421,7 @@ impl Layout {
         mut body: BodyStream,
         mut hasher: Option<&mut Hasher>,
     ) -> Result<(), Trouble> {
-        let path = self.folder.partial(&write.location)?;
+        let path = self.folder.held_partial(&write.location)?;
         let mut file = tokio::fs::OpenOptions::new()
             .write(true)
             .open(&path)
@@ -474,7 +471,7 @@ impl Layout {
         if offset == 0 {
             return Ok(hasher);
         }
-        let path = self.folder.partial(&write.location)?;
+        let path = self.folder.held_partial(&write.location)?;
         let mut file = tokio::fs::File::open(&path).await.doing("read", &path)?.take(offset);
         let mut buffer = vec![0; READ_SIZE];
         loop {

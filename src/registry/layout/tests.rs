@@ -641,3 +641,70 @@ fn work_on_layouts_can_move_between_threads() {
     };
     sendable(layout.finish_write(&write, &digest, 0, 0, body(b"")));
 }
+
+/// Pipes, devices and symlinks in the place of a layout's files are refused: none hangs, none is read without end, and none leads elsewhere.
+#[tokio::test]
+async fn what_is_no_regular_file_is_refused() {
+    let dir = TempDir::new().expect("a folder");
+    let layout = layout(&dir);
+    let digest = put_blob(&layout, CONFIG).await;
+    let root = dir.path().join("bundle");
+    let take_place = |path: &Path, pipe: bool| {
+        if path.symlink_metadata().is_ok() {
+            std::fs::remove_file(path).expect("removed");
+        }
+        if pipe {
+            let made = Command::new("mkfifo").arg(path).status().expect("mkfifo");
+            assert!(made.success());
+        } else {
+            std::os::unix::fs::symlink("/dev/zero", path).expect("a symlink");
+        }
+    };
+    let blob = root.join("blobs/sha256").join(digest.hex());
+    for pipe in [true, false] {
+        take_place(&blob, pipe);
+        assert_eq!(layout.head_blob(&image(), &digest).await.expect("asked"), None);
+        let error = layout.open_blob(&image(), &digest, 0).await.expect_err("no file");
+        assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
+        assert!(error.message.contains("not a regular file"), "{error}");
+        let read = layout.get_manifest(&image(), &digest.clone().into()).await;
+        assert!(read.expect("nothing there").is_none());
+    }
+    // It is replaced like one that is missing.
+    put_blob(&layout, CONFIG).await;
+    assert!(blob.symlink_metadata().expect("there").is_file());
+
+    let index = std::fs::read(root.join("index.json")).expect("an index");
+    for pipe in [true, false] {
+        take_place(&root.join("index.json"), pipe);
+        let error = layout.list_tags(&image()).await.expect_err("no file");
+        assert!(error.message.contains("not a regular file"), "{error}");
+    }
+    std::fs::remove_file(root.join("index.json")).expect("removed");
+    std::fs::write(root.join("index.json"), index).expect("written");
+
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::remove_file(root.join(".transship-lock")).expect("removed");
+    std::os::unix::fs::symlink(&elsewhere, root.join(".transship-lock")).expect("a symlink");
+    let bytes = manifest(&[], None);
+    let put = layout
+        .put_manifest(&image(), &tag("v1"), media_type::OCI_MANIFEST, bytes)
+        .await;
+    assert_eq!(put.expect_err("a foreign lock").kind, ErrorKind::Config);
+    assert!(!elsewhere.exists());
+    std::fs::create_dir(&elsewhere).expect("a folder");
+    std::fs::remove_dir_all(root.join(".transship-ingest")).expect("removed");
+    std::os::unix::fs::symlink(&elsewhere, root.join(".transship-ingest")).expect("a symlink");
+    let error = layout.begin_write(&image()).await.expect_err("a foreign folder");
+    assert_eq!(error.kind, ErrorKind::Config, "{error}");
+
+    for pipe in [true, false] {
+        take_place(&root.join("oci-layout"), pipe);
+        assert!(Layout::open("usb", &root).is_err());
+    }
+    std::fs::remove_file(root.join("oci-layout")).expect("removed");
+    let long = format!(r#"{{"imageLayoutVersion":"1.0.0","x":"{}"}}"#, "x".repeat(4096));
+    std::fs::write(root.join("oci-layout"), long).expect("written");
+    let error = Layout::open("usb", &root).expect_err("too long");
+    assert!(error.message.contains("does not say a version"), "{error}");
+}

@@ -35,6 +35,13 @@ impl Trouble {
                     "may not {verb} {path}; give the user that transship runs as the right to, or mount the disk writable"
                 ),
             ),
+            // Ours, not the system's: a layout from elsewhere may hold anything.
+            io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => (
+                ErrorKind::Invalid,
+                format!(
+                    "{path} is not a regular file (symlinks are not followed); copy the image into the layout again"
+                ),
+            ),
             _ => (ErrorKind::Local, format!("cannot {verb} {path}")),
         };
         Self {

@@ -9,6 +9,7 @@ use url::Url;
 
 use super::auth::Scopes;
 use super::body::{BodyFault, Incoming};
+use super::echo::Sent;
 use super::refusal::{MAX_ERROR_BODY, Refusal};
 use super::targets::{ForbiddenTarget, host_and_port};
 use super::throttle::{Class, Permit};
@@ -70,6 +71,8 @@ pub(super) struct Answer {
     pub(super) elsewhere: bool,
     /// Body unread.
     pub(super) response: reqwest::Response,
+    /// What we logged in with, which its words must not repeat. The header is marked sensitive.
+    pub(super) login: Option<HeaderValue>,
     /// The place in its window.
     pub(super) permit: Option<Permit>,
     /// For errors.
@@ -149,7 +152,8 @@ impl Answer {
                 .await
                 .unwrap_or_default()
         };
-        Refusal::read(self.status, &self.headers, &body, self.now)
+        let sent = Sent::by_header(self.login.as_ref());
+        Refusal::read(self.status, &self.headers, &body, self.now, &sent)
     }
 
     /// The error that this answer is. `user` is who we are there, where known.

@@ -1,6 +1,8 @@
-//! The two HTTP clients of a registry.
+//! The HTTP clients of a registry.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
@@ -21,10 +23,19 @@ const IDLE_BLOBS: usize = 16;
 /// How often a silent HTTP/2 connection with requests under way is tried, so that a dead one is noticed.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
-/// The clients of one registry. Both follow no redirects, retry nothing and decompress nothing: the request loop does
+/// The clients of one registry, and those for other hosts that it sends us to. All follow no redirects, retry nothing and decompress nothing: the request loop does
 /// the first two where it can count and judge them, and bytes travel as they are.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Clients {
+    /// For the registry's own host.
+    own: Pair,
+    /// For other hosts; `None` where what we show and check of certificates is the same everywhere.
+    others: Option<Others>,
+}
+
+/// Two clients that show and check the same certificates.
+#[derive(Clone, Debug)]
+pub(super) struct Pair {
     /// For small things; HTTP/2 where the registry offers it.
     pub(super) small: Client,
     /// For blobs: HTTP/1.1 only, as flows over one HTTP/2 connection share its window and its one TCP stream.
@@ -39,8 +50,64 @@ impl Clients {
     /// `Config` for files that cannot be read or are no certificates, `Tls` where no CA is known at all and the
     /// registry is spoken to by https.
     pub(super) fn build(name: &str, tls: &TlsSettings, url: &Url) -> Result<Self> {
-        let local = is_loopback(url);
         let trust = Trust::read(name, tls)?;
+        let (local, plain_http) = (is_loopback(url), url.scheme() == "http");
+        let own = Pair::build(name, &trust, local, plain_http)?;
+        let others = (trust.identity.is_some() || trust.anything).then(|| Others {
+            name: name.to_owned(),
+            trust: Trust {
+                authorities: trust.authorities,
+                identity: None,
+                anything: false,
+            },
+            local,
+            plain_http,
+            built: OnceLock::new(),
+        });
+        Ok(Self { own, others })
+    }
+
+    /// For the registry's own host.
+    pub(super) fn own(&self) -> &Pair {
+        &self.own
+    }
+
+    /// For any other host: token servers, object stores. The client certificate is not shown there, and what they show is checked,
+    /// by `tls.ca_file` too.
+    ///
+    /// # Errors
+    /// `Tls` where no CA is known at all.
+    pub(super) fn others(&self) -> Result<&Pair> {
+        let Some(others) = &self.others else {
+            return Ok(&self.own);
+        };
+        if let Some(pair) = others.built.get() {
+            return Ok(pair);
+        }
+        let pair = Pair::build(&others.name, &others.trust, others.local, others.plain_http)?;
+        Ok(others.built.get_or_init(|| pair))
+    }
+}
+
+/// What the clients for other hosts are made of, when they are first needed.
+struct Others {
+    name: String,
+    trust: Trust,
+    local: bool,
+    plain_http: bool,
+    built: OnceLock<Pair>,
+}
+
+impl fmt::Debug for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Others")
+            .field("built", &self.built)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pair {
+    fn build(name: &str, trust: &Trust, local: bool, plain_http: bool) -> Result<Self> {
         let small = || {
             trust
                 .apply(base(IDLE_SMALL, local))
@@ -51,7 +118,7 @@ impl Clients {
         let built = small().build().and_then(|small| Ok((small, blobs().build()?)));
         let built = match built {
             // A machine without CA certificates can still speak plain http.
-            Err(_) if url.scheme() == "http" => small()
+            Err(_) if plain_http => small()
                 .tls_certs_only([])
                 .build()
                 .and_then(|small| Ok((small, blobs().tls_certs_only([]).build()?))),

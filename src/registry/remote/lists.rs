@@ -1,7 +1,7 @@
 //! Lists of tags, repositories and referrers, a page at a time.
 
 use std::collections::HashSet;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::str::FromStr;
 
 use http::{Method, StatusCode};
@@ -25,12 +25,16 @@ const PAGE_ENTRIES: usize = 1000;
 pub(super) const MAX_PAGE_SIZE: usize = 8 * 1024 * 1024;
 /// Entries of one list. Ten times what ECR lets a repository hold; an endless list ends here.
 const MAX_ENTRIES: usize = 2_000_000;
+/// The longest link to a next page: what most servers take as an address, and ECR's tokens are some hundred bytes.
+const MAX_LINK: usize = 8 * 1024;
 /// Pages of one list, for registries whose pages are empty or repeat: enough for [`MAX_ENTRIES`] by pages of 50 (old Quay).
 const MAX_PAGES: usize = 40_000;
 
 /// Follows the pages of one list.
 pub(super) struct Pages {
-    seen: HashSet<String>,
+    /// Hashes of the pages' addresses, by a key that the registry cannot know.
+    seen: HashSet<u64>,
+    key: RandomState,
     operation: Operation,
     place: Place,
 }
@@ -39,6 +43,7 @@ impl Pages {
     pub(super) fn new(operation: Operation, place: Place) -> Self {
         Self {
             seen: HashSet::new(),
+            key: RandomState::new(),
             operation,
             place,
         }
@@ -49,13 +54,16 @@ impl Pages {
     /// # Errors
     /// A link that was followed already, that leads where it may not, or one page too many.
     pub(super) fn next(&mut self, answer: &Answer) -> Result<Option<Url>> {
-        self.seen.insert(answer.url.to_string());
+        self.seen.insert(self.key.hash_one(&answer.url));
         let Some(target) = next_page(&answer.headers) else {
             return Ok(None);
         };
+        if target.len() > MAX_LINK {
+            return Err(self.error(format!("the link to the next page is longer than {MAX_LINK} bytes")));
+        }
         let url = resolve(&answer.url, &target)
             .map_err(|target| self.error(format!("the link to the next page is refused: {target}")))?;
-        if !self.seen.insert(url.to_string()) {
+        if !self.seen.insert(self.key.hash_one(&url)) {
             return Err(self.error("the pages go in a circle: a link leads to a page already read; a proxy before the registry may drop queries"));
         }
         if self.seen.len() > MAX_PAGES {

@@ -5,6 +5,7 @@ mod blobs;
 mod body;
 mod call;
 mod clients;
+mod echo;
 mod links;
 mod lists;
 mod manifests;

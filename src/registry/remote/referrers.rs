@@ -14,8 +14,10 @@ use super::throttle::Class;
 use crate::oci::{Descriptor, Digest, ManifestShape, Reference, RepositoryName, media_type};
 use crate::registry::{Error, ErrorKind, Operation, ReferrerList, Result};
 
-/// Referrers of one manifest; a list beyond this is not of this world.
-const MAX_REFERRERS: usize = 100_000;
+/// Referrers of one manifest: signatures, SBOMs and attestations of every build and scan are tens, and each is a copy to make.
+const MAX_REFERRERS: usize = 1_000;
+/// All pages of one list of referrers. Their annotations are kept, so the pages' own limit does not bound the memory.
+const MAX_LIST_SIZE: usize = 32 * 1024 * 1024;
 
 /// What is known of the API, kept for all repositories of the registry.
 pub(super) const UNKNOWN: u8 = 0;
@@ -90,6 +92,7 @@ impl Registry {
         let mut pages = Pages::new(operation, place.clone());
         let mut next = Some(self.repository_url(repository, &format!("referrers/{subject}"))?);
         let mut referrers = Vec::new();
+        let mut read = 0;
         let mut first = true;
         while let Some(url) = next {
             let call = Call::new(operation, place.clone(), Method::GET, url, Scopes::pull(repository))
@@ -106,6 +109,14 @@ impl Registry {
             }
             next = pages.next(&answer)?;
             let body = answer.collect(MAX_PAGE_SIZE).await?;
+            read += body.len();
+            if read > MAX_LIST_SIZE {
+                let message = format!(
+                    "the list of referrers of this manifest is longer than {} MiB",
+                    MAX_LIST_SIZE >> 20
+                );
+                return Err(Error::new(operation, place, ErrorKind::Invalid, message));
+            }
             let page: Index = serde_json::from_slice(&body).map_err(|error| {
                 let message = "the answer is no index of referrers";
                 Error::new(operation, place.clone(), ErrorKind::Invalid, message).caused_by(error)
@@ -115,7 +126,9 @@ impl Registry {
             }
             referrers.extend(page.manifests.unwrap_or_default());
             if referrers.len() > MAX_REFERRERS {
-                let message = format!("the manifest has more than {MAX_REFERRERS} referrers");
+                let message = format!(
+                    "the manifest has more than {MAX_REFERRERS} referrers, which are not read: delete old signatures and attestations there"
+                );
                 return Err(Error::new(operation, place, ErrorKind::Invalid, message));
             }
             first = false;

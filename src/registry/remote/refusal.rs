@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::echo::{Sent, masked};
 use crate::registry::{Error, ErrorKind, Operation, Place};
 
 /// The most that is read of an error's body: enough for an envelope that names every missing blob of an image.
@@ -16,7 +17,6 @@ pub(super) const MAX_ERROR_BODY: usize = 64 * 1024;
 const MAX_QUOTE: usize = 300;
 
 /// An answer that is not what was hoped for, with its body read.
-#[derive(Debug)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     /// `Retry-After`, made relative.
@@ -29,6 +29,8 @@ pub(super) struct Refusal {
     pub(super) text: String,
     /// Whether the body was an error envelope.
     pub(super) enveloped: bool,
+    /// It repeats what we sent: nothing of it is said.
+    pub(super) echoes: bool,
 }
 
 /// distribution-spec 1.1, "Error Codes". Lenient, as any body is legal with a 4xx.
@@ -45,8 +47,8 @@ struct EnvelopeEntry {
 }
 
 impl Refusal {
-    /// Reads an answer. `now` makes a `Retry-After` date relative.
-    pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Self {
+    /// Reads an answer. `now` makes a `Retry-After` date relative; what was `sent` is not said again.
+    pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp, sent: &Sent) -> Self {
         let mut refusal = Self {
             status,
             retry_after: retry_after(headers, now),
@@ -54,6 +56,7 @@ impl Refusal {
             code: None,
             text: String::new(),
             enveloped: false,
+            echoes: sent.is_in(body),
         };
         if let Ok(envelope) = serde_json::from_slice::<Envelope>(body) {
             refusal.enveloped = true;
@@ -156,13 +159,17 @@ impl Refusal {
         let message = self.sentence(operation, kind, user);
         let mut error = Error::new(operation, place, kind, message);
         error.status = Some(self.status.as_u16());
-        error.code = self.code;
+        error.code = self.code.filter(|_| !self.echoes);
         error.retry_after = self.retry_after;
         error
     }
 
     fn sentence(&self, operation: Operation, kind: ErrorKind, user: Option<&str>) -> String {
-        let said = match (self.code.as_deref(), self.text.as_str()) {
+        let (code, text) = match self.echoes {
+            true => (None, ""),
+            false => (self.code.as_deref(), self.text.as_str()),
+        };
+        let said = match (code, text) {
             (None, "") => format!("the registry answered {}", self.status),
             (None, text) => format!("the registry answered {}: {text}", self.status),
             (Some(code), "") => format!("the registry answered {} {code}", self.status),
@@ -245,7 +252,7 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
 
 /// A registry's words in one line of printable characters.
 fn quote(text: &str) -> String {
-    let line: String = text
+    let line: String = masked(text)
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(MAX_QUOTE)
@@ -347,7 +354,13 @@ mod tests {
 
     fn refusal(status: u16, body: &str) -> Refusal {
         let status = StatusCode::from_u16(status).expect("a status");
-        Refusal::read(status, &HeaderMap::new(), body.as_bytes(), Timestamp::UNIX_EPOCH)
+        Refusal::read(
+            status,
+            &HeaderMap::new(),
+            body.as_bytes(),
+            Timestamp::UNIX_EPOCH,
+            &Sent::default(),
+        )
     }
 
     fn enveloped(code: &str, message: &str) -> String {
@@ -471,7 +484,13 @@ mod tests {
             header::CONTENT_TYPE,
             "text/html; charset=utf-8".parse().expect("a value"),
         );
-        let refusal = Refusal::read(StatusCode::BAD_GATEWAY, &headers, b"<html>", Timestamp::UNIX_EPOCH);
+        let refusal = Refusal::read(
+            StatusCode::BAD_GATEWAY,
+            &headers,
+            b"<html>",
+            Timestamp::UNIX_EPOCH,
+            &Sent::default(),
+        );
         assert_eq!((refusal.text.as_str(), refusal.enveloped), ("", false));
     }
 

@@ -83,13 +83,16 @@ pub(super) fn is_private(address: IpAddr) -> bool {
                     || v6.is_unique_local()
                     || v6.is_unicast_link_local()
                     || v6.is_multicast()
+                    // Site-local (RFC 3879), and the addresses that a network may give its own NAT64 (RFC 8215).
+                    || v6.segments()[0] & 0xffc0 == 0xfec0
+                    || v6.segments()[..3] == [0x64, 0xff9b, 1]
             }
         },
     }
 }
 
 fn is_private_v4(v4: Ipv4Addr) -> bool {
-    let [a, b, ..] = v4.octets();
+    let [a, b, c, _] = v4.octets();
     v4.is_loopback()
         || v4.is_private()
         || v4.is_link_local()
@@ -98,14 +101,22 @@ fn is_private_v4(v4: Ipv4Addr) -> bool {
         || a == 0
         // Shared address space (RFC 6598); Alibaba's metadata service is 100.100.100.200.
         || (a == 100 && (64..128).contains(&b))
+        // Protocol assignments (RFC 6890), benchmarks (RFC 2544), reserved (RFC 1112): nothing public answers there.
+        || (a == 192 && b == 0 && c == 0)
+        || (a == 198 && (18..20).contains(&b))
+        || a >= 240
 }
 
-/// The IPv4 address within a mapped, NAT64 (RFC 6052) or 6to4 address, which would reach it all the same.
+/// The IPv4 address within a mapped, compatible (RFC 4291), NAT64 (RFC 6052) or 6to4 address, which would reach it all the same.
 fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     if let Some(v4) = v6.to_ipv4_mapped() {
         return Some(v4);
     }
     let bytes = v6.octets();
+    // `::` and `::1` are no IPv4 addresses.
+    if bytes[..12] == [0; 12] && u128::from(v6) > 1 {
+        return Some(Ipv4Addr::new(bytes[12], bytes[13], bytes[14], bytes[15]));
+    }
     if bytes[..12] == [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0] {
         return Some(Ipv4Addr::new(bytes[12], bytes[13], bytes[14], bytes[15]));
     }
@@ -198,6 +209,13 @@ mod tests {
             "64:ff9b::7f00:1",
             "2002:7f00:1::",
             "::",
+            "192.0.0.8",
+            "198.18.0.1",
+            "198.19.255.255",
+            "240.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b:1::808:808",
+            "fec0::1",
         ] {
             assert!(is_private(private.parse().expect("an address")), "{private}");
         }
@@ -207,6 +225,10 @@ mod tests {
             "172.32.0.1",
             "2606:4700::1111",
             "::ffff:8.8.8.8",
+            "::8.8.8.8",
+            "192.0.1.1",
+            "198.20.0.1",
+            "64:ff9b::808:808",
         ] {
             assert!(!is_private(public.parse().expect("an address")), "{public}");
         }

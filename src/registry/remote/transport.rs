@@ -1,5 +1,6 @@
 //! The one request loop: every request of a registry, its logins and its redirects goes through here.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use super::targets::{
 use super::throttle::{Class, Throttle};
 use crate::clock::Clock;
 use crate::registry::{Account, ErrorKind, Operation, Place, Result};
+use crate::telemetry::RedactedUrl;
 
 /// Attempts of one request within the loop: enough for a restarting replica behind a load balancer; what lasts longer is
 /// for the job's own retries.
@@ -37,7 +39,6 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 const MAX_TOKEN_BODY: usize = 64 * 1024;
 
 /// A request to a token realm.
-#[derive(Debug)]
 pub(super) struct TokenRequest {
     /// Where to; already checked against the hosts that may be named as realm.
     pub(super) url: Url,
@@ -48,12 +49,30 @@ pub(super) struct TokenRequest {
 }
 
 /// The answer of a token realm: any status, body limited to 64 KiB.
-#[derive(Debug)]
 pub(super) struct TokenReply {
     /// HTTP status.
     pub(super) status: u16,
     /// The body.
     pub(super) body: Bytes,
+}
+
+impl fmt::Debug for TokenRequest {
+    /// Without the form, which holds a refresh token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenRequest")
+            .field("url", &RedactedUrl(&self.url).to_string())
+            .field("posts", &self.form.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TokenReply {
+    /// Without the body, which holds a token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenReply")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Sends requests of one registry.
@@ -220,6 +239,7 @@ impl Transport {
     /// One attempt with the redirects that it meets.
     async fn attempt(&self, account: &Account, call: &mut Call, login: Option<&HeaderValue>) -> Result<Answer> {
         let mut url = call.url.clone();
+        let sent = login;
         let mut login = login;
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send(account, call, &url, login).await?;
@@ -229,6 +249,7 @@ impl Transport {
                 elsewhere: !same_origin(&url, &call.url),
                 url,
                 response,
+                login: sent.cloned(),
                 permit: None,
                 operation: call.operation,
                 place: call.place.clone(),
@@ -302,9 +323,14 @@ impl Transport {
             &host
         };
         account.charge(charged, &call.method);
+        let clients = if url.host() == self.0.base.host() {
+            self.0.clients.own()
+        } else {
+            self.0.clients.others()?
+        };
         let client = match call.class {
-            Class::Small | Class::List => &self.0.clients.small,
-            Class::BlobRead | Class::BlobWrite => &self.0.clients.blobs,
+            Class::Small | Class::List => &clients.small,
+            Class::BlobRead | Class::BlobWrite => &clients.blobs,
         };
         let sent = client.execute(request);
         let sent = match watch {
@@ -329,7 +355,8 @@ impl Transport {
         Ok(())
     }
 
-    /// Whether every address of the registry is public. A name that cannot be resolved counts as public, for now: behind a
+    /// Whether any address of the registry is public: one private address among them, which whoever holds its name can add, must
+    /// not open the way to all others. A name that cannot be resolved counts as public, for now: behind a
     /// proxy it stays so, else the next question may know better.
     async fn is_public(&self) -> bool {
         if let Some(&public) = self.0.public.get() {
@@ -339,7 +366,7 @@ impl Transport {
         if found.is_empty() {
             return true;
         }
-        *self.0.public.get_or_init(|| !found.into_iter().any(is_private))
+        *self.0.public.get_or_init(|| !found.into_iter().all(is_private))
     }
 }
 
@@ -402,5 +429,21 @@ mod tests {
         }
         assert!(allowed("https://1.1.1.1", "https://8.8.8.8/blob").await);
         assert!(allowed("https://1.1.1.1", "https://1.1.1.1:444/blob").await);
+    }
+
+    #[test]
+    fn what_goes_to_and_comes_from_token_servers_is_not_printed() {
+        let request = TokenRequest {
+            url: Url::parse("https://r.example/t?x=hunter2").expect("a URL"),
+            form: Some(vec![("refresh_token".to_owned(), "hunter2".to_owned())]),
+            basic: None,
+        };
+        let reply = TokenReply {
+            status: 200,
+            body: Bytes::from_static(b"hunter2"),
+        };
+        let printed = format!("{request:?} {reply:?}");
+        assert!(printed.contains("r.example") && printed.contains("200"), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
     }
 }

@@ -54,6 +54,18 @@ async fn what_is_created_is_private_and_set_as_promised() {
 }
 
 #[tokio::test]
+async fn a_state_that_others_may_read_is_tightened() {
+    let (_folder, path) = place();
+    Store::open(&path).await.unwrap().close().await;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let store = Store::open(&path).await.unwrap();
+    start_run(&store, "a", at(0)).await;
+    for file in ["", "-wal", "-shm"] {
+        assert_eq!(mode(&beside(&path, file)), 0o600, "{file}");
+    }
+}
+
+#[tokio::test]
 async fn every_migration_in_the_folder_is_built_in() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/migrations");
     assert_eq!(files(&folder).len(), MIGRATIONS.iter().count());

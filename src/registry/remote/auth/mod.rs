@@ -385,20 +385,20 @@ impl Auth {
                     let mut learnt = self.learnt();
                     learnt.refresh = None;
                     learnt.no_post |= matches!(reply.status, 404 | 405);
-                    refused = Some(reply);
+                    refused = Some((refresh, reply));
                 }
-                _ => return Err(self.error(scopes, refusal(realm, reading, &reply))),
+                _ => return Err(self.error(scopes, refusal(realm, reading, Some(&refresh), &reply))),
             }
         }
         if reading.identity_token().is_some()
-            && let Some(reply) = refused
+            && let Some((refresh, reply)) = refused
         {
-            return Err(self.error(scopes, refusal(realm, reading, &reply)));
+            return Err(self.error(scopes, refusal(realm, reading, Some(&refresh), &reply)));
         }
         let reply = ask.ask(get_request(realm, wanted, reading)).await?;
         match reply.status {
             200 => self.granted(scopes, realm, reading, &reply),
-            _ => Err(self.error(scopes, refusal(realm, reading, &reply))),
+            _ => Err(self.error(scopes, refusal(realm, reading, None, &reply))),
         }
     }
 

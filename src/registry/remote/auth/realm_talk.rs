@@ -6,6 +6,7 @@ use super::realm::Realm;
 use super::scopes::Scopes;
 use super::token;
 use crate::registry::ErrorKind;
+use crate::registry::remote::echo::Sent;
 use crate::registry::remote::transport::{TokenReply, TokenRequest};
 use crate::telemetry::Secret;
 
@@ -67,14 +68,20 @@ pub(super) fn server(realm: &Realm) -> String {
     }
 }
 
-/// What a token server's answer other than 200 means.
-pub(super) fn refusal(realm: &Realm, reading: &Reading, reply: &TokenReply) -> Failure {
+/// What a token server's answer other than 200 means. `refresh` is the refresh token that was sent, where one was.
+pub(super) fn refusal(realm: &Realm, reading: &Reading, refresh: Option<&Secret>, reply: &TokenReply) -> Failure {
     let server = format!("the token server {}", server(realm));
     let mut said = token::refusal(&reply.body);
     // A server that repeats what it was sent must not bring it into the logs.
-    if let Some(credentials) = &reading.credentials
-        && said.contains(credentials.password.expose())
-    {
+    let mut sent = reading
+        .credentials
+        .as_ref()
+        .map(Sent::by_credentials)
+        .unwrap_or_default();
+    if let Some(refresh) = refresh {
+        sent.add(refresh.expose());
+    }
+    if sent.is_in(&reply.body) {
         said.clear();
     }
     let failure = match reply.status {

@@ -8,6 +8,7 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::registry::remote::echo::masked;
 use crate::telemetry::Secret;
 
 /// Life of a token whose answer does not say, and the least that is believed (distribution's token specification:
@@ -136,8 +137,7 @@ pub(super) fn refusal(body: &[u8]) -> String {
     ]
     .iter()
     .find_map(|pointer| value.pointer(pointer)?.as_str());
-    let text: String = text
-        .unwrap_or_default()
+    let text: String = masked(text.unwrap_or_default())
         .chars()
         .filter(|c| !c.is_control())
         .take(160)

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
 
+use super::server::{Server, answer};
 use super::{blob, body, end_at, open, repository};
 use crate::oci::{Digest, Reference, RepositoryName, media_type};
 use crate::registry::{
@@ -304,4 +305,50 @@ async fn certificates() {
         .expect_err("no TLS there");
     assert_eq!(error.kind, ErrorKind::Tls);
     assert!(error.message.contains("http://"), "{error}");
+}
+
+/// What `tls:` says of the registry does not hold for hosts that it sends us to: no client certificate goes there, and theirs is checked.
+#[tokio::test]
+async fn other_hosts_are_checked_and_see_no_client_certificate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let files = format!("certificate: {}, key: {}", certificate.display(), key.display());
+    let open_to_all = Registry::start_with(&format!(", tls: {{{files}}}"));
+    let closed = Registry::start_with(&format!(", tls: {{{files}, clientcas: [{}]}}", certificate.display()));
+    let lax = TlsSettings {
+        insecure_skip_verify: true,
+        ..TlsSettings::default()
+    };
+    let known = TlsSettings {
+        ca_file: Some(certificate.clone()),
+        client_cert: Some(certificate),
+        client_key: Some(key),
+        ..TlsSettings::default()
+    };
+    for (storage, tls, checked) in [
+        (&open_to_all, &lax, true),
+        (&open_to_all, &known, false),
+        (&closed, &known, true),
+    ] {
+        let anonymous = || LoginSource::Anonymous;
+        let own = open(&storage.host, false, anonymous(), tls.clone(), Habits::default());
+        own.ping().await.expect("the registry itself");
+        let target = format!(
+            "https://{}/v2/a/blobs/x",
+            storage.host.replace("127.0.0.1", "localhost")
+        );
+        let registry = Server::start(move |_, _| answer(307, &[("location", &target)], "")).await;
+        let end = open(&registry.host(), true, anonymous(), tls.clone(), Habits::default());
+        let found = end.open_blob(&repository("a"), &Digest::of(b"x"), 0).await;
+        let kind = found.expect_err("no blob there").kind;
+        if checked {
+            assert!(matches!(kind, ErrorKind::Tls | ErrorKind::Network), "{kind:?}");
+        } else {
+            assert_eq!(kind, ErrorKind::NotFound, "{kind:?}");
+        }
+    }
 }

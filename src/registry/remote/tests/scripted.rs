@@ -637,3 +637,73 @@ async fn a_list_is_not_absent_because_its_second_page_is() {
         ErrorKind::NotFound
     );
 }
+
+/// A firewall that shows the request which it blocks, as text and within JSON, at the end of more than is quoted.
+#[rstest]
+#[case("WAF: blocked, headers: authorization=")]
+#[case(&"x".repeat(290))]
+#[tokio::test]
+async fn what_we_log_in_with_is_not_quoted(#[case] before: &str) {
+    let before = before.to_owned();
+    let registry = Server::start(move |request, _| match request.header("authorization") {
+        None => answer(401, &[("www-authenticate", "Basic realm=\"r\"")], ""),
+        Some(login) if request.target.contains("manifests") => {
+            let text = serde_json::json!({"errors": [{"code": login.trim_start_matches("Basic "), "message": before}]});
+            answer(403, &[], text.to_string())
+        }
+        Some(login) => answer(403, &[("content-type", "text/plain")], format!("{before}{login}")),
+    })
+    .await;
+    let (end, _) = end_with_user(&registry.host());
+    let listed = end.list_tags(&repository("a")).await.expect_err("denied");
+    let read = end
+        .get_manifest(&repository("a"), &tag("v1"))
+        .await
+        .expect_err("denied");
+    for error in [listed, read] {
+        assert_eq!((error.kind, error.status), (ErrorKind::Denied, Some(403)));
+        assert!(error.message.contains("403") && error.code.is_none(), "{error}");
+        assert!(!format!("{error:?} {error}").contains("dTp"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn endless_lists_of_referrers_end() {
+    let big = "x".repeat(8 * 1024 * 1024 - 400);
+    let registry = Server::start(move |_, before| {
+        let digest = Digest::of(&before.to_le_bytes());
+        let page = format!(
+            r#"{{"manifests":[{{"mediaType":"m","digest":"{digest}","size":1,"annotations":{{"a":"{big}"}}}}]}}"#
+        );
+        let link = format!("</v2/a/referrers/x?p={before}>; rel=next");
+        answer(200, &[("link", &link)], page)
+    })
+    .await;
+    let (end, _) = end_at(&registry.host(), Habits::default());
+    let error = end
+        .referrers(&repository("a"), &Digest::of(b"s"))
+        .await
+        .expect_err("too long");
+    assert_eq!(error.kind, ErrorKind::Invalid);
+    assert!(error.message.contains("longer than 32 MiB"), "{error}");
+    assert_eq!(registry.seen().len(), 5);
+
+    let many = format!(r#"{{"mediaType":"m","digest":"{}","size":1}}"#, Digest::of(b"r"));
+    let many = format!(r#"{{"manifests":[{}]}}"#, vec![many; 1001].join(","));
+    let registry = Server::start(move |_, _| answer(200, &[], many.clone())).await;
+    let (end, _) = end_at(&registry.host(), Habits::default());
+    let error = end
+        .referrers(&repository("a"), &Digest::of(b"s"))
+        .await
+        .expect_err("too many");
+    assert!(error.message.contains("more than 1000 referrers"), "{error}");
+}
+
+#[tokio::test]
+async fn a_link_to_a_next_page_has_a_limit() {
+    let link = format!("</v2/a/tags/list?p={}>; rel=next", "y".repeat(8 * 1024));
+    let registry = Server::start(move |_, _| answer(200, &[("link", &link)], r#"{"tags":[]}"#)).await;
+    let (end, _) = end_at(&registry.host(), Habits::default());
+    let error = end.list_tags(&repository("a")).await.expect_err("a long link");
+    assert!(error.message.contains("longer than 8192 bytes"), "{error}");
+}
