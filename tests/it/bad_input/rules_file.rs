@@ -84,7 +84,7 @@ fn rows() -> Vec<(&'static str, String, Vec<Mistake<'static>>)> {
             "several mistakes, all told at once",
             "version: 1\nregistries:\n  src: { url: \"http://127.0.0.1:9\", usrname: x }\nrules:\n  - name: web\n    source: src\n    destinations: [nowhere]\n    repositories: [\"a[\"]\n    schedule: often\n    moved_tags: folow\n".to_owned(),
             vec![
-                ((3, 37), "usrname", "usrname: x", "username"),
+                ((3, 37), "usrname", "usrname: *", "username"),
                 ((7, 20), "nowhere", "destinations: [nowhere]", "known registries: src"),
                 ((8, 20), "a[", "repositories: [\"a[\"]", "team/*"),
                 ((9, 15), "often", "schedule: often", "@hourly"),
