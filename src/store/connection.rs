@@ -46,6 +46,9 @@ pub(super) struct Connections {
     /// `None` where the database is open for reading only.
     writer: Option<Writer>,
     idle_readers: SyncMutex<Vec<SqliteConnection>>,
+    /// Connections of a database that is only read, which serve one verb each and are closed at its end: one that is
+    /// merely dropped closes some time later, and a writer that ends meanwhile leaves its log behind.
+    used_readers: SyncMutex<Vec<SqliteConnection>>,
     readers: Semaphore,
 }
 
@@ -91,6 +94,7 @@ impl Connections {
                 connection: Mutex::new(Some(writer)),
             }),
             idle_readers: SyncMutex::default(),
+            used_readers: SyncMutex::default(),
             readers: Semaphore::new(READERS as usize),
         })
     }
@@ -111,6 +115,7 @@ impl Connections {
             path: path.to_owned(),
             writer: None,
             idle_readers: SyncMutex::default(),
+            used_readers: SyncMutex::default(),
             readers: Semaphore::new(READERS as usize),
         };
         let opening = |cause| StoreError::while_opening(path, cause);
@@ -183,6 +188,14 @@ impl Connections {
         options.immutable(immutable).connect().await
     }
 
+    /// Closes the connections that served their one verb.
+    pub(super) async fn close_used(&self) {
+        let used = std::mem::take(&mut *self.used_readers.lock().unwrap_or_else(PoisonError::into_inner));
+        for reader in used {
+            self.close_connection(reader).await;
+        }
+    }
+
     /// Waits for verbs under way, then closes.
     pub(super) async fn close(&self) {
         if let Ok(permits) = self.readers.acquire_many(READERS).await {
@@ -230,6 +243,9 @@ impl Drop for Reader<'_> {
         if self.home.writer.is_some() {
             let mut idle = self.home.idle_readers.lock().unwrap_or_else(PoisonError::into_inner);
             idle.push(connection);
+        } else {
+            let mut used = self.home.used_readers.lock().unwrap_or_else(PoisonError::into_inner);
+            used.push(connection);
         }
     }
 }

@@ -62,8 +62,9 @@ impl Store {
 
     /// Names what was tried when `work` fails.
     async fn verb<T>(&self, verb: &'static str, work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-        work.await
-            .map_err(|cause| StoreError::statement(self.path(), verb, cause))
+        let done = work.await;
+        self.0.close_used().await;
+        done.map_err(|cause| StoreError::statement(self.path(), verb, cause))
     }
 }
 

@@ -41,7 +41,8 @@ async fn a_first_sync_asks_for_nothing_that_it_knows() {
         // 3 tag listings; 6 manifests, read at once as the destination lacks them, so no HEAD;
         // 22 blobs: 1 of all, 3 × 3 of a repository, 6 own layers, 6 configs; and once the question whether the source
         // has the referrers API, which it has not.
-        "src": { "GET": 3 + 6 + 22 + 1 },
+        // Before each of the 2 mounts, the source is asked whether it has the blob: a manifest may name any digest.
+        "src": { "GET": 3 + 6 + 22 + 1, "HEAD": 2 },
         "dst": {
             // 3 tag listings, each 404: the repositories are new, so no blob is looked for.
             "GET": 3,
@@ -115,8 +116,9 @@ async fn a_new_repository_mounts_what_earlier_runs_left_elsewhere() {
     home.set_rules(&pair.rules(&RULE.replace("fleet/app-02]", "fleet/app-02, fleet/app-03]")));
     let run = sync(&home, &pair).await;
     let expected = json!({
-        // 4 listings, the new manifest, its 5 blobs that no repository of the destination has, and the referrers API.
-        "src": { "GET": 4 + 1 + 5 + 1, "HEAD": 6 },
+        // 4 listings, the new manifest, its 5 blobs that no repository of the destination has, and the referrers API;
+        // 6 tags that are in step, and before the mount whether the source has the blob.
+        "src": { "GET": 4 + 1 + 5 + 1, "HEAD": 6 + 1 },
         // 4 listings of which one is 404; 5 uploads and 1 mount of the layer that all share, from what the state remembers.
         "dst": { "GET": 4, "HEAD": 6, "POST": 5 + 1, "PUT": 5 + 1 },
     });

@@ -118,8 +118,14 @@ async fn chosen_platforms_are_spliced_out_of_the_index() {
         "-o",
         "json",
     ];
-    let report = home.run(&skipped).await.json();
-    assert_eq!(report["runs"][0]["destinations"][0]["images"]["skipped"], 1, "{report}");
+    let report = home.run(&skipped).await.expect(1).json();
+    let failure = &report["runs"][0]["failures"][0];
+    assert_eq!(failure["kind"], "not_found", "{report}");
+    let message = failure["message"].as_str().unwrap_or_default();
+    assert!(
+        message.ends_with("none of the wanted platforms is there, only linux/amd64, linux/arm64"),
+        "{message}"
+    );
     assert_eq!(resolve(&to, "app/web", "s390x"), None);
     home.run(&["copy", &source, &destination, "--platform", "penguin"])
         .await
