@@ -6,6 +6,7 @@ use crate::support::docker_registry::DockerRegistry;
 use crate::support::images::image;
 use crate::support::link::{Link, MIB, REPOSITORY, only_run};
 use crate::support::proxy::{Act, Exchange, Fault, Gate};
+use crate::support::within;
 
 async fn standing(link: &Link) {
     let held = |all: &[Exchange]| all.iter().any(|exchange| exchange.held);
@@ -39,6 +40,12 @@ async fn a_killed_run_is_closed_and_the_next_sync_continues_it() {
         puts.filter(|exchange| exchange.done).count() == 1
     };
     link.dst.wait_for("the other image to be tagged", tagged).await;
+    // The tag is put before the job's end is recorded; what is asserted below is about a job that has ended.
+    within("the other image's job to be recorded", async {
+        let ended = |job: &(String, String, String)| job.1 == "v0" && job.2 == "copied";
+        while !jobs(&link).await.iter().any(ended) {}
+    })
+    .await;
 
     // Beside the run.
     let beside = runs(&link).await;
@@ -75,16 +82,7 @@ async fn a_killed_run_is_closed_and_the_next_sync_continues_it() {
     let text = link.home.run(&["runs"]).await.expect(0).stdout;
     assert!(text.contains("interrupted") && text.contains("recovery"), "{text}");
     let dead = dead["id"].as_str().expect("an id").to_owned();
-    let jobs = link.home.run(&["jobs", "--format", "json"]).await.expect(0).json();
-    let jobs: Vec<(String, String, String)> = jobs["jobs"]
-        .as_array()
-        .expect("jobs")
-        .iter()
-        .map(|job| {
-            let word = |name: &str| job[name].as_str().unwrap_or_default().to_owned();
-            (word("run"), word("reference"), word("outcome"))
-        })
-        .collect();
+    let jobs = jobs(&link).await;
     let has = |run: &str, reference: &str, outcome: &str| {
         jobs.iter()
             .any(|job| *job == (run.to_owned(), reference.to_owned(), outcome.to_owned()))
@@ -96,6 +94,20 @@ async fn a_killed_run_is_closed_and_the_next_sync_continues_it() {
     // And the one after that is nobody's successor.
     let third = link.sync().await.expect(0);
     assert_eq!(only_run(&third)["trigger"], "manual");
+}
+
+/// Run, reference and outcome of every job.
+async fn jobs(link: &Link) -> Vec<(String, String, String)> {
+    let jobs = link.home.run(&["jobs", "--format", "json"]).await.expect(0).json();
+    jobs["jobs"]
+        .as_array()
+        .expect("jobs")
+        .iter()
+        .map(|job| {
+            let word = |name: &str| job[name].as_str().unwrap_or_default().to_owned();
+            (word("run"), word("reference"), word("outcome"))
+        })
+        .collect()
 }
 
 #[tokio::test]
