@@ -25,7 +25,7 @@ pub(super) struct Audit {
 impl Audit {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
         let path = format!("/api/v1/audit?limit={}", self.limit);
-        let from_state = async |store: &crate::store::Store| Ok(http::audit(store, self.limit).await?);
+        let from_state = async |store: &crate::store::Store, _| Ok(http::audit(store, self.limit).await?);
         let document = self.server.read(context, &path, from_state).await?;
         match self.format.format {
             Format::Json => context.output.json(&document)?,

@@ -9,6 +9,7 @@ use super::context::Context;
 use super::exit::{Exit, Stop, chain};
 use super::places;
 use crate::registry::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
+use crate::store::{StateLock, Store};
 use crate::telemetry::Secret;
 
 /// Where a daemon is asked, for the commands that can.
@@ -109,10 +110,11 @@ impl ServerArgs {
         Ok(None)
     }
 
-    /// The daemon's document at `path`, else what `from_state` makes of the state; says on standard error which was read.
+    /// The daemon's document at `path`, else what `from_state` makes of the state, told whether the processes
+    /// of open runs are gone; says on standard error which was read.
     pub(super) async fn read<F>(&self, context: &Context, path: &str, from_state: F) -> Result<Value, Stop>
     where
-        F: AsyncFnOnce(&crate::store::Store) -> Result<Value, Stop>,
+        F: AsyncFn(&Store, bool) -> Result<Value, Stop>,
     {
         if let Some(daemon) = self.daemon(context).await? {
             daemon.say_so(context);
@@ -123,8 +125,21 @@ impl ServerArgs {
             "no daemon runs; read from the state {}",
             store.path().display()
         ));
-        let document = from_state(&store).await;
+        // Looked at on both sides of the reading: a process may start or end meanwhile.
+        let mut gone = nobody_works_on(store.path());
+        let mut document = from_state(&store, gone).await;
+        if gone && !nobody_works_on(store.path()) {
+            gone = false;
+            document = from_state(&store, gone).await;
+        }
+        let last = store.last_runs().await;
+        let open = gone && last.is_ok_and(|runs| runs.iter().any(|run| run.outcome.is_none()));
         store.close().await;
+        if open {
+            context
+                .output
+                .note("a run was interrupted: its process is gone; the next sync or daemon goes on");
+        }
         document
     }
 
@@ -134,6 +149,11 @@ impl ServerArgs {
         };
         read_secret(path, "API token").map(|text| Some(Secret::new(text)))
     }
+}
+
+/// True where neither a daemon nor a `sync` is at work on the state.
+fn nobody_works_on(state: &Path) -> bool {
+    matches!(StateLock::holder(state), Ok(None))
 }
 
 /// Reads a file that holds a secret, without the blanks around it.

@@ -8,7 +8,7 @@ use super::exit::{Exit, Stop};
 use super::output::{Format, FormatArg, table, time};
 use super::views::{self, JobView};
 use crate::http;
-use crate::store::{JobFilter, RunId};
+use crate::store::{JobFilter, RunId, Store};
 
 /// Show jobs: one image to one destination each
 ///
@@ -45,19 +45,47 @@ impl Jobs {
             failed: self.failed,
             limit: self.limit,
         };
-        let from_state = async |store: &crate::store::Store| Ok(http::jobs(store, &filter).await?);
+        let from_state = async |store: &Store, gone| {
+            http::jobs(store, &filter, gone).await?.ok_or_else(|| {
+                let run = self.run.map_or_else(|| "such run".to_owned(), |run| run.to_string());
+                Stop::unusable(format!("there is no {run}: see `transship runs`"))
+            })
+        };
         let document = self.server.read(context, &path, from_state).await?;
         match self.format.format {
             Format::Json => context.output.json(&document)?,
             Format::Text => {
                 let jobs: Vec<JobView> = views::read(&document["jobs"])?;
-                context
-                    .output
-                    .line(if self.failed { failures(&jobs) } else { list(&jobs) })?;
+                let failed_runs: Option<Vec<String>> = views::read(&document["failed_runs"])?;
+                let failed_runs = failed_runs.unwrap_or_default();
+                if self.failed {
+                    if !jobs.is_empty() || failed_runs.is_empty() {
+                        context.output.line(failures(&jobs))?;
+                    }
+                } else {
+                    context.output.line(list(&jobs))?;
+                }
+                if document["more"] == true {
+                    context.output.line(more(&jobs, self.limit, self.run.is_some()))?;
+                }
+                for run in failed_runs {
+                    context
+                        .output
+                        .line(format!("{run} failed without a job: transship runs {run}"))?;
+                }
             }
         }
         Ok(Exit::Fine)
     }
+}
+
+/// How to see the jobs that are not shown.
+fn more(jobs: &[JobView], limit: u32, of_one_run: bool) -> String {
+    let mut text = format!("more: --limit {}", limit.saturating_mul(10));
+    if let Some(last) = jobs.last().filter(|_| !of_one_run) {
+        text.push_str(&format!(", or --run {}", last.run));
+    }
+    text
 }
 
 fn ends(job: &JobView) -> (String, String) {

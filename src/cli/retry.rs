@@ -9,10 +9,10 @@ use super::client::ServerArgs;
 use super::context::Context;
 use super::exit::{Exit, Stop, StrictArg, chain};
 use super::foreground;
-use super::output::FormatArg;
+use super::output::{Format, FormatArg};
 use super::sync;
 use super::trigger;
-use crate::engine::{Engine, RunRequest};
+use crate::engine::{Engine, RunRequest, SCHEMA_VERSION};
 use crate::http::{NothingToRetry, Target, selection};
 use crate::store::Trigger;
 
@@ -61,13 +61,16 @@ impl Retry {
                 Target::Job(job) => json!({ "job": job }),
             };
             let answer = daemon.post("/api/v1/retry", &body).await?;
-            let run: String = super::views::read(&answer["run"])?;
+            let run: Option<String> = super::views::read(&answer["run"])?;
+            let Some(run) = run else {
+                return self.nothing(context);
+            };
             if self.wait {
                 return trigger::wait(context, &daemon, &[run], self.strict, self.format.format).await;
             }
             match self.format.format {
-                super::output::Format::Json => context.output.json(&answer)?,
-                super::output::Format::Text => context.output.line(run)?,
+                Format::Json => context.output.json(&answer)?,
+                Format::Text => context.output.line(run)?,
             }
             return Ok(Exit::Fine);
         }
@@ -77,10 +80,13 @@ impl Retry {
         let engine = Engine::new(config, store, context.clock.clone())?;
         // What a dead process left open is closed first, so that it can be named.
         engine.recover().await?;
-        let (rule, only) = selection(engine.store(), target).await.map_err(|error| match error {
+        let selected = selection(engine.store(), target).await.map_err(|error| match error {
             NothingToRetry::Store(error) => error.into(),
             other => Stop::unusable(chain(&other)),
         })?;
+        let Some((rule, only)) = selected else {
+            return self.nothing(context);
+        };
         let rules = engine.rule_names(&[rule])?;
         let requests = rules
             .into_iter()
@@ -94,6 +100,19 @@ impl Retry {
         context.output.note("no daemon runs; running in the foreground");
         let done = Box::pin(foreground::run(context, &engine, requests, self.strict)).await?;
         sync::show(context, self.format.format, done)
+    }
+
+    fn nothing(&self, context: &Context) -> Result<Exit, Stop> {
+        match self.format.format {
+            Format::Json => context
+                .output
+                .json(&json!({ "schema_version": SCHEMA_VERSION, "runs": [] }))?,
+            Format::Text => context.output.line(match self.target.0 {
+                Target::Run(run) => format!("nothing failed in {run}"),
+                Target::Job(job) => format!("nothing is left to do of {job}"),
+            })?,
+        }
+        Ok(Exit::Fine)
     }
 }
 

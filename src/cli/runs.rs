@@ -10,7 +10,7 @@ use super::output::{Format, FormatArg, span, table, time};
 use super::report;
 use super::views::{self, RunView};
 use crate::http;
-use crate::store::RunId;
+use crate::store::{RunId, Store};
 
 /// Show the last runs, or one run with its report
 #[derive(Debug, Args)]
@@ -35,13 +35,13 @@ impl Runs {
         let document = match self.id {
             None => {
                 let path = format!("/api/v1/runs?limit={}", self.limit);
-                let from_state = async |store: &crate::store::Store| Ok(http::runs(store, self.limit).await?);
+                let from_state = async |store: &Store, gone| Ok(http::runs(store, self.limit, gone).await?);
                 self.server.read(context, &path, from_state).await?
             }
             Some(id) => {
                 let path = format!("/api/v1/runs/{id}");
-                let from_state = async |store: &crate::store::Store| {
-                    http::run(store, id)
+                let from_state = async |store: &Store, gone| {
+                    http::run(store, id, gone)
                         .await?
                         .ok_or_else(|| Stop::unusable(format!("there is no {id}: see `transship runs`")))
                 };

@@ -8,6 +8,7 @@ use super::exit::{Exit, Stop};
 use super::output::{Format, FormatArg, table, time};
 use super::views::{self, StatusView};
 use crate::http;
+use crate::store::Store;
 
 /// Show each rule's schedule, its next and its last run
 ///
@@ -25,7 +26,7 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
-        let from_state = async |store: &crate::store::Store| Ok(http::status_of_state(store).await?);
+        let from_state = async |store: &Store, gone| Ok(http::status_of_state(store, gone).await?);
         let document = self.server.read(context, "/api/v1/status", from_state).await?;
         match self.format.format {
             Format::Json => context.output.json(&document)?,
@@ -50,14 +51,21 @@ fn render(status: &StatusView) -> String {
                 ));
             }
         }
-        None => lines.push("no daemon".to_owned()),
+        // That there is none has been said where the state is read.
+        None => {}
     }
     let rows = status.rules.iter().map(|rule| {
         let last = rule.last.as_ref();
-        vec![
-            rule.rule.clone(),
+        let schedule = [
             rule.schedule.clone().unwrap_or_else(|| "-".to_owned()),
             rule.next_at.map_or_else(|| "-".to_owned(), time),
+        ];
+        let mut row = vec![rule.rule.clone()];
+        // Schedules are known to a daemon only.
+        if status.daemon.is_some() {
+            row.extend(schedule);
+        }
+        row.extend([
             rule.running.clone().unwrap_or_else(|| "-".to_owned()),
             last.map_or_else(
                 || "-".to_owned(),
@@ -65,14 +73,16 @@ fn render(status: &StatusView) -> String {
             ),
             last.map_or_else(
                 || "-".to_owned(),
-                |last| time(last.finished_at.unwrap_or(last.started_at)),
+                |last| last.finished_at.map_or_else(|| "-".to_owned(), time),
             ),
-        ]
+        ]);
+        row
     });
-    let rules = table(
-        &["rule", "schedule", "next", "running", "last run", "ended"],
-        rows.collect(),
-    );
+    let header: &[&str] = match status.daemon {
+        Some(_) => &["rule", "schedule", "next", "running", "last run", "ended"],
+        None => &["rule", "running", "last run", "ended"],
+    };
+    let rules = table(header, rows.collect());
     lines.push(if rules.is_empty() {
         "no run yet".to_owned()
     } else {

@@ -132,7 +132,7 @@ async fn status(State(api): State<Api>) -> Answer {
 
 async fn runs(State(api): State<Api>, RawQuery(raw): RawQuery) -> Answer {
     let query = query(raw.as_deref(), &["limit"])?;
-    Ok(Json(documents::runs(&api.store, query.limit).await?))
+    Ok(Json(documents::runs(&api.store, query.limit, false).await?))
 }
 
 async fn run(State(api): State<Api>, Path(text): Path<String>) -> Answer {
@@ -140,7 +140,7 @@ async fn run(State(api): State<Api>, Path(text): Path<String>) -> Answer {
 }
 
 async fn known_run(api: &Api, id: RunId) -> Answer {
-    match documents::run(&api.store, id).await? {
+    match documents::run(&api.store, id, false).await? {
         Some(document) => Ok(Json(document)),
         None => Err(Refusal::not_found(format!("there is no {id}"))),
     }
@@ -170,7 +170,13 @@ async fn jobs(State(api): State<Api>, RawQuery(raw): RawQuery) -> Answer {
         failed: query.failed,
         limit: query.limit,
     };
-    Ok(Json(documents::jobs(&api.store, &filter).await?))
+    match documents::jobs(&api.store, &filter, false).await? {
+        Some(document) => Ok(Json(document)),
+        None => Err(Refusal::not_found(match filter.run {
+            Some(run) => format!("there is no {run}"),
+            None => "there are no jobs".to_owned(),
+        })),
+    }
 }
 
 async fn audit(State(api): State<Api>, RawQuery(raw): RawQuery) -> Answer {
@@ -213,12 +219,15 @@ async fn retry(State(api): State<Api>, body: Body) -> Answer {
         (None, Some(job)) => Target::Job(job.parse::<JobId>().map_err(Refusal::bad_request)?),
         _ => return Err(Refusal::bad_request("send {\"run\": ID} or {\"job\": ID}")),
     };
-    let (rule, only) = selection(&api.store, target).await.map_err(|error| match error {
+    let selected = selection(&api.store, target).await.map_err(|error| match error {
         NothingToRetry::Unknown(_) => Refusal::not_found(error.to_string()),
         NothingToRetry::Running(_) => Refusal::conflict(error.to_string()),
         NothingToRetry::Store(error) => error.into(),
     })?;
-    let run = api.daemon.retry(&rule, only).await?;
+    let run = match selected {
+        Some((rule, only)) => Some(api.daemon.retry(&rule, only).await?),
+        None => None,
+    };
     Ok(Json(json!({ "schema_version": SCHEMA_VERSION, "run": run })))
 }
 

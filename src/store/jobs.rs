@@ -182,12 +182,24 @@ impl Store {
         .await
     }
 
-    /// Jobs, newest first.
+    /// Jobs, newest first. Failed ones of all runs without those whose image was looked at again later, by the same rule for the
+    /// same destination: they are mended, or failed anew.
     pub async fn jobs(&self, filter: &JobFilter) -> Result<Vec<JobRow>> {
         // A statement each, so that each can use the index made for it.
         let statement = match (filter.run, filter.failed) {
             (None, false) => select_jobs!("ORDER BY jobs.id DESC LIMIT $1"),
-            (None, true) => select_jobs!("WHERE jobs.outcome = 'failed' ORDER BY jobs.id DESC LIMIT $1"),
+            // One pass over what is not older than the first failure; a search for each failure would read it all each time.
+            (None, true) => select_jobs!(
+                "WHERE jobs.outcome = 'failed' AND jobs.id IN (SELECT max(later.id) \
+                 FROM jobs AS later JOIN runs AS later_run ON later_run.id = later.run_id \
+                 WHERE later.id >= (SELECT min(id) FROM jobs WHERE outcome = 'failed') \
+                 AND (later_run.rule, later.source_registry, later.source_repository, later.reference, \
+                 later.destination_registry, later.destination_repository) IN (SELECT rule, source_registry, \
+                 source_repository, reference, destination_registry, destination_repository \
+                 FROM jobs JOIN runs ON runs.id = run_id WHERE jobs.outcome = 'failed') \
+                 GROUP BY later_run.rule, later.source_registry, later.source_repository, later.reference, \
+                 later.destination_registry, later.destination_repository) ORDER BY jobs.id DESC LIMIT $1"
+            ),
             (Some(_), false) => select_jobs!("WHERE run_id = $2 ORDER BY jobs.id DESC LIMIT $1"),
             (Some(_), true) => {
                 select_jobs!("WHERE run_id = $2 AND jobs.outcome = 'failed' ORDER BY jobs.id DESC LIMIT $1")

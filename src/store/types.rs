@@ -213,7 +213,7 @@ pub struct JobRow {
 pub struct JobFilter {
     /// Of this run only.
     pub run: Option<RunId>,
-    /// Failed ones only.
+    /// Failed ones only; without a run, only the last attempt at each image.
     pub failed: bool,
     /// At most this many; 0 for no limit.
     pub limit: u32,

@@ -3,6 +3,7 @@
 mod copy;
 mod documents;
 mod endings;
+mod history;
 mod pages;
 mod ping;
 mod terminal;

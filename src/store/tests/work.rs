@@ -75,7 +75,7 @@ async fn jobs_start_end_and_are_listed() {
         .start_job(job(run, &repository, Some(&wanted)), at(1))
         .await
         .unwrap();
-    let open = store.start_job(job(run, &repository, None), at(2)).await.unwrap();
+    let open = store.start_job(job(run, &name("platform/api"), None), at(2)).await.unwrap();
     let elsewhere = store.start_job(job(other_run, &repository, None), at(2)).await.unwrap();
     let end = FinishedJob {
         outcome: JobOutcome::Failed,
@@ -127,6 +127,15 @@ async fn jobs_start_end_and_are_listed() {
     assert_eq!(ids(Some(run), false, 0).await, [open, failing]);
     assert_eq!(ids(Some(run), true, 5).await, [failing]);
     assert_eq!(ids(Some(other_run), true, 0).await, []);
+
+    // Looked at again by the same rule, whatever came of it: no longer to be told.
+    let again = start_run(&store, "nightly", at(10)).await;
+    let mended = store.start_job(job(again, &repository, None), at(11)).await.unwrap();
+    assert_eq!(ids(None, true, 0).await, []);
+    assert_eq!(ids(Some(run), true, 0).await, [failing], "the run still says it");
+    store.finish_job(mended, &end, at(12)).await.unwrap();
+    store.finish_job(elsewhere, &end, at(12)).await.unwrap();
+    assert_eq!(ids(None, true, 0).await, [mended, elsewhere], "each rule for itself");
 
     let error = store.finish_job(JobId(99), &end, at(9)).await.unwrap_err();
     assert!(error.to_string().contains("end a job: it holds no such row"), "{error}");
