@@ -357,7 +357,8 @@ impl Layout {
         let (name, wanted) = (write.location.clone(), digest.clone());
         self.run(at, move |folder| {
             if found == wanted {
-                return folder.finish(&name, &wanted);
+                let finished = folder.finish(&name, &wanted);
+                return finished.inspect_err(|trouble| folder.cancel_if_full(&name, trouble));
             }
             folder.cancel(&name)?;
             let message = format!("the bytes written have the digest {found}; they were dropped");
@@ -414,6 +415,21 @@ impl Layout {
 
     /// Writes `length` bytes of `body` at `offset` of an unfinished write, adding them to `hasher`.
     async fn append(
+        &self,
+        write: &BlobWrite,
+        offset: u64,
+        length: u64,
+        body: BodyStream,
+        hasher: Option<&mut Hasher>,
+    ) -> Result<(), Trouble> {
+        let appended = self.append_pieces(write, offset, length, body, hasher).await;
+        if let Err(trouble) = &appended {
+            self.folder.cancel_if_full(&write.location, trouble);
+        }
+        appended
+    }
+
+    async fn append_pieces(
         &self,
         write: &BlobWrite,
         offset: u64,
