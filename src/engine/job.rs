@@ -13,7 +13,7 @@ use super::retry::persist;
 use super::run::skip_message;
 use crate::oci::{Digest, Platform, Reference, RepositoryName, Tag};
 use crate::plan::{CopyReason, Decision, ErrorKind, ImageTree, Observation, over_held};
-use crate::registry::Side;
+use crate::registry::{Place, Side};
 use crate::rules::{MovedTags, OnConflict, RegistryName};
 use crate::store::{FinishedJob, JobId, JobOutcome, NewJob, Write};
 
@@ -45,12 +45,7 @@ pub(super) struct GroupDestination {
 
 impl ImageGroup {
     fn source_place(&self, context: &RunContext) -> String {
-        format!(
-            "{}/{}{}",
-            context.source.name(),
-            self.repository,
-            self.reference.suffix()
-        )
+        Place::image(context.source.name(), &self.repository, Some(&self.reference)).to_string()
     }
 }
 
@@ -62,12 +57,7 @@ impl GroupDestination {
     }
 
     fn place(&self, digest: &Digest) -> String {
-        format!(
-            "{}/{}{}",
-            self.registry,
-            self.repository,
-            self.reference(digest).suffix()
-        )
+        Place::image(self.registry.as_str(), &self.repository, Some(&self.reference(digest))).to_string()
     }
 }
 

@@ -66,6 +66,10 @@ impl Folder {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.root
+    }
+
     /// True where there is a layout; false where one can be made, or is being made.
     ///
     /// # Errors
