@@ -665,7 +665,7 @@ async fn what_is_no_regular_file_is_refused() {
     for pipe in [true, false] {
         take_place(&blob, pipe);
         assert_eq!(layout.head_blob(&image(), &digest).await.expect("asked"), None);
-        let error = layout.open_blob(&image(), &digest, 0).await.err().expect("no file");
+        let error = layout.open_blob(&image(), &digest, 0).await.expect_err("no file");
         assert_eq!(error.kind, ErrorKind::Invalid, "{error}");
         assert!(error.message.contains("not a regular file"), "{error}");
         let read = layout.get_manifest(&image(), &digest.clone().into()).await;
@@ -696,7 +696,7 @@ async fn what_is_no_regular_file_is_refused() {
     std::fs::create_dir(&elsewhere).expect("a folder");
     std::fs::remove_dir_all(root.join(".transship-ingest")).expect("removed");
     std::os::unix::fs::symlink(&elsewhere, root.join(".transship-ingest")).expect("a symlink");
-    let error = layout.begin_write(&image()).await.err().expect("a foreign folder");
+    let error = layout.begin_write(&image()).await.expect_err("a foreign folder");
     assert_eq!(error.kind, ErrorKind::Config, "{error}");
 
     for pipe in [true, false] {
@@ -790,7 +790,7 @@ async fn a_lost_index_is_not_taken_for_an_empty_one() {
     let dir = TempDir::new().expect("a folder");
     put_image(&layout(&dir), &image(), "v1", b"layer").await;
     std::fs::remove_file(dir.path().join("bundle/index.json")).expect("it was there");
-    let error = layout(&dir).begin_write(&image()).await.err().expect("damaged");
+    let error = layout(&dir).begin_write(&image()).await.expect_err("damaged");
     assert!(error.message.contains("index.json is missing"), "{error}");
 }
 
