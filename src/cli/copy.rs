@@ -21,8 +21,8 @@ use crate::telemetry::Secret;
 /// Copy one image from one registry or directory to another; needs no rules
 ///
 /// An end is HOST/REPOSITORY[:TAG|@DIGEST], a short name of Docker Hub (alpine:3), or oci:DIR[:TAG] for an OCI image layout
-/// directory. Without a tag the source is `latest`, and the destination takes the source's. All platforms are copied unless
-/// --platform is given. Credentials come from docker's configuration or from files, never from the command line.
+/// directory. Without a tag the source is `latest`, or the only image of a directory, and the destination takes the source's.
+/// All platforms are copied unless --platform is given. Credentials come from docker's configuration or from files, never from the command line.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  transship copy alpine:3 harbor.example/mirror/alpine\n  \
 transship copy harbor.example/app/web:1.4 oci:./bundle\n  \

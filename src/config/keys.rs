@@ -111,7 +111,7 @@ pub(super) static REGISTRY: Section = Section {
             "layout",
             Kind::Text("the path of a directory"),
             "none",
-            "An OCI image layout directory, as source or destination.",
+            "An OCI image layout directory, as source or destination. A relative path starts at the folder of the rules file.",
         ),
         optional(
             "username",
@@ -157,19 +157,19 @@ static TLS: Section = Section {
             "ca_file",
             Kind::Text("the path of a PEM file"),
             "none",
-            "Certificates that are trusted beside the system's.",
+            "Certificates that are trusted beside the system's. A relative path starts at the folder of the rules file.",
         ),
         optional(
             "client_cert",
             Kind::Text("the path of a PEM file"),
             "none",
-            "Our own certificate, with `client_key`.",
+            "Our own certificate, with `client_key`. The path as for `ca_file`.",
         ),
         optional(
             "client_key",
             Kind::Text("the path of a PEM file"),
             "none",
-            "The key of our own certificate.",
+            "The key of our own certificate. The path as for `ca_file`.",
         ),
         optional(
             "insecure_skip_verify",

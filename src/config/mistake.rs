@@ -1,6 +1,7 @@
 //! A mistake in the rules, its place, and how it is shown.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::Serialize;
@@ -87,6 +88,14 @@ impl Sources {
             None => return,
         };
         source.shown.replace_range(place.start..place.end, &blank);
+    }
+
+    /// Where a path leads that is written at a place: from the folder of the file that names it, wherever transship was
+    /// started.
+    pub(super) fn path(&self, place: Place, written: &str) -> PathBuf {
+        let file = self.0.get(place.file).map_or("", |source| source.name.as_str());
+        let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+        folder.join(written)
     }
 
     /// `file:line:column` of a place.

@@ -1,7 +1,6 @@
 //! `registries:` as values.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use url::Url;
 
@@ -53,7 +52,7 @@ fn registry(findings: &mut Findings<'_>, key: &Key, node: &Node) -> Option<Regis
                     );
                 }
             }
-            let path = PathBuf::from(layout.text()?);
+            let path = findings.sources.path(layout.place, layout.text()?);
             Some(RegistrySettings::Layout { path })
         }
         (Some((_, url)), None) => remote(findings, node, url),
@@ -215,7 +214,10 @@ fn tls(findings: &mut Findings<'_>, node: &Node, url: Option<&RegistryUrl>) -> T
             Some("write ca_file with the registry's own CA instead".to_owned()),
         );
     }
-    let path = |key| tls.get(key).and_then(Node::text).map(PathBuf::from);
+    let path = |key| {
+        let node = tls.get(key)?;
+        Some(findings.sources.path(node.place, node.text()?))
+    };
     TlsSettings {
         ca_file: path("ca_file"),
         client_cert: path("client_cert"),

@@ -378,7 +378,8 @@ fn newest(node: &Node) -> Option<Newest> {
 fn schedule(findings: &mut Findings<'_>, node: &Node) -> Option<Schedule> {
     let zone_node = node.get("timezone");
     let zone = match zone_node.and_then(|zone| Some((zone, written(zone)?))) {
-        Some((node, zone)) => timezone(findings, node, zone)?,
+        // Its mistake is told; what the schedule itself has to say is told with it.
+        Some((node, zone)) => timezone(findings, node, zone).unwrap_or("UTC"),
         None => "UTC",
     };
     let text_node = node.get("schedule")?;

@@ -450,3 +450,50 @@ proptest::proptest! {
         }
     }
 }
+
+/// Wherever transship is started: a service has another current directory than the shell that tried the rules.
+#[test]
+fn relative_paths_start_at_the_folder_of_the_file_that_names_them() {
+    let one = "\
+version: 1
+registries:
+  usb: { layout: bundle }
+  whole: { layout: /srv/bundle }
+";
+    let two = "\
+version: 1
+registries:
+  harbor: { url: https://harbor.example, tls: { ca_file: certs/ca.pem, client_cert: /etc/ssl/own.pem, client_key: ../own.key } }
+rules:
+  - { name: a, source: harbor, destinations: [usb, whole], repositories: [web] }
+";
+    let paths = |folder: &str| {
+        let files = [
+            (format!("{folder}one.yaml"), one.to_owned()),
+            (format!("{folder}more/two.yaml"), two.to_owned()),
+        ];
+        let loaded = parse(&files, &Table::default(), Mode::Run).expect("good rules");
+        let settings = |name: &str| loaded.config.registries[&RegistryName::new(name)].clone();
+        let layout = |name: &str| match settings(name) {
+            RegistrySettings::Layout { path } => path,
+            RegistrySettings::Remote { .. } => panic!("{name} is a layout"),
+        };
+        let RegistrySettings::Remote { tls, .. } = settings("harbor") else {
+            panic!("harbor is a registry");
+        };
+        let tls = [tls.ca_file, tls.client_cert, tls.client_key].map(|path| path.expect("it is named"));
+        [vec![layout("usb"), layout("whole")], tls.to_vec()].concat()
+    };
+    let shown = |paths: Vec<PathBuf>| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    assert_eq!(
+        shown(paths("/etc/transship/")),
+        [
+            "/etc/transship/bundle",
+            "/srv/bundle",
+            "/etc/transship/more/certs/ca.pem",
+            "/etc/ssl/own.pem",
+            "/etc/transship/more/../own.key"
+        ]
+    );
+    assert_eq!(shown(paths(""))[0], "bundle");
+}

@@ -10,16 +10,13 @@ use super::report::RunReport;
 use super::requests::{CopyRequest, RunRequest, Single};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::oci::{Digest, Reference, Tag};
+use crate::oci::Digest;
 use crate::registry::{Error, ErrorKind, Operation, Place};
 use crate::rules::{
     Destination, MovedTags, NameTemplate, OnConflict, PlatformPolicy, RegistryName, RepositoryPattern, RepositoryRule,
     RetryPolicy, Rule, RuleName, TagFilter,
 };
 use crate::store::{Store, Trigger};
-
-/// The tag that is meant where none is written, as everywhere in the field.
-const DEFAULT_TAG: &str = "latest";
 
 /// Copies by hand older than this are forgotten.
 const HISTORY: std::time::Duration = std::time::Duration::from_secs(90 * 24 * 3600);
@@ -58,14 +55,11 @@ pub async fn copy(
     let to = NameTemplate::parse(destination.repository.as_str()).map_err(|error| wrong_name(error.to_string()))?;
     let pattern =
         RepositoryPattern::parse(source.repository.as_str()).map_err(|error| wrong_name(error.to_string()))?;
-    let single = (!all_tags).then(|| {
-        let from = source.reference.clone().unwrap_or_else(default_reference);
-        Single {
-            repository: source.repository.clone(),
-            to: destination.repository.clone(),
-            tag: destination_tag(destination.reference.as_ref(), &from),
-            from,
-        }
+    let single = (!all_tags).then(|| Single {
+        repository: source.repository.clone(),
+        from: source.reference.clone(),
+        to: destination.repository.clone(),
+        reference: destination.reference.clone(),
     });
     let rule = Rule {
         name: RuleName::new("copy"),
@@ -108,17 +102,5 @@ pub async fn copy(
     match single {
         Some(single) => engine.execute_single(started, single, control).await,
         None => engine.execute_by_hand(started, control).await,
-    }
-}
-
-fn default_reference() -> Reference {
-    DEFAULT_TAG.parse().unwrap_or_else(|_| Digest::of(b"").into())
-}
-
-/// A destination without a tag takes the source's; an image named by digest stays without a tag.
-fn destination_tag(destination: Option<&Reference>, source: &Reference) -> Option<Tag> {
-    match destination {
-        Some(reference) => reference.tag().cloned(),
-        None => source.tag().cloned(),
     }
 }

@@ -12,7 +12,7 @@ use super::report::Change;
 use super::run::skip_message;
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::plan::{CopyReason, Decision, ErrorKind, Observation, over_held};
-use crate::registry::Side;
+use crate::registry::{Place, Side};
 use crate::rules::{MovedTags, OnConflict, RegistryName};
 use crate::store::{FinishedJob, JobId, JobOutcome, NewJob, Write};
 
@@ -44,12 +44,7 @@ pub(super) struct GroupDestination {
 
 impl ImageGroup {
     pub(super) fn source_place(&self, context: &RunContext) -> String {
-        format!(
-            "{}/{}{}",
-            context.source.name(),
-            self.repository,
-            self.reference.suffix()
-        )
+        Place::image(context.source.name(), &self.repository, Some(&self.reference)).to_string()
     }
 }
 
@@ -61,12 +56,7 @@ impl GroupDestination {
     }
 
     fn place(&self, digest: &Digest) -> String {
-        format!(
-            "{}/{}{}",
-            self.registry,
-            self.repository,
-            self.reference(digest).suffix()
-        )
+        Place::image(self.registry.as_str(), &self.repository, Some(&self.reference(digest))).to_string()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::oci::{PlatformSelector, Reference, RepositoryName, Tag};
+use crate::oci::{PlatformSelector, Reference, RepositoryName};
 use crate::registry::RegistrySettings;
 use crate::rules::RuleName;
 use crate::store::{RunId, Trigger};
@@ -40,7 +40,7 @@ pub struct CopyEnd {
     pub settings: RegistrySettings,
     /// The repository ([`crate::registry::IMAGE_REPOSITORY`] for a layout without one).
     pub repository: RepositoryName,
-    /// Tag or digest; `None`: `latest` at the source, the source's at the destination.
+    /// Tag or digest; `None`: `latest` at the source (the only image of a layout), the source's at the destination.
     pub reference: Option<Reference>,
 }
 
@@ -48,10 +48,11 @@ pub struct CopyEnd {
 #[derive(Clone, Debug)]
 pub(super) struct Single {
     pub(super) repository: RepositoryName,
-    pub(super) from: Reference,
+    /// As it was written.
+    pub(super) from: Option<Reference>,
     pub(super) to: RepositoryName,
-    /// Under which tag; by digest only without one.
-    pub(super) tag: Option<Tag>,
+    /// As it was written.
+    pub(super) reference: Option<Reference>,
 }
 
 /// Copy one image by hand.

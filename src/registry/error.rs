@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::oci::{Reference, RepositoryName};
+
 pub use crate::plan::ErrorKind;
 
 /// The result of an operation on an end.
@@ -16,6 +18,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Operation {
     /// Reach the registry at all.
     Ping,
+    /// Look whether a directory is an OCI image layout, or can become one.
+    OpenLayout,
     /// Get a token or read credentials.
     Authenticate,
     /// List repositories.
@@ -45,6 +49,7 @@ impl Operation {
     pub fn phrase(self) -> &'static str {
         match self {
             Self::Ping => "reach the registry",
+            Self::OpenLayout => "use the directory",
             Self::Authenticate => "log in",
             Self::ListRepositories => "list repositories",
             Self::ListTags => "list tags",
@@ -81,10 +86,24 @@ pub struct Place {
     pub reference: Option<String>,
 }
 
+impl Place {
+    /// An image, or what else of a repository is named by a tag or digest.
+    pub fn image(registry: &str, repository: &RepositoryName, reference: Option<&Reference>) -> Self {
+        Self {
+            registry: registry.to_owned(),
+            repository: Some(repository.to_string()),
+            reference: reference.map(ToString::to_string),
+        }
+    }
+}
+
 impl fmt::Display for Place {
+    /// As it is written on the command line: a layout that is named by its directory has no repository to show.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.registry)?;
-        if let Some(repository) = &self.repository {
+        let by_directory = self.registry.starts_with("oci:");
+        let shown = |name: &&String| !(by_directory && name.as_str() == super::IMAGE_REPOSITORY);
+        if let Some(repository) = self.repository.as_ref().filter(shown) {
             write!(f, "/{repository}")?;
         }
         match &self.reference {

@@ -41,6 +41,7 @@ faulty! {
     bad_template: with_rule("  - name: web\n    source: harbor\n    destinations: [ecr, { registry: ecr, to: \"m/{2}\" }]\n    repositories:\n      - { match: \"a/*\", to: \"{3}\" }\n      - { match: b, to: \"{nam}\" }\n      - { match: c, to: \"Mirror/c\" }\n");
     self_destination: with_rule("  - name: web\n    source: harbor\n    destinations: [harbor]\n    repositories: [web]\n  - name: tree\n    source: harbor\n    destinations: [{ registry: harbor, to: \"base/{name}\" }]\n    repositories: [\"base/*\"]\n");
     self_destination_under_another_name: "version: 1\nregistries:\n  a: { url: https://Harbor.example:443/ }\n  b: { url: https://harbor.example }\nrules:\n  - { name: r, source: a, destinations: [b], repositories: [web] }\n";
+    bad_zone_and_schedule: with_lines("    schedule: \"61 * * * *\"\n    timezone: Asia/Shangai\n");
     several_at_once: "version: 1\nregistries:\n  harbor: { url: harbor.example, usrname: x }\n  ecr: { url: https://ecr.example, layout: /x }\ndefaults:\n  timezone: Mars/Olympus\n  name: x\nrules:\n  - name: one\n    source: hrbor\n    destinations: []\n    repositories: [\"a[\"]\n  - name: one\n    source: harbor\n    destinations: [ecr]\n    repositories: [web]\n    moved_tags: folow\n";
     bad_version: "version: 2\n";
     missing_version: "registries: {}\n";

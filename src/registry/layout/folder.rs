@@ -6,19 +6,29 @@ use std::hash::{BuildHasher, Hasher as _};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use super::index::{Index, View};
 use super::trouble::{Doing, Trouble};
 use crate::oci::{Digest, MAX_MANIFEST_SIZE, Manifest};
 use crate::registry::ErrorKind;
 
+/// Says that the directory is a layout, and of which version.
+const MARKER: &str = "oci-layout";
+/// The names that the layout holds.
+const INDEX: &str = "index.json";
+/// All content, by algorithm and digest.
+const BLOBS: &str = "blobs";
 /// Unfinished writes. In the layout's own tree, so that a finished one is renamed and not copied.
 const INGEST: &str = ".transship-ingest";
 /// Held while `index.json` is changed.
 const LOCK: &str = ".transship-lock";
 /// Every name of ours that is no part of a layout begins with this.
 const OUR_PREFIX: &str = ".transship-";
+
+/// After this long without a byte an unfinished write is given up.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The largest `index.json` that is read. A name takes some 300 bytes, so this is room for hundreds of thousands.
 const MAX_INDEX_SIZE: u64 = 256 * 1024 * 1024;
@@ -33,6 +43,8 @@ pub(super) struct Folder {
     view: Mutex<Option<(Stamp, Arc<View>)>>,
     /// The subject of manifests that were looked into; content by digest does not change.
     subjects: Mutex<HashMap<Digest, Option<Digest>>>,
+    /// Done at the first write.
+    swept: Once,
 }
 
 /// Every change of `index.json` is a rename of a new file, so these tell one from the next.
@@ -50,65 +62,96 @@ impl Folder {
             root: root.to_owned(),
             view: Mutex::default(),
             subjects: Mutex::default(),
+            swept: Once::new(),
         }
     }
 
-    /// True where there is a layout; false where one can be made.
+    pub(super) fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// True where there is a layout; false where one can be made, or is being made.
     ///
     /// # Errors
     /// Something else is in that place.
     pub(super) fn check(&self) -> Result<bool, Trouble> {
+        if self.marked()? {
+            return Ok(true);
+        }
+        if !self.holds_other_things()? {
+            return Ok(false);
+        }
+        // They may be those of a layout that somebody else has made since we looked: its marker is written first.
+        if self.marked()? {
+            return Ok(true);
+        }
+        Err(Trouble::new(
+            ErrorKind::Config,
+            format!(
+                "{} is a directory with other files and without an oci-layout file; name an OCI image layout, or an empty or new directory",
+                self.root.display()
+            ),
+        ))
+    }
+
+    /// True where an `oci-layout` file says that this is a layout that we know.
+    fn marked(&self) -> Result<bool, Trouble> {
         let config = |message: String| Err(Trouble::new(ErrorKind::Config, message));
         let root = self.root.display();
-        let entries = match fs::read_dir(&self.root) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        let marker = self.root.join(MARKER);
+        let bytes = match open_regular(&marker)
+            .and_then(|found| found.map(|file| read_whole(file, MAX_MARKER_SIZE)).transpose())
+        {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 return config(format!(
                     "{root} is not a directory; name one that is an OCI image layout, or a new one"
                 ));
             }
+            Err(error) => return Err(Trouble::io("read", &marker, error)),
+        };
+        let version = bytes.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+        let version = version
+            .as_ref()
+            .and_then(|value| value.get("imageLayoutVersion")?.as_str());
+        match version {
+            Some(version) if version.starts_with("1.") => Ok(true),
+            Some(version) => config(format!(
+                "{root} is an OCI image layout of version {version:?}, only 1.x is known"
+            )),
+            None => config(format!(
+                "{root}/{MARKER} does not say a version; it is damaged or no OCI image layout"
+            )),
+        }
+    }
+
+    /// True where the directory holds more than a fresh disk has, and more than we leave when killed between two steps.
+    fn holds_other_things(&self) -> Result<bool, Trouble> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(Trouble::io("read", &self.root, error)),
         };
-        let marker = self.root.join("oci-layout");
-        match open_regular(&marker).and_then(|found| found.map(|file| read_whole(file, MAX_MARKER_SIZE)).transpose()) {
-            Ok(Some(bytes)) => {
-                let version = bytes.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-                let version = version
-                    .as_ref()
-                    .and_then(|value| value.get("imageLayoutVersion")?.as_str());
-                match version {
-                    Some(version) if version.starts_with("1.") => Ok(true),
-                    Some(version) => config(format!(
-                        "{root} is an OCI image layout of version {version:?}, only 1.x is known"
-                    )),
-                    None => config(format!(
-                        "{root}/oci-layout does not say a version; it is damaged or no OCI image layout"
-                    )),
-                }
+        let (mut ours, mut index) = (false, false);
+        for entry in entries {
+            let name = entry.doing("read", &self.root)?.file_name();
+            if name.to_string_lossy().starts_with(OUR_PREFIX) {
+                ours = true;
+            } else if name == INDEX {
+                index = true;
+            } else if name != "lost+found" {
+                return Ok(true);
             }
-            Ok(None) => {
-                for entry in entries {
-                    let name = entry.doing("read", &self.root)?.file_name();
-                    // What we leave behind when killed between two steps, and what a fresh disk has.
-                    if name.to_string_lossy().starts_with(OUR_PREFIX)
-                        || name == "lost+found"
-                        || name == "index.json" && self.root.join(LOCK).exists()
-                    {
-                        continue;
-                    }
-                    // Somebody else may have made the layout since we looked.
-                    if self.root.join("oci-layout").exists() {
-                        return self.check();
-                    }
-                    return config(format!(
-                        "{root} is a directory with other files and without an oci-layout file; name an OCI image layout, or an empty or new directory"
-                    ));
-                }
-                Ok(false)
-            }
-            Err(error) => Err(Trouble::io("read", &marker, error)),
         }
+        // An index.json beside none of our names is somebody else's.
+        Ok(index && !ours)
+    }
+
+    /// True where there is nothing yet, or a writer is between the steps of [`Folder::prepare`], or was killed there.
+    fn is_half_made(&self) -> bool {
+        // The last step; what is written later stands in it.
+        !self.root.join(BLOBS).exists()
     }
 
     /// Makes the layout where there is none yet.
@@ -123,25 +166,34 @@ impl Folder {
                 ),
             ));
         }
-        if ingest.is_dir() && self.root.join("index.json").is_file() && self.check()? {
+        if ingest.is_dir() && self.root.join(INDEX).is_file() && self.check()? {
             return Ok(());
         }
+        self.make(&ingest)
+    }
+
+    fn make(&self, ingest: &Path) -> Result<(), Trouble> {
+        // Nothing is put into a directory that is no place for a layout.
         self.check()?;
-        fs::create_dir_all(&ingest).doing("create", &ingest)?;
+        fs::create_dir_all(ingest).doing("create", ingest)?;
         let _lock = self.lock()?;
-        if !self.root.join("index.json").exists() {
-            self.replace("index.json", &Index::empty().to_bytes())?;
+        // The marker is the first: whoever sees another file finds it too.
+        if !self.check()? {
+            self.replace(MARKER, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
-        if !self.root.join("oci-layout").exists() {
-            self.replace("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        if !self.root.join(INDEX).exists() {
+            if !self.is_half_made() {
+                return Err(self.damaged("is missing"));
+            }
+            self.replace(INDEX, &Index::empty().to_bytes())?;
         }
-        let blobs = self.root.join("blobs");
+        let blobs = self.root.join(BLOBS);
         fs::create_dir_all(&blobs).doing("create", &blobs)
     }
 
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.root
-            .join("blobs")
+            .join(BLOBS)
             .join(digest.algorithm().as_str())
             .join(digest.hex())
     }
@@ -169,7 +221,7 @@ impl Folder {
 
     /// What `index.json` says; `None` where there is no layout.
     pub(super) fn view(&self) -> Result<Option<Arc<View>>, Trouble> {
-        let path = self.root.join("index.json");
+        let path = self.root.join(INDEX);
         let stamp = match fs::symlink_metadata(&path) {
             Ok(metadata) if !metadata.is_file() => return Err(self.damaged(NOT_REGULAR)),
             Ok(metadata) => Stamp {
@@ -179,11 +231,14 @@ impl Folder {
                 nanoseconds: metadata.mtime_nsec(),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return if self.check()? {
-                    Err(self.damaged("is missing"))
-                } else {
-                    Ok(None)
-                };
+                if !self.check()? || self.is_half_made() {
+                    return Ok(None);
+                }
+                // It may have come meanwhile; what is made never goes.
+                if path.exists() {
+                    return self.view();
+                }
+                return Err(self.damaged("is missing"));
             }
             Err(error) => return Err(Trouble::io("read", &path, error)),
         };
@@ -200,7 +255,7 @@ impl Folder {
     }
 
     fn read_index(&self) -> Result<Option<Index>, Trouble> {
-        let path = self.root.join("index.json");
+        let path = self.root.join(INDEX);
         let Some(bytes) = read_at_most(&path, MAX_INDEX_SIZE).doing("read", &path)? else {
             return Ok(None);
         };
@@ -208,7 +263,7 @@ impl Folder {
     }
 
     fn damaged(&self, what: &str) -> Trouble {
-        let path = self.root.join("index.json");
+        let path = self.root.join(INDEX);
         Trouble::new(
             ErrorKind::Invalid,
             format!(
@@ -225,7 +280,7 @@ impl Folder {
         let _lock = self.lock()?;
         let mut index = self.read_index()?.ok_or_else(|| self.damaged("is missing"))?;
         if change(&mut index) {
-            self.replace("index.json", &index.to_bytes())?;
+            self.replace(INDEX, &index.to_bytes())?;
         }
         Ok(())
     }
@@ -279,18 +334,24 @@ impl Folder {
         let written = File::options()
             .write(true)
             .open(&path)
-            .and_then(|mut file| file.write_all(bytes));
+            .and_then(|mut file| file.write_all(bytes))
+            .doing("write", &path)
+            .and_then(|()| self.finish(&name, digest));
         if written.is_err() {
+            // Small enough to be written anew; the error that matters is the first.
             let _ = fs::remove_file(&path);
         }
-        written.doing("write", &path)?;
-        self.finish(&name, digest)
+        written
     }
 
     /// Opens an unfinished write and gives its name.
     pub(super) fn begin(&self) -> Result<String, Trouble> {
         self.prepare()?;
-        let (_, path) = self.create_partial()?;
+        let (file, path) = self.create_partial()?;
+        // By the clock of the disk, which may be another machine's.
+        if let Ok(now) = file.metadata().and_then(|found| found.modified()) {
+            self.swept.call_once(|| sweep(&self.root.join(INGEST), now));
+        }
         let name = path.file_name().unwrap_or_default();
         Ok(name.to_string_lossy().into_owned())
     }
@@ -311,8 +372,7 @@ impl Folder {
 
     /// The path of an unfinished write, whose name may come from a state file.
     pub(super) fn partial(&self, name: &str) -> Result<PathBuf, Trouble> {
-        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if name.len() != 16 || !name.bytes().all(hex) {
+        if !is_partial_name(name) {
             let message = format!("{name:?} is not the name of an unfinished write of an OCI image layout");
             return Err(Trouble::new(ErrorKind::Invalid, message));
         }
@@ -343,13 +403,21 @@ impl Folder {
     pub(super) fn finish(&self, name: &str, digest: &Digest) -> Result<(), Trouble> {
         let from = self.partial(name)?;
         let to = self.blob(digest);
-        let folder = self.root.join("blobs").join(digest.algorithm().as_str());
+        let folder = self.root.join(BLOBS).join(digest.algorithm().as_str());
         fs::create_dir_all(&folder).doing("create", &folder)?;
         File::open(&from)
             .and_then(|file| file.sync_all())
             .and_then(|()| fs::rename(&from, &to))
             .doing("write", &to)?;
         sync_folder(&folder)
+    }
+
+    /// Gives an unfinished write up that failed for lack of space, so that it does not hold what is left of it.
+    pub(super) fn cancel_if_full(&self, name: &str, trouble: &Trouble) {
+        if trouble.is_full() {
+            // The error that matters is the first.
+            let _ = self.cancel(name);
+        }
     }
 
     /// Gives an unfinished write up.
@@ -438,6 +506,25 @@ fn is_foreign(path: &Path, ours: impl Fn(&fs::Metadata) -> bool) -> Result<bool,
         Ok(metadata) => Ok(!ours(&metadata)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Trouble::io("read", path, error)),
+    }
+}
+
+/// True for the name of an unfinished write.
+fn is_partial_name(name: &str) -> bool {
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    name.len() == 16 && name.bytes().all(hex)
+}
+
+/// Removes unfinished writes that nobody goes on with any more. What cannot be removed costs space and nothing else.
+fn sweep(ingest: &Path, now: SystemTime) {
+    for entry in fs::read_dir(ingest).into_iter().flatten().flatten() {
+        let abandoned = entry.metadata().is_ok_and(|found| {
+            let age = found.modified().ok().and_then(|at| now.duration_since(at).ok());
+            found.is_file() && age.is_some_and(|age| age > ABANDONED)
+        });
+        if abandoned && is_partial_name(&entry.file_name().to_string_lossy()) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

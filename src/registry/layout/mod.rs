@@ -33,7 +33,7 @@ use super::endpoint::{
     UploadHabit,
 };
 use super::error::{Error, ErrorKind, Operation, Place, Result};
-use crate::oci::{Digest, Hasher, Manifest, Reference, RepositoryName, Tag};
+use crate::oci::{AttachmentTag, Digest, Hasher, Manifest, Reference, RepositoryName, Tag};
 
 /// The repository whose tags are named in a layout by the tag alone, as other tools write and read them. It is the one
 /// that `oci:DIR:tag` means on the command line.
@@ -61,7 +61,7 @@ impl Layout {
                 registry: name.to_owned(),
                 ..Place::default()
             };
-            trouble.at(Operation::Ping, place)
+            trouble.at(Operation::OpenLayout, place)
         })?;
         Ok(Self {
             name: name.into(),
@@ -74,12 +74,45 @@ impl Layout {
         &self.name
     }
 
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Every image that `index.json` names, and the one without a name; attachments are none. `None` where there is no
+    /// layout.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub async fn images(&self) -> Result<Listing<(RepositoryName, Tag)>> {
+        let at = self.at(Operation::ListTags, None, None);
+        self.run(at, |folder| {
+            let Some(view) = folder.view()? else {
+                return Ok(None);
+            };
+            let mut images = Vec::new();
+            for (repository, tags) in &view.named {
+                let tags = tags.keys().filter(|tag| AttachmentTag::parse(tag).is_none());
+                images.extend(tags.map(|tag| (repository.clone(), tag.clone())));
+            }
+            let unnamed = (IMAGE_REPOSITORY.parse(), UNNAMED_TAG.parse());
+            if let (Ok(repository), Ok(tag)) = unnamed
+                && !view.named.contains_key(&repository)
+                && unnamed_image(folder)?.is_some()
+            {
+                images.push((repository, tag));
+            }
+            Ok(Some(images))
+        })
+        .await
+    }
+
     /// Looks whether there is a layout that can be read, or a place where one can be made.
     ///
     /// # Errors
     /// As [`Layout::open`], and an `index.json` that cannot be read.
     pub async fn ping(&self) -> Result<()> {
-        let at = self.at(Operation::Ping, None, None);
+        let at = self.at(Operation::OpenLayout, None, None);
         self.run(at, |folder| {
             folder.check()?;
             folder.view().map(drop)
@@ -357,7 +390,8 @@ impl Layout {
         let (name, wanted) = (write.location.clone(), digest.clone());
         self.run(at, move |folder| {
             if found == wanted {
-                return folder.finish(&name, &wanted);
+                let finished = folder.finish(&name, &wanted);
+                return finished.inspect_err(|trouble| folder.cancel_if_full(&name, trouble));
             }
             folder.cancel(&name)?;
             let message = format!("the bytes written have the digest {found}; they were dropped");
@@ -414,6 +448,21 @@ impl Layout {
 
     /// Writes `length` bytes of `body` at `offset` of an unfinished write, adding them to `hasher`.
     async fn append(
+        &self,
+        write: &BlobWrite,
+        offset: u64,
+        length: u64,
+        body: BodyStream,
+        hasher: Option<&mut Hasher>,
+    ) -> Result<(), Trouble> {
+        let appended = self.append_pieces(write, offset, length, body, hasher).await;
+        if let Err(trouble) = &appended {
+            self.folder.cancel_if_full(&write.location, trouble);
+        }
+        appended
+    }
+
+    async fn append_pieces(
         &self,
         write: &BlobWrite,
         offset: u64,

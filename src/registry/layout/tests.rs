@@ -3,6 +3,7 @@ use std::process::Command;
 use futures_util::stream;
 use tempfile::TempDir;
 
+use super::index::Index;
 use super::*;
 use crate::oci::media_type;
 
@@ -707,4 +708,130 @@ async fn what_is_no_regular_file_is_refused() {
     std::fs::write(root.join("oci-layout"), long).expect("written");
     let error = Layout::open("usb", &root).expect_err("too long");
     assert!(error.message.contains("does not say a version"), "{error}");
+}
+
+/// Each through a handle of its own, as processes have, and in several directories, as the moment that matters is short.
+#[test]
+fn first_writers_at_the_same_time_make_one_layout() {
+    for _ in 0..20 {
+        let dir = TempDir::new().expect("a folder");
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let (dir, start) = (&dir, &start);
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .build()
+                        .expect("a runtime");
+                    start.wait();
+                    let layout = layout(dir);
+                    runtime.block_on(async {
+                        layout.ping().await.expect("a place for a layout");
+                        layout.list_tags(&image()).await.expect("a layout, or none yet");
+                        put_image(&layout, &image(), &format!("t{n}"), format!("layer {n}").as_bytes()).await;
+                    });
+                });
+            }
+        });
+        let root = dir.path().join("bundle");
+        let layout = Folder::new(&root);
+        assert!(layout.check().expect("a layout"));
+        let view = layout.view().expect("an index").expect("an index");
+        assert_eq!(view.named[&image()].len(), 8);
+        assert_eq!(
+            std::fs::read_dir(root.join(".transship-ingest"))
+                .expect("a folder")
+                .count(),
+            0
+        );
+    }
+}
+
+/// What a kill between two steps leaves is no layout yet, and is made one by the next write; nothing is lost by that.
+#[tokio::test]
+async fn half_made_directories_are_finished() {
+    let index = Index::empty().to_bytes();
+    for (names, marker, with_index) in [
+        (&[".transship-ingest"][..], false, false),
+        (&[".transship-ingest", ".transship-lock"], false, false),
+        (&[".transship-ingest", ".transship-lock"], true, false),
+        (&[".transship-ingest", ".transship-lock"], true, true),
+        (&[".transship-ingest"], false, true),
+    ] {
+        let dir = TempDir::new().expect("a folder");
+        let root = dir.path().join("bundle");
+        std::fs::create_dir_all(root.join(names[0])).expect("a folder");
+        for name in &names[1..] {
+            std::fs::write(root.join(name), "").expect("written");
+        }
+        if marker {
+            std::fs::write(root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
+        }
+        if with_index {
+            std::fs::write(root.join("index.json"), &index).expect("written");
+        }
+        let layout = layout(&dir);
+        layout.ping().await.expect("a place for a layout");
+        assert_eq!(layout.list_tags(&image()).await.expect("nothing yet"), None);
+        put_image(&layout, &image(), "v1", b"layer").await;
+        let again = Layout::open("usb", &root).expect("a layout");
+        let tags = again.list_tags(&image()).await.expect("a listing");
+        assert_eq!(tags.expect("a repository").len(), 1, "{names:?} {marker} {with_index}");
+    }
+    // Without any name of ours it is somebody else's.
+    let dir = TempDir::new().expect("a folder");
+    std::fs::write(dir.path().join("index.json"), &index).expect("written");
+    let error = Layout::open("usb", dir.path()).expect_err("not ours");
+    assert_eq!(error.kind, ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn a_lost_index_is_not_taken_for_an_empty_one() {
+    let dir = TempDir::new().expect("a folder");
+    put_image(&layout(&dir), &image(), "v1", b"layer").await;
+    std::fs::remove_file(dir.path().join("bundle/index.json")).expect("it was there");
+    let error = layout(&dir).begin_write(&image()).await.expect_err("damaged");
+    assert!(error.message.contains("index.json is missing"), "{error}");
+}
+
+#[tokio::test]
+async fn unfinished_writes_of_days_ago_are_removed_at_the_first_write() {
+    let dir = TempDir::new().expect("a folder");
+    let first = layout(&dir);
+    let writes = [
+        first.begin_write(&image()).await.expect("a write"),
+        first.begin_write(&image()).await.expect("a write"),
+    ];
+    let ingest = dir.path().join("bundle/.transship-ingest");
+    let foreign = ingest.join("notes");
+    std::fs::write(&foreign, "kept").expect("written");
+    let files = [&ingest.join(&writes[0].location), &foreign];
+    for path in files {
+        let file = std::fs::File::options().write(true).open(path).expect("a file");
+        let now = file.metadata().and_then(|found| found.modified()).expect("a time");
+        let hours = std::time::Duration::from_secs(60 * 60);
+        file.set_modified(now - 25 * hours).expect("a time");
+    }
+    let second = layout(&dir);
+    let gone = |write: &BlobWrite| !ingest.join(&write.location).exists();
+    assert!(!gone(&writes[0]), "reading removes nothing");
+    put_blob(&second, b"x").await;
+    assert!(gone(&writes[0]) && !gone(&writes[1]) && foreign.exists());
+}
+
+#[tokio::test]
+async fn a_write_that_fails_on_a_full_disk_leaves_no_file() {
+    let dir = TempDir::new().expect("a folder");
+    let layout = layout(&dir);
+    let failed = |kind: std::io::ErrorKind| Trouble::io("write", Path::new("/srv/x"), kind.into());
+    let write = layout.begin_write(&image()).await.expect("a write");
+    let path = dir.path().join("bundle/.transship-ingest").join(&write.location);
+    layout
+        .folder
+        .cancel_if_full(&write.location, &failed(std::io::ErrorKind::Other));
+    assert!(path.exists(), "what can go on is kept");
+    layout
+        .folder
+        .cancel_if_full(&write.location, &failed(std::io::ErrorKind::StorageFull));
+    assert!(!path.exists());
 }

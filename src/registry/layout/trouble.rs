@@ -60,6 +60,11 @@ impl Trouble {
         }
     }
 
+    /// True where the disk, or the user's share of it, is full.
+    pub(super) fn is_full(&self) -> bool {
+        self.kind == ErrorKind::Quota
+    }
+
     pub(super) fn at(self, operation: Operation, place: Place) -> Error {
         let error = Error::new(operation, place, self.kind, self.message);
         match self.cause {

@@ -89,6 +89,62 @@ async fn the_ends_may_be_written_in_every_usual_way() {
     assert!(!home.state().exists(), "copy has a state of its own");
 }
 
+/// As the README shows it: the bundle's only image needs no tag, whatever its tag is, and its signature is no second image.
+#[tokio::test]
+async fn a_bundle_of_one_image_needs_no_tag() {
+    let (from, to) = (registry().await, registry().await);
+    let (old, new) = (image(1, "amd64", &[2000]), image(2, "amd64", &[2000]));
+    seed(&from, "app/web", "1.20.0", &old);
+    seed(&from, "app/web", "1.21.0", &new);
+    let signature = format!("{}.sig", old.digest().to_string().replace(':', "-"));
+    seed(&from, "app/web", &signature, &image(3, "amd64", &[100]));
+    let home = Transship::new("");
+    let into = async |tag: &str| {
+        let source = format!("{}/app/web:{tag}", from.url());
+        home.run(&["copy", &source, "oci:./bundle"]).await.expect(0).stdout
+    };
+    let said = into("1.20.0").await;
+    assert!(!said.contains("/image"), "{said}");
+    for (destination, tag) in [("site/web", "1.20.0"), ("site/web:other", "other")] {
+        let destination = format!("{}/{destination}", to.url());
+        home.run(&["copy", "oci:./bundle", &destination]).await.expect(0);
+        assert_eq!(resolve(&to, "site/web", tag), Some(old.digest()));
+    }
+    assert_eq!(
+        resolve(&to, "site/web", &signature),
+        resolve(&from, "app/web", &signature)
+    );
+
+    into("1.21.0").await;
+    let destination = format!("{}/none/web", to.url());
+    for (source, kind, message) in [
+        (
+            "oci:./bundle",
+            "config",
+            "./bundle holds 1.20.0, 1.21.0: write oci:./bundle:TAG",
+        ),
+        (
+            "oci:./bundle:1.22.0",
+            "not_found",
+            "oci:./bundle:1.22.0 is not there: ./bundle holds 1.20.0, 1.21.0",
+        ),
+        ("oci:nosuchdir", "not_found", "there is no directory nosuchdir"),
+        ("oci:nosuchdir:v1", "not_found", "there is no directory nosuchdir"),
+    ] {
+        let (failure, text) = failure(&home, source, &destination, &[]).await;
+        assert_eq!(failure["message"], message, "{failure}");
+        assert_eq!(failure["kind"], kind, "{failure}");
+        assert!(text.contains(message) && !text.contains("/image"), "{text}");
+    }
+    assert!(to.tags(&name("none/web")).is_empty());
+
+    std::fs::create_dir(home.home().join("half")).expect("a folder");
+    std::fs::write(home.home().join("half/notes"), "").expect("a file");
+    let refused = home.run(&["copy", "oci:half", &destination]).await;
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(said.contains("cannot use the directory at oci:half"), "{said}");
+}
+
 #[tokio::test]
 async fn chosen_platforms_are_spliced_out_of_the_index() {
     let (from, to) = (registry().await, registry().await);
