@@ -75,7 +75,10 @@ async fn jobs_start_end_and_are_listed() {
         .start_job(job(run, &repository, Some(&wanted)), at(1))
         .await
         .unwrap();
-    let open = store.start_job(job(run, &name("platform/api"), None), at(2)).await.unwrap();
+    let open = store
+        .start_job(job(run, &name("platform/api"), None), at(2))
+        .await
+        .unwrap();
     let elsewhere = store.start_job(job(other_run, &repository, None), at(2)).await.unwrap();
     let end = FinishedJob {
         outcome: JobOutcome::Failed,
