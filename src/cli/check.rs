@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::context::{Context, ended, load, said};
 use super::exit::{Exit, Stop};
-use super::output::{Format, FormatArg, colours_on_stdout};
+use super::output::{Format, FormatArg, colours_on_stdout, count};
 use crate::config::{self, LoadFailure, Mode};
 use crate::engine::SCHEMA_VERSION;
 
@@ -44,8 +44,10 @@ impl Check {
                 }
                 if let Some((rules, registries)) = counts {
                     context.output.line(format!(
-                        "{}: no mistakes ({rules} rules, {registries} registries)",
-                        path.display()
+                        "{}: no mistakes ({}, {})",
+                        path.display(),
+                        count(rules as u64, "rule", "rules"),
+                        count(registries as u64, "registry", "registries"),
                     ))?;
                 }
             }

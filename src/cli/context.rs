@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Global;
 use super::exit::{Exit, Stop, chain};
+use super::folder::Folder;
 use super::output::{Output, colours_on_stderr, stderr_is_terminal};
 use super::places::{self, StatePlace};
 use crate::clock::Clock;
@@ -23,6 +24,8 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     /// What was opened for writing, to be closed at the end.
     opened: Mutex<Vec<Store>>,
+    /// Where a state for this command alone was made.
+    temporary: Mutex<Option<Folder>>,
 }
 
 impl Context {
@@ -31,13 +34,14 @@ impl Context {
         let base: i8 = if daemon { 0 } else { -1 };
         let more = i8::try_from(global.verbose).unwrap_or(i8::MAX);
         let verbosity = if global.quiet { -1 } else { base.saturating_add(more) };
-        log::init(global.log_format, verbosity, stderr_is_terminal());
+        log::init(global.log_format, verbosity, stderr_is_terminal(), daemon);
         let output = Output::new(global.quiet);
         Self {
             global,
             output,
             clock: Clock::system(),
             opened: Mutex::default(),
+            temporary: Mutex::default(),
         }
     }
 
@@ -90,6 +94,8 @@ impl Context {
         for store in stores {
             store.close().await;
         }
+        let folder = self.temporary.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(folder);
     }
 
     fn opened(&self) -> MutexGuard<'_, Vec<Store>> {
@@ -136,6 +142,37 @@ impl Context {
         let rules = self.rules()?;
         let store = self.store().await?;
         Ok(Engine::new(rules, store, self.clock.clone())?)
+    }
+
+    /// An engine for a command that only looks: where there is no state yet and none can be made (a home that is read-only), on
+    /// one that ends with the command.
+    pub(super) async fn engine_to_look(&self) -> Result<Engine, Stop> {
+        let rules = self.rules()?;
+        let store = match self.store().await {
+            Ok(store) => store,
+            // One that exists says what was written before: without it the answer might be another.
+            Err(refused) if is_nowhere(&self.state_place()?.path) => {
+                let folder = Folder::make(&self.clock, "state")?;
+                let store = Store::open(&folder.path().join("transship.db")).await?;
+                self.opened().push(store.clone());
+                *self.temporary.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
+                self.output.note(format!(
+                    "{}; going on with an empty state that is kept until the end of this command only",
+                    refused.message
+                ));
+                store
+            }
+            Err(refused) => return Err(refused),
+        };
+        Ok(Engine::new(rules, store, self.clock.clone())?)
+    }
+}
+
+/// True where there is certainly no file: one that cannot be looked at may be there.
+fn is_nowhere(path: &std::path::Path) -> bool {
+    match path.try_exists() {
+        Ok(exists) => !exists,
+        Err(error) => error.kind() == std::io::ErrorKind::NotADirectory,
     }
 }
 

@@ -10,7 +10,7 @@ use super::exit::{Exit, Stop, StrictArg};
 use super::output::{Format, FormatArg};
 use super::place::{Place, Target};
 use super::progress::Progress;
-use super::report;
+use super::report::{self, Showing};
 use super::signals::Signals;
 use crate::engine::{self, ControlHandle, CopyEnd, CopyRequest, Events, SCHEMA_VERSION, SyncReport};
 use crate::oci::PlatformSelector;
@@ -105,7 +105,7 @@ impl Copy {
         let mut signals = Signals::listen()?;
         let (handle, control) = ControlHandle::new();
         let events = Events::default();
-        let mut progress = Progress::new(&context.output, context.verbose());
+        let mut progress = Progress::new(&context.output, context.verbose()).worded(worded);
         let listening = events.listen();
         let work = Box::pin(engine::copy(
             request,
@@ -121,15 +121,24 @@ impl Copy {
             }
         };
         let (done, signal) = Box::pin(signals.guard(&context.output, std::slice::from_ref(&handle), beside)).await;
-        progress.finish();
+        let told = progress.finish();
         store.close().await;
         let stopped = signal.map_or(Exit::Fine, Exit::Stopped);
-        let Some(report) = done.transpose()? else {
+        let Some(mut report) = done.transpose()? else {
             return Ok(stopped);
         };
         let exit = stopped.worse(Exit::of_run(&report, strict));
+        for failure in &mut report.failures {
+            failure.message = worded(std::mem::take(&mut failure.message));
+        }
         match format {
-            Format::Text => context.output.line(report::text(&report)?)?,
+            Format::Text => {
+                let showing = Showing {
+                    told,
+                    without_ids: true,
+                };
+                context.output.line(report::shown(&report, &showing)?)?;
+            }
             Format::Json => context.output.json(&SyncReport {
                 schema_version: SCHEMA_VERSION,
                 runs: vec![report],
@@ -173,6 +182,14 @@ impl Copy {
             platforms: self.platforms,
         })
     }
+}
+
+/// The message of a failure with what a command without rules can do about a login.
+fn worded(mut message: String) -> String {
+    if message.contains("`username` and `password`") {
+        message.push_str(" (for copy: --src-creds-file/--dst-creds-file, or docker login)");
+    }
+    message
 }
 
 fn end(place: Place, access: Access) -> Result<CopyEnd, Stop> {

@@ -254,7 +254,10 @@ async fn status_line(handle: &DaemonHandle) -> String {
     } else {
         ""
     };
-    format!("{} rules, {what}{refused}", status.rules.len())
+    format!(
+        "{}, {what}{refused}",
+        super::output::count(status.rules.len() as u64, "rule", "rules")
+    )
 }
 
 /// Tells systemd's watchdog twice in its time, as sd_watchdog_enabled(3) advises; nobody where there is none.

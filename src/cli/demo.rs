@@ -1,8 +1,6 @@
 //! `demo`: the main job on two registries inside the program, told as a story.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -10,6 +8,7 @@ use serde_json::Value;
 
 use super::context::{Context, said};
 use super::exit::{Exit, Stop, chain};
+use super::folder::Folder;
 use super::output::colours_on_stdout;
 use super::report;
 use super::signals::Signals;
@@ -34,7 +33,7 @@ pub(super) struct Demo {}
 impl Demo {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
         let mut signals = Signals::listen()?;
-        let folder = Folder::make(context)?;
+        let folder = Folder::make(&context.clock, "demo")?;
         let failed = |error: std::io::Error| Stop::failed(format!("cannot start a registry on a free port: {error}"));
         let harbour = Registry::start(Options::default()).await.map_err(failed)?;
         let mirror = Registry::start(Options::default()).await.map_err(failed)?;
@@ -45,36 +44,6 @@ impl Demo {
         harbour.stop().await;
         mirror.stop().await;
         told
-    }
-}
-
-/// A folder of our own that goes with this value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn make(context: &Context) -> Result<Self, Stop> {
-        let name = format!(
-            "transship-demo-{}-{}",
-            std::process::id(),
-            context.clock.now().as_nanosecond()
-        );
-        let path = std::env::temp_dir().join(name);
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|error| Stop::failed(format!("cannot make the folder {}: {error}", path.display())))?;
-        Ok(Self(path))
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // Nothing can be done about it, and nothing of value is in it.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Runs in the foreground: several rules at once, with progress and signals.
 
+use std::collections::BTreeSet;
+
 use futures_util::{StreamExt, stream};
 
 use super::context::Context;
@@ -18,6 +20,8 @@ pub(super) struct Done {
     pub(super) runs: Vec<RunReport>,
     /// The exit status.
     pub(super) exit: Exit,
+    /// Messages of failures that were shown meanwhile.
+    pub(super) told: BTreeSet<String>,
 }
 
 /// Runs what is asked for. Runs that could not start at all are said on standard error.
@@ -60,15 +64,22 @@ pub(super) async fn run(
         }
     };
     let (done, signal) = Box::pin(signals.guard(&context.output, &handles, beside)).await;
-    progress.finish();
-    Ok(gather(context, done.unwrap_or_default(), signal, strict))
+    let told = progress.finish();
+    Ok(gather(context, done.unwrap_or_default(), signal, strict, told))
 }
 
 type Ended = (String, Option<Result<RunReport, crate::engine::EngineError>>);
 
-fn gather(context: &Context, ended: Vec<Ended>, signal: Option<Signal>, strict: StrictArg) -> Done {
+fn gather(
+    context: &Context,
+    ended: Vec<Ended>,
+    signal: Option<Signal>,
+    strict: StrictArg,
+    told: BTreeSet<String>,
+) -> Done {
     let mut done = Done {
         runs: Vec::new(),
+        told,
         exit: signal.map_or(Exit::Fine, Exit::Stopped),
     };
     for (rule, report) in ended {

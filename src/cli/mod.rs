@@ -10,6 +10,7 @@ mod copy;
 mod daemon;
 mod demo;
 mod exit;
+mod folder;
 mod foreground;
 mod jobs;
 mod output;

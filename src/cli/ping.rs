@@ -24,7 +24,7 @@ pub(super) struct Ping {
 
 impl Ping {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
-        let engine = context.engine().await?;
+        let engine = context.engine_to_look().await?;
         let mut signals = Signals::listen()?;
         let reports = tokio::select! {
             reports = Box::pin(engine.ping(&self.registries)) => reports?,

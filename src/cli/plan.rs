@@ -33,7 +33,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
-        let engine = context.engine().await?;
+        let engine = context.engine_to_look().await?;
         let names = engine.rule_names(&self.names)?;
         let mut signals = Signals::listen()?;
         let (handle, control) = ControlHandle::new();

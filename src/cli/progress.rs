@@ -1,6 +1,6 @@
 //! What a person sees while images move: bars on a terminal, else a line an image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -25,6 +25,10 @@ pub(super) struct Progress {
     output: Output,
     verbose: bool,
     bars: Option<Bars>,
+    /// Messages of failures that were shown.
+    told: BTreeSet<String>,
+    /// What is made of a failure's message before it is shown.
+    wording: fn(String) -> String,
 }
 
 struct Bars {
@@ -51,7 +55,15 @@ impl Progress {
             output: output.clone(),
             verbose,
             bars: output.bars().then(Bars::new),
+            told: BTreeSet::new(),
+            wording: |message| message,
         }
+    }
+
+    /// Has messages of failures worded anew.
+    pub(super) fn worded(mut self, wording: fn(String) -> String) -> Self {
+        self.wording = wording;
+        self
     }
 
     /// Shows what comes until every teller is gone.
@@ -66,8 +78,8 @@ impl Progress {
         }
     }
 
-    /// Takes the bars away.
-    pub(super) fn finish(&mut self) {
+    /// Takes the bars away; gives the messages of failures that were shown.
+    pub(super) fn finish(&mut self) -> BTreeSet<String> {
         if let Some(bars) = self.bars.take() {
             for moving in bars.moving.values() {
                 if let Some(bar) = &moving.bar {
@@ -76,6 +88,16 @@ impl Progress {
             }
             bars.overall.finish_and_clear();
         }
+        std::mem::take(&mut self.told)
+    }
+
+    /// A failure's message as it is shown, the first time.
+    fn first(&mut self, message: String) -> Option<String> {
+        let message = (self.wording)(message);
+        if self.output.quiet() || !self.told.insert(message.clone()) {
+            return None;
+        }
+        Some(message)
     }
 
     fn show(&mut self, event: Event) {
@@ -149,11 +171,23 @@ impl Progress {
                 if let Some(bars) = &mut self.bars {
                     bars.count(outcome);
                 }
+                let message = match (outcome, message) {
+                    // One cause for a thousand images is told once; the report says how many there are.
+                    (JobOutcome::Failed, Some(message)) => match self.first(message) {
+                        Some(message) => Some(message),
+                        None => return,
+                    },
+                    (_, message) => message,
+                };
                 if let Some(line) = self.line(outcome, &source, &destination, message.as_deref(), bytes) {
                     self.say(line);
                 }
             }
-            Event::PlaceFailed { source, message, .. } => self.say(format!("failed   {source}: {message}")),
+            Event::PlaceFailed { source, message, .. } => {
+                if let Some(message) = self.first(message) {
+                    self.say(format!("failed   {source}: {message}"));
+                }
+            }
             Event::Warning { message, .. } => self.say(format!("warning  {message}")),
         }
     }
@@ -177,7 +211,10 @@ impl Progress {
         }
         let mut line = format!("{:<8} {source} -> {destination}", outcome.as_str());
         if outcome == JobOutcome::Copied {
-            line.push_str(&format!(" ({})", size(bytes)));
+            match bytes {
+                0 => line.push_str(" (no blob sent)"),
+                bytes => line.push_str(&format!(" ({})", size(bytes))),
+            }
         }
         if let Some(message) = message {
             line.push_str(": ");
@@ -278,6 +315,8 @@ mod tests {
             output: Output::new(true),
             verbose: false,
             bars: None,
+            told: BTreeSet::new(),
+            wording: |message| message,
         };
         let line = |outcome, message| progress.line(outcome, "a/x:1", "b/x:1", message, 2048);
         assert_eq!(line(JobOutcome::InStep, None), None);

@@ -59,17 +59,13 @@ impl Signals {
             "{first}: nothing new starts; what is under way gets {} s to end (once more to stop now)",
             GRACE.as_secs()
         ));
-        controls
-            .iter()
-            .for_each(|control| control.drain(format!("stopped by {first}")));
+        controls.iter().for_each(|control| control.drain(first.to_string()));
         tokio::select! {
             done = &mut work => return (Some(done), Some(first)),
             _ = self.next() => {}
             () = tokio::time::sleep(GRACE) => {}
         }
-        controls
-            .iter()
-            .for_each(|control| control.abort(format!("stopped by {first}")));
+        controls.iter().for_each(|control| control.abort(first.to_string()));
         tokio::select! {
             done = &mut work => (Some(done), Some(first)),
             _ = self.next() => (None, Some(first)),

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::exit::{Exit, Stop, StrictArg};
 use super::foreground;
 use super::output::{Format, FormatArg};
-use super::report;
+use super::report::{self, Showing};
 use crate::engine::{Engine, RunRequest, SCHEMA_VERSION, SyncReport};
 use crate::store::Trigger;
 
@@ -63,8 +63,12 @@ pub(super) fn show(context: &Context, format: Format, done: foreground::Done) ->
     match format {
         Format::Json => context.output.json(&document)?,
         Format::Text => {
+            let showing = Showing {
+                told: done.told,
+                without_ids: false,
+            };
             for run in &document.runs {
-                context.output.line(report::text(run)?)?;
+                context.output.line(report::shown(run, &showing)?)?;
             }
         }
     }

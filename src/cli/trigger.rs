@@ -67,6 +67,11 @@ pub(super) async fn wait(
     for run in started {
         let document = daemon.get(&format!("/api/v1/runs/{run}/wait")).await?;
         exit = exit.worse(of_document(&document, strict));
+        if document["run"]["outcome"] == "interrupted" {
+            context
+                .output
+                .note("the daemon was stopped; it goes on at its next start");
+        }
         match format {
             Format::Json => documents.push(document),
             Format::Text => context.output.line(runs::one(&document)?)?,

@@ -5,10 +5,10 @@ use serde_json::json;
 
 use super::context::Context;
 use super::exit::{Exit, Stop, StrictArg, chain};
-use super::output::{Format, FormatArg, size};
+use super::output::{Format, FormatArg, count, size};
 use super::report;
 use super::signals::Signals;
-use crate::engine::{ControlHandle, SCHEMA_VERSION, VerifyReport, VerifyRequest};
+use crate::engine::{ControlHandle, SCHEMA_VERSION, VerifyFinding, VerifyReport, VerifyRequest};
 
 /// Compare destinations with sources: is every tag, manifest and blob there?
 ///
@@ -33,7 +33,11 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
-        let engine = context.engine().await?;
+        let engine = if self.repair {
+            context.engine().await?
+        } else {
+            context.engine_to_look().await?
+        };
         let names = engine.rule_names(&self.names)?;
         let mut signals = Signals::listen()?;
         let (handle, control) = ControlHandle::new();
@@ -92,8 +96,11 @@ fn of_report(report: &VerifyReport) -> Exit {
 
 fn render(report: &VerifyReport) -> Result<String, Stop> {
     let mut text = format!(
-        "{}: {} images, {} manifests, {} blobs seen",
-        report.rule, report.images, report.manifests, report.blobs
+        "{}: {}, {}, {} seen",
+        report.rule,
+        count(report.images, "image", "images"),
+        count(report.manifests, "manifest", "manifests"),
+        count(report.blobs, "blob", "blobs"),
     );
     if report.bytes > 0 {
         text.push_str(&format!(", {} read and hashed", size(report.bytes)));
@@ -104,30 +111,44 @@ fn render(report: &VerifyReport) -> Result<String, Stop> {
         faults => text.push_str(&format!("; {faults} faults")),
     }
     for finding in &report.findings {
-        text.push_str(&format!("\n  {}: {}", finding.fault, finding.source));
-        // A source that could not be listed has no destination yet.
-        if !finding.destination.is_empty() {
-            text.push_str(&format!(" -> {}", finding.destination));
-        }
-        text.push_str(&format!(": {}", finding.message));
+        text.push_str("\n  ");
+        text.push_str(&fault(finding));
     }
     if let Some(run) = &report.repaired {
         text.push_str("\nrepaired by ");
         text.push_str(&report::text(run)?);
     }
     for finding in &report.unrepaired {
-        text.push_str(&format!(
-            "\n  not repaired: {}: {}: {}",
-            finding.fault, finding.destination, finding.message
-        ));
+        text.push_str("\n  not repaired: ");
+        text.push_str(&fault(finding));
     }
     Ok(text)
+}
+
+fn fault(finding: &VerifyFinding) -> String {
+    let mut text = format!("{}: {}", finding.fault, finding.source);
+    // A source that could not be listed has no destination yet.
+    if !finding.destination.is_empty() {
+        text.push_str(&format!(" -> {}", finding.destination));
+    }
+    text.push_str(&format!(": {}", finding.message));
+    // Which of an image's blobs it is stands nowhere else.
+    if let Some(digest) = &finding.digest
+        && matches!(
+            finding.fault,
+            "blob_missing" | "corrupt" | "unreadable" | "manifest_missing"
+        )
+        && !finding.message.contains(&digest.to_string())
+    {
+        text.push_str(&format!(" ({digest})"));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::VerifyFinding;
+    use crate::oci::Digest;
 
     #[test]
     fn a_fault_is_a_failure() {
@@ -146,5 +167,19 @@ mod tests {
             text.ends_with("1 fault\n  missing: a/x:1 -> b/x:1: the tag is not there"),
             "{text}"
         );
+        let blob = Digest::of(b"x");
+        report.findings[0].fault = "blob_missing";
+        report.findings[0].digest = Some(blob.clone());
+        report.unrepaired = vec![VerifyFinding {
+            destination: String::new(),
+            ..report.findings[0].clone()
+        }];
+        let text = render(&report).unwrap();
+        assert!(
+            text.contains(&format!("a/x:1 -> b/x:1: the tag is not there ({blob})")),
+            "{text}"
+        );
+        let last = format!("not repaired: blob_missing: a/x:1: the tag is not there ({blob})");
+        assert!(text.ends_with(&last), "{text}");
     }
 }

@@ -10,7 +10,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// Text on a terminal and in the systemd journal, JSON elsewhere.
+    /// Text; of a daemon whose log goes neither to a terminal nor to the systemd journal, JSON.
     #[default]
     Auto,
     /// One line of text an event.
@@ -31,10 +31,16 @@ enum Look {
 /// `verbosity` counts `-v` up and `-q` down and means transship itself: -1 warnings, 0 what was done, 1 how, 2 everything.
 /// Libraries report warnings only, as some of them log whole requests; `RUST_LOG`, where it is set, decides alone.
 /// A second call does nothing.
-pub fn init(format: LogFormat, verbosity: i8, stderr_is_terminal: bool) {
+///
+/// `daemon` where the log is a service's, which machines collect, and not beside what a command tells a person.
+pub fn init(format: LogFormat, verbosity: i8, stderr_is_terminal: bool, daemon: bool) {
     let to_journal =
         std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_journal(&stream, Path::new("/proc/self/fd/2")));
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let format = match format {
+        LogFormat::Auto if !daemon => LogFormat::Text,
+        other => other,
+    };
     let look = look(format, stderr_is_terminal, to_journal, no_colour);
     let (filter, fault) = filter(verbosity, std::env::var("RUST_LOG").ok().as_deref());
     start(look, filter, std::io::stderr);

@@ -216,14 +216,17 @@ async fn logins_come_from_files_and_from_dockers_configuration() {
         .run(&["copy", &source, &destination, "--src-creds-file", login])
         .await
         .expect(1)
-        .stdout;
+        .stderr;
     assert!(
         untrusted.contains("(tls") && untrusted.contains("certificate"),
         "{untrusted}"
     );
     let trusting = ["copy", &source, &destination, "--src-ca-file", ca];
-    let nobody = home.run(&trusting).await.expect(1).stdout;
-    assert!(nobody.contains("(unauthorized") && nobody.contains("login"), "{nobody}");
+    let nobody = home.run(&trusting).await.expect(1).stderr;
+    assert!(
+        nobody.contains("for copy: --src-creds-file") && nobody.contains("login"),
+        "{nobody}"
+    );
     let files = [&trusting[..], &["--src-creds-file", login, "--dst-creds-file", login]].concat();
     let good = home.run(&files).await.expect(0);
     assert!(!good.stdout.contains(PASSWORD) && !good.stderr.contains(PASSWORD));
@@ -241,7 +244,7 @@ async fn logins_come_from_files_and_from_dockers_configuration() {
     // A wrong password, and a file that is none.
     std::fs::write(login, format!("{USERNAME}:wr0ng-password\n")).expect("a file");
     let wrong = home.run(&files).await.expect(1);
-    assert!(wrong.stdout.contains("(unauthorized"), "{}", wrong.stdout);
+    assert!(wrong.stderr.contains("for copy: --src-creds-file"), "{}", wrong.stderr);
     assert!(!format!("{wrong:?}").contains("wr0ng-password"));
     std::fs::write(login, "no colon\n").expect("a file");
     let malformed = home.run(&files).await.expect(2).stderr;
@@ -257,7 +260,8 @@ async fn logins_come_from_files_and_from_dockers_configuration() {
 /// The failure that `copy` reports, and what it says of it to people.
 async fn failure(home: &Transship, source: &str, destination: &str, more: &[&str]) -> (Value, String) {
     let arguments = [&["copy", source, destination], more].concat();
-    let text = home.run(&arguments).await.expect(1).stdout;
+    let said = home.run(&arguments).await.expect(1);
+    let text = format!("{}{}", said.stderr, said.stdout);
     let json = home
         .run(&[&arguments[..], &["-o", "json"]].concat())
         .await
@@ -349,7 +353,7 @@ async fn the_usual_mistakes_are_told_in_words_that_help() {
                 "{source} -> {destination}: {word:?} is not in {message:?}"
             );
         }
-        assert!(text.contains(message), "{text}");
+        assert_eq!(text.matches(message).count(), 1, "{text}");
     }
     assert!(to.tags(&name("app/web")).is_empty());
 }

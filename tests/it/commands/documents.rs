@@ -56,6 +56,7 @@ async fn every_document_is_of_one_kind() {
     for (command, code) in [
         (&["check"][..], 0),
         (&["plan"], 1),
+        (&["sync", "web"], 0),
         (&["sync"], 1),
         (&copy, 0),
         (&["status"], 0),

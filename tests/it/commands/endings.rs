@@ -155,7 +155,7 @@ async fn a_folder_of_rules_is_read_in_name_order() {
     write("README.md", "not rules");
     let path = folder.to_str().expect("text");
     let good = home.run(&["check", "--rules", path]).await.expect(0).stdout;
-    assert!(good.contains("(1 rules, 2 registries)"), "{good}");
+    assert!(good.contains("(1 rule, 2 registries)"), "{good}");
     write(
         "30-wrong.yaml",
         "version: 1\nrules:\n  - { name: one, source: c, destinations: [b], repositories: [\"[\"] }\n",

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use transship::demo::images::image;
 
-use super::{registry, resolve, rules, seed};
+use super::{registry, resolve, rules, seed, shell};
 use crate::support::command::Transship;
 use crate::support::proxy::{Act, Fault, Gate, Proxy};
 
@@ -64,6 +64,87 @@ async fn jobs_say_what_is_still_broken_and_that_there_are_more() {
     assert_eq!(failed(&then), Some(2), "{then}");
     let unknown = home.run(&["jobs", "--run", "run-99"]).await.expect(2).stderr;
     assert!(unknown.contains("there is no run-99"), "{unknown}");
+}
+
+#[tokio::test]
+async fn one_cause_is_told_once() {
+    let (from, to) = (registry().await, registry().await);
+    let proxy = Proxy::start(&to.url()).await;
+    for (number, tag) in [(1, "v1"), (2, "v2"), (3, "v3")] {
+        seed(&from, "app/web", tag, &image(number, "amd64", &[100]));
+    }
+    let refused = Act::Answer(StatusCode::FORBIDDEN, None);
+    proxy.add(Fault::every("POST", "/blobs/uploads", refused));
+    let home = Transship::new(&rules(&from.url(), &proxy.url()));
+    let said = home.run(&["sync"]).await.expect(1);
+    let failed = home.run(&["jobs", "--failed", "-o", "json"]).await.expect(0).json();
+    let message = failed["jobs"][0]["message"].as_str().expect("a message");
+    let times = |text: &str| text.matches(message).count();
+    assert_eq!(
+        (times(&said.stderr), times(&said.stdout)),
+        (1, 0),
+        "{}{}",
+        said.stderr,
+        said.stdout
+    );
+    assert!(said.stdout.contains("(and 2 more)"), "{}", said.stdout);
+    assert!(
+        said.stdout.contains("transship jobs --failed --run run-1"),
+        "{}",
+        said.stdout
+    );
+    let quiet = home.run(&["sync", "-q"]).await.expect(1);
+    assert_eq!(times(&quiet.stdout), 1, "{}", quiet.stdout);
+
+    // `copy` names no ids: they are those of its own state.
+    let (source, destination) = (format!("{}/app/web:v1", from.url()), format!("{}/app/web", proxy.url()));
+    let said = home.run(&["copy", &source, &destination]).await.expect(1);
+    assert!(
+        !said.stdout.contains("run-") && !said.stdout.contains("job-"),
+        "{}",
+        said.stdout
+    );
+    assert_eq!(
+        said.stderr.matches("403").count() + said.stdout.matches("403").count(),
+        1,
+        "{}{}",
+        said.stderr,
+        said.stdout
+    );
+}
+
+#[tokio::test]
+async fn looking_needs_no_place_for_a_state() {
+    let (from, to) = (registry().await, registry().await);
+    seed(&from, "app/web", "v1", &image(1, "amd64", &[100]));
+    let home = Transship::new(&rules(&from.url(), &to.url()));
+    // No folder can be made below a file, whoever asks.
+    std::fs::write(home.home().join("file"), "").expect("a file");
+    let temporary = home.home().join("tmp");
+    std::fs::create_dir(&temporary).expect("a folder");
+    for (command, code) in [
+        ("plan --exit-code", 3),
+        ("ping", 0),
+        ("verify", 1),
+        ("verify --repair", 2),
+        ("sync", 2),
+    ] {
+        let state = home.home().join("file/state.db");
+        let script = format!(
+            "TMPDIR={} \"$0\" --state {} {command}",
+            temporary.display(),
+            state.display()
+        );
+        let mut command_line = shell(&home, &script);
+        // The registries answer on this thread.
+        let output = tokio::task::spawn_blocking(move || command_line.output()).await;
+        let output = output.expect("it ended").expect("a shell");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{command}: {said}");
+        assert_eq!(said.contains("an empty state"), code != 2, "{command}: {said}");
+        let left = std::fs::read_dir(&temporary).expect("a folder").count();
+        assert_eq!(left, 0, "{command} leaves something behind");
+    }
 }
 
 #[tokio::test]

@@ -67,13 +67,13 @@ async fn systemd_is_told_of_start_reload_life_and_stop() {
     let at: u64 = value(&reloading, "MONOTONIC_USEC").parse().expect("a number");
     assert!((before..=monotonic()).contains(&at), "{at} is no time of the reload");
     let ready = message(&socket, "READY=1").await;
-    assert_eq!(value(&ready, "STATUS"), "1 rules, idle");
+    assert_eq!(value(&ready, "STATUS"), "1 rule, idle");
 
     scene.home.set_rules("version: 1\nrules: nonsense\n");
     daemon.signal("HUP");
     message(&socket, "RELOADING=1").await;
     let ready = message(&socket, "READY=1").await;
-    assert_eq!(value(&ready, "STATUS"), "1 rules, idle; changed rules were refused");
+    assert_eq!(value(&ready, "STATUS"), "1 rule, idle; changed rules were refused");
 
     daemon.signal("TERM");
     message(&socket, "STOPPING=1").await;
