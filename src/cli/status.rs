@@ -38,21 +38,18 @@ impl Status {
 
 fn render(status: &StatusView) -> String {
     let mut lines = Vec::new();
-    match &status.daemon {
-        Some(daemon) => {
+    // That there is none has been said where the state is read.
+    if let Some(daemon) = &status.daemon {
+        lines.push(format!(
+            "daemon: process {}, since {}",
+            daemon.pid,
+            time(daemon.started_at)
+        ));
+        if let Some(error) = &daemon.reload_error {
             lines.push(format!(
-                "daemon: process {}, since {}",
-                daemon.pid,
-                time(daemon.started_at)
+                "the rules were changed and refused, the old ones are in use: {error}"
             ));
-            if let Some(error) = &daemon.reload_error {
-                lines.push(format!(
-                    "the rules were changed and refused, the old ones are in use: {error}"
-                ));
-            }
         }
-        // That there is none has been said where the state is read.
-        None => {}
     }
     let rows = status.rules.iter().map(|rule| {
         let last = rule.last.as_ref();
