@@ -218,7 +218,7 @@ async fn logins_come_from_files_and_from_dockers_configuration() {
         .expect(1)
         .stderr;
     assert!(
-        untrusted.contains("(tls") && untrusted.contains("certificate"),
+        untrusted.contains("certificate") && untrusted.contains("is not trusted"),
         "{untrusted}"
     );
     let trusting = ["copy", &source, &destination, "--src-ca-file", ca];
