@@ -105,7 +105,7 @@ async fn one_cause_is_told_once() {
         said.stdout
     );
     assert_eq!(
-        said.stderr.matches("403").count() + said.stdout.matches("403").count(),
+        said.stderr.matches("403 Forbidden").count() + said.stdout.matches("403 Forbidden").count(),
         1,
         "{}{}",
         said.stderr,
