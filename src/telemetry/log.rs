@@ -107,7 +107,9 @@ fn filter(verbosity: i8, rust_log: Option<&str>) -> (EnvFilter, Option<String>) 
         1 => "debug",
         2.. => "trace",
     };
-    let ours = format!("{},transship={level}", if verbosity < -1 { "error" } else { "warn" });
+    let others = if verbosity < -1 { "error" } else { "warn" };
+    // The verifier logs each certificate that it refuses, and so do we, with the place and what to do.
+    let ours = format!("{others},rustls_platform_verifier=off,transship={level}");
     match rust_log.filter(|text| !text.trim().is_empty()).map(EnvFilter::try_new) {
         Some(Ok(theirs)) => (theirs, None),
         Some(Err(fault)) => (EnvFilter::new(ours), Some(fault.to_string())),
