@@ -419,3 +419,41 @@ async fn a_blob_that_vanishes_from_the_destination_during_the_run_is_sent_again_
     assert_eq!(again, 2);
     pair.assert_same(name, name, &["v0", "v1"]).await;
 }
+
+#[tokio::test]
+async fn a_blob_that_the_source_lacks_is_not_mounted_from_another_repository() {
+    use transship::demo::registry::{Options, Registry};
+
+    let source = Registry::start(Options::default()).await.expect("a registry");
+    let destination = Registry::start(Options::default()).await.expect("a registry");
+    let secret = image(7, "amd64", &[5_000]);
+    let (private, public) = (
+        "team/private".parse().expect("a name"),
+        "public/web".parse().expect("a name"),
+    );
+    let tag = "v1".parse().expect("a tag");
+    source.seed(&private, &tag, &secret);
+    let rules = |repository: &str| {
+        format!(
+            "version: 1\nregistries:\n  from: {{ url: \"{}\" }}\n  to: {{ url: \"{}\" }}\nrules:\n  - {{ name: r, source: from, destinations: [to], repositories: [{repository}] }}\n",
+            source.url(),
+            destination.url()
+        )
+    };
+    let home = Transship::new(&rules("team/private"));
+    home.run(&["sync"]).await.expect(0);
+
+    // Whoever pushes to a repository can name any digest in a manifest, without holding its bytes.
+    source.seed(&public, &tag, &secret);
+    let layer = secret.blobs.iter().max_by_key(|blob| blob.len()).expect("a layer");
+    assert!(source.lose_blob(&Digest::of(layer)));
+    home.set_rules(&rules("public/web"));
+    let report = home.run(&["sync", "--format", "json"]).await.expect(1).json();
+    assert_eq!(report["runs"][0]["failures"][0]["kind"], "not_found", "{report}");
+    assert_eq!(destination.resolve(&public, &tag), None);
+    assert_eq!(
+        destination.blob(&public, &Digest::of(layer)),
+        None,
+        "the private layer stays where it is"
+    );
+}
