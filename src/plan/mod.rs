@@ -1,6 +1,7 @@
 //! From inventories to decisions: what differs, what to do about it and why. Pure.
 
 mod failure;
+mod flows;
 mod image;
 mod inventory;
 mod lint;
@@ -9,6 +10,7 @@ mod retry;
 mod upload;
 
 pub use failure::ErrorKind;
+pub use flows::{AHEAD, FlowPlan, FlowSample, FoundFlows, MANY_FLOWS_FROM, MOST_FLOWS};
 pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
 pub use lint::{Note, lint_image_plan, lint_repository_plan};

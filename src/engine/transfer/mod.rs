@@ -4,18 +4,19 @@
 mod feed;
 mod fetch;
 mod origin;
+mod part;
+mod pool;
 mod session;
 mod sink;
 
+pub(super) use pool::TransferPool;
 pub(super) use session::UPLOAD_HABIT;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::control::Control;
 use super::event::{Event, Events};
@@ -27,54 +28,6 @@ use crate::plan::{BlobAction, ErrorKind, RetryDecision, after_failure};
 use crate::registry::{Endpoint, Side};
 use crate::rules::RetryPolicy;
 use crate::store::{RunId, Store};
-
-/// Memory for pieces that are filled before they are sent, for the whole process, in MiB. Sixteen hold
-/// three pieces of the usual 5 MiB, so that one fills while others are sent.
-const PIECE_POOL_MIB: usize = 16;
-
-/// Shared by all transfers of a process.
-#[derive(Clone, Debug)]
-pub(super) struct TransferPool {
-    pieces: Arc<Semaphore>,
-    fetches: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
-    rates: Arc<Mutex<HashMap<String, u64>>>,
-}
-
-impl Default for TransferPool {
-    fn default() -> Self {
-        Self {
-            pieces: Arc::new(Semaphore::new(PIECE_POOL_MIB)),
-            fetches: Arc::default(),
-            rates: Arc::default(),
-        }
-    }
-}
-
-impl TransferPool {
-    /// A place to read from a source. There are as many as the end lets through at once, so that a fetch whose source
-    /// broke off finds its place to read still free.
-    async fn fetch_slot(&self, source: &Endpoint) -> Option<OwnedSemaphorePermit> {
-        let slots = {
-            let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
-            let slots = fetches
-                .entry(source.name().to_owned())
-                .or_insert_with(|| Arc::new(Semaphore::new(source.blob_reads_at_once())));
-            Arc::clone(slots)
-        };
-        // Never closed.
-        slots.acquire_owned().await.ok()
-    }
-
-    fn rate(&self, registry: &str) -> Option<u64> {
-        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.get(registry).copied()
-    }
-
-    fn record_rate(&self, registry: &str, bytes_per_second: u64) {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.insert(registry.to_owned(), bytes_per_second);
-    }
-}
 
 /// What every transfer of a run needs.
 #[derive(Clone, Debug)]

@@ -158,12 +158,11 @@ impl Upload<'_> {
         if length > FILL_LIMIT {
             return None;
         }
-        let mebibytes = u32::try_from(length.div_ceil(1024 * 1024)).ok()?;
-        let pool = Arc::clone(&self.context.pool.pieces);
+        let pool = &self.context.pool;
         if self.alone {
-            pool.acquire_many_owned(mebibytes).await.ok()
+            pool.piece(length).await
         } else {
-            pool.try_acquire_many_owned(mebibytes).ok()
+            pool.spare_piece(length)
         }
     }
 

@@ -169,6 +169,15 @@ impl Registry {
         Box::pin(self.shared.transport.run(&self.shared.auth, &self.account, call)).await
     }
 
+    async fn run_at_once(&self, call: Call) -> Result<Option<Answer>> {
+        Box::pin(
+            self.shared
+                .transport
+                .run_at_once(&self.shared.auth, &self.account, call),
+        )
+        .await
+    }
+
     fn user(&self) -> Option<&str> {
         self.shared.user.as_deref()
     }

@@ -79,13 +79,7 @@ impl Throttle {
     /// registry cannot wait for itself. Whoever needs both takes the read first.
     pub(super) async fn enter(&self, class: Class) -> Permit {
         const OPEN: &str = "the semaphores live as long as the registry and are never closed";
-        let window = match class {
-            Class::Small => &self.small,
-            Class::List => &self.lists,
-            Class::BlobRead => &self.blob_reads,
-            Class::BlobWrite => &self.blob_writes,
-        };
-        let class = Arc::clone(window).acquire_owned().await.expect(OPEN);
+        let class = Arc::clone(self.window(class)).acquire_owned().await.expect(OPEN);
         let ceiling = match &self.ceiling {
             Some(ceiling) => Some(Arc::clone(ceiling).acquire_owned().await.expect(OPEN)),
             None => None,
@@ -93,6 +87,28 @@ impl Throttle {
         Permit {
             _class: class,
             _ceiling: ceiling,
+        }
+    }
+
+    /// A place that is free at once; `None` where one would have to be waited for.
+    pub(super) fn try_enter(&self, class: Class) -> Option<Permit> {
+        let class = Arc::clone(self.window(class)).try_acquire_owned().ok()?;
+        let ceiling = match &self.ceiling {
+            Some(ceiling) => Some(Arc::clone(ceiling).try_acquire_owned().ok()?),
+            None => None,
+        };
+        Some(Permit {
+            _class: class,
+            _ceiling: ceiling,
+        })
+    }
+
+    fn window(&self, class: Class) -> &Arc<Semaphore> {
+        match class {
+            Class::Small => &self.small,
+            Class::List => &self.lists,
+            Class::BlobRead => &self.blob_reads,
+            Class::BlobWrite => &self.blob_writes,
         }
     }
 
@@ -147,6 +163,19 @@ mod tests {
         let _list = throttle.enter(Class::List).await;
         let third = tokio::time::timeout(Duration::from_secs(1), throttle.enter(Class::BlobWrite)).await;
         assert!(third.is_err(), "three requests under a ceiling of two");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_wait_gets_what_is_free() {
+        let throttle = Throttle::new(Some(3));
+        let first = throttle.try_enter(Class::BlobRead);
+        let second = throttle.try_enter(Class::BlobRead);
+        assert!(first.is_some() && second.is_some());
+        assert!(throttle.try_enter(Class::BlobRead).is_none(), "the window is full");
+        drop(first);
+        assert!(throttle.try_enter(Class::BlobRead).is_some());
+        let _others = [throttle.try_enter(Class::Small), throttle.try_enter(Class::List)];
+        assert!(throttle.try_enter(Class::BlobRead).is_none(), "the ceiling is reached");
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use super::refusal::{broken, retry_after, temporary};
 use super::targets::{
     ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, literal_address, resolve, same_origin,
 };
-use super::throttle::{Class, Throttle};
+use super::throttle::{Class, Permit, Throttle};
 use crate::clock::Clock;
 use crate::registry::{Account, ErrorKind, Operation, Place, Result};
 use crate::telemetry::RedactedUrl;
@@ -153,8 +153,20 @@ impl Transport {
     /// The connection failed, the login failed, or an address that the registry named is forbidden. A body that cannot be
     /// made again and met a 401 is an error of kind `Unauthorized` with a `retry_after` of zero: the login has been renewed
     /// and the caller may send the request once more.
-    pub(super) async fn run(&self, auth: &Auth, account: &Account, mut call: Call) -> Result<Answer> {
+    pub(super) async fn run(&self, auth: &Auth, account: &Account, call: Call) -> Result<Answer> {
         let permit = self.0.throttle.enter(call.class).await;
+        self.run_in(permit, auth, account, call).await
+    }
+
+    /// As [`Transport::run`], but only where a place is free at once; `None` where none is, and nothing was sent.
+    pub(super) async fn run_at_once(&self, auth: &Auth, account: &Account, call: Call) -> Result<Option<Answer>> {
+        match self.0.throttle.try_enter(call.class) {
+            Some(permit) => self.run_in(permit, auth, account, call).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn run_in(&self, permit: Permit, auth: &Auth, account: &Account, mut call: Call) -> Result<Answer> {
         let own = same_origin(&call.url, &self.0.base);
         if !own {
             self.check_target(&call.url)
