@@ -5,6 +5,7 @@ mod flows;
 mod image;
 mod inventory;
 mod lint;
+mod parking;
 mod repository;
 mod retry;
 mod upload;
@@ -14,6 +15,7 @@ pub use flows::{AHEAD, FlowPlan, FlowSample, FoundFlows, MANY_FLOWS_FROM, MOST_F
 pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
 pub use lint::{Note, lint_image_plan, lint_repository_plan};
+pub use parking::{ParkedFailure, Parking, ParkingPlace, park, put_aside};
 pub use repository::{
     CopyReason, Decision, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, over_held,
     plan_repository,
