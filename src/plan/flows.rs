@@ -229,8 +229,8 @@ mod tests {
         let found = plan.found();
         assert_eq!(found.map(|found| found.flows), Some(1));
         let mut next = FlowPlan::new(8, found);
-        assert_eq!(play(&mut next, 2, link), [1, 1, 1]);
         assert_eq!(next.in_turn(0, false), None, "all there is");
+        assert_eq!(play(&mut next, 2, link), [1, 1, 1]);
         let mut two = FlowPlan::new(8, None);
         let link = |flows: usize| (10 * flows.min(2) as u64, 100);
         assert_eq!(play(&mut two, 5, link), [1, 2, 4, 2, 2, 2]);

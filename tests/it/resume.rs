@@ -10,8 +10,8 @@ use crate::support::proxy::{Act, Exchange, Fault, Gate};
 use crate::support::within;
 
 /// Slow enough that a layer of [`SLOW_LAYER`] is not done within 30 s of any of its first pieces, so that it goes in pieces.
-const SLOW: u64 = 5 * MIB / 2;
-const SLOW_LAYER: u64 = 96 * MIB;
+const SLOW: u64 = 5 * MIB / 4;
+const SLOW_LAYER: u64 = 56 * MIB;
 
 /// The least piece.
 const PIECE: u64 = 5 * MIB;

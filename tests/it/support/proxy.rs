@@ -27,6 +27,8 @@ pub struct Exchange {
     /// Without the query.
     pub path: String,
     pub query: Option<String>,
+    /// The request's `Range`.
+    pub range: Option<String>,
     /// The status sent to the client, or the upstream's where the reply was dropped.
     pub status: Option<StatusCode>,
     /// Bytes of the request's body passed on.
@@ -90,6 +92,8 @@ pub enum Act {
     FlipResponse(u64),
     /// Breaks the client's connection after the upstream has answered.
     DropReply,
+    /// Gives all of a blob whatever part was asked for, and does not offer parts.
+    IgnoreRange,
 }
 
 /// Which requests are meant, and what happens to them.
@@ -300,6 +304,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Failed> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
+    let range = parts.headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+    let range = range.map(str::to_owned);
     let acts: Vec<Act> = {
         let mut faults = shared.faults.lock().expect("not poisoned");
         let hits = faults.iter_mut().map(|fault| fault.hits(&parts.method, &path));
@@ -312,6 +318,7 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
             method: parts.method.clone(),
             path: path.clone(),
             query: parts.uri.query().map(str::to_owned),
+            range: range.clone(),
             status: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -361,6 +368,10 @@ async fn forward(
     // These speak of one connection (RFC 9110, section 7.6.1). `Host` stays: registries make addresses from it.
     headers.remove(header::CONNECTION);
     headers.remove(header::TRANSFER_ENCODING);
+    let whole = acts.iter().any(|act| matches!(act, Act::IgnoreRange));
+    if whole {
+        headers.remove(header::RANGE);
+    }
     let mut request = shared
         .client
         .request(parts.method.clone(), format!("{upstream}{target}"))
@@ -385,6 +396,9 @@ async fn forward(
     let (mut parts_back, body) = answer.into_parts();
     parts_back.headers.remove(header::CONNECTION);
     parts_back.headers.remove(header::TRANSFER_ENCODING);
+    if whole {
+        parts_back.headers.remove(header::ACCEPT_RANGES);
+    }
     // The versions of the two connections are their own.
     parts_back.version = http::Version::HTTP_11;
     parts_back.extensions = http::Extensions::new();
