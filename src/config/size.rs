@@ -49,7 +49,19 @@ mod tests {
             assert_eq!(parse(text), Some(bytes), "{text}");
             assert!(pattern.is_match(text), "{text}");
         }
-        for text in ["", "20", "GiB", "20 GiB", "20GB", "20G", "-1GiB", "1.5GiB", "20gib", "9999999999MiB", "ä"] {
+        for text in [
+            "",
+            "20",
+            "GiB",
+            "20 GiB",
+            "20GB",
+            "20G",
+            "-1GiB",
+            "1.5GiB",
+            "20gib",
+            "9999999999MiB",
+            "ä",
+        ] {
             assert_eq!(parse(text), None, "{text}");
             assert!(!pattern.is_match(text), "{text}");
         }

@@ -22,7 +22,9 @@ const DEFAULT_SIZE: u64 = 10 << 30;
 pub(super) fn read(findings: &mut Findings<'_>, roots: &[Node]) -> Option<SpoolSettings> {
     let node = super::in_one_file(findings, roots, "spool")?;
     let path = node.get("path")?;
-    let text = path.text().filter(|text| !text.trim().is_empty())?;
+    let text = path
+        .text()
+        .filter(|text| !text.trim().is_empty() && !path.is_unknown())?;
     Some(SpoolSettings {
         path: findings.sources.path(path.place, text),
         max_size: match node.get("max_size") {

@@ -199,7 +199,11 @@ mod tests {
         let idle = [entry(30, Some(1))];
         assert_eq!(make_room(&[], 0, 50, 500, disk(150)), Some(vec![]));
         assert_eq!(make_room(&[], 0, 51, 500, disk(150)), None);
-        assert_eq!(make_room(&[], 1, 51, 500, disk(150)), Some(vec![]), "it has one already");
+        assert_eq!(
+            make_room(&[], 1, 51, 500, disk(150)),
+            Some(vec![]),
+            "it has one already"
+        );
         assert_eq!(make_room(&idle, 0, 80, 500, disk(150)), Some(vec![0]));
         assert_eq!(make_room(&idle, 0, 81, 500, disk(150)), None);
     }

@@ -25,6 +25,8 @@ pub(super) enum Claim {
     Ours { file: File, held: u64, grows: bool },
     /// Another transfer has it.
     Taken,
+    /// There is none, and none was to be made.
+    Absent,
     /// There is no room for it.
     Full,
     /// Another process looks through the directory at this moment.
@@ -98,11 +100,21 @@ impl Folder {
         }
     }
 
-    /// Opens or makes the file of a blob of `size` bytes, removing idle ones where it does not fit otherwise.
-    pub(super) fn claim(&self, digest: &Digest, size: u64, max_size: u64, reserved: &Reserved) -> io::Result<Claim> {
+    /// Opens the file of a blob of `size` bytes or makes it, removing idle ones where it does not fit otherwise.
+    pub(super) fn claim(
+        &self,
+        digest: &Digest,
+        size: u64,
+        make: bool,
+        max_size: u64,
+        reserved: &Reserved,
+    ) -> io::Result<Claim> {
         let name = name(digest);
         let path = self.path.join(&name);
         let existing = self.open(&path)?;
+        if existing.is_none() && !make {
+            return Ok(Claim::Absent);
+        }
         if let Some((file, _)) = &existing
             && !try_lock(file)?
         {
@@ -150,8 +162,7 @@ impl Folder {
             Err(error) => return Err(at(path)(error)),
         };
         let found = file.metadata().map_err(at(path))?;
-        let ours =
-            found.is_file() && found.uid() == self.user && found.nlink() == 1 && found.mode() & 0o077 == 0;
+        let ours = found.is_file() && found.uid() == self.user && found.nlink() == 1 && found.mode() & 0o077 == 0;
         if !ours {
             return Err(refuse(path, "this is no file of transship: remove it"));
         }

@@ -9,7 +9,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub(super) use reading::Reading;
+pub(super) use reading::{Reading, Slot};
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,48 +66,58 @@ impl Spool {
         self.0.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The blob's file, new or with what an earlier read left in it. `None`: without spool.
-    async fn claim(&self, digest: &Digest, size: u64) -> Option<SpoolFile> {
+    /// The blob's file with what an earlier read left in it; where there is none, a new one if it is to be made.
+    async fn claim(&self, digest: &Digest, size: u64, make: bool) -> Claimed {
         let spool = self.clone();
         let wanted = digest.clone();
-        let claimed = self.in_folder(Claim::Busy, move |folder| {
+        let claimed = self.in_folder((Claim::Busy, None), move |folder| {
             let mut reserved = spool.reserved();
-            let claim = folder.claim(&wanted, size, spool.settings().max_size, &reserved)?;
-            if matches!(claim, Claim::Ours { .. }) {
-                reserved.insert(disk::name(&wanted), size);
-            }
-            Ok(claim)
+            let claim = folder.claim(&wanted, size, make, spool.settings().max_size, &reserved)?;
+            Ok(match claim {
+                Claim::Ours { .. } => {
+                    reserved.insert(disk::name(&wanted), size);
+                    let reservation = Reservation {
+                        spool: spool.clone(),
+                        name: disk::name(&wanted),
+                    };
+                    (claim, Some(reservation))
+                }
+                other => (other, None),
+            })
         });
         match claimed.await {
-            Ok(Claim::Ours { file, held, grows }) => Some(SpoolFile {
+            Ok((Claim::Ours { file, held, grows }, reservation)) => Claimed::Ours(SpoolFile {
                 spool: self.clone(),
                 digest: digest.clone(),
                 size,
                 held,
                 end: held,
                 grows,
+                gave: false,
                 tail: Arc::new(Tail::new(file, held)),
+                _reservation: reservation,
             }),
-            Ok(Claim::Taken) => {
+            Ok((Claim::Absent, _)) => Claimed::Absent,
+            Ok((Claim::Taken, _)) => {
                 tracing::debug!(%digest, "another transfer of this blob has its file in the spool");
-                None
+                Claimed::Without
             }
-            Ok(Claim::Busy) => {
+            Ok((Claim::Busy, _)) => {
                 tracing::debug!(%digest, "another process is busy in the spool");
-                None
+                Claimed::Without
             }
-            Ok(Claim::Full) => {
+            Ok((Claim::Full, _)) => {
                 if !self.0.said_full.swap(true, Ordering::Relaxed) {
                     tracing::warn!(
                         spool = %self.settings().path.display(), %digest, size,
                         "the spool has no room for a blob, which is copied without: raise spool.max_size, or make room on the disk, of which a tenth stays free"
                     );
                 }
-                None
+                Claimed::Without
             }
             Err(error) => {
                 self.unusable(&error);
-                None
+                Claimed::Without
             }
         }
     }
@@ -166,6 +176,28 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     done.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
+/// What asking for a blob's file came to.
+enum Claimed {
+    Ours(SpoolFile),
+    /// There is none, and none was to be made.
+    Absent,
+    /// The reason has been told.
+    Without,
+}
+
+/// Bytes that are counted as taken while a transfer has the file, on file systems that cannot reserve room.
+#[derive(Debug)]
+struct Reservation {
+    spool: Spool,
+    name: String,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.spool.reserved().remove(&self.name);
+    }
+}
+
 /// A blob's file, ours as long as this lives.
 #[derive(Debug)]
 pub(super) struct SpoolFile {
@@ -176,14 +208,22 @@ pub(super) struct SpoolFile {
     held: u64,
     /// Bytes that it holds, or will when the disk has taken what waits.
     end: u64,
+    /// There is room for the rest.
     grows: bool,
+    /// Bytes were read from it.
+    gave: bool,
     tail: Arc<Tail>,
+    _reservation: Option<Reservation>,
 }
 
 impl SpoolFile {
     /// Adds bytes that begin at `offset` of the blob, as far as they go on from its end.
     async fn add(&mut self, offset: u64, mut bytes: Bytes) -> Result<(), String> {
-        let Some(known) = self.end.checked_sub(offset).and_then(|known| usize::try_from(known).ok()) else {
+        let Some(known) = self
+            .end
+            .checked_sub(offset)
+            .and_then(|known| usize::try_from(known).ok())
+        else {
             return Ok(());
         };
         // A source that gives more than the blob has is somebody else's matter.
@@ -229,7 +269,10 @@ impl SpoolFile {
         if let Err(why) = self.wait_for(self.end).await {
             tracing::debug!(digest = %self.digest, "the end of a blob is not in the spool: {why}");
         }
-        self.spool.reserved().remove(&disk::name(&self.digest));
+        // A thread that has written everything may hold the file, and with it the lock, an instant longer than we do.
+        if let Err(error) = self.tail.file().unlock() {
+            tracing::debug!(digest = %self.digest, "cannot unlock a file of the spool: {error}");
+        }
     }
 
     /// Removes it.
@@ -248,6 +291,5 @@ impl SpoolFile {
         if let Err(error) = removed.await {
             tracing::debug!(digest = %self.digest, "cannot remove a file from the spool: {error}");
         }
-        self.spool.reserved().remove(&disk::name(&self.digest));
     }
 }
