@@ -311,9 +311,9 @@ async fn what_was_told_survives_the_end_of_the_process() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut output = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let output = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
     let mut told = BTreeSet::new();
-    while let Some(line) = output.next() {
+    for line in output {
         if let Some((_, id)) = line.unwrap().split_once(&format!("{BUSY} ")) {
             told.insert(JobId(id.parse().unwrap()));
         }
