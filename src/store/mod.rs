@@ -11,6 +11,7 @@ mod connection;
 mod error;
 mod jobs;
 mod lock;
+mod parked;
 mod rows;
 mod runs;
 #[cfg(test)]
