@@ -98,6 +98,7 @@ pub async fn copy(
         trigger: Trigger::Manual,
         continues: None,
         only: Vec::new(),
+        at_once: true,
     };
     let started = engine.start(request).await?;
     match single {
