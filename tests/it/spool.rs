@@ -13,13 +13,13 @@ use crate::support::proxy::{Act, Exchange, Fault, Gate, Proxy};
 use crate::support::until;
 
 /// Large enough for the spool.
-const LAYER: u64 = 32 * MIB;
+const LAYER: u64 = 20 * MIB;
 
-/// A source that is slow enough for it and quick enough for a test.
-const SLOW: u64 = 16 * MIB;
+/// A source that is slow enough for it, even where the machine is so busy that bytes wait for us, and quick enough for a test.
+const SLOW: u64 = 4 * MIB;
 
 /// Where the first process dies.
-const MIDDLE: u64 = 20 * MIB + MIB / 2;
+const MIDDLE: u64 = 12 * MIB + MIB / 2;
 
 /// The same rules with a spool in the home's folder `spool`.
 fn with_spool(src: &Proxy, dst: &Proxy, max_size: &str) -> String {
@@ -29,8 +29,16 @@ fn with_spool(src: &Proxy, dst: &Proxy, max_size: &str) -> String {
     )
 }
 
+/// The spool leaves a tenth of the disk free, so nothing of this works on a disk that is fuller.
+fn roomy(home: &Transship) {
+    let disk = rustix::fs::statvfs(home.home()).expect("a file system");
+    let capacity = disk.f_blocks - disk.f_bfree + disk.f_bavail;
+    assert!(disk.f_bavail > capacity / 9, "these tests need more free space in the folder for temporary files");
+}
+
 async fn slow_link(source: &DockerRegistry, destination: &str) -> Link {
     let link = Link::new(&source.url(), destination, LAYER).await;
+    roomy(&link.home);
     link.home.set_rules(&with_spool(&link.src, &link.dst, "100MiB"));
     link.src
         .add(Fault::every("GET", &link.layer(), Act::ResponseRate(SLOW)));
@@ -103,7 +111,7 @@ async fn killed_in_the_middle_of_a_put_no_byte_is_read_twice() {
     link.assert_copied(&["v1"]).await;
     assert_eq!(link.read_twice(), 0);
     assert_eq!(reads(&link), [MIDDLE, LAYER - MIDDLE]);
-    assert!(link.sent_twice() > 10 * MIB, "the registry loses what it was sent");
+    assert!(link.sent_twice() > 5 * MIB, "the registry loses what it was sent");
     let run = only_run(&second);
     assert!(
         run["bytes"]["read"].as_u64().expect("a number") < LAYER - MIDDLE + MIB,
@@ -151,10 +159,10 @@ async fn a_destination_that_breaks_off_is_served_from_the_spool_in_the_same_run(
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
     let link = slow_link(&source, &destination.url()).await;
     link.dst
-        .add(Fault::times(2, "PUT", "/uploads/", Act::CutRequest(20 * MIB)));
+        .add(Fault::times(2, "PUT", "/uploads/", Act::CutRequest(12 * MIB)));
     let output = link.sync().await.expect(0);
     link.assert_copied(&["v1"]).await;
-    assert!(link.sent_twice() > 20 * MIB, "{}", link.sent_twice());
+    assert!(link.sent_twice() > 12 * MIB, "{}", link.sent_twice());
     // What was on its way when the read was given up.
     assert!(link.read_twice() <= MIB, "{}", link.read_twice());
     no_failure(&only_run(&output));
@@ -191,7 +199,7 @@ async fn a_damaged_file_is_dropped_and_the_source_not_blamed() {
     killed_in_the_middle(&link).await;
     let path = file(&link.home, &link.layer());
     let mut bytes = std::fs::read(&path).expect("a file");
-    bytes[7_000_000] ^= 1;
+    bytes[3_000_000] ^= 1;
     std::fs::write(&path, bytes).expect("a file");
     // Not even one attempt may be counted for it.
     let once = std::fs::read_to_string(link.home.rules()).expect("rules");
@@ -227,7 +235,7 @@ async fn a_source_that_gave_a_damaged_byte_is_read_again_and_not_the_spool() {
 async fn a_spool_without_room_is_said_once_and_hinders_nothing() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
     let link = slow_link(&source, &destination.url()).await;
-    let other = image(2, "arm64", &[20 << 20]);
+    let other = image(2, "arm64", &[17 << 20]);
     link.source_wire().push(REPOSITORY, "v2", &other).await;
     link.home.set_rules(&with_spool(&link.src, &link.dst, "16MiB"));
     let output = link.sync().await.expect(0);
@@ -247,7 +255,7 @@ async fn a_spool_that_cannot_be_used_is_said_once_and_hinders_nothing() {
     std::fs::write(link.home.home().join("file"), "").expect("a file");
     // Not even root may make files in the second.
     for (place, tag) in [("file/spool", "v1"), ("/proc/spool", "v2")] {
-        let other = image(u64::from(tag == "v2"), "arm64", &[20 << 20]);
+        let other = image(u64::from(tag == "v2"), "arm64", &[17 << 20]);
         link.source_wire().push(REPOSITORY, tag, &other).await;
         let spool = format!("path: {place},");
         let rules = with_spool(&link.src, &link.dst, "100MiB").replace("path: spool,", &spool);

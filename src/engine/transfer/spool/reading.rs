@@ -142,8 +142,8 @@ impl<'a> Reading<'a> {
             offset,
             origin: None,
         };
-        let spooled = matches!(&*slot.0.lock().await, State::Ours(file) if file.end > offset);
-        if !spooled {
+        let held = matches!(&*slot.0.lock().await, State::Ours(file) if file.end > offset);
+        if !held {
             reading.origin = reading.at_source().await?;
         }
         Ok(Some(reading))
@@ -168,7 +168,7 @@ impl<'a> Reading<'a> {
     /// The next bytes, never none of them; `None` behind the blob's last byte.
     pub(in crate::engine::transfer) async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
         while self.offset < self.source.size {
-            if let Some(bytes) = self.from_spool().await {
+            if let Some(bytes) = self.spooled().await {
                 self.offset += bytes.len() as u64;
                 return Some(Ok(bytes));
             }
@@ -198,7 +198,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The next bytes where the spool holds them.
-    async fn from_spool(&mut self) -> Option<Bytes> {
+    async fn spooled(&mut self) -> Option<Bytes> {
         let mut state = self.slot.0.lock().await;
         let State::Ours(file) = &mut *state else {
             return None;
