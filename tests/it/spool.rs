@@ -33,7 +33,10 @@ fn with_spool(src: &Proxy, dst: &Proxy, max_size: &str) -> String {
 fn roomy(home: &Transship) {
     let disk = rustix::fs::statvfs(home.home()).expect("a file system");
     let capacity = disk.f_blocks - disk.f_bfree + disk.f_bavail;
-    assert!(disk.f_bavail > capacity / 9, "these tests need more free space in the folder for temporary files");
+    assert!(
+        disk.f_bavail > capacity / 9,
+        "these tests need more free space in the folder for temporary files"
+    );
 }
 
 async fn slow_link(source: &DockerRegistry, destination: &str) -> Link {
