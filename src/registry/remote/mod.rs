@@ -10,6 +10,7 @@ mod links;
 mod lists;
 mod manifests;
 mod ranges;
+mod rates;
 mod referrers;
 mod refusal;
 mod targets;
@@ -62,6 +63,17 @@ impl Registry {
     /// How many blobs can be read at once; further readers wait.
     pub fn blob_reads_at_once(&self) -> usize {
         self.shared.transport.blob_reads_at_once()
+    }
+
+    /// Until when it wants to be left alone, as its answers said; `None` when it does not. Requests wait for the end of
+    /// a short pause, and fail as `Throttled` during one longer than five minutes.
+    pub fn penalty(&self) -> Option<jiff::Timestamp> {
+        self.shared.transport.penalty()
+    }
+
+    /// Leaves it alone until then; a longer pause that it asked for stays.
+    pub fn set_penalty(&self, until: jiff::Timestamp) {
+        self.shared.transport.set_penalty(until);
     }
 
     /// What is known of its kind.
