@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::attachments::TagLocks;
 use super::blob_table::BlobTable;
 use super::control::Control;
@@ -27,6 +29,15 @@ pub(super) enum Claims {
     Ignore,
 }
 
+/// What a run does about images that failed for good before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunParking {
+    /// They wait until their time has come.
+    pub(super) obeys: bool,
+    /// From when their time counts.
+    pub(super) started_at: Timestamp,
+}
+
 /// One run's view of the world. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct RunContext {
@@ -48,6 +59,8 @@ pub(super) struct RunContext {
     pub(super) claims: Claims,
     /// True after a run that did not end well: a repository without tags may hold blobs of ours, so each is looked for.
     pub(super) careful: bool,
+    /// Where the run stands in time and among failures of earlier ones.
+    pub(super) parking: RunParking,
     /// Blobs whose bytes at a destination were found damaged: that they are there is no reason not to send them.
     pub(super) damaged: Arc<BTreeSet<Digest>>,
 }

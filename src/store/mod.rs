@@ -11,12 +11,14 @@ mod connection;
 mod error;
 mod jobs;
 mod lock;
+mod parked;
 mod rows;
 mod runs;
 #[cfg(test)]
 mod tests;
 mod types;
 mod uploads;
+mod writer;
 mod written;
 
 pub use error::StoreError;

@@ -1,9 +1,11 @@
 //! The state database against real files.
 
+mod aside;
 mod beside;
 mod file;
 mod lock;
 mod memory;
+mod together;
 mod work;
 
 use std::collections::BTreeSet;

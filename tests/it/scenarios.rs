@@ -349,6 +349,7 @@ fn decision_text(decision: &Decision) -> String {
                 FailReason::SourceUnknown { message } => format!("source unknown, {message}"),
                 FailReason::DestinationUnknown { message } => format!("destination unknown, {message}"),
                 FailReason::Ambiguous { claim } => format!("also wanted by {claim}"),
+                FailReason::Parked(failure) => format!("parked, {}", failure.message),
             };
             format!("fail {kind}: {reason}")
         }
