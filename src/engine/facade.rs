@@ -115,10 +115,10 @@ impl Engine {
         let ends = open_ends(&config, &clock)?;
         let shared = Shared {
             blobs: BlobTable::new(clock.clone()),
+            manifests: ManifestCache::stored(store.clone(), clock.clone()),
             store,
             clock,
             events,
-            manifests: ManifestCache::default(),
             tag_locks: TagLocks::default(),
             pool: TransferPool::default(),
             owner: format!("pid {}", std::process::id()).into(),
@@ -252,6 +252,7 @@ impl Engine {
             owner: Arc::clone(&shared.owner),
             claims,
             careful,
+            looks_anew: false,
             damaged: Arc::default(),
         })
     }

@@ -3,6 +3,7 @@
 mod beside;
 mod file;
 mod lock;
+mod manifests;
 mod memory;
 mod work;
 
