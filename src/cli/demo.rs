@@ -225,6 +225,7 @@ async fn sync(engine: &Engine) -> Result<RunReport, Stop> {
         trigger: Trigger::Manual,
         continues: None,
         only: Vec::new(),
+        at_once: true,
     };
     let report = Box::pin(engine.run(request, Control::never())).await;
     report.map_err(|error| Stop::failed(chain(&error)))

@@ -288,6 +288,7 @@ fn words(decision: &Decision) -> (&'static str, String) {
                 FailReason::Conflict => "the destination holds another image (on_conflict: fail)".to_owned(),
                 FailReason::SourceUnknown(unknown) | FailReason::DestinationUnknown(unknown) => unknown.message.clone(),
                 FailReason::Ambiguous { claim } => format!("another source wants this tag: {claim}"),
+                FailReason::Parked(failure) => failure.message.clone(),
             };
             ("fail", why)
         }

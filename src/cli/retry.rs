@@ -95,6 +95,7 @@ impl Retry {
                 trigger: Trigger::Manual,
                 continues: None,
                 only: only.clone(),
+                at_once: true,
             })
             .collect();
         context.output.note("no daemon runs; running in the foreground");

@@ -39,12 +39,16 @@ impl Sync {
             .map(|rule| {
                 let left = interrupted.iter().position(|request| request.rule == rule);
                 match left {
-                    Some(index) => interrupted.swap_remove(index),
+                    Some(index) => RunRequest {
+                        at_once: true,
+                        ..interrupted.swap_remove(index)
+                    },
                     None => RunRequest {
                         rule,
                         trigger: Trigger::Manual,
                         continues: None,
                         only: Vec::new(),
+                        at_once: true,
                     },
                 }
             })

@@ -62,6 +62,7 @@ pub(super) async fn attachments_due(
                     tag: None,
                     reason: CopyReason::NewTag,
                     previous: None,
+                    parked: None,
                 });
             }
         }
@@ -73,6 +74,7 @@ pub(super) async fn attachments_due(
                 repository: plan.repository.clone(),
                 reference: Reference::Tag(image.tag.clone()),
                 source: image.source_digest.clone()?,
+                wanted: image.digest.clone(),
                 destinations,
                 attachments: Arc::clone(&attachments),
             })

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::context::{Claims, RunContext};
+use super::context::{Claims, RunContext, RunParking};
 use super::control::{Control, ControlHandle, Stop};
 use super::event::Event;
 use super::facade::{Engine, EngineError, Shared};
@@ -142,7 +142,13 @@ impl Engine {
         } = started;
         // The run has a control of its own, so that it can be stopped alone.
         let (handle, own) = ControlHandle::new();
-        let context = self.context(rule, run, careful, claims, own)?;
+        let context = RunContext {
+            parking: RunParking {
+                obeys: !request.at_once,
+                started_at,
+            },
+            ..self.context(rule, run, careful, claims, own)?
+        };
         let name = context.rule.name.to_string();
         let cancelled = {
             let work = work(&context);

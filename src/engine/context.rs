@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::attachments::TagLocks;
 use super::blob_table::BlobTable;
 use super::control::Control;
@@ -25,6 +27,15 @@ pub(super) enum Claims {
     Look,
     /// A copy by hand is nobody's rival.
     Ignore,
+}
+
+/// What a run does about images that failed for good before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunParking {
+    /// They wait until their time has come.
+    pub(super) obeys: bool,
+    /// From when their time counts.
+    pub(super) started_at: Timestamp,
 }
 
 /// One run's view of the world. Cheap to clone.
@@ -50,6 +61,8 @@ pub(super) struct RunContext {
     pub(super) careful: bool,
     /// True where memory is what is in doubt: a repair looks for every blob.
     pub(super) looks_anew: bool,
+    /// Where the run stands in time and among failures of earlier ones.
+    pub(super) parking: RunParking,
     /// Blobs whose bytes at a destination were found damaged: that they are there is no reason not to send them.
     pub(super) damaged: Arc<BTreeSet<Digest>>,
 }

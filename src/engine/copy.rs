@@ -97,6 +97,7 @@ pub async fn copy(
         trigger: Trigger::Manual,
         continues: None,
         only: Vec::new(),
+        at_once: true,
     };
     let started = engine.start(request).await?;
     match single {

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 
 use super::attachments::TagLocks;
 use super::blob_table::BlobTable;
-use super::context::{Claims, RunContext};
+use super::context::{Claims, RunContext, RunParking};
 use super::control::Control;
 use super::event::Events;
 use super::fault::Fault;
@@ -253,6 +253,10 @@ impl Engine {
             claims,
             careful,
             looks_anew: false,
+            parking: RunParking {
+                obeys: false,
+                started_at: shared.clock.now(),
+            },
             damaged: Arc::default(),
         })
     }
@@ -338,6 +342,7 @@ impl Engine {
                 trigger: Trigger::Recovery,
                 continues: Some(run),
                 only: Vec::new(),
+                at_once: false,
             })
             .collect())
     }

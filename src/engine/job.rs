@@ -7,11 +7,12 @@ use super::fault::Fault;
 use super::image::{Arrived, Target, copy_tree};
 use super::ledger::Ledger;
 use super::observe::{Attachments, head};
+use super::parking;
 use super::prepare::{NotCopied, Prepared, prepare};
 use super::report::Change;
 use super::run::skip_message;
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
-use crate::plan::{CopyReason, Decision, ErrorKind, Observation, over_held};
+use crate::plan::{CopyReason, Decision, ErrorKind, Observation, ParkedFailure, over_held};
 use crate::registry::{Place, Side};
 use crate::rules::{MovedTags, OnConflict, RegistryName};
 use crate::store::{FinishedJob, JobId, JobOutcome, NewJob, Write};
@@ -24,6 +25,8 @@ pub(super) struct ImageGroup {
     pub(super) reference: Reference,
     /// What it pointed to when it was planned.
     pub(super) source: Digest,
+    /// What the destinations were planned to hold.
+    pub(super) wanted: Option<Digest>,
     pub(super) destinations: Vec<GroupDestination>,
     /// Attachment tags of the source repository.
     pub(super) attachments: std::sync::Arc<Attachments>,
@@ -40,6 +43,8 @@ pub(super) struct GroupDestination {
     pub(super) reason: CopyReason,
     /// What the tag pointed to when it was planned.
     pub(super) previous: Option<Digest>,
+    /// How it failed before, where that was put aside.
+    pub(super) parked: Option<ParkedFailure>,
 }
 
 impl ImageGroup {
@@ -434,6 +439,7 @@ async fn finish(
 ) {
     let place = destination.place(&group.source);
     let fault = end.fault.as_ref();
+    let next_attempt_at = parking::settle(context, group, destination, fault, end.attempts).await;
     let finished = FinishedJob {
         outcome: end.outcome,
         kind: fault.map(|fault| fault.kind),
@@ -442,7 +448,7 @@ async fn finish(
         message: fault.map(|fault| fault.message.clone()).or_else(|| end.message.clone()),
         attempts: end.attempts,
         bytes_written: end.bytes,
-        next_attempt_at: None,
+        next_attempt_at,
     };
     // Stored before it is told.
     if let Err(error) = context.store.finish_job(job, &finished, context.clock.now()).await {
@@ -455,6 +461,7 @@ async fn finish(
     if let Some(fault) = fault {
         let mut failure = Ledger::as_failure(source.to_owned(), Some(place.clone()), Some(job), fault, end.attempts);
         failure.digest = Some(group.source.clone());
+        failure.next_attempt_at = next_attempt_at;
         context.ledger.failure(failure);
     } else {
         context.ledger.change(Change {

@@ -18,6 +18,7 @@ mod job;
 mod ledger;
 mod manifests;
 mod observe;
+mod parking;
 mod ping;
 mod prepare;
 mod report;

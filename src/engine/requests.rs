@@ -18,6 +18,8 @@ pub struct RunRequest {
     pub continues: Option<RunId>,
     /// Only these images, for `retry`; all where empty.
     pub only: Vec<Only>,
+    /// Somebody wants it now: what failed for good before is tried too, instead of when its time has come.
+    pub at_once: bool,
 }
 
 /// One image of a rule at one destination.

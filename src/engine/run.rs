@@ -13,6 +13,7 @@ use super::event::Event;
 use super::fault::Fault;
 use super::job::{GroupDestination, ImageGroup, copy_image, refresh_attachments, warn};
 use super::observe::{MatchedRepository, Observed, filter, observe};
+use super::parking;
 use super::report::{Change, Failure};
 use super::requests::Only;
 use super::several::unordered;
@@ -164,6 +165,8 @@ fn wanted_image(only: &[Only], repository: &RepositoryName, tag: &Tag, destinati
 
 async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: &[Only], sender: &mpsc::Sender<Work>) {
     let (mut plan, observed) = plan_one(context, matched).await;
+    // Before anything is left out: what the plan does not have is taken to be no longer selected.
+    let mut tried = parking::put_aside(context, &mut plan, &observed).await;
     if !only.is_empty() {
         let RepositoryPlan { images, repository, .. } = &mut plan;
         for image in images.iter_mut() {
@@ -179,7 +182,8 @@ async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: 
         place_failed(context, source.clone(), &repository_fault(&source, problem));
     }
     let settled = settle(context, &plan).await;
-    let groups = groups(&plan, &observed);
+    let mut groups = groups(&plan, &observed);
+    parking::name_tried(&mut groups, &mut tried);
     context.events.tell(Event::RepositoryPlanned {
         run: context.run,
         source,
@@ -240,6 +244,7 @@ pub(super) fn groups(plan: &RepositoryPlan, observed: &Observed) -> Vec<ImageGro
                 repository: plan.repository.clone(),
                 reference: Reference::Tag(image.tag.clone()),
                 source: image.source_digest.clone()?,
+                wanted: image.digest.clone(),
                 destinations,
                 attachments: Arc::clone(&attachments),
             })
@@ -257,6 +262,7 @@ fn to_copy(image: &PlannedImage, destination: &PlannedDestination) -> Option<Gro
         tag: Some(image.tag.clone()),
         reason: *reason,
         previous: destination.previous.clone(),
+        parked: None,
     })
 }
 
@@ -283,8 +289,8 @@ async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize {
                     status: finished.status,
                     code: finished.code.clone(),
                     message: finished.message.clone().unwrap_or_default(),
-                    attempts: 1,
-                    next_attempt_at: None,
+                    attempts: finished.attempts,
+                    next_attempt_at: finished.next_attempt_at,
                 }),
                 _ => context.ledger.change(Change {
                     source: source.clone(),
@@ -328,6 +334,10 @@ async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize {
 fn settled(decision: &Decision) -> Option<FinishedJob> {
     let (outcome, kind, message) = match decision {
         Decision::Copy { .. } => return None,
+        Decision::Fail {
+            reason: FailReason::Parked(failure),
+            ..
+        } => return Some(parking::still_failed(failure)),
         Decision::InStep => (JobOutcome::InStep, None, None),
         Decision::Keep { reason } => (JobOutcome::Kept, None, Some(kept_message(*reason).to_owned())),
         Decision::Skip { available } => (JobOutcome::Skipped, None, Some(skip_message(available))),
@@ -389,6 +399,7 @@ pub(super) fn fail_message(reason: &FailReason) -> String {
                 .to_owned()
         }
         FailReason::SourceUnknown(unknown) | FailReason::DestinationUnknown(unknown) => unknown.message.clone(),
+        FailReason::Parked(failure) => failure.message.clone(),
         FailReason::Ambiguous { claim } => {
             format!("another source wants the same destination tag ({claim}): give one of them another `to`")
         }

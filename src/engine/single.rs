@@ -99,6 +99,7 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
             repository: single.repository.clone(),
             reference: single.from.clone(),
             source: wanted.source.clone(),
+            wanted: wanted.digest.as_ref().ok().cloned(),
             destinations: vec![GroupDestination {
                 registry: destination.registry.clone(),
                 repository: single.to.clone(),
@@ -109,6 +110,7 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
                     CopyReason::NewTag
                 },
                 previous,
+                parked: None,
             }],
             attachments: Arc::new(attachments(context, single).await),
         };

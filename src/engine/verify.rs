@@ -330,6 +330,7 @@ async fn repair(
             trigger: Trigger::Manual,
             continues: None,
             only: Vec::new(),
+            at_once: true,
         })
         .await?;
     engine.execute_groups(started, work, damaged, control.clone()).await

@@ -177,6 +177,7 @@ fn decision_fits(
             FailReason::Conflict => may_act && differs && !ours,
             FailReason::SourceUnknown(_) => matches!(wanted, None | Some(Observation::Unknown(_))),
             FailReason::DestinationUnknown(_) => may_act && matches!(state, State::Unknown),
+            FailReason::Parked(failure) => may_act && digest == Some(&failure.digest) && state.held() != digest,
             FailReason::Ambiguous { claim } => digest.is_some() && destination.claimed.get(tag) == Some(claim),
         },
     }

@@ -4,6 +4,7 @@ mod failure;
 mod image;
 mod inventory;
 mod lint;
+mod parking;
 mod repository;
 mod retry;
 mod upload;
@@ -12,6 +13,7 @@ pub use failure::ErrorKind;
 pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
 pub use lint::{Note, lint_image_plan, lint_repository_plan};
+pub use parking::{ParkedFailure, Parking, ParkingPlace, park, put_aside};
 pub use repository::{
     CopyReason, Decision, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, over_held,
     plan_repository,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::failure::ErrorKind;
 use super::inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
+use super::parking::ParkedFailure;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::rules::{Excluded, MovedTags, OnConflict, RegistryName, SelectedTags, TagFilter};
 
@@ -128,6 +129,8 @@ pub enum FailReason {
         /// The other claim.
         claim: String,
     },
+    /// It failed for good before, and its time to be tried again has not come ([`super::put_aside`]).
+    Parked(Box<ParkedFailure>),
 }
 
 /// Plans one repository. A pure function: the same inventory gives the same plan.

@@ -226,6 +226,24 @@ impl Endpoint {
         }
     }
 
+    /// Until when the end wants to be left alone, as its answers said: what a later process has to be told by
+    /// [`Endpoint::set_penalty`]. `None` when it does not. Requests wait for the end of a short pause, and fail as
+    /// `Throttled` during one longer than five minutes.
+    pub fn penalty(&self) -> Option<jiff::Timestamp> {
+        match self {
+            Self::Registry(registry) => registry.penalty(),
+            Self::Layout(_) => None,
+        }
+    }
+
+    /// Leaves the end alone until then; a longer pause that it asked for stays, and a time that is over does nothing.
+    pub fn set_penalty(&self, until: jiff::Timestamp) {
+        match self {
+            Self::Registry(registry) => registry.set_penalty(until),
+            Self::Layout(_) => {}
+        }
+    }
+
     /// How many blobs can be read at once; further readers wait.
     pub fn blob_reads_at_once(&self) -> usize {
         match self {

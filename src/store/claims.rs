@@ -111,13 +111,20 @@ impl Store {
         .await
     }
 
-    /// Ends the claims of all rules but these: for when rules are read, so that a rule taken out blocks no other.
+    /// Ends the claims of all rules but these and forgets what those put aside: for when rules are read, so that a rule
+    /// taken out blocks no other.
     pub async fn keep_claims(&self, rules: &[&str]) -> Result<()> {
         self.verb("end the claims of rules that are no more", async {
-            sqlx::query("DELETE FROM claims WHERE rule NOT IN (SELECT value FROM json_each($1))")
-                .bind(json(rules)?)
-                .execute(&mut *self.0.writer().await?)
-                .await?;
+            let rules = json(rules)?;
+            for statement in [
+                "DELETE FROM claims WHERE rule NOT IN (SELECT value FROM json_each($1))",
+                "DELETE FROM parked WHERE rule NOT IN (SELECT value FROM json_each($1))",
+            ] {
+                sqlx::query(statement)
+                    .bind(&rules)
+                    .execute(&mut *self.0.writer().await?)
+                    .await?;
+            }
             Ok(())
         })
         .await

@@ -68,7 +68,8 @@ fn job_row(row: &SqliteRow) -> sqlx::Result<JobRow> {
     })
 }
 
-fn kind(row: &SqliteRow) -> sqlx::Result<Option<ErrorKind>> {
+/// The column `kind`, which may be empty.
+pub(super) fn kind(row: &SqliteRow) -> sqlx::Result<Option<ErrorKind>> {
     let word: Option<String> = row.try_get("kind")?;
     let Some(word) = word else { return Ok(None) };
     match KINDS.into_iter().find(|kind| kind.as_str() == word) {

@@ -12,6 +12,7 @@ mod error;
 mod jobs;
 mod lock;
 mod manifests;
+mod parked;
 mod rows;
 mod runs;
 #[cfg(test)]

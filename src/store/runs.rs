@@ -182,7 +182,7 @@ impl Store {
 
     /// Deletes runs that ended before `before` with their jobs, except each rule's last; gives how many. The audit trail and what
     /// was written stay. With them goes what was only remembered to save work and was not confirmed since: blobs,
-    /// uploads (no registry keeps one that long), refused mounts, capabilities, claims, checks of attachments.
+    /// uploads (no registry keeps one that long), refused mounts, capabilities, claims, checks of attachments, failures that were put aside.
     pub async fn clean_runs(&self, before: Timestamp) -> Result<u64> {
         self.verb("clean old runs", async {
             let mut cleaned = 0;
@@ -209,6 +209,7 @@ impl Store {
                 "DELETE FROM capabilities WHERE expires < $1",
                 "DELETE FROM claims WHERE renewed_at < $1",
                 "DELETE FROM attachment_checks WHERE at < $1",
+                "DELETE FROM parked WHERE until < $1",
             ] {
                 sqlx::query(statement)
                     .bind(millis(before))

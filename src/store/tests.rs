@@ -1,5 +1,6 @@
 //! The state database against real files.
 
+mod aside;
 mod beside;
 mod file;
 mod lock;

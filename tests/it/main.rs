@@ -12,6 +12,7 @@ mod images;
 mod memory;
 mod plan_laws;
 mod policies;
+mod put_off;
 mod recovery;
 mod registry_habits;
 mod requests;

@@ -346,6 +346,7 @@ fn decision_text(decision: &Decision) -> String {
                 FailReason::SourceUnknown(why) => format!("source unknown, {}", why.message),
                 FailReason::DestinationUnknown(why) => format!("destination unknown, {}", why.message),
                 FailReason::Ambiguous { claim } => format!("also wanted by {claim}"),
+                FailReason::Parked(failure) => format!("parked, {}", failure.message),
             };
             format!("fail {kind}: {reason}")
         }

@@ -101,6 +101,7 @@ impl DaemonHandle {
                 trigger: Trigger::Manual,
                 continues: None,
                 only: Vec::new(),
+                at_once: true,
             };
             runs.push(match self.launch(request).await {
                 Ok(run) => run,
@@ -121,6 +122,7 @@ impl DaemonHandle {
             trigger: Trigger::Manual,
             continues: None,
             only,
+            at_once: true,
         })
         .await
     }
@@ -253,6 +255,7 @@ impl DaemonHandle {
             trigger: Trigger::Schedule,
             continues: None,
             only: Vec::new(),
+            at_once: false,
         };
         match (self.launch(request).await, overlap) {
             (Ok(run), _) => tracing::info!(%rule, %run, "started on schedule"),

@@ -7,6 +7,7 @@ use futures_util::future::{join, join_all};
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::feed::{self, Chunk, Feeder};
+use super::origin::{Origin, wrong_length};
 use super::session::{self, Opened, Ready};
 use super::sink;
 use super::{Attempt, Sink, SourceBlob, TransferContext, at_source, open_all, random_fraction};
@@ -15,7 +16,6 @@ use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::{Digest, Hasher};
 use crate::plan::{Checkpoint, ErrorKind, RetryDecision, after_failure};
-use crate::registry::BlobReader;
 
 /// How long a sink may hold up the others before it is left behind, to be served by a read of its own. Longer than
 /// a registry's usual pause while it moves a finished piece to its storage.
@@ -69,8 +69,8 @@ async fn feed_all(
     let progress = Progress::from(source, start);
     // The read is open before the first write begins: who waits for a place to write holds its place to read, never the
     // other way round, so that no two fetches wait for each other.
-    let reader = match open(source, progress.offset).await {
-        Ok(reader) => reader,
+    let origin = match Origin::open(context, source, progress.offset).await {
+        Ok(origin) => origin,
         Err(fault) => return ready.iter().map(|_| Err(fault.clone())).collect(),
     };
     let mut feeders = Vec::with_capacity(ready.len());
@@ -88,7 +88,7 @@ async fn feed_all(
         drives.push(sink::drive(context, source, sinks[index], sink, feed, alone));
     }
     let reading = async {
-        let outcome = read(context, source, progress, reader, &mut feeders).await;
+        let outcome = read(context, source, progress, origin, &mut feeders).await;
         if let Err(fault) = &outcome {
             for feeder in feeders.iter().flatten() {
                 // A sink that is gone, or too slow to take even this, ends by its dropped queue.
@@ -120,23 +120,23 @@ async fn read(
     context: &TransferContext,
     source: &SourceBlob,
     mut progress: Progress,
-    reader: Option<BlobReader>,
+    origin: Option<Origin>,
     feeders: &mut [Option<Feeder>],
 ) -> Result<(), Fault> {
     let mut attempts = 0;
-    let Some(reader) = reader else {
+    let Some(origin) = origin else {
         return progress.check(source);
     };
-    let mut reader = Some(reader);
+    let mut origin = Some(origin);
     loop {
         let before = progress.offset;
         let reading = async {
-            let reader = match reader.take() {
-                Some(reader) => Some(reader),
-                None => open(source, progress.offset).await?,
+            let origin = match origin.take() {
+                Some(origin) => Some(origin),
+                None => Origin::open(context, source, progress.offset).await?,
             };
-            match reader {
-                Some(reader) => read_from(context, source, reader, &mut progress, feeders).await,
+            match origin {
+                Some(origin) => read_from(context, source, origin, &mut progress, feeders).await,
                 None => Ok(()),
             }
         };
@@ -211,44 +211,21 @@ impl Progress {
 async fn read_from(
     context: &TransferContext,
     source: &SourceBlob,
-    mut reader: BlobReader,
+    mut origin: Origin,
     progress: &mut Progress,
     feeders: &mut [Option<Feeder>],
 ) -> Result<(), Fault> {
-    let mut position = reader.offset;
     let mut aborted = pin!(context.control.wait_abort());
-    let mut meter = Meter::default();
+    debug_assert_eq!(origin.offset(), progress.offset, "read where the hash stands");
     loop {
-        let asked = context.clock.elapsed();
         let next = tokio::select! {
-            next = reader.next() => next,
+            next = origin.next() => next,
             reason = &mut aborted => return Err(Fault::stopped(&reason)),
         };
-        let bytes = match next {
-            Some(Ok(bytes)) => bytes,
-            Some(Err(error)) => return Err(error.into()),
-            None => {
-                return Err(Fault::new(
-                    ErrorKind::Network,
-                    format!(
-                        "{} ended the blob {} after {position} of {} bytes",
-                        source.endpoint.name(),
-                        source.digest,
-                        source.size
-                    ),
-                ));
-            }
+        let Some(bytes) = next.transpose()? else {
+            return Ok(());
         };
-        meter.add(bytes.len(), context.clock.elapsed().saturating_sub(asked));
-        context.ledger.read(bytes.len() as u64);
-        // A source that ignores ranges gives everything from the start.
-        let known = progress.offset.saturating_sub(position);
-        position += bytes.len() as u64;
-        let Ok(known) = usize::try_from(known) else { continue };
-        if known >= bytes.len() {
-            continue;
-        }
-        for part in feed::cut(bytes.slice(known..), progress.offset) {
+        for part in feed::cut(bytes, progress.offset) {
             progress.hasher.update(&part);
             progress.offset += part.len() as u64;
             if progress.offset > source.size {
@@ -259,9 +236,6 @@ async fn read_from(
                 progress.check(source)?;
             }
             let on_boundary = progress.offset.is_multiple_of(feed::STATE_EVERY);
-            if on_boundary && let Some(rate) = meter.rate() {
-                context.pool.record_rate(source.endpoint.name(), rate);
-            }
             let chunk = Chunk {
                 bytes: part,
                 end: progress.offset,
@@ -272,39 +246,7 @@ async fn read_from(
                 return Ok(());
             }
         }
-        if progress.offset == source.size {
-            return Ok(());
-        }
     }
-}
-
-/// Opens the source at an offset; `None` where nothing is left to read.
-async fn open(source: &SourceBlob, offset: u64) -> Result<Option<BlobReader>, Fault> {
-    if offset >= source.size {
-        return Ok(None);
-    }
-    let opened = source
-        .endpoint
-        .open_blob(&source.repository, &source.digest, offset)
-        .await;
-    let reader = opened.map_err(|error| at_source(error.into()))?;
-    match reader.total {
-        Some(total) if total != source.size => Err(at_source(wrong_length(source, total))),
-        _ => Ok(Some(reader)),
-    }
-}
-
-fn wrong_length(source: &SourceBlob, found: u64) -> Fault {
-    Fault::new(
-        ErrorKind::Corrupt,
-        format!(
-            "the blob {}/{}@{} has {found} bytes or more, but its manifest says {}: push the image again at the source",
-            source.endpoint.name(),
-            source.repository,
-            source.digest,
-            source.size
-        ),
-    )
 }
 
 /// Gives a chunk to every sink that still listens; false when none does.
@@ -326,29 +268,4 @@ async fn hand_over(chunk: Chunk, feeders: &mut [Option<Feeder>]) -> bool {
         }
     }
     feeders.iter().any(Option::is_some)
-}
-
-/// Measures what the source gives while we wait for it; time spent waiting for sinks does not count.
-#[derive(Default)]
-struct Meter {
-    bytes: u64,
-    waited: Duration,
-}
-
-/// Bytes after which a rate is believed: the first ones come out of buffers that were filled before we asked.
-const MEASURED_FROM: u64 = 4 * 1024 * 1024;
-
-impl Meter {
-    fn add(&mut self, bytes: usize, waited: Duration) {
-        self.bytes += bytes as u64;
-        self.waited += waited;
-    }
-
-    fn rate(&self) -> Option<u64> {
-        if self.bytes < MEASURED_FROM {
-            return None;
-        }
-        let micros = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX).max(1);
-        Some(self.bytes.saturating_mul(1_000_000) / micros)
-    }
 }

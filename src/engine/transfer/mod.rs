@@ -3,6 +3,7 @@
 
 mod feed;
 mod fetch;
+mod origin;
 mod session;
 mod sink;
 

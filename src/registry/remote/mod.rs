@@ -10,6 +10,7 @@ mod links;
 mod lists;
 mod manifests;
 mod ranges;
+mod rates;
 mod referrers;
 mod refusal;
 mod targets;
@@ -78,6 +79,17 @@ impl Registry {
     pub fn newly_refuses_missing_blobs(&self) -> bool {
         let seen = self.shared.distribution.load(Ordering::Relaxed) && !self.shared.habits.refuses_missing_blobs;
         seen && !self.shared.told.swap(true, Ordering::Relaxed)
+    }
+
+    /// Until when it wants to be left alone, as its answers said; `None` when it does not. Requests wait for the end of
+    /// a short pause, and fail as `Throttled` during one longer than five minutes.
+    pub fn penalty(&self) -> Option<jiff::Timestamp> {
+        self.shared.transport.penalty()
+    }
+
+    /// Leaves it alone until then; a longer pause that it asked for stays.
+    pub fn set_penalty(&self, until: jiff::Timestamp) {
+        self.shared.transport.set_penalty(until);
     }
 
     /// What is known of its kind.

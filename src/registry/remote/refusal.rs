@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::echo::{Sent, masked};
+use super::rates::retry_after;
 use crate::registry::{Error, ErrorKind, Operation, Place};
 
 /// The most that is read of an error's body: enough for an envelope that names every missing blob of an image.
@@ -238,16 +239,6 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let value = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     (!value.is_empty()).then_some(value)
-}
-
-/// `Retry-After` in seconds or as an HTTP date (RFC 9110, 10.2.3), as the time from `now`.
-pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 
 /// A registry's words in one line of printable characters.
@@ -492,20 +483,6 @@ mod tests {
             &Sent::default(),
         );
         assert_eq!((refusal.text.as_str(), refusal.enveloped), ("", false));
-    }
-
-    #[test]
-    fn retry_after_in_seconds_and_as_a_date() {
-        let now: Timestamp = "2026-11-22T04:00:00Z".parse().expect("a time");
-        let read = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::RETRY_AFTER, value.parse().expect("a value"));
-            retry_after(&headers, now)
-        };
-        assert_eq!(read("7"), Some(Duration::from_secs(7)));
-        assert_eq!(read("Sun, 22 Nov 2026 04:02:00 GMT"), Some(Duration::from_secs(120)));
-        assert_eq!(read("Sun, 22 Nov 2026 03:02:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(read("soon"), None);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! How much is asked of one registry at once, and when it wants to be left alone.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 /// Manifest reads and other small requests at once: with round trips of 50 ms, 48 under way ask some 900 tags a
@@ -17,6 +17,10 @@ const LISTS: usize = 4;
 const BLOB_READS: usize = 8;
 /// Uploads at once: as reads; ECR resets sockets when many uploads run side by side.
 const BLOB_WRITES: usize = 8;
+
+/// No pause is longer, whatever a registry says: quotas are counted by the day at most, and a point in time that is years
+/// away is a mistake that one question a day sets right.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
 
 /// What kind of load a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +52,7 @@ pub(super) struct Throttle {
     blob_writes: Arc<Semaphore>,
     ceiling: Option<Arc<Semaphore>>,
     /// Nothing is sent before this.
-    paused_until: Mutex<Option<Instant>>,
+    paused_until: watch::Sender<Option<Instant>>,
 }
 
 impl Throttle {
@@ -66,7 +70,7 @@ impl Throttle {
             reads,
             blob_writes: window(BLOB_WRITES),
             ceiling: ceiling.map(window),
-            paused_until: Mutex::new(None),
+            paused_until: watch::Sender::new(None),
         }
     }
 
@@ -98,19 +102,40 @@ impl Throttle {
 
     /// Sends nothing to the registry for `time`, whoever asks. A longer pause that is already set stays.
     pub(super) fn pause(&self, time: Duration) {
-        let until = Instant::now() + time;
-        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
+        if time.is_zero() {
+            return;
+        }
+        let until = Instant::now() + time.min(LONGEST_PAUSE);
+        self.paused_until.send_if_modified(|paused| {
+            let longer = paused.is_none_or(|earlier| earlier < until);
+            if longer {
+                *paused = Some(until);
+            }
+            longer
+        });
+    }
+
+    /// What is left of the pause; `None` where there is none.
+    pub(super) fn paused_for(&self) -> Option<Duration> {
+        let until = (*self.paused_until.borrow())?;
+        let left = until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
     }
 
     /// Waits until no pause is set.
-    pub(super) async fn pause_over(&self) {
+    ///
+    /// # Errors
+    /// At once, with what is left, where that is longer than `patience`.
+    pub(super) async fn pause_over(&self, patience: Duration) -> Result<(), Duration> {
+        let mut changes = self.paused_until.subscribe();
         loop {
-            let until = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-            match until {
-                Some(until) if until > Instant::now() => tokio::time::sleep_until(until).await,
-                _ => return,
+            changes.mark_unchanged();
+            let Some(left) = self.paused_for() else { return Ok(()) };
+            if left > patience {
+                return Err(left);
             }
+            // Made longer meanwhile, it may be more than is waited.
+            let _ = tokio::time::timeout(left, changes.changed()).await;
         }
     }
 }
@@ -151,12 +176,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_pause_wins() {
+        const PATIENT: Duration = Duration::from_secs(60);
         let throttle = Throttle::new(None);
+        assert_eq!(throttle.paused_for(), None);
         let start = Instant::now();
         throttle.pause(Duration::from_secs(9));
         throttle.pause(Duration::from_secs(3));
-        throttle.pause_over().await;
-        assert!(start.elapsed() >= Duration::from_secs(9));
-        throttle.pause_over().await;
+        assert_eq!(throttle.paused_for(), Some(Duration::from_secs(9)));
+        throttle.pause_over(PATIENT).await.expect("patience");
+        assert_eq!(start.elapsed(), Duration::from_secs(9));
+        assert_eq!(throttle.paused_for(), None);
+        throttle.pause_over(PATIENT).await.expect("no pause");
+        assert_eq!(start.elapsed(), Duration::from_secs(9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_learns_of_a_pause_that_is_too_long_at_once() {
+        let throttle = Throttle::new(None);
+        let start = Instant::now();
+        throttle.pause(Duration::from_secs(50));
+        let waiting = throttle.pause_over(Duration::from_secs(60));
+        let lengthening = async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            throttle.pause(Duration::from_secs(3600));
+        };
+        let (waited, ()) = tokio::join!(waiting, lengthening);
+        assert_eq!(waited, Err(Duration::from_secs(3600)));
+        assert_eq!(start.elapsed(), Duration::from_secs(10));
+        throttle.pause(Duration::MAX);
+        assert_eq!(throttle.paused_for(), Some(LONGEST_PAUSE));
     }
 }

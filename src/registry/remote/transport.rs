@@ -8,13 +8,15 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
+use jiff::Timestamp;
 use url::Url;
 
 use super::auth::{Auth, Scopes};
 use super::body::{Outgoing, Watch};
 use super::call::{Answer, Call, Payload};
 use super::clients::Clients;
-use super::refusal::{broken, retry_after, temporary};
+use super::rates::{RateNews, rate_limit_headers};
+use super::refusal::{broken, temporary};
 use super::targets::{
     ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, literal_address, resolve, same_origin,
 };
@@ -196,12 +198,12 @@ impl Transport {
             .with_jitter()
             .build();
         loop {
-            self.0.throttle.pause_over().await;
+            self.wait_for_leave(call).await?;
             let outcome = self.attempt(account, call, login).await;
             let (wanted, from_registry) = match &outcome {
                 Ok(answer) if temporary(answer.status) => {
                     let own = same_origin(&answer.url, &self.0.base);
-                    (retry_after(&answer.headers, answer.now), own)
+                    (rate_limit_headers(&answer.headers, answer.now).pause(true), own)
                 }
                 // A signed address of an object store is good for minutes; the registry gives a fresh one.
                 Ok(answer) if answer.elsewhere && call.method == Method::GET && is_login_status(answer.status) => {
@@ -214,9 +216,6 @@ impl Transport {
                 Some(wanted) if wanted > MAX_PAUSE => return outcome,
                 wanted => wanted.unwrap_or_default(),
             };
-            if from_registry && !wanted.is_zero() {
-                self.0.throttle.pause(wanted);
-            }
             let delay = match delays.next() {
                 Some(delay) if call.repeatable && call.body_can_be_made_again() => delay,
                 _ => return outcome,
@@ -233,6 +232,47 @@ impl Transport {
             // A pause of the registry is waited for above; the jittered delay keeps those who waited from coming at once.
             let own_wait = if from_registry { delay } else { delay.max(wanted) };
             tokio::time::sleep(own_wait).await;
+        }
+    }
+
+    /// Waits until the registry may be asked again.
+    ///
+    /// # Errors
+    /// `Throttled` with the time that is left, where it is longer than is waited here. Nothing was sent.
+    async fn wait_for_leave(&self, call: &Call) -> Result<()> {
+        // Only what goes to the registry itself: its token realm and its object store may be other hosts.
+        if !same_origin(&call.url, &self.0.base) {
+            return Ok(());
+        }
+        self.0.throttle.pause_over(MAX_PAUSE).await.map_err(|left| {
+            let message = format!(
+                "the registry wants no more requests for {} s; nothing was sent",
+                left.as_secs()
+            );
+            let mut error = call.error(ErrorKind::Throttled, message);
+            error.retry_after = Some(left);
+            error
+        })
+    }
+
+    /// Until when the registry wants to be left alone; `None` when it does not.
+    pub(super) fn penalty(&self) -> Option<Timestamp> {
+        let left = self.0.throttle.paused_for()?;
+        Some(self.0.clock.now() + left)
+    }
+
+    /// Leaves the registry alone until then, or longer where it wants that by itself.
+    pub(super) fn set_penalty(&self, until: Timestamp) {
+        let left = until.duration_since(self.0.clock.now());
+        if let Ok(left) = Duration::try_from(left) {
+            self.0.throttle.pause(left);
+        }
+    }
+
+    /// Takes note of what an answer of the registry itself says about rates.
+    fn heed(&self, status: StatusCode, news: RateNews) {
+        if let Some(pause) = news.pause(temporary(status)) {
+            self.0.throttle.pause(pause);
         }
     }
 
@@ -255,6 +295,9 @@ impl Transport {
                 place: call.place.clone(),
                 now: self.0.clock.now(),
             };
+            if same_origin(&answer.url, &self.0.base) {
+                self.heed(answer.status, rate_limit_headers(&answer.headers, answer.now));
+            }
             // A redirected write would send the bytes twice; no registry does it.
             let reads = matches!(call.method, Method::GET | Method::HEAD);
             if !reads || !matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308) {

@@ -6,6 +6,7 @@ pub mod command;
 pub mod compare;
 pub mod docker_registry;
 pub mod ends;
+pub mod engine;
 pub mod images;
 pub mod link;
 pub mod origin;

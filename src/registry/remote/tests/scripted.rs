@@ -87,6 +87,42 @@ async fn a_wait_of_hours_goes_up_to_the_caller() {
     assert_eq!((error.kind, error.status), (ErrorKind::Throttled, Some(429)));
     assert_eq!(error.retry_after, Some(Duration::from_secs(21600)));
     assert_eq!(registry.seen().len(), 1);
+    // It holds for the registry as a whole, and nothing more is sent.
+    let error = end.list_tags(&repository("b")).await.expect_err("throttled");
+    assert_eq!((error.kind, error.status), (ErrorKind::Throttled, None));
+    assert!(error.retry_after.is_some_and(|left| left > Duration::from_secs(21500)));
+    assert_eq!(registry.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_pause_can_be_kept_by_another_process() {
+    let registry = Server::start(|_, _| answer(429, &[("retry-after", "21600")], "")).await;
+    let (first, _) = end_at(&registry.host(), Habits::default());
+    assert_eq!(first.penalty(), None);
+    first.ping().await.expect_err("throttled");
+    let until = first.penalty().expect("a pause");
+    let (second, _) = end_at(&registry.host(), Habits::default());
+    second.set_penalty(until);
+    let error = second.ping().await.expect_err("throttled");
+    assert_eq!(error.kind, ErrorKind::Throttled);
+    assert_eq!(registry.seen().len(), 1, "only the first asked");
+    // What is over is over.
+    let (third, _) = end_at(&registry.host(), Habits::default());
+    third.set_penalty(jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(third.penalty(), None);
+}
+
+#[tokio::test]
+async fn nothing_left_in_a_good_answer_is_a_pause_too() {
+    let headers = [("content-length", "3"), ("ratelimit", "\"default\";r=0;t=1000")];
+    let registry = Server::start(move |_, _| answer(200, &headers, "abc")).await;
+    let (end, _) = end_at(&registry.host(), Habits::default());
+    let digest = Digest::of(b"abc");
+    let found = end.head_blob(&repository("a"), &digest).await;
+    assert_eq!(found.expect("found"), Some(3));
+    let error = end.head_blob(&repository("a"), &digest).await.expect_err("a pause");
+    assert_eq!(error.kind, ErrorKind::Throttled);
+    assert_eq!(registry.seen().len(), 1);
 }
 
 #[tokio::test]
