@@ -6,6 +6,7 @@ mod file;
 mod lock;
 mod manifests;
 mod memory;
+mod together;
 mod work;
 
 use std::collections::BTreeSet;
