@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use sqlx::{Connection, Row};
+use sqlx::Row;
 
 use super::error::Result;
 use super::rows::{json, millis, parsed, signed, time};
@@ -21,8 +21,7 @@ impl Store {
         limit: Option<u64>,
     ) -> Result<()> {
         self.verb("keep manifests", async {
-            let mut writer = self.0.writer().await?;
-            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut change = self.0.begin().await?;
             for manifest in read {
                 let id: i64 = sqlx::query_scalar(
                     "INSERT INTO manifests (registry, repository, digest, media_type, bytes, size, used_at) \
@@ -37,7 +36,7 @@ impl Store {
                 .bind(manifest.bytes.as_ref())
                 .bind(signed(manifest.bytes.len() as u64)?)
                 .bind(millis(now))
-                .fetch_one(&mut *transaction)
+                .fetch_one(&mut *change)
                 .await?;
                 if let Some(tag) = &manifest.tag {
                     sqlx::query(
@@ -48,14 +47,14 @@ impl Store {
                     .bind(manifest.repository.as_str())
                     .bind(tag.as_str())
                     .bind(id)
-                    .execute(&mut *transaction)
+                    .execute(&mut *change)
                     .await?;
                 }
             }
             sqlx::query("UPDATE manifests SET used_at = $2 WHERE id IN (SELECT value FROM json_each($1))")
                 .bind(json(used)?)
                 .bind(millis(now))
-                .execute(&mut *transaction)
+                .execute(&mut *change)
                 .await?;
             if let Some(limit) = limit {
                 sqlx::query(
@@ -63,10 +62,10 @@ impl Store {
                      (ORDER BY used_at DESC, id DESC) AS reached FROM manifests) WHERE reached > $1)",
                 )
                 .bind(signed(limit)?)
-                .execute(&mut *transaction)
+                .execute(&mut *change)
                 .await?;
             }
-            transaction.commit().await
+            change.commit().await
         })
         .await
     }
@@ -124,11 +123,12 @@ impl Store {
     /// Drops a kept manifest that proved damaged.
     pub async fn drop_manifest(&self, id: i64) -> Result<()> {
         self.verb("drop a damaged manifest", async {
+            let mut change = self.0.begin().await?;
             sqlx::query("DELETE FROM manifests WHERE id = $1")
                 .bind(id)
-                .execute(&mut *self.0.writer().await?)
+                .execute(&mut *change)
                 .await?;
-            Ok(())
+            change.commit().await
         })
         .await
     }
