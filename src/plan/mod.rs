@@ -25,4 +25,7 @@ pub use retry::{RetryDecision, after_failure};
 pub use spool::{
     Disk, SpoolDecision, SpoolEntry, SpoolFacts, keep_in_spool, make_room, may_be_spooled, spool_decision,
 };
-pub use upload::{Checkpoint, NextRequest, ResumePoint, UploadFacts, UploadHabit, next_request, resume_point};
+pub use upload::{
+    Checkpoint, FILL_LIMIT, NextRequest, ResumePoint, UploadFacts, UploadHabit, checkpoint_due, next_request,
+    resume_point,
+};

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -15,15 +16,11 @@ use crate::engine::event::Event;
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::Digest;
-use crate::plan::{Checkpoint, ErrorKind, NextRequest, UploadFacts, UploadHabit, next_request};
+use crate::plan::{
+    Checkpoint, ErrorKind, FILL_LIMIT, NextRequest, UploadFacts, UploadHabit, checkpoint_due, next_request,
+};
 use crate::registry::BlobWrite;
 use crate::store::UploadId;
-
-/// How often the hash state is stored while one request streams.
-const CHECKPOINT_EVERY: u64 = 8 * 1024 * 1024;
-
-/// The longest piece that is filled in memory before it is sent; longer ones stream.
-const FILL_LIMIT: u64 = 8 * 1024 * 1024;
 
 /// Sends what the feed brings until the blob is at the destination. `alone`: no other sink waits for the same reader.
 pub(super) async fn drive(
@@ -217,6 +214,8 @@ impl Upload<'_> {
             left: u64,
             context: TransferContext,
             remembered: Option<UploadId>,
+            /// Where and when the hash state was stored last.
+            stored: (u64, Duration),
             digest: Digest,
             sink: Sink,
             broken: Broken,
@@ -227,6 +226,7 @@ impl Upload<'_> {
             context: self.context.clone(),
             // Where a broken request loses what it brought, no state within it is ever taken up.
             remembered: self.remembered.filter(|_| self.habit == UploadHabit::KeepsBytes),
+            stored: (self.offset, self.context.clock.elapsed()),
             digest: self.source.digest.clone(),
             sink: self.sink.clone(),
             broken: Arc::clone(broken),
@@ -240,7 +240,9 @@ impl Upload<'_> {
                 }
                 let next = s.feed.lock().await.next().await.unwrap_or(Err(left_behind));
                 let stored = match next {
-                    Ok(chunk) => remember(&s.context, s.remembered, &chunk).await.map(|()| chunk),
+                    Ok(chunk) => remember(&s.context, s.remembered, &mut s.stored, &chunk)
+                        .await
+                        .map(|()| chunk),
                     Err(fault) => Err(fault),
                 };
                 let chunk = match stored {
@@ -277,13 +279,20 @@ impl Upload<'_> {
 }
 
 /// Stores the hash state now and then while one request streams.
-async fn remember(context: &TransferContext, upload: Option<UploadId>, chunk: &Chunk) -> Result<(), Fault> {
+async fn remember(
+    context: &TransferContext,
+    upload: Option<UploadId>,
+    stored: &mut (u64, Duration),
+    chunk: &Chunk,
+) -> Result<(), Fault> {
     let (Some(id), Some(state)) = (upload, &chunk.state) else {
         return Ok(());
     };
-    if !chunk.end.is_multiple_of(CHECKPOINT_EVERY) {
+    let now = context.clock.elapsed();
+    if !checkpoint_due(chunk.end.saturating_sub(stored.0), now.saturating_sub(stored.1)) {
         return Ok(());
     }
+    *stored = (chunk.end, now);
     let checkpoint = Checkpoint {
         offset: chunk.end,
         state: state.clone(),
