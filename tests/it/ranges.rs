@@ -1,5 +1,6 @@
 //! Large blobs of slow sources over several connections, and what happens to connections that nobody reads from.
 
+mod many;
 mod standstill;
 
 use http::StatusCode;
@@ -231,4 +232,21 @@ async fn heavy_killed_while_several_parts_are_read_it_goes_on_where_the_destinat
     );
     // From the checkpoint on, and what had come before its turn.
     assert!(link.read_twice() <= (8 + 8) * MIB, "{}", link.read_twice());
+}
+
+#[tokio::test]
+async fn heavy_a_large_blob_of_a_layout_is_read_whole() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = Link::new(&source.url(), &destination.url(), 64 * MIB).await;
+    let folder = link.home.home().join("layout");
+    let layout = format!("oci:{}:v1", folder.display());
+    let image = |url: &str| format!("{url}/{REPOSITORY}:v1");
+    for (from, to) in [
+        (image(&link.src.url()), layout.clone()),
+        (layout, image(&link.dst.url())),
+    ] {
+        link.home.spawn(&["copy", &from, &to]).finish().await.expect(0);
+    }
+    link.assert_copied(&["v1"]).await;
+    assert_eq!((link.read_twice(), link.sent_twice()), (0, 0));
 }

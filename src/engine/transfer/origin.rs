@@ -384,12 +384,11 @@ impl Origin {
 
     /// Nothing was asked: there was no place for one more, or it is a layout.
     fn not_asked(&mut self, index: usize) {
+        self.parts[index].flow = Flow::Idle;
         if index == 0 {
             self.whole_from(0);
         } else if index + 1 == self.parts.len() {
             self.parts.pop_back();
-        } else {
-            self.parts[index].flow = Flow::Idle;
         }
     }
 
