@@ -2,6 +2,7 @@
 
 mod faulty;
 mod generated;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::io;

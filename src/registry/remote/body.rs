@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::throttle::Flow;
 use crate::registry::endpoint::BodyStream;
 
 /// How long a body may bring less than [`STALL_BYTES`] while we wait for it, and how long an upload may take none of the
@@ -151,6 +152,35 @@ impl Outgoing {
         };
         (body, watch)
     }
+}
+
+/// The same bytes in parts that keep to the bandwidth.
+pub(super) fn paced(body: BodyStream, flow: Flow) -> BodyStream {
+    struct Paced {
+        body: BodyStream,
+        rest: Bytes,
+        flow: Flow,
+    }
+    let paced = Paced {
+        body,
+        rest: Bytes::new(),
+        flow,
+    };
+    futures_util::stream::unfold(paced, |mut paced| async move {
+        if paced.rest.is_empty() {
+            match paced.body.next().await? {
+                Ok(bytes) => paced.rest = bytes,
+                Err(error) => return Some((Err(error), paced)),
+            }
+        }
+        let length = paced.rest.len();
+        let part = paced
+            .rest
+            .split_to(paced.flow.part().map_or(length, |part| part.min(length)));
+        paced.flow.pass(part.len()).await;
+        Some((Ok(part), paced))
+    })
+    .boxed()
 }
 
 impl http_body::Body for Outgoing {
