@@ -18,6 +18,7 @@ mod runs;
 mod tests;
 mod types;
 mod uploads;
+mod writer;
 mod written;
 
 pub use error::StoreError;
