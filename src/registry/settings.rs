@@ -61,6 +61,7 @@ pub struct Limits {
 }
 
 /// One registry of the rules.
+#[expect(clippy::large_enum_variant, reason = "one for each registry of a file, made once")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum RegistrySettings {
     /// Spoken to by the distribution protocol.
