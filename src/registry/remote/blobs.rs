@@ -198,3 +198,39 @@ impl Reading {
         Ok(chunk)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::throttle::Limiter;
+    use super::*;
+    use crate::registry::Limits;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_read_keeps_to_the_bandwidth() {
+        let limits = Limits {
+            bandwidth: Some(100_000),
+            ..Limits::default()
+        };
+        let throttle = Limiter::default().throttle("there", "there", limits);
+        let chunks = (0..50).map(|_| Ok::<_, std::io::Error>(bytes::Bytes::from(vec![0; 20_000])));
+        let body = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
+        let response = reqwest::Response::from(http::Response::new(body));
+        let mut reading = Reading {
+            incoming: Incoming::new(response),
+            left: None,
+            place: Place::default(),
+            flow: throttle.flow(Direction::Down),
+            opened: Instant::now(),
+            _permit: None,
+            _taken: None,
+        };
+        let start = Instant::now();
+        let mut read = 0;
+        while let Some(bytes) = reading.next().await.expect("bytes") {
+            read += bytes.len();
+        }
+        assert_eq!(read, 1_000_000);
+        let time = start.elapsed().as_secs_f64();
+        assert!((9.5..=10.0).contains(&time), "{time}");
+    }
+}

@@ -104,6 +104,23 @@ async fn a_ceiling_of_the_process_is_over_all_registries() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn new_rules_change_the_limits_of_what_is_under_way() {
+    let limiter = Limiter::default();
+    let open = |of| limiter.throttle("there", "there.example", of);
+    let before = open(limits(Some(2), Some(0.001), None));
+    let _two = fill(&before, Class::Read).await;
+    before.turn(0, false).await.expect("no pause");
+    let start = Instant::now();
+    let waiting = async { tokio::join!(before.enter(Class::Read, 0), before.turn(0, false)) };
+    let reloading = async {
+        tokio::time::sleep(SECOND).await;
+        open(limits(Some(3), None, None));
+    };
+    tokio::join!(waiting, reloading);
+    assert!(start.elapsed() <= 2 * SECOND, "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn higher_priorities_get_the_next_place() {
     let throttle = throttle(limits(Some(2), None, None));
     let mut first = fill(&throttle, Class::Read).await;
