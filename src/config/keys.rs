@@ -98,10 +98,35 @@ pub(super) static FILE: Section = Section {
             "What to keep in step.",
         ),
         optional(
+            "spool",
+            Kind::Map(&SPOOL),
+            "off",
+            "Keeps large blobs of slow sources on disk while they are copied, so that no byte is read twice, whatever breaks.",
+        ),
+        optional(
             "limits",
             Kind::Map(&TOTAL_LIMITS),
             "none",
             "How hard all registries together are pressed, beside what holds for each. One file of the rules has it.",
+        ),
+    ],
+};
+
+/// `spool`.
+static SPOOL: Section = Section {
+    path: "spool",
+    about: "A bounded place on disk for large blobs that a slow source gives to a destination that may lose them. One file of the rules has it.",
+    keys: &[
+        required(
+            "path",
+            Kind::Text("the path of a directory such as /var/lib/transship/spool"),
+            "A directory for nothing else, on a local disk. It is made where it is missing; nobody else may write to it. A relative path starts at the folder of the rules file.",
+        ),
+        optional(
+            "max_size",
+            Kind::Size,
+            "10GiB",
+            "The most that all files in it take together. A blob that does not fit is copied without. A tenth of the disk always stays free.",
         ),
     ],
 };
@@ -505,6 +530,7 @@ static RETRY: Section = Section {
 #[cfg(test)]
 pub(super) static SECTIONS: &[&Section] = &[
     &FILE,
+    &SPOOL,
     &REGISTRY,
     &TLS,
     &LIMITS,

@@ -17,6 +17,7 @@ mod schema;
 mod secrets;
 mod shape;
 mod size;
+mod spool;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -30,6 +31,7 @@ pub use mistake::{Mistake, Severity, Sources, render};
 pub use nearest::nearest;
 pub use references::{Environment, Lookup};
 pub use schema::json_schema;
+pub use spool::SpoolSettings;
 
 use crate::oci::Digest;
 use crate::registry::{Limits, RegistrySettings};
@@ -60,6 +62,8 @@ pub struct Config {
     pub limits: Limits,
     /// All rules, in the order of the files.
     pub rules: Vec<Rule>,
+    /// Where large blobs of slow sources are kept while they are copied, if anywhere.
+    pub spool: Option<SpoolSettings>,
     /// Names of the files, in the order of reading.
     pub files: Vec<String>,
     /// Changes with any byte of the files; secrets that references lead to are not part of it.
@@ -189,6 +193,7 @@ pub fn parse(files: &[(String, String)], lookup: &dyn Lookup, mode: Mode) -> Res
     } else {
         (BTreeMap::new(), Vec::new())
     };
+    let spool = spool::read(&mut findings, &roots);
 
     let limits = in_one_file(&mut findings, &roots, "limits");
     let limits = limits.map(registries::limits).unwrap_or_default();
@@ -203,6 +208,7 @@ pub fn parse(files: &[(String, String)], lookup: &dyn Lookup, mode: Mode) -> Res
             registries,
             limits,
             rules,
+            spool,
             files: files.iter().map(|(name, _)| name.clone()).collect(),
             content: files::digest(files),
         },

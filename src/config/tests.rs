@@ -3,6 +3,7 @@
 mod faulty;
 mod generated;
 mod limits;
+mod spool;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -89,6 +89,7 @@ pub async fn copy(
         registries,
         limits: Limits::default(),
         rules: vec![rule],
+        spool: None,
         files: Vec::new(),
         content: Digest::of(b""),
     };

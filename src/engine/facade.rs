@@ -17,7 +17,7 @@ use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
 use super::requests::{RunRequest, VerifyRequest};
 use super::run;
 use super::several::ordered;
-use super::transfer::{TransferContext, TransferPool};
+use super::transfer::{Spool, TransferContext, TransferPool};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::plan::{Decision, RepositoryPlan};
@@ -31,6 +31,7 @@ use crate::vendors;
 pub struct Engine {
     config: Arc<Config>,
     ends: Arc<BTreeMap<RegistryName, Endpoint>>,
+    spool: Option<Spool>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -122,10 +123,10 @@ impl Engine {
         let ends = open_ends(&config, &clock, &limiter)?;
         let shared = Shared {
             blobs: BlobTable::new(clock.clone()),
+            manifests: ManifestCache::stored(store.clone(), clock.clone()),
             store,
             clock,
             events,
-            manifests: ManifestCache::default(),
             tag_locks: TagLocks::default(),
             pool: TransferPool::default(),
             limiter,
@@ -133,6 +134,7 @@ impl Engine {
             running: Mutex::default(),
         };
         Ok(Self {
+            spool: config.spool.clone().map(Spool::new),
             config,
             ends: Arc::new(ends),
             shared: Arc::new(shared),
@@ -145,9 +147,15 @@ impl Engine {
     /// As [`Engine::new`].
     pub fn with_config(&self, config: Arc<Config>) -> Result<Self, EngineError> {
         let ends = open_ends(&config, &self.shared.clock, &self.shared.limiter)?;
+        // The same spool goes on, so that what has been said of it is not said again.
+        let spool = match &self.spool {
+            Some(spool) if config.spool.as_ref() == Some(spool.settings()) => Some(spool.clone()),
+            _ => config.spool.clone().map(Spool::new),
+        };
         Ok(Self {
             config,
             ends: Arc::new(ends),
+            spool,
             shared: Arc::clone(&self.shared),
         })
     }
@@ -242,6 +250,7 @@ impl Engine {
             events: shared.events.clone(),
             retry: rule.retry,
             pool: shared.pool.clone(),
+            spool: self.spool.clone(),
         };
         Ok(RunContext {
             run,
@@ -260,6 +269,7 @@ impl Engine {
             owner: Arc::clone(&shared.owner),
             claims,
             careful,
+            looks_anew: false,
             parking: RunParking {
                 obeys: false,
                 started_at: shared.clock.now(),

@@ -19,6 +19,7 @@ mod registry_habits;
 mod requests;
 mod resume;
 mod scenarios;
+mod spool;
 mod support;
 mod support_checks;
 mod sync;

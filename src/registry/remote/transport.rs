@@ -408,11 +408,11 @@ impl Transport {
         let clients = if url.host() == self.0.base.host() {
             self.0.clients.own()
         } else {
-            self.0.clients.others()?
+            self.0.clients.others()
         };
         let client = match call.class {
-            class if class.is_blob() => &clients.blobs,
-            _ => &clients.small,
+            class if class.is_blob() => clients.blobs()?,
+            _ => clients.small()?,
         };
         let began = Instant::now();
         let sent = client.execute(request);
