@@ -111,7 +111,10 @@ async fn new_rules_change_the_limits_of_what_is_under_way() {
     let _two = fill(&before, Class::Read).await;
     before.turn(0, false).await.expect("no pause");
     let start = Instant::now();
-    let waiting = async { tokio::join!(before.enter(Class::Read, 0), before.turn(0, false)) };
+    let waiting = async {
+        let (_third, turn) = tokio::join!(before.enter(Class::Read, 0), before.turn(0, false));
+        turn.expect("no pause");
+    };
     let reloading = async {
         tokio::time::sleep(SECOND).await;
         open(limits(Some(3), None, None));
