@@ -66,7 +66,7 @@ async fn a_hundred_verbs_at_once_share_one_commit() {
     // One after the other: each is on disk before the next begins.
     for id in ids.iter().take(5) {
         store
-            .finish_job(*id, &finished(JobOutcome::Copied), at(2))
+            .finish_job(*id, &finished(JobOutcome::Copied), None, at(2))
             .await
             .unwrap();
     }
@@ -87,7 +87,7 @@ async fn verbs_of_many_tasks_share_commits() {
                 for _ in 0..5 {
                     let id = store.start_job(job(run, &repository, None), at(1)).await.unwrap();
                     store
-                        .finish_job(id, &finished(JobOutcome::Copied), at(2))
+                        .finish_job(id, &finished(JobOutcome::Copied), None, at(2))
                         .await
                         .unwrap();
                 }
