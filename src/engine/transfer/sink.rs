@@ -222,7 +222,8 @@ impl Upload<'_> {
         request: impl Future<Output = Result<T, crate::registry::Error>>,
         told: &Told,
     ) -> Result<T, Fault> {
-        let Some(id) = self.remembered else {
+        // Where a broken request loses what it brought, no state within it is ever taken up.
+        let Some(id) = self.remembered.filter(|_| self.habit == UploadHabit::KeepsBytes) else {
             return request.await.map_err(|error| told.or(error));
         };
         let (store, clock) = (&self.context.store, &self.context.clock);
