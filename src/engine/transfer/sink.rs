@@ -10,25 +10,28 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::feed::{Chunk, Feed, STATE_EVERY};
 use super::session::{LEARN_FROM, Ready, at_destination};
+use super::spool::Slot;
 use super::{Sink, SourceBlob, TransferContext};
 use crate::engine::event::Event;
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::Digest;
 use crate::plan::{Checkpoint, ErrorKind, NextRequest, UploadFacts, UploadHabit, next_request};
-use crate::registry::BlobWrite;
+use crate::registry::{BlobWrite, BodyStream};
 use crate::store::{StoreError, UploadId};
 
 /// How often the hash state is stored while one request streams.
 const CHECKPOINT_EVERY: u64 = 8 * 1024 * 1024;
 
-/// The longest piece that is filled in memory before it is sent; longer ones stream.
+/// The longest piece that is filled in memory before it is sent; longer ones are filled in the spool, or stream where the blob
+/// is not there.
 const FILL_LIMIT: u64 = 8 * 1024 * 1024;
 
 /// Sends what the feed brings until the blob is at the destination. `alone`: no other sink waits for the same reader.
 pub(super) async fn drive(
     context: &TransferContext,
     source: &SourceBlob,
+    slot: &Slot,
     sink: &Sink,
     ready: Ready,
     feed: Feed,
@@ -37,6 +40,7 @@ pub(super) async fn drive(
     let mut upload = Upload {
         context,
         source,
+        slot,
         sink,
         offset: ready.resume.send_from,
         write: ready.write,
@@ -67,6 +71,7 @@ pub(super) async fn drive(
 struct Upload<'a> {
     context: &'a TransferContext,
     source: &'a SourceBlob,
+    slot: &'a Slot,
     sink: &'a Sink,
     write: BlobWrite,
     remembered: Option<UploadId>,
@@ -122,14 +127,17 @@ impl Upload<'_> {
         let (told, states) = Told::new();
         let (body, checkpoint) = match permit {
             Some(permit) => {
-                let (parts, checkpoint) = self.fill(length).await?;
+                let (parts, checkpoint) = self.fill(length, true).await?;
                 let body = stream::iter(parts.into_iter().map(Ok)).inspect(move |_| {
                     // The memory is in use until the body is dropped.
                     let _held = &permit;
                 });
                 (body.boxed(), checkpoint)
             }
-            None => (self.body(length, &told), None),
+            None => match self.spooled(length).await? {
+                Some(filled) => filled,
+                None => (self.body(length, &told), None),
+            },
         };
         let endpoint = &self.sink.endpoint;
         let sending = endpoint.write_piece(&self.write, self.offset, length, body);
@@ -173,8 +181,9 @@ impl Upload<'_> {
         }
     }
 
-    /// Collects a piece before it is sent, so that little time is spent inside the request.
-    async fn fill(&self, length: u64) -> Result<(Vec<Bytes>, Option<Checkpoint>), Fault> {
+    /// Waits for all bytes of a piece before it is sent, so that little time is spent inside the request, and collects them
+    /// where they are wanted.
+    async fn fill(&self, length: u64, collect: bool) -> Result<(Vec<Bytes>, Option<Checkpoint>), Fault> {
         let end = self.offset + length;
         let mut parts = Vec::new();
         let mut feed = self.feed.lock().await;
@@ -185,7 +194,9 @@ impl Upload<'_> {
                 None => return Err(self.left_behind()),
             };
             tell(self.context, self.sink, &self.source.digest, &chunk);
-            parts.push(chunk.bytes);
+            if collect {
+                parts.push(chunk.bytes);
+            }
             if chunk.end >= end {
                 let checkpoint = chunk.state.map(|state| Checkpoint {
                     offset: chunk.end,
@@ -194,6 +205,23 @@ impl Upload<'_> {
                 return Ok((parts, checkpoint));
             }
         }
+    }
+
+    /// Collects a piece in the spool before it is sent; `None` where the blob is not there.
+    async fn spooled(&self, length: u64) -> Result<Option<(BodyStream, Option<Checkpoint>)>, Fault> {
+        let Some(piece) = self.slot.piece(self.offset..self.offset + length).await else {
+            return Ok(None);
+        };
+        // What the feed brings has been given to the spool before.
+        let (_, checkpoint) = self.fill(length, false).await?;
+        let unusable = |why| {
+            Fault::new(
+                ErrorKind::Network,
+                format!("a piece cannot be sent from the spool: {why}"),
+            )
+        };
+        piece.filled().await.map_err(unusable)?;
+        Ok(Some((piece.body(), checkpoint)))
     }
 
     /// Sends all that is left in the closing request.
@@ -250,7 +278,7 @@ impl Upload<'_> {
     }
 
     /// A body of `length` bytes out of the feed.
-    fn body(&self, length: u64, told: &Told) -> crate::registry::BodyStream {
+    fn body(&self, length: u64, told: &Told) -> BodyStream {
         struct Streaming {
             feed: Arc<tokio::sync::Mutex<Feed>>,
             left: u64,
