@@ -100,8 +100,9 @@ const LEAST_PIECE: u64 = 5 * MIB;
 /// seconds, and not for every breath of a slow link.
 const PIECE_SECONDS: u64 = 4;
 
-/// The longest piece that is filled in memory before it is sent. One that streams is under way as long as the source takes,
-/// and with it all that came before is lost when it breaks; so pieces are longer only where the registry wants them longer.
+/// The longest piece that is filled in memory before it is sent; longer ones are filled in the spool, or stream where the blob
+/// is not there. One that streams is under way as long as the source takes, and with it all that came before is lost when
+/// it breaks; so pieces are longer only where the registry wants them longer.
 pub const FILL_LIMIT: u64 = 8 * MIB;
 
 /// While one request streams, the hash state is stored at least so often, in bytes. Eight are kept.

@@ -95,12 +95,12 @@ async fn feed_all(
         .flatten()
         .cloned();
     let indices: Vec<usize> = ready.iter().map(|(index, _)| *index).collect();
-    let _slot = context.pool.fetch_slot(&source.endpoint).await;
+    let source = &source.with_reading_place().await;
     let progress = Progress::from(source, start);
     // The read is open before the first write begins: who waits for a place to write holds its place to read, never the
     // other way round, so that no two fetches wait for each other.
-    let reading = match Reading::open(context, source, slot, progress.offset).await {
-        Ok(reading) => reading,
+    let origin = match Reading::open(context, source, slot, progress.offset).await {
+        Ok(origin) => origin,
         Err(fault) => return ready.iter().map(|_| Err(fault.clone())).collect(),
     };
     let mut feeders = Vec::with_capacity(ready.len());
@@ -115,10 +115,10 @@ async fn feed_all(
         });
         let (feeder, feed) = feed::queue(sink.send_from());
         feeders.push(Some(feeder));
-        drives.push(sink::drive(context, source, sinks[index], sink, feed, alone));
+        drives.push(sink::drive(context, source, slot, sinks[index], sink, feed, alone));
     }
     let reading = async {
-        let outcome = read(context, source, progress, reading, &mut feeders).await;
+        let outcome = read(context, source, progress, origin, &mut feeders).await;
         if let Err(fault) = &outcome {
             for feeder in feeders.iter().flatten() {
                 // A sink that is gone, or too slow to take even this, ends by its dropped queue.
@@ -145,22 +145,21 @@ async fn feed_all(
     results
 }
 
-/// Reads from where `progress` stands to the end. A source that breaks is opened again at the offset reached, so that
-/// sinks notice nothing.
+/// Reads from where `progress` stands to the end. A source that breaks is opened again at the offset reached, so that sinks notice nothing.
 async fn read(
     context: &TransferContext,
     source: &SourceBlob,
     mut progress: Progress,
-    opened: Option<Reading<'_>>,
+    origin: Option<Reading<'_>>,
     feeders: &mut [Option<Feeder>],
 ) -> Result<(), Fault> {
     let mut attempts = 0;
-    let Some(mut reading) = opened else {
+    let Some(mut origin) = origin else {
         return progress.check(source);
     };
     loop {
         let before = progress.offset;
-        let fault = match read_from(context, source, &mut reading, &mut progress, feeders).await {
+        let fault = match read_from(context, source, &mut origin, &mut progress, feeders).await {
             Ok(()) => return Ok(()),
             Err(fault) => at_source(fault),
         };
@@ -231,15 +230,15 @@ impl Progress {
 async fn read_from(
     context: &TransferContext,
     source: &SourceBlob,
-    reading: &mut Reading<'_>,
+    origin: &mut Reading<'_>,
     progress: &mut Progress,
     feeders: &mut [Option<Feeder>],
 ) -> Result<(), Fault> {
     let mut aborted = pin!(context.control.wait_abort());
-    debug_assert_eq!(reading.offset(), progress.offset, "read where the hash stands");
+    debug_assert_eq!(origin.offset(), progress.offset, "read where the hash stands");
     loop {
         let next = tokio::select! {
-            next = reading.next() => next,
+            next = origin.next() => next,
             reason = &mut aborted => return Err(Fault::stopped(&reason)),
         };
         let Some(bytes) = next.transpose()? else {
@@ -261,7 +260,7 @@ async fn read_from(
                 end: progress.offset,
                 state: on_boundary.then(|| progress.hasher.save()).flatten(),
             };
-            if !hand_over(chunk, feeders, reading).await {
+            if !hand_over(chunk, feeders, origin).await {
                 // Each sink knows why it ended.
                 return Ok(());
             }
@@ -270,7 +269,7 @@ async fn read_from(
 }
 
 /// Gives a chunk to every sink that still listens; false when none does.
-async fn hand_over(chunk: Chunk, feeders: &mut [Option<Feeder>], reading: &mut Reading<'_>) -> bool {
+async fn hand_over(chunk: Chunk, feeders: &mut [Option<Feeder>], origin: &mut Reading<'_>) -> bool {
     let listening = feeders.iter().flatten().count();
     for slot in feeders.iter_mut() {
         let Some(feeder) = slot else { continue };
@@ -280,7 +279,7 @@ async fn hand_over(chunk: Chunk, feeders: &mut [Option<Feeder>], reading: &mut R
             Err(TrySendError::Full(waiting)) => {
                 // The others wait for this one only so long; it reads for itself later.
                 let patience = (listening > 1).then_some(PATIENCE);
-                !wait_for_room(feeder, waiting, patience, reading).await
+                !wait_for_room(feeder, waiting, patience, origin).await
             }
         };
         if gone {
@@ -295,15 +294,15 @@ async fn wait_for_room(
     feeder: &Feeder,
     waiting: Result<Chunk, Fault>,
     patience: Option<Duration>,
-    reading: &mut Reading<'_>,
+    origin: &mut Reading<'_>,
 ) -> bool {
     let mut sent = pin!(feeder.send(waiting));
     let soon = tokio::select! {
         sent = &mut sent => return sent.is_ok(),
-        never = reading.receive() => match never {},
+        never = origin.receive() => match never {},
         () = tokio::time::sleep(STANDSTILL) => patience.map(|patience| patience.saturating_sub(STANDSTILL)),
     };
-    reading.stand_still();
+    origin.stand_still();
     match soon {
         None => sent.await.is_ok(),
         Some(left) => matches!(tokio::time::timeout(left, sent).await, Ok(Ok(()))),

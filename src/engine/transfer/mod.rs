@@ -54,6 +54,16 @@ pub(super) struct SourceBlob {
     pub(super) size: u64,
 }
 
+impl SourceBlob {
+    /// The same blob with a place to read it, held until it is dropped: a fetch whose source breaks off finds it still free.
+    async fn with_reading_place(&self) -> Self {
+        Self {
+            endpoint: self.endpoint.with_reading_place().await,
+            ..self.clone()
+        }
+    }
+}
+
 /// One destination repository that should hold the blob.
 #[derive(Clone, Debug)]
 pub(super) struct Sink {

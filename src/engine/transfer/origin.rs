@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::feed::STATE_EVERY;
 use super::part::{Flow, Part, Step};
@@ -48,8 +47,6 @@ pub(super) struct Origin {
     /// Worth more than one connection.
     large: bool,
     plan: FlowPlan,
-    /// Rights to connections beside the first.
-    places: Vec<OwnedSemaphorePermit>,
     /// True once the first bytes came.
     started: bool,
     round: Round,
@@ -103,7 +100,6 @@ impl Origin {
             learnt: None,
             large,
             plan,
-            places: Vec::new(),
             started: false,
             round: Round::new(offset, now),
             meter: Meter::default(),
@@ -182,7 +178,6 @@ impl Origin {
                 part.flow = Flow::Done;
             }
         }
-        self.places.clear();
         self.plan.stood(self.offset);
         self.round = Round::new(self.offset, self.context.clock.elapsed());
         if closed > 0 {
@@ -237,8 +232,6 @@ impl Origin {
         }
         loop {
             let active = self.parts.iter().filter(|part| part.flow.is_active()).count();
-            // Who waits for a place gets what is not used at the moment.
-            self.places.truncate(active.saturating_sub(1));
             if active >= wanted {
                 return;
             }
@@ -248,12 +241,6 @@ impl Origin {
                 None if self.add() => self.parts.len() - 1,
                 None => return,
             };
-            if active > self.places.len() {
-                let Some(place) = self.context.pool.spare_fetch_slot(&self.source.endpoint) else {
-                    return;
-                };
-                self.places.push(place);
-            }
             self.start(index);
         }
     }

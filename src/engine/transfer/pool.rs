@@ -1,4 +1,4 @@
-//! What all transfers of a process share: memory, places to read from a source, and what they found out about sources.
+//! What all transfers of a process share: memory, and what they found out about sources.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::plan::{AHEAD, FoundFlows};
-use crate::registry::Endpoint;
 
 /// Memory for pieces that are filled before they are sent and for parts that came before their turn, for the whole process,
 /// in MiB. Sixteen hold three pieces of the usual 5 MiB, so that one fills while others are sent.
@@ -23,7 +22,6 @@ const FOUND_LIFE: Duration = Duration::from_secs(600);
 pub(in crate::engine) struct TransferPool {
     pieces: Arc<Semaphore>,
     ahead: Arc<Semaphore>,
-    fetches: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
     sources: Arc<Mutex<HashMap<String, SourceFacts>>>,
 }
 
@@ -47,7 +45,6 @@ impl Default for TransferPool {
         Self {
             pieces: Arc::new(Semaphore::new(PIECE_POOL_MIB)),
             ahead: Arc::new(Semaphore::new(mebibytes(AHEAD) as usize)),
-            fetches: Arc::default(),
             sources: Arc::default(),
         }
     }
@@ -58,26 +55,6 @@ fn mebibytes(bytes: u64) -> u32 {
 }
 
 impl TransferPool {
-    /// A place to read from a source. There are as many as the end lets through at once, so that a fetch whose source
-    /// broke off finds its place to read still free.
-    pub(super) async fn fetch_slot(&self, source: &Endpoint) -> Option<OwnedSemaphorePermit> {
-        // Never closed.
-        self.fetch_slots(source).acquire_owned().await.ok()
-    }
-
-    /// One more place to read, which is given back between requests; `None` where others use or wait for all of them.
-    pub(super) fn spare_fetch_slot(&self, source: &Endpoint) -> Option<OwnedSemaphorePermit> {
-        self.fetch_slots(source).try_acquire_owned().ok()
-    }
-
-    fn fetch_slots(&self, source: &Endpoint) -> Arc<Semaphore> {
-        let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots = fetches
-            .entry(source.name().to_owned())
-            .or_insert_with(|| Arc::new(Semaphore::new(source.blob_reads_at_once())));
-        Arc::clone(slots)
-    }
-
     /// Memory to fill a piece of so many bytes; waits for it.
     pub(super) async fn piece(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         // Never closed.

@@ -4,14 +4,15 @@ use std::ops::Range;
 
 use futures_util::StreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
+use tokio::time::Instant;
 
-use super::Registry;
 use super::auth::Scopes;
-use super::body::Incoming;
-use super::call::{Answer, Call, body_error};
+use super::body::{BodyFault, Incoming};
+use super::call::{Call, body_error};
 use super::manifests::content_length;
 use super::ranges::ContentRange;
-use super::throttle::{Class, Permit};
+use super::throttle::{Class, Direction, Flow, Permit};
+use super::{Registry, Taken};
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::registry::{BlobReader, Error, ErrorKind, Operation, Patience, Place, Result};
 
@@ -58,8 +59,9 @@ impl Registry {
 
     /// Opens a blob at an offset. The reader begins at 0 where ranges are ignored.
     ///
-    /// The place in the window of blob reads is held until the reader ends or is dropped. Whoever copies takes the reader
-    /// before the write it feeds, so that two copies cannot wait for each other's.
+    /// The place in the window of blob reads is held until the reader ends or is dropped; it is the one of
+    /// [`Registry::with_reading_place`] where there is one. Whoever copies takes the reader before the write it feeds,
+    /// so that two copies cannot wait for each other's.
     ///
     /// # Errors
     /// `NotFound`; `Invalid` where the offset is not within the blob, or the answer is another range than asked for.
@@ -68,9 +70,7 @@ impl Registry {
         if offset > 0 {
             call = with_range(call, &format!("bytes={offset}-"))?;
         }
-        let place = call.place.clone();
-        let answer = self.run(call).await?;
-        self.reader(answer, place, offset..u64::MAX).await
+        self.read(call, self.turn().await, offset..u64::MAX).await
     }
 
     /// Opens the bytes `range` of a blob: see [`crate::registry::Endpoint::open_blob_range`].
@@ -84,21 +84,26 @@ impl Registry {
         let call = self.read_call(repository, digest)?;
         let last = range.end.saturating_sub(1);
         let call = with_range(call, &format!("bytes={}-{last}", range.start))?;
-        let place = call.place.clone();
-        let answer = match patience {
-            Patience::Waits => self.run(call).await?,
-            Patience::NoWait => match self.run_at_once(call).await? {
-                Some(answer) => answer,
+        let turn = match patience {
+            Patience::Waits => self.turn().await,
+            Patience::NoWait => match self.turn_at_once() {
                 None => return Ok(None),
+                turn => turn,
             },
         };
-        self.reader(answer, place, range).await.map(Some)
+        self.read(call, turn, range).await.map(Some)
     }
 
-    /// Reads an answer's body, which should be `asked` of the blob, or all of it. An `asked` that ends at `u64::MAX` has no
-    /// end, and one that begins at 0 as well was no range.
-    async fn reader(&self, answer: Answer, place: Place, asked: Range<u64>) -> Result<BlobReader> {
+    /// Sends a read of the bytes `asked` of a blob, in the place of `turn` or another, and gives what comes, which may be all
+    /// of it. An `asked` that ends at `u64::MAX` has no end, and one that begins at 0 as well is no range.
+    async fn read(&self, call: Call, turn: Option<Taken>, asked: Range<u64>) -> Result<BlobReader> {
         let Range { start, end } = asked;
+        let place = call.place.clone();
+        let opened = Instant::now();
+        let answer = match &turn {
+            Some(_) => self.run_in_place(call).await?,
+            None => self.run(call).await?,
+        };
         let in_part = start > 0 || end < u64::MAX;
         let said = answer.headers.get(header::ACCEPT_RANGES);
         let said = said.is_some_and(|units| units.as_bytes().eq_ignore_ascii_case(b"bytes"));
@@ -144,7 +149,10 @@ impl Registry {
             incoming,
             left,
             place,
+            flow: self.shared.transport.flow(Direction::Down),
+            opened,
             _permit: permit,
+            _taken: turn,
         };
         let stream = futures_util::stream::unfold(Some(reading), |reading| async move {
             let mut reading = reading?;
@@ -192,16 +200,26 @@ struct Reading {
     /// Bytes still to come, where known.
     left: Option<u64>,
     place: Place,
+    flow: Flow,
+    opened: Instant,
     _permit: Option<Permit>,
+    _taken: Option<Taken>,
 }
 
 impl Reading {
     async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
-        let chunk = self
-            .incoming
-            .next()
-            .await
-            .map_err(|fault| body_error(Operation::ReadBlob, self.place.clone(), fault))?;
+        let chunk = match self.incoming.next().await {
+            Ok(chunk) => chunk,
+            Err(fault) => {
+                if matches!(fault, BodyFault::Broken(_)) {
+                    self.flow.broke(self.opened);
+                }
+                return Err(body_error(Operation::ReadBlob, self.place.clone(), fault));
+            }
+        };
+        if let Some(bytes) = &chunk {
+            self.flow.pass(bytes.len()).await;
+        }
         let Some(left) = &mut self.left else {
             return Ok(chunk);
         };
@@ -222,5 +240,41 @@ impl Reading {
             }
         }
         Ok(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::throttle::Limiter;
+    use super::*;
+    use crate::registry::Limits;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_read_keeps_to_the_bandwidth() {
+        let limits = Limits {
+            bandwidth: Some(100_000),
+            ..Limits::default()
+        };
+        let throttle = Limiter::default().throttle("there", "there", limits);
+        let chunks = (0..50).map(|_| Ok::<_, std::io::Error>(bytes::Bytes::from(vec![0; 20_000])));
+        let body = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
+        let response = reqwest::Response::from(http::Response::new(body));
+        let mut reading = Reading {
+            incoming: Incoming::new(response),
+            left: None,
+            place: Place::default(),
+            flow: throttle.flow(Direction::Down),
+            opened: Instant::now(),
+            _permit: None,
+            _taken: None,
+        };
+        let start = Instant::now();
+        let mut read = 0;
+        while let Some(bytes) = reading.next().await.expect("bytes") {
+            read += bytes.len();
+        }
+        assert_eq!(read, 1_000_000);
+        let time = start.elapsed().as_secs_f64();
+        assert!((9.5..=10.0).contains(&time), "{time}");
     }
 }

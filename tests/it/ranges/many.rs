@@ -113,12 +113,7 @@ async fn heavy_a_login_that_runs_out_between_two_parts_is_renewed_once() {
     home.set_env("TEST_PASSWORD", PASSWORD);
     let layer = transship::oci::Digest::of(&image.blobs[1]).hex().to_owned();
     src.add(Fault::every("GET", &layer, Act::ResponseRate(RATE)));
-    src.add(Fault::nth(
-        4,
-        "GET",
-        &layer,
-        Act::Answer(StatusCode::UNAUTHORIZED, None),
-    ));
+    src.add(Fault::nth(4, "GET", &layer, Act::DropLogin));
     let before = tokens.requests().len();
     home.spawn(&["sync", "--format", "json"]).finish().await.expect(0);
     let asked = &tokens.requests()[before..];
