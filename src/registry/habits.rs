@@ -19,6 +19,8 @@ pub struct Habits {
     pub trust_upload_range: bool,
     /// How broken bodies are treated, where the kind is known for it; `None`: learn it.
     pub upload: Option<crate::plan::UploadHabit>,
+    /// True where a manifest is refused whose blobs the repository lacks, so that a blob remembered wrongly is noticed.
+    pub refuses_missing_blobs: bool,
     /// Hours for which an open upload can be taken up.
     pub upload_life_hours: u32,
 }
@@ -35,6 +37,7 @@ impl Default for Habits {
             max_piece: None,
             trust_upload_range: true,
             upload: None,
+            refuses_missing_blobs: false,
             // distribution purges uploads after 168 hours by default.
             upload_life_hours: 168,
         }

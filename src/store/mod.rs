@@ -11,6 +11,7 @@ mod connection;
 mod error;
 mod jobs;
 mod lock;
+mod manifests;
 mod parked;
 mod rows;
 mod runs;
@@ -24,8 +25,8 @@ mod written;
 pub use error::StoreError;
 pub use lock::{Holder, StateLock};
 pub use types::{
-    AuditEntry, FinishedJob, JobFilter, JobId, JobOutcome, JobRow, NewJob, NewRun, RunId, RunOutcome, RunRow,
-    StoredUpload, Trigger, UploadId, UploadKey, Write,
+    AuditEntry, FinishedJob, JobFilter, JobId, JobOutcome, JobRow, KeptManifest, NewJob, NewManifest, NewRun, RunId,
+    RunOutcome, RunRow, StoredUpload, Trigger, UploadId, UploadKey, Write,
 };
 
 use std::path::{Path, PathBuf};
