@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::feed::{Chunk, Feed, STATE_EVERY};
 use super::session::{LEARN_FROM, Ready, at_destination};
@@ -18,7 +18,7 @@ use crate::engine::ledger::BlobWay;
 use crate::oci::Digest;
 use crate::plan::{Checkpoint, ErrorKind, NextRequest, UploadFacts, UploadHabit, next_request};
 use crate::registry::{BlobWrite, BodyStream};
-use crate::store::UploadId;
+use crate::store::{StoreError, UploadId};
 
 /// How often the hash state is stored while one request streams.
 const CHECKPOINT_EVERY: u64 = 8 * 1024 * 1024;
@@ -82,8 +82,17 @@ struct Upload<'a> {
     alone: bool,
 }
 
-/// Why a body ended early, told apart from what the destination made of it.
-type Broken = Arc<Mutex<Option<Fault>>>;
+/// Hash states that wait to be stored at most. More come only where the disk is slower than the stream; they are left out.
+const STATES_WAITING: usize = 8;
+
+/// What a body under way tells beside its bytes.
+#[derive(Clone)]
+struct Told {
+    /// Why it ended early, told apart from what the destination made of it.
+    broken: Arc<Mutex<Option<Fault>>>,
+    /// Hash states that are worth storing.
+    states: mpsc::Sender<Checkpoint>,
+}
 
 impl Upload<'_> {
     fn next(&self) -> NextRequest {
@@ -115,7 +124,7 @@ impl Upload<'_> {
     /// Sends one piece and remembers the answer.
     async fn piece(&mut self, length: u64) -> Result<(), Fault> {
         let permit = self.permit(length).await;
-        let broken = Broken::default();
+        let (told, states) = Told::new();
         let (body, checkpoint) = match permit {
             Some(permit) => {
                 let (parts, checkpoint) = self.fill(length, true).await?;
@@ -127,15 +136,12 @@ impl Upload<'_> {
             }
             None => match self.spooled(length).await? {
                 Some(filled) => filled,
-                None => (self.body(length, &broken), None),
+                None => (self.body(length, &told), None),
             },
         };
-        let sent = self
-            .sink
-            .endpoint
-            .write_piece(&self.write, self.offset, length, body)
-            .await;
-        let (write, offset) = sent.map_err(|error| self.broken_or(&broken, error))?;
+        let endpoint = &self.sink.endpoint;
+        let sending = endpoint.write_piece(&self.write, self.offset, length, body);
+        let (write, offset) = self.storing(states, sending, &told).await?;
         self.write = write;
         if offset != self.offset + length {
             return Err(Fault::new(
@@ -220,7 +226,7 @@ impl Upload<'_> {
 
     /// Sends all that is left in the closing request.
     async fn finish(&mut self) -> Result<(), Fault> {
-        let broken = Broken::default();
+        let (told, states) = Told::new();
         let length = self.source.size - self.offset;
         if length == 0 {
             // Nothing is left to send, so only the reader's end tells whether the bytes are right.
@@ -228,37 +234,66 @@ impl Upload<'_> {
                 chunk?;
             }
         }
-        let body = self.body(length, &broken);
+        let body = self.body(length, &told);
         let endpoint = &self.sink.endpoint;
-        let finished = endpoint
-            .finish_write(&self.write, &self.source.digest, self.offset, length, body)
-            .await;
-        match finished {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.broken_or(&broken, error)),
-        }
+        let finishing = endpoint.finish_write(&self.write, &self.source.digest, self.offset, length, body);
+        self.storing(states, finishing, &told).await?;
+        Ok(())
     }
 
-    /// A body of `length` bytes out of the feed. While it streams, hash states are stored.
-    fn body(&self, length: u64, broken: &Broken) -> BodyStream {
+    /// Waits for a request and stores beside it the hash states that its body comes upon. Not within the body: that would stop
+    /// the flow for as long as the disk takes, and a body that a slow destination leaves alone would keep its turn at the
+    /// state database.
+    async fn storing<T>(
+        &self,
+        mut states: mpsc::Receiver<Checkpoint>,
+        request: impl Future<Output = Result<T, crate::registry::Error>>,
+        told: &Told,
+    ) -> Result<T, Fault> {
+        // Where a broken request loses what it brought, no state within it is ever taken up.
+        let Some(id) = self.remembered.filter(|_| self.habit == UploadHabit::KeepsBytes) else {
+            return request.await.map_err(|error| told.or(error));
+        };
+        let (store, clock) = (&self.context.store, &self.context.clock);
+        let mut current = None;
+        let storing = async {
+            // Never the end of the queue, as `told` is there.
+            while let Some(checkpoint) = states.recv().await {
+                let checkpoint = current.insert(checkpoint);
+                store.record_checkpoint(id, checkpoint, clock.now()).await?;
+                current = None;
+            }
+            Ok::<(), StoreError>(())
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = request => answer,
+            Err(error) = storing => return Err(error.into()),
+        };
+        // Whatever comes next may have to go on from these.
+        for checkpoint in current.into_iter().chain(std::iter::from_fn(|| states.try_recv().ok())) {
+            store.record_checkpoint(id, &checkpoint, clock.now()).await?;
+        }
+        answer.map_err(|error| told.or(error))
+    }
+
+    /// A body of `length` bytes out of the feed.
+    fn body(&self, length: u64, told: &Told) -> BodyStream {
         struct Streaming {
             feed: Arc<tokio::sync::Mutex<Feed>>,
             left: u64,
             context: TransferContext,
-            remembered: Option<UploadId>,
             digest: Digest,
             sink: Sink,
-            broken: Broken,
+            told: Told,
         }
         let streaming = Streaming {
             feed: Arc::clone(&self.feed),
             left: length,
             context: self.context.clone(),
-            // Where a broken request loses what it brought, no state within it is ever taken up.
-            remembered: self.remembered.filter(|_| self.habit == UploadHabit::KeepsBytes),
             digest: self.source.digest.clone(),
             sink: self.sink.clone(),
-            broken: Arc::clone(broken),
+            told: told.clone(),
         };
         let left_behind = self.left_behind();
         stream::unfold(streaming, move |mut s| {
@@ -268,20 +303,17 @@ impl Upload<'_> {
                     return None;
                 }
                 let next = s.feed.lock().await.next().await.unwrap_or(Err(left_behind));
-                let stored = match next {
-                    Ok(chunk) => remember(&s.context, s.remembered, &chunk).await.map(|()| chunk),
-                    Err(fault) => Err(fault),
-                };
-                let chunk = match stored {
+                let chunk = match next {
                     Ok(chunk) => chunk,
                     Err(fault) => {
                         let error = std::io::Error::other(fault.message.clone());
-                        *s.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+                        *s.told.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
                         s.left = 0;
                         return Some((Err(error), s));
                     }
                 };
                 s.left = s.left.saturating_sub(chunk.bytes.len() as u64);
+                s.told.passed(&chunk);
                 tell(&s.context, &s.sink, &s.digest, &chunk);
                 Some((Ok(chunk.bytes), s))
             }
@@ -298,29 +330,29 @@ impl Upload<'_> {
             ),
         )
     }
-
-    fn broken_or(&self, broken: &Broken, error: crate::registry::Error) -> Fault {
-        let fault = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
-        fault.unwrap_or_else(|| at_destination(error))
-    }
 }
 
-/// Stores the hash state now and then while one request streams.
-async fn remember(context: &TransferContext, upload: Option<UploadId>, chunk: &Chunk) -> Result<(), Fault> {
-    let (Some(id), Some(state)) = (upload, &chunk.state) else {
-        return Ok(());
-    };
-    if !chunk.end.is_multiple_of(CHECKPOINT_EVERY) {
-        return Ok(());
+impl Told {
+    fn new() -> (Self, mpsc::Receiver<Checkpoint>) {
+        let (states, waiting) = mpsc::channel(STATES_WAITING);
+        let broken = Arc::default();
+        (Self { broken, states }, waiting)
     }
-    let checkpoint = Checkpoint {
-        offset: chunk.end,
-        state: state.clone(),
-    };
-    Ok(context
-        .store
-        .record_checkpoint(id, &checkpoint, context.clock.now())
-        .await?)
+
+    fn passed(&self, chunk: &Chunk) {
+        if let Some(state) = &chunk.state
+            && chunk.end.is_multiple_of(CHECKPOINT_EVERY)
+        {
+            let (offset, state) = (chunk.end, state.clone());
+            let _ = self.states.try_send(Checkpoint { offset, state });
+        }
+    }
+
+    /// Why a request failed: because of its body, or else by what the destination says.
+    fn or(&self, error: crate::registry::Error) -> Fault {
+        let fault = self.broken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        fault.unwrap_or_else(|| at_destination(error))
+    }
 }
 
 fn tell(context: &TransferContext, sink: &Sink, digest: &Digest, chunk: &Chunk) {
