@@ -12,6 +12,7 @@ use super::event::Events;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::transfer::TransferContext;
+use super::turn::Turn;
 use crate::clock::Clock;
 use crate::oci::Digest;
 use crate::registry::Endpoint;
@@ -51,6 +52,8 @@ pub(super) struct RunContext {
     pub(super) ledger: Ledger,
     pub(super) events: Events,
     pub(super) blobs: BlobTable,
+    /// The place of the image that is being copied.
+    pub(super) turn: Turn,
     pub(super) manifests: ManifestCache,
     pub(super) tag_locks: TagLocks,
     pub(super) transfer: TransferContext,

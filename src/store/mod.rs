@@ -15,6 +15,7 @@ mod manifests;
 mod parked;
 mod rows;
 mod runs;
+mod seen_tags;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -121,3 +121,43 @@ async fn heavy_two_hundred_images_fit_in_80_mebibytes() {
     assert_same_images(&src, &dst, &sample, Reader::OciClient).await;
     assert_eq!(Wire::new(&destination.url()).tags(REPOSITORY).await.len(), 200);
 }
+
+#[tokio::test]
+async fn heavy_memory_does_not_grow_with_the_tags_of_a_repository() {
+    let mut peaks = Vec::new();
+    for count in [2_500_u32, 10_000] {
+        let (source, destination) = (start().await, start().await);
+        let one = image(1, "amd64", &[100]);
+        let repository = REPOSITORY.parse().expect("a name");
+        for number in 0..count {
+            let tag = format!("v{number}").parse().expect("a tag");
+            source.seed(&repository, &tag, &one);
+            destination.seed(&repository, &tag, &one);
+        }
+        let url = |registry: &transship::demo::registry::Running| format!("http://{}", registry.addr());
+        let src = Proxy::start(&url(&source)).await;
+        let home = Transship::new(&rules(&src.url(), &url(&destination)));
+        // One image under all tags: with one of them its attachments are compared for the day.
+        let all = rules(&src.url(), &url(&destination));
+        home.set_rules(&format!("{all}    tags: {{ include: [v0] }}\n"));
+        home.run(&["sync"]).await.expect(0);
+        home.set_rules(&all);
+        // The last tag by name, in the last part.
+        let gate = Gate::new();
+        src.add(Fault::every("HEAD", "/manifests/v9999", Act::HoldReply(gate.clone())));
+        src.add(Fault::every("HEAD", "/manifests/v999", Act::HoldReply(gate.clone())));
+        let process = home.spawn(&["sync", "--format", "json"]);
+        let held = |all: &[Exchange]| all.iter().any(|exchange| exchange.held);
+        src.wait_for("the last tag", held).await;
+        peaks.push(peak(process.id()));
+        gate.open();
+        let output = process.finish().await.expect(0);
+        assert_eq!(only_run(&output)["destinations"][0]["images"]["in_step"], count);
+    }
+    eprintln!("measured: VmHWM {} at 2,500 tags, {} at 10,000", peaks[0], peaks[1]);
+    assert!(peaks[1] <= peaks[0] + 8 * MIB, "{peaks:?}");
+}
+
+async fn start() -> transship::demo::registry::Running {
+    Registry::start(Options::default()).await.expect("a registry")
+}
