@@ -351,6 +351,23 @@ async fn a_tag_that_two_sources_want_is_told_to_both() {
 }
 
 #[tokio::test]
+async fn a_claim_is_renewed_once_a_day() {
+    const HOUR: i64 = 3600;
+    let (_folder, store) = fresh().await;
+    let tags = [tag("v1")];
+    for (place, again, told) in [("a", 23, false), ("b", 25, true)] {
+        let repository = name(place);
+        for hour in [0, again] {
+            let mine = store.claim_tags("ecr", &repository, &tags, "one", "harbor/web", at(hour * HOUR), at(0));
+            assert_eq!(mine.await.unwrap(), BTreeMap::new());
+        }
+        // Whatever was not written since the first hour is void.
+        let theirs = store.claim_tags("ecr", &repository, &tags, "two", "hub/web", at(again * HOUR), at(HOUR));
+        assert_eq!(theirs.await.unwrap().len(), usize::from(told), "{place}");
+    }
+}
+
+#[tokio::test]
 async fn cleaning_keeps_the_last_run_of_each_rule_open_runs_and_what_was_written() {
     let (_folder, store) = fresh().await;
     let repository = name("a");
