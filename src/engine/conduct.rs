@@ -9,6 +9,7 @@ use super::control::{Control, ControlHandle, Stop};
 use super::event::Event;
 use super::facade::{Engine, EngineError, Shared};
 use super::job::ImageGroup;
+use super::rates::RatesKeeper;
 use super::report::RunReport;
 use super::requests::{RunRequest, Single};
 use super::run;
@@ -149,10 +150,13 @@ impl Engine {
             ..self.context(rule, run, careful, claims, own)?
         };
         let name = context.rule.name.to_string();
+        super::rates::restore(&context).await;
+        let mut rates = RatesKeeper::default();
         let cancelled = {
             let work = work(&context);
-            self.watch(work, run, &handle, &control).await
+            self.watch(work, &context, &handle, &control, &mut rates).await
         };
+        rates.keep(&context).await;
         let stopped = match (cancelled, context.control.state()) {
             (true, _) => Some(RunOutcome::Cancelled),
             (false, Stop::Run) => None,
@@ -183,10 +187,12 @@ impl Engine {
     async fn watch(
         &self,
         work: impl Future<Output = ()>,
-        run: RunId,
+        context: &RunContext,
         handle: &ControlHandle,
         control: &Control,
+        rates: &mut RatesKeeper,
     ) -> bool {
+        let run = context.run;
         let mut cancelled = false;
         let mut work = std::pin::pin!(work);
         let mut poll = tokio::time::interval(CANCEL_POLL);
@@ -196,6 +202,8 @@ impl Engine {
             tokio::select! {
                 () = &mut work => return cancelled,
                 _ = poll.tick() => {
+                    // Soon, as a process that dies is asked for nothing when it is gone.
+                    rates.keep(context).await;
                     if !cancelled && matches!(self.shared.store.cancel_requested(&[run]).await, Ok(runs) if runs.contains(&run)) {
                         cancelled = true;
                         handle.abort("the run was cancelled");

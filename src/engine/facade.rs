@@ -13,6 +13,7 @@ use super::event::Events;
 use super::fault::Fault;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
+use super::metered::Meters;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
 use super::requests::{RunRequest, VerifyRequest};
 use super::run;
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     pub(super) blobs: BlobTable,
     pub(super) manifests: ManifestCache,
     pub(super) tag_locks: TagLocks,
+    pub(super) meters: Meters,
     pub(super) pool: TransferPool,
     pub(super) owner: Arc<str>,
     pub(super) running: Mutex<BTreeMap<RuleName, RunId>>,
@@ -120,6 +122,7 @@ impl Engine {
             events,
             manifests: ManifestCache::default(),
             tag_locks: TagLocks::default(),
+            meters: Meters::default(),
             pool: TransferPool::default(),
             owner: format!("pid {}", std::process::id()).into(),
             running: Mutex::default(),
@@ -191,6 +194,11 @@ impl Engine {
         })
     }
 
+    /// The priority of a rule; 0 where there is none of this name.
+    pub fn priority(&self, rule: &RuleName) -> i32 {
+        self.rule(rule.as_str()).map_or(0, |rule| rule.priority)
+    }
+
     /// The run of a rule that is under way in this process.
     pub fn running(&self, rule: &RuleName) -> Option<RunId> {
         self.shared
@@ -248,6 +256,7 @@ impl Engine {
             blobs: shared.blobs.clone(),
             manifests: shared.manifests.clone(),
             tag_locks: shared.tag_locks.clone(),
+            meters: shared.meters.clone(),
             transfer,
             owner: Arc::clone(&shared.owner),
             claims,
@@ -273,6 +282,7 @@ impl Engine {
         let rule = self.rule(rule.as_str())?.clone();
         let name = rule.name.to_string();
         let context = self.context(rule, RunId(0), false, Claims::Look, control.clone())?;
+        super::rates::restore(&context).await;
         let mut work = false;
         let mut failed = false;
         let run::Matches {

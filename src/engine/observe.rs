@@ -9,6 +9,7 @@ use futures_util::future::{join, join_all};
 use super::context::{Claims, RunContext};
 use super::fault::{Fault, chain};
 use super::manifests;
+use super::metered;
 use super::several::unordered;
 use crate::oci::{AttachmentTag, Digest, Manifest, ManifestShape, Platform, Reference, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, ErrorKind, Observation, RepositoryInventory, Unknown, WantedImage};
@@ -97,9 +98,12 @@ pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -
         })
         .collect();
     claim(context, matched, &selected, &mut destinations).await;
-    // Where some destination lacks a tag its manifest will be needed, so it is read at once instead of asked about.
+    // Where some destination lacks a tag its manifest will be needed, so it is read at once instead of asked about; but not
+    // where reading is counted and asking is free.
+    let reads = !source.is_metered();
     let lacking: BTreeSet<Tag> = selected
         .iter()
+        .filter(|_| reads)
         .filter(|tag| {
             destinations
                 .iter()
@@ -266,6 +270,15 @@ pub(super) async fn resolve(
             Ok(Some(wanted)) => return Observation::Known(wanted),
             Ok(None) => {}
             Err(fault) => return Observation::Unknown(unknown(fault)),
+        }
+        // Which platforms it has is seen when its turn comes to be read.
+        if metered::is_planned(context) {
+            let digest = Ok(source.clone());
+            return Observation::Known(WantedImage {
+                source,
+                digest,
+                missing_platforms: Vec::new(),
+            });
         }
         debug_assert!(*policy != PlatformPolicy::All, "needs no memory");
     }

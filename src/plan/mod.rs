@@ -1,5 +1,6 @@
 //! From inventories to decisions: what differs, what to do about it and why. Pure.
 
+mod budget;
 mod failure;
 mod image;
 mod inventory;
@@ -9,6 +10,7 @@ mod repository;
 mod retry;
 mod upload;
 
+pub use budget::{Budget, Quota, Turn};
 pub use failure::ErrorKind;
 pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};

@@ -17,6 +17,8 @@ pub struct Habits {
     pub max_piece: Option<u64>,
     /// False where the `Range` of an upload's answers must not be believed (ECR's is stale).
     pub trust_upload_range: bool,
+    /// True where reading a manifest counts against a quota and asking for it by `HEAD` does not.
+    pub metered: bool,
     /// How broken bodies are treated, where the kind is known for it; `None`: learn it.
     pub upload: Option<crate::plan::UploadHabit>,
     /// Hours for which an open upload can be taken up.
@@ -34,6 +36,7 @@ impl Default for Habits {
             min_piece: 5 * 1024 * 1024,
             max_piece: None,
             trust_upload_range: true,
+            metered: false,
             upload: None,
             // distribution purges uploads after 168 hours by default.
             upload_life_hours: 168,

@@ -8,10 +8,12 @@ mod capabilities;
 mod choices;
 mod claims;
 mod connection;
+mod deferred;
 mod error;
 mod jobs;
 mod lock;
 mod parked;
+mod rates;
 mod rows;
 mod runs;
 #[cfg(test)]
@@ -20,8 +22,10 @@ mod types;
 mod uploads;
 mod written;
 
+pub use deferred::DeferredImage;
 pub use error::StoreError;
 pub use lock::{Holder, StateLock};
+pub use rates::Rates;
 pub use types::{
     AuditEntry, FinishedJob, JobFilter, JobId, JobOutcome, JobRow, NewJob, NewRun, RunId, RunOutcome, RunRow,
     StoredUpload, Trigger, UploadId, UploadKey, Write,

@@ -210,6 +210,8 @@ impl Store {
                 "DELETE FROM claims WHERE renewed_at < $1",
                 "DELETE FROM attachment_checks WHERE at < $1",
                 "DELETE FROM parked WHERE until < $1",
+                "DELETE FROM deferred WHERE until < $1",
+                "DELETE FROM rates WHERE kept_at < $1",
             ] {
                 sqlx::query(statement)
                     .bind(millis(before))

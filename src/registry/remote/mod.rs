@@ -53,6 +53,7 @@ struct Shared {
     transport: Transport,
     auth: Auth,
     habits: Habits,
+    host: String,
     /// What is known of the referrers API: see `referrers`.
     referrers_api: AtomicU8,
     /// True once the referrers API was asked for; held while the first asks.
@@ -74,6 +75,21 @@ impl Registry {
     /// Leaves it alone until then; a longer pause that it asked for stays.
     pub fn set_penalty(&self, until: jiff::Timestamp) {
         self.shared.transport.set_penalty(until);
+    }
+
+    /// Its metered quota of manifest reads as it last said; `None` where it said nothing of one.
+    pub fn quota(&self) -> Option<crate::plan::Quota> {
+        self.shared.transport.quota()
+    }
+
+    /// What an earlier process knew of its quota; a newer answer holds.
+    pub fn set_quota(&self, quota: crate::plan::Quota) {
+        self.shared.transport.set_quota(quota);
+    }
+
+    /// The host (with its port) that is asked.
+    pub fn host(&self) -> &str {
+        &self.shared.host
     }
 
     /// What is known of its kind.
@@ -125,6 +141,7 @@ impl Registry {
             LoginSource::Given(credentials) => Some(credentials.username.clone()),
             LoginSource::DockerConfig | LoginSource::Anonymous => None,
         };
+        let host = host.to_owned();
         let clients = Clients::build(name, tls, &base)?;
         let transport = Transport::new(name, base, clients, limits.concurrency, clock.clone());
         let auth = Auth::new(name, url, login, &habits, token_hosts, clock);
@@ -136,6 +153,7 @@ impl Registry {
                 transport,
                 auth,
                 habits,
+                host,
                 referrers_api: AtomicU8::new(referrers::UNKNOWN),
                 referrers_asked: tokio::sync::Mutex::default(),
             }),
