@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Count { least: i64, most: i64 },
     /// `5m`, `1h30m`.
     Duration,
+    /// `100MiB`, `20GiB`.
+    Size,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A map with known keys.
@@ -92,6 +94,31 @@ pub(super) static FILE: Section = Section {
             },
             "none",
             "What to keep in step.",
+        ),
+        optional(
+            "spool",
+            Kind::Map(&SPOOL),
+            "off",
+            "Keeps large blobs of slow sources on disk while they are copied, so that no byte is read twice, whatever breaks.",
+        ),
+    ],
+};
+
+/// `spool`.
+static SPOOL: Section = Section {
+    path: "spool",
+    about: "A bounded place on disk for large blobs that a slow source gives to a destination that may lose them. One file of the rules has it.",
+    keys: &[
+        required(
+            "path",
+            Kind::Text("the path of a directory such as /var/lib/transship/spool"),
+            "A directory for nothing else, on a local disk. It is made where it is missing; nobody else may write to it. A relative path starts at the folder of the rules file.",
+        ),
+        optional(
+            "max_size",
+            Kind::Size,
+            "10GiB",
+            "The most that all files in it take together. A blob that does not fit is copied without. A tenth of the disk always stays free.",
         ),
     ],
 };
@@ -461,6 +488,7 @@ static RETRY: Section = Section {
 #[cfg(test)]
 pub(super) static SECTIONS: &[&Section] = &[
     &FILE,
+    &SPOOL,
     &REGISTRY,
     &TLS,
     &LIMITS,

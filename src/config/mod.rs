@@ -16,6 +16,8 @@ mod rule;
 mod schema;
 mod secrets;
 mod shape;
+mod size;
+mod spool;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -29,6 +31,7 @@ pub use mistake::{Mistake, Severity, Sources, render};
 pub use nearest::nearest;
 pub use references::{Environment, Lookup};
 pub use schema::json_schema;
+pub use spool::SpoolSettings;
 
 use crate::oci::Digest;
 use crate::registry::RegistrySettings;
@@ -57,6 +60,8 @@ pub struct Config {
     pub registries: BTreeMap<RegistryName, RegistrySettings>,
     /// All rules, in the order of the files.
     pub rules: Vec<Rule>,
+    /// Where large blobs of slow sources are kept while they are copied, if anywhere.
+    pub spool: Option<SpoolSettings>,
     /// Names of the files, in the order of reading.
     pub files: Vec<String>,
     /// Changes with any byte of the files; secrets that references lead to are not part of it.
@@ -186,6 +191,7 @@ pub fn parse(files: &[(String, String)], lookup: &dyn Lookup, mode: Mode) -> Res
     } else {
         (BTreeMap::new(), Vec::new())
     };
+    let spool = spool::read(&mut findings, &roots);
 
     let problems = std::mem::take(&mut findings.problems);
     let mistakes = finish(problems, &sources);
@@ -196,6 +202,7 @@ pub fn parse(files: &[(String, String)], lookup: &dyn Lookup, mode: Mode) -> Res
         config: Config {
             registries,
             rules,
+            spool,
             files: files.iter().map(|(name, _)| name.clone()).collect(),
             content: files::digest(files),
         },
@@ -216,18 +223,7 @@ fn whole(findings: &mut Findings<'_>, roots: &[Node]) -> (BTreeMap<RegistryName,
     );
     let registries = registries::read_all(findings, &entries);
 
-    let mut defaults: Option<(&Key, &Node)> = None;
-    for (key, node) in under("defaults") {
-        if let Some((first, _)) = defaults {
-            let hint = format!(
-                "they stand at {} too; keep them in one file",
-                findings.sources.locate(first.place)
-            );
-            findings.error(key.place, "defaults are written in two files", Some(hint));
-        } else {
-            defaults = Some((key, node));
-        }
-    }
+    let defaults = in_one_file(findings, roots, "defaults");
 
     let nodes: Vec<&Node> = under("rules").flat_map(|(_, node)| node.items()).collect();
     let names = nodes.iter().filter_map(|node| {
@@ -245,7 +241,7 @@ fn whole(findings: &mut Findings<'_>, roots: &[Node]) -> (BTreeMap<RegistryName,
             Some("add rules: with a name, a source, destinations and repositories".to_owned()),
         );
     }
-    let read = rule::read_all(findings, &nodes, defaults.map(|(_, node)| node), &registries);
+    let read = rule::read_all(findings, &nodes, defaults, &registries);
     meaning::check(findings, &read, &registries);
     // A mistake in a rule may hide the registry that it means.
     if findings.problems.iter().all(|p| p.severity == Severity::Warning) {
@@ -257,6 +253,21 @@ fn whole(findings: &mut Findings<'_>, roots: &[Node]) -> (BTreeMap<RegistryName,
         .filter_map(|(name, settings)| Some((name, settings?)))
         .collect();
     (registries, read.into_iter().map(|read| read.rule).collect())
+}
+
+/// The value of a key that may stand in one file only.
+fn in_one_file<'n>(findings: &mut Findings<'_>, roots: &'n [Node], name: &str) -> Option<&'n Node> {
+    let mut found: Option<(&Key, &Node)> = None;
+    for (key, node) in roots.iter().filter_map(|root| root.entry(name)) {
+        if let Some((first, _)) = found {
+            let at = findings.sources.locate(first.place);
+            let hint = format!("the other one stands at {at}; keep {name} in one file");
+            findings.error(key.place, format!("{name} is written in two files"), Some(hint));
+        } else {
+            found = Some((key, node));
+        }
+    }
+    found.map(|(_, node)| node)
 }
 
 const NOWHERE: Place = Place {

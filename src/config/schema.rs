@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::duration;
 use super::keys::{Entry, FILE, Kind, Section};
+use super::size;
 
 /// The JSON Schema (draft 2020-12) of a rules file, made from the same table of keys as the checks. It says less than
 /// `check`: what globs, templates, schedules and names mean is beyond it.
@@ -54,6 +55,7 @@ fn kind(of: &Kind) -> Value {
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Count { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Duration => json!({ "type": "string", "pattern": duration::PATTERN }),
+        Kind::Size => json!({ "type": "string", "pattern": size::PATTERN }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Map(of) => section(of),
         Kind::Named(of) => json!({ "type": "object", "additionalProperties": section(of) }),

@@ -6,6 +6,7 @@ use super::duration;
 use super::keys::{Kind, Section};
 use super::mistake::{Place, Problem, Severity, Sources};
 use super::nearest::nearest;
+use super::size;
 use super::tree::{Key, Node, Origin, ScalarKind, Value};
 
 /// Collects mistakes while a file is read.
@@ -94,6 +95,7 @@ pub(super) fn check(findings: &mut Findings<'_>, key: Option<&Key>, node: &Node,
         Kind::Flag => flag(findings, node, kind, place),
         Kind::Count { least, most } => count(findings, node, kind, place, (*least, *most)),
         Kind::Duration => length(findings, node, kind, place),
+        Kind::Size => bytes(findings, node, kind, place),
         Kind::Choice(words) => choice(findings, node, kind, place, words),
         Kind::Map(section) => map(findings, node, kind, place, section),
         Kind::Named(section) => named(findings, node, kind, place, section),
@@ -113,6 +115,7 @@ fn wanted(kind: &Kind) -> String {
         Kind::Flag => "true or false".to_owned(),
         Kind::Count { least, most } => format!("a whole number from {least} to {most}"),
         Kind::Duration => "a length of time such as 30s, 5m or 1h30m".to_owned(),
+        Kind::Size => "a size such as 500MiB or 20GiB".to_owned(),
         Kind::Choice(words) => words.join(" or "),
         Kind::Map(section) => format!("a map with keys such as {}", some_keys(section)),
         Kind::Named(_) => "a map with a name for each entry".to_owned(),
@@ -232,6 +235,27 @@ fn length(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place) {
                 format!("{} has no unit", shown(node)),
                 Some(format!("write {0}s for seconds or {0}m for minutes", scalar.text)),
             ),
+        _ => mismatch(findings, node, kind, place),
+    }
+}
+
+fn bytes(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place) {
+    match &node.value {
+        Value::Scalar(scalar) if size::parse(&scalar.text).is_some() => {}
+        Value::Scalar(scalar) if scalar.kind == ScalarKind::Number && scalar.origin == Origin::Written => findings
+            .error(
+                place,
+                format!("{} has no unit", shown(node)),
+                Some(format!("write {0}MiB or {0}GiB", scalar.text)),
+            ),
+        Value::Scalar(scalar) if scalar.origin == Origin::Written && size::meant(&scalar.text).is_some() => {
+            let meant = size::meant(&scalar.text).unwrap_or_default();
+            findings.error(
+                place,
+                format!("{} is no size", shown(node)),
+                Some(format!("did you mean {meant}?")),
+            );
+        }
         _ => mismatch(findings, node, kind, place),
     }
 }

@@ -2,6 +2,7 @@
 
 mod faulty;
 mod generated;
+mod spool;
 
 use std::collections::BTreeMap;
 use std::io;

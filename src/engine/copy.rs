@@ -89,6 +89,7 @@ pub async fn copy(
     let config = Config {
         registries,
         rules: vec![rule],
+        spool: None,
         files: Vec::new(),
         content: Digest::of(b""),
     };

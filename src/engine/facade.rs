@@ -18,7 +18,7 @@ use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
 use super::requests::{RunRequest, VerifyRequest};
 use super::run;
 use super::several::ordered;
-use super::transfer::{TransferContext, TransferPool};
+use super::transfer::{Spool, TransferContext, TransferPool};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::plan::{Decision, RepositoryPlan};
@@ -32,6 +32,7 @@ use crate::vendors;
 pub struct Engine {
     config: Arc<Config>,
     ends: Arc<BTreeMap<RegistryName, Endpoint>>,
+    spool: Option<Spool>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -128,6 +129,7 @@ impl Engine {
             running: Mutex::default(),
         };
         Ok(Self {
+            spool: config.spool.clone().map(Spool::new),
             config,
             ends: Arc::new(ends),
             shared: Arc::new(shared),
@@ -140,9 +142,15 @@ impl Engine {
     /// As [`Engine::new`].
     pub fn with_config(&self, config: Arc<Config>) -> Result<Self, EngineError> {
         let ends = open_ends(&config, &self.shared.clock)?;
+        // The same spool goes on, so that what has been said of it is not said again.
+        let spool = match &self.spool {
+            Some(spool) if config.spool.as_ref() == Some(spool.settings()) => Some(spool.clone()),
+            _ => config.spool.clone().map(Spool::new),
+        };
         Ok(Self {
             config,
             ends: Arc::new(ends),
+            spool,
             shared: Arc::clone(&self.shared),
         })
     }
@@ -242,6 +250,7 @@ impl Engine {
             events: shared.events.clone(),
             retry: rule.retry,
             pool: shared.pool.clone(),
+            spool: self.spool.clone(),
         };
         Ok(RunContext {
             run,

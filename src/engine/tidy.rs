@@ -1,4 +1,4 @@
-//! Uploads that no run will take up any more are given up.
+//! Uploads and files of the spool that no run will take up any more are given up.
 
 use std::time::Duration;
 
@@ -9,8 +9,12 @@ use crate::rules::RegistryName;
 /// An upload this old, after a run in which every job ended well, belongs to an image that is wanted no longer.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
-/// After a run without failures: cancels and forgets old uploads at the rule's destinations that nobody is using.
+/// After a run without failures: cancels and forgets old uploads at the rule's destinations that nobody is using, and removes
+/// old files from the spool.
 pub(super) async fn give_up_old_uploads(context: &RunContext) {
+    if let Some(spool) = &context.transfer.spool {
+        spool.remove_idle(context.clock.now()).await;
+    }
     let uploads = match context.store.uploads().await {
         Ok(uploads) => uploads,
         Err(error) => {

@@ -8,6 +8,7 @@ mod lint;
 mod parking;
 mod repository;
 mod retry;
+mod spool;
 mod upload;
 
 pub use budget::{Budget, Quota, Turn};
@@ -21,4 +22,7 @@ pub use repository::{
     plan_repository,
 };
 pub use retry::{RetryDecision, after_failure};
+pub use spool::{
+    Disk, SpoolDecision, SpoolEntry, SpoolFacts, keep_in_spool, make_room, may_be_spooled, spool_decision,
+};
 pub use upload::{Checkpoint, NextRequest, ResumePoint, UploadFacts, UploadHabit, next_request, resume_point};

@@ -82,7 +82,7 @@ pub struct ResumePoint {
 const MIB: u64 = 1024 * 1024;
 
 /// Bytes a second from which a broken request costs so little that it is not worth cutting.
-const FAST_SOURCE: u64 = 32 * MIB;
+pub(super) const FAST_SOURCE: u64 = 32 * MIB;
 
 /// Seconds within which a request may be lost as a whole.
 const SHORT: u64 = 30;

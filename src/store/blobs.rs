@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::Connection;
 
 use super::Store;
 use super::error::Result;
@@ -26,8 +25,7 @@ impl Store {
             return Ok(());
         }
         self.verb("remember blobs", async {
-            let mut writer = self.0.writer().await?;
-            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut change = self.0.begin().await?;
             for batch in digests.chunks(BATCH) {
                 // `WHERE true`: without it SQLite takes ON CONFLICT for a join's condition.
                 sqlx::query(
@@ -39,10 +37,10 @@ impl Store {
                 .bind(repository.as_str())
                 .bind(json(batch)?)
                 .bind(millis(now))
-                .execute(&mut *transaction)
+                .execute(&mut *change)
                 .await?;
             }
-            transaction.commit().await
+            change.commit().await
         })
         .await
     }
@@ -90,8 +88,7 @@ impl Store {
             return Ok(());
         }
         self.verb("forget blobs", async {
-            let mut writer = self.0.writer().await?;
-            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut change = self.0.begin().await?;
             for batch in digests.chunks(BATCH) {
                 sqlx::query(
                     "DELETE FROM blobs WHERE registry = $1 AND repository = $2 \
@@ -100,10 +97,10 @@ impl Store {
                 .bind(registry)
                 .bind(repository.as_str())
                 .bind(json(batch)?)
-                .execute(&mut *transaction)
+                .execute(&mut *change)
                 .await?;
             }
-            transaction.commit().await
+            change.commit().await
         })
         .await
     }
@@ -117,6 +114,7 @@ impl Store {
         until: Timestamp,
     ) -> Result<()> {
         self.verb("remember a refused mount", async {
+            let mut change = self.0.begin().await?;
             sqlx::query(
                 "INSERT INTO mount_refusals (registry, from_repository, to_repository, until) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (registry, from_repository, to_repository) DO UPDATE SET until = excluded.until",
@@ -125,9 +123,9 @@ impl Store {
             .bind(from.as_str())
             .bind(to.as_str())
             .bind(millis(until))
-            .execute(&mut *self.0.writer().await?)
+            .execute(&mut *change)
             .await?;
-            Ok(())
+            change.commit().await
         })
         .await
     }

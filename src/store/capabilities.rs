@@ -24,6 +24,7 @@ impl Store {
         expires: Timestamp,
     ) -> Result<()> {
         self.verb("keep what was learnt of a registry", async {
+            let mut change = self.0.begin().await?;
             sqlx::query(
                 "INSERT INTO capabilities (registry, class, name, value, evidence, learnt, expires) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (registry, class, name) DO UPDATE SET \
@@ -37,9 +38,9 @@ impl Store {
             .bind(evidence)
             .bind(millis(now))
             .bind(millis(expires))
-            .execute(&mut *self.0.writer().await?)
+            .execute(&mut *change)
             .await?;
-            Ok(())
+            change.commit().await
         })
         .await
     }
@@ -87,13 +88,14 @@ impl Store {
     /// Forgets what proved wrong.
     pub async fn forget_capability(&self, registry: &str, class: &str, name: &str) -> Result<()> {
         self.verb("forget what was learnt of a registry", async {
+            let mut change = self.0.begin().await?;
             sqlx::query("DELETE FROM capabilities WHERE registry = $1 AND class = $2 AND name = $3")
                 .bind(registry)
                 .bind(class)
                 .bind(name)
-                .execute(&mut *self.0.writer().await?)
+                .execute(&mut *change)
                 .await?;
-            Ok(())
+            change.commit().await
         })
         .await
     }

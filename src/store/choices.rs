@@ -25,6 +25,7 @@ impl Store {
     /// Remembers what a policy made of a source digest, as JSON text.
     pub async fn remember_choice(&self, source: &Digest, policy: &str, choice: &str, now: Timestamp) -> Result<()> {
         self.verb("remember what a policy chose", async {
+            let mut change = self.0.begin().await?;
             sqlx::query(
                 "INSERT INTO choices (source, policy, choice, made_at) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (source, policy) DO UPDATE SET choice = excluded.choice, made_at = excluded.made_at",
@@ -33,9 +34,9 @@ impl Store {
             .bind(policy)
             .bind(choice)
             .bind(millis(now))
-            .execute(&mut *self.0.writer().await?)
+            .execute(&mut *change)
             .await?;
-            Ok(())
+            change.commit().await
         })
         .await
     }
@@ -68,6 +69,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<()> {
         self.verb("record that attachments were compared", async {
+            let mut change = self.0.begin().await?;
             sqlx::query(
                 "INSERT INTO attachment_checks (registry, repository, subject, at) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (registry, repository, subject) DO UPDATE SET at = excluded.at",
@@ -76,9 +78,9 @@ impl Store {
             .bind(repository.as_str())
             .bind(subject.to_string())
             .bind(millis(now))
-            .execute(&mut *self.0.writer().await?)
+            .execute(&mut *change)
             .await?;
-            Ok(())
+            change.commit().await
         })
         .await
     }

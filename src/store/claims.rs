@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use sqlx::{Connection, Row};
+use sqlx::Row;
 
 use super::Store;
 use super::error::Result;
@@ -51,13 +51,12 @@ impl Store {
         }
         self.verb("claim tags", async {
             let tags = json(tags)?;
-            let mut writer = self.0.writer().await?;
-            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut change = self.0.begin().await?;
             sqlx::query("DELETE FROM claims WHERE registry = $1 AND repository = $2 AND renewed_at < $3")
                 .bind(registry)
                 .bind(repository.as_str())
                 .bind(millis(stale_before))
-                .execute(&mut *transaction)
+                .execute(&mut *change)
                 .await?;
             sqlx::query(
                 "INSERT INTO claims (registry, repository, tag, source, rule, claimed_at, renewed_at) \
@@ -71,7 +70,7 @@ impl Store {
             .bind(source)
             .bind(rule)
             .bind(millis(now))
-            .execute(&mut *transaction)
+            .execute(&mut *change)
             .await?;
             let rows = sqlx::query(OTHER_CLAIMS)
                 .bind(registry)
@@ -79,10 +78,10 @@ impl Store {
                 .bind(&tags)
                 .bind(source)
                 .bind(millis(stale_before))
-                .fetch_all(&mut *transaction)
+                .fetch_all(&mut *change)
                 .await?;
             let others = others(&rows)?;
-            transaction.commit().await?;
+            change.commit().await?;
             Ok(others)
         })
         .await
@@ -116,17 +115,15 @@ impl Store {
     pub async fn keep_claims(&self, rules: &[&str]) -> Result<()> {
         self.verb("end the claims of rules that are no more", async {
             let rules = json(rules)?;
+            let mut change = self.0.begin().await?;
             for statement in [
                 "DELETE FROM claims WHERE rule NOT IN (SELECT value FROM json_each($1))",
                 "DELETE FROM parked WHERE rule NOT IN (SELECT value FROM json_each($1))",
                 "DELETE FROM deferred WHERE rule NOT IN (SELECT value FROM json_each($1))",
             ] {
-                sqlx::query(statement)
-                    .bind(&rules)
-                    .execute(&mut *self.0.writer().await?)
-                    .await?;
+                sqlx::query(statement).bind(&rules).execute(&mut *change).await?;
             }
-            Ok(())
+            change.commit().await
         })
         .await
     }

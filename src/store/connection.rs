@@ -12,9 +12,10 @@ use std::time::Duration;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::{DAMAGED, Result, StoreError, is_busy, read_only};
+use super::writer::{Change, Turn, Writer};
 use super::{StateLock, beside};
 
 /// The schema, built into the program. A file added to the folder is seen when this file is compiled again.
@@ -52,14 +53,6 @@ pub(super) struct Connections {
     readers: Semaphore,
 }
 
-#[derive(Debug)]
-struct Writer {
-    /// How it is opened again should it get stuck.
-    options: SqliteConnectOptions,
-    /// `None` once closed.
-    connection: Mutex<Option<SqliteConnection>>,
-}
-
 /// A connection that reads, lent out.
 pub(super) struct Reader<'a> {
     connection: Option<SqliteConnection>,
@@ -89,10 +82,7 @@ impl Connections {
         migrate(path, &mut writer).await?;
         Ok(Self {
             path: path.to_owned(),
-            writer: Some(Writer {
-                options,
-                connection: Mutex::new(Some(writer)),
-            }),
+            writer: Some(Writer::new(writer, options)),
             idle_readers: SyncMutex::default(),
             used_readers: SyncMutex::default(),
             readers: Semaphore::new(READERS as usize),
@@ -147,19 +137,14 @@ impl Connections {
         &self.path
     }
 
-    /// The connection that writes; waits for its turn. A verb of several statements opens its transaction with
-    /// `begin_with("BEGIN IMMEDIATE")`: a transaction that begins by reading could not become a writing one while another
-    /// process writes.
-    pub(super) async fn writer(&self) -> sqlx::Result<MappedMutexGuard<'_, SqliteConnection>> {
-        let Writer { options, connection } = self.writer.as_ref().ok_or_else(read_only)?;
-        let mut guard =
-            MutexGuard::try_map(connection.lock().await, Option::as_mut).map_err(|_| sqlx::Error::PoolClosed)?;
-        // Where SQLite itself rolls a transaction back (disk full, I/O error), sqlx goes on believing in it and refuses the
-        // next one for good. The ping waits for the rollback of a transaction that was dropped.
-        if guard.ping().await.is_err() || guard.is_in_transaction() {
-            *guard = options.connect().await?;
-        }
-        Ok(guard)
+    /// Begins to change something; waits for its turn.
+    pub(super) async fn begin(&self) -> sqlx::Result<Change<'_>> {
+        self.writer.as_ref().ok_or_else(read_only)?.begin().await
+    }
+
+    /// The connection that writes, with no transaction open on it; waits for its turn. For what is no change of rows.
+    pub(super) async fn writer(&self) -> sqlx::Result<Turn<'_>> {
+        self.writer.as_ref().ok_or_else(read_only)?.alone().await
     }
 
     /// A connection that reads; waits while all are lent out.
@@ -208,7 +193,7 @@ impl Connections {
         }
         // Last, as only the last connection writes the log back into the file and removes it.
         if let Some(writer) = &self.writer
-            && let Some(writer) = writer.connection.lock().await.take()
+            && let Some(writer) = writer.close().await
         {
             self.close_connection(writer).await;
         }

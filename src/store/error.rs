@@ -1,6 +1,7 @@
 //! What can go wrong with the state database, in words that help.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A failure of the state database.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,38 @@ impl StoreError {
     }
 }
 
+/// Why a transaction that several verbs share failed, for each of them.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct SharedCause(Arc<sqlx::Error>);
+
+impl SharedCause {
+    /// SQLite ended the transaction because of what one of the others did.
+    pub(super) fn broken_off() -> Self {
+        sqlx::Error::BeginFailed.into()
+    }
+}
+
+impl From<sqlx::Error> for SharedCause {
+    fn from(cause: sqlx::Error) -> Self {
+        Self(Arc::new(cause))
+    }
+}
+
+impl From<SharedCause> for sqlx::Error {
+    fn from(shared: SharedCause) -> Self {
+        Self::AnyDriverError(shared.into())
+    }
+}
+
+/// The cause itself, where it is shared.
+fn unshared(cause: &sqlx::Error) -> &sqlx::Error {
+    match cause {
+        sqlx::Error::AnyDriverError(shared) => shared.downcast_ref().map_or(cause, |shared: &SharedCause| &shared.0),
+        _ => cause,
+    }
+}
+
 /// SQLite's primary result code (<https://www.sqlite.org/rescode.html>): the low byte of the extended one.
 pub(super) fn result_code(cause: &sqlx::Error) -> Option<i32> {
     let code = cause.as_database_error()?.code()?;
@@ -91,6 +124,7 @@ pub(super) fn read_only() -> sqlx::Error {
 
 /// What happened and what to do about it.
 fn advice(cause: &sqlx::Error) -> &'static str {
+    let cause = unshared(cause);
     match cause {
         sqlx::Error::PoolClosed => return "it was closed before",
         sqlx::Error::RowNotFound => return "it holds no such row: was it replaced or cleaned meanwhile?",
@@ -99,6 +133,9 @@ fn advice(cause: &sqlx::Error) -> &'static str {
             return "it holds a value that transship does not write: was it edited, or damaged?";
         }
         sqlx::Error::Encode(_) => return "a number is too large for it",
+        sqlx::Error::BeginFailed => {
+            return "writing to its disk failed for something else at the same time, which took this along: see that message, then try again";
+        }
         sqlx::Error::Io(_) => return "its path cannot be used: choose another place with --state",
         _ => {}
     }

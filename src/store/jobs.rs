@@ -1,8 +1,8 @@
 //! Jobs: one image to one destination within a run.
 
 use jiff::Timestamp;
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, Row};
 
 use super::error::Result;
 use super::rows::{count, json, millis, parsed, parsed_or_none, signed, time, time_or_none};
@@ -85,6 +85,7 @@ impl Store {
     /// Adds a job, running.
     pub async fn start_job(&self, job: NewJob<'_>, now: Timestamp) -> Result<JobId> {
         self.verb("start a job", async {
+            let mut change = self.0.begin().await?;
             let done = sqlx::query(
                 "INSERT INTO jobs (run_id, source_registry, source_repository, reference, destination_registry, \
                  destination_repository, digest, owner, started_at) \
@@ -99,8 +100,9 @@ impl Store {
             .bind(job.digest.map(ToString::to_string))
             .bind(job.owner)
             .bind(millis(now))
-            .execute(&mut *self.0.writer().await?)
+            .execute(&mut *change)
             .await?;
+            change.commit().await?;
             Ok(JobId(done.last_insert_rowid()))
         })
         .await
@@ -112,8 +114,7 @@ impl Store {
             return Ok(());
         }
         self.verb("record jobs", async {
-            let mut writer = self.0.writer().await?;
-            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut change = self.0.begin().await?;
             for batch in jobs.chunks(BATCH) {
                 let rows = batch
                     .iter()
@@ -148,10 +149,10 @@ impl Store {
                 )
                 .bind(json(&rows)?)
                 .bind(millis(now))
-                .execute(&mut *transaction)
+                .execute(&mut *change)
                 .await?;
             }
-            transaction.commit().await
+            change.commit().await
         })
         .await
     }
@@ -159,6 +160,7 @@ impl Store {
     /// Ends a job. An error where there is no such job.
     pub async fn finish_job(&self, job: JobId, finished: &FinishedJob, now: Timestamp) -> Result<()> {
         self.verb("end a job", async {
+            let mut change = self.0.begin().await?;
             let done = sqlx::query(
                 "UPDATE jobs SET outcome = $2, kind = $3, status = $4, code = $5, message = $6, attempts = $7, \
                  bytes_written = $8, next_attempt_at = $9, finished_at = $10, lease_until = NULL WHERE id = $1",
@@ -173,12 +175,12 @@ impl Store {
             .bind(signed(finished.bytes_written)?)
             .bind(finished.next_attempt_at.map(millis))
             .bind(millis(now))
-            .execute(&mut *self.0.writer().await?)
+            .execute(&mut *change)
             .await?;
             if done.rows_affected() == 0 {
                 return Err(sqlx::Error::RowNotFound);
             }
-            Ok(())
+            change.commit().await
         })
         .await
     }

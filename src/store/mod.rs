@@ -20,6 +20,7 @@ mod runs;
 mod tests;
 mod types;
 mod uploads;
+mod writer;
 mod written;
 
 pub use deferred::DeferredImage;

@@ -53,6 +53,7 @@ impl Store {
     pub async fn park(&self, place: &ParkingPlace, source: &str, rule: &str, failure: &ParkedFailure) -> Result<()> {
         let (registry, repository, tag) = place;
         self.verb("put a failure aside", async {
+            let mut change = self.0.begin().await?;
             sqlx::query(
                 "INSERT INTO parked (registry, repository, tag, source, rule, digest, kind, status, code, message, \
                  attempts, times, until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
@@ -73,9 +74,9 @@ impl Store {
             .bind(i64::from(failure.attempts))
             .bind(i64::from(failure.times))
             .bind(millis(failure.until))
-            .execute(&mut *self.0.writer().await?)
+            .execute(&mut *change)
             .await?;
-            Ok(())
+            change.commit().await
         })
         .await
     }
@@ -87,15 +88,16 @@ impl Store {
             return Ok(());
         }
         self.verb("forget what was put aside", async {
+            let mut change = self.0.begin().await?;
             sqlx::query(
                 "DELETE FROM parked WHERE (registry, repository, tag) IN \
                  (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1)) AND rule = coalesce($2, rule)",
             )
             .bind(json(places)?)
             .bind(rule)
-            .execute(&mut *self.0.writer().await?)
+            .execute(&mut *change)
             .await?;
-            Ok(())
+            change.commit().await
         })
         .await
     }

@@ -1,8 +1,8 @@
 //! Runs: one execution of one rule each.
 
 use jiff::Timestamp;
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, Row};
 
 use super::error::Result;
 use super::rows::{json, millis, parsed, parsed_or_none, time, time_or_none};
@@ -41,14 +41,16 @@ impl Store {
     /// Starts a run.
     pub async fn start_run(&self, run: NewRun<'_>, now: Timestamp) -> Result<RunId> {
         self.verb("start a run", async {
+            let mut change = self.0.begin().await?;
             // Not RETURNING: sqlx hands out the row before the statement has ended, which is when it is on disk.
             let done = sqlx::query("INSERT INTO runs (rule, trigger, continues, started_at) VALUES ($1, $2, $3, $4)")
                 .bind(run.rule)
                 .bind(run.trigger.as_str())
                 .bind(run.continues.map(|run| run.0))
                 .bind(millis(now))
-                .execute(&mut *self.0.writer().await?)
+                .execute(&mut *change)
                 .await?;
+            change.commit().await?;
             Ok(RunId(done.last_insert_rowid()))
         })
         .await
@@ -57,17 +59,18 @@ impl Store {
     /// Ends a run with its report as JSON. An error where there is no such run.
     pub async fn finish_run(&self, run: RunId, outcome: RunOutcome, report: &str, now: Timestamp) -> Result<()> {
         self.verb("end a run", async {
+            let mut change = self.0.begin().await?;
             let done = sqlx::query("UPDATE runs SET outcome = $2, report = $3, finished_at = $4 WHERE id = $1")
                 .bind(run.0)
                 .bind(outcome.as_str())
                 .bind(report)
                 .bind(millis(now))
-                .execute(&mut *self.0.writer().await?)
+                .execute(&mut *change)
                 .await?;
             if done.rows_affected() == 0 {
                 return Err(sqlx::Error::RowNotFound);
             }
-            Ok(())
+            change.commit().await
         })
         .await
     }
@@ -76,29 +79,28 @@ impl Store {
     /// To be called under the [`super::StateLock`] before the first run is started: every open run then is a dead one.
     pub async fn close_interrupted(&self, now: Timestamp) -> Result<Vec<RunRow>> {
         self.verb("close interrupted runs", async {
-            let mut writer = self.0.writer().await?;
-            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut change = self.0.begin().await?;
             let open: Vec<i64> = sqlx::query_scalar("SELECT id FROM runs WHERE outcome IS NULL ORDER BY id")
-                .fetch_all(&mut *transaction)
+                .fetch_all(&mut *change)
                 .await?;
             sqlx::query(
                 "UPDATE jobs SET outcome = 'interrupted', finished_at = $1, lease_until = NULL WHERE outcome IS NULL",
             )
             .bind(millis(now))
-            .execute(&mut *transaction)
+            .execute(&mut *change)
             .await?;
             sqlx::query("UPDATE runs SET outcome = 'interrupted', finished_at = $1 WHERE outcome IS NULL")
                 .bind(millis(now))
-                .execute(&mut *transaction)
+                .execute(&mut *change)
                 .await?;
             let rows = sqlx::query(select_runs!(
                 "WHERE id IN (SELECT value FROM json_each($1)) ORDER BY id"
             ))
             .bind(json(&open)?)
-            .fetch_all(&mut *transaction)
+            .fetch_all(&mut *change)
             .await?;
             let closed = run_rows(&rows)?;
-            transaction.commit().await?;
+            change.commit().await?;
             Ok(closed)
         })
         .await
@@ -156,10 +158,12 @@ impl Store {
     /// Asks whichever process executes the run to stop it. False where it is not running.
     pub async fn request_cancel(&self, run: RunId) -> Result<bool> {
         self.verb("ask for a run to be cancelled", async {
+            let mut change = self.0.begin().await?;
             let done = sqlx::query("UPDATE runs SET cancel_requested = 1 WHERE id = $1 AND outcome IS NULL")
                 .bind(run.0)
-                .execute(&mut *self.0.writer().await?)
+                .execute(&mut *change)
                 .await?;
+            change.commit().await?;
             Ok(done.rows_affected() > 0)
         })
         .await
@@ -187,16 +191,17 @@ impl Store {
         self.verb("clean old runs", async {
             let mut cleaned = 0;
             loop {
-                let mut writer = self.0.writer().await?;
+                let mut change = self.0.begin().await?;
                 let deleted = sqlx::query(
                     "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at < $1 \
                      AND id NOT IN (SELECT max(id) FROM runs GROUP BY rule) ORDER BY id LIMIT $2)",
                 )
                 .bind(millis(before))
                 .bind(CLEAN_BATCH)
-                .execute(&mut *writer)
+                .execute(&mut *change)
                 .await?
                 .rows_affected();
+                change.commit().await?;
                 cleaned += deleted;
                 if deleted == 0 {
                     break;
@@ -213,10 +218,12 @@ impl Store {
                 "DELETE FROM deferred WHERE until < $1",
                 "DELETE FROM rates WHERE kept_at < $1",
             ] {
+                let mut change = self.0.begin().await?;
                 sqlx::query(statement)
                     .bind(millis(before))
-                    .execute(&mut *self.0.writer().await?)
+                    .execute(&mut *change)
                     .await?;
+                change.commit().await?;
             }
             // The daemon cleans now and then and may never close: so the statistics of the planner are kept up here too.
             sqlx::query("PRAGMA optimize")

@@ -5,6 +5,7 @@ mod beside;
 mod file;
 mod lock;
 mod memory;
+mod together;
 mod work;
 
 use std::collections::BTreeSet;

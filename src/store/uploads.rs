@@ -1,8 +1,8 @@
 //! Open uploads and the hash states along them: what lets a broken transfer go on.
 
 use jiff::Timestamp;
+use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{Connection, Row};
 
 use super::error::Result;
 use super::rows::{count, millis, parsed, signed, time};
@@ -95,14 +95,13 @@ impl Store {
         now: Timestamp,
     ) -> Result<UploadId> {
         self.verb("remember an upload", async {
-            let mut writer = self.0.writer().await?;
-            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut change = self.0.begin().await?;
             let digest = key.digest.to_string();
             sqlx::query("DELETE FROM uploads WHERE registry = $1 AND repository = $2 AND digest = $3")
                 .bind(&key.registry)
                 .bind(key.repository.as_str())
                 .bind(&digest)
-                .execute(&mut *transaction)
+                .execute(&mut *change)
                 .await?;
             let done = sqlx::query(
                 "INSERT INTO uploads (registry, repository, digest, size, write, acknowledged, opened_at, updated_at) \
@@ -115,9 +114,9 @@ impl Store {
             .bind(write)
             .bind(signed(offset)?)
             .bind(millis(now))
-            .execute(&mut *transaction)
+            .execute(&mut *change)
             .await?;
-            transaction.commit().await?;
+            change.commit().await?;
             Ok(UploadId(done.last_insert_rowid()))
         })
         .await
@@ -134,19 +133,18 @@ impl Store {
         now: Timestamp,
     ) -> Result<()> {
         self.verb("remember how far an upload came", async {
-            let mut writer = self.0.writer().await?;
-            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut change = self.0.begin().await?;
             sqlx::query("UPDATE uploads SET write = $2, acknowledged = $3, updated_at = $4 WHERE id = $1")
                 .bind(upload.0)
                 .bind(write)
                 .bind(signed(offset)?)
                 .bind(millis(now))
-                .execute(&mut *transaction)
+                .execute(&mut *change)
                 .await?;
             if let Some(checkpoint) = checkpoint {
-                add_checkpoint(&mut transaction, upload, checkpoint).await?;
+                add_checkpoint(&mut change, upload, checkpoint).await?;
             }
-            transaction.commit().await
+            change.commit().await
         })
         .await
     }
@@ -155,15 +153,14 @@ impl Store {
     /// replaced meanwhile.
     pub async fn record_checkpoint(&self, upload: UploadId, checkpoint: &Checkpoint, now: Timestamp) -> Result<()> {
         self.verb("remember a hash state", async {
-            let mut writer = self.0.writer().await?;
-            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut change = self.0.begin().await?;
             sqlx::query("UPDATE uploads SET updated_at = $2 WHERE id = $1")
                 .bind(upload.0)
                 .bind(millis(now))
-                .execute(&mut *transaction)
+                .execute(&mut *change)
                 .await?;
-            add_checkpoint(&mut transaction, upload, checkpoint).await?;
-            transaction.commit().await
+            add_checkpoint(&mut change, upload, checkpoint).await?;
+            change.commit().await
         })
         .await
     }
@@ -198,11 +195,12 @@ impl Store {
     /// Forgets an upload (finished or gone) and its checkpoints.
     pub async fn forget_upload(&self, upload: UploadId) -> Result<()> {
         self.verb("forget an upload", async {
+            let mut change = self.0.begin().await?;
             sqlx::query("DELETE FROM uploads WHERE id = $1")
                 .bind(upload.0)
-                .execute(&mut *self.0.writer().await?)
+                .execute(&mut *change)
                 .await?;
-            Ok(())
+            change.commit().await
         })
         .await
     }

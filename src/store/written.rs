@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use sqlx::{Connection, Row};
+use sqlx::Row;
 
 use super::error::Result;
 use super::rows::{millis, parsed, parsed_or_none, time};
@@ -14,8 +14,7 @@ impl Store {
     /// Records that a tag was put: audit trail and history, in one transaction.
     pub async fn record_write(&self, write: &Write<'_>, now: Timestamp) -> Result<()> {
         self.verb("record that a tag was written", async {
-            let mut writer = self.0.writer().await?;
-            let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+            let mut change = self.0.begin().await?;
             let digest = write.digest.to_string();
             sqlx::query(
                 "INSERT INTO audit (at, run_id, job_id, rule, action, source, registry, repository, tag, digest, \
@@ -31,7 +30,7 @@ impl Store {
             .bind(write.tag.as_str())
             .bind(&digest)
             .bind(write.previous.map(ToString::to_string))
-            .execute(&mut *transaction)
+            .execute(&mut *change)
             .await?;
             sqlx::query(
                 "INSERT INTO written (registry, repository, tag, digest, rule, at) VALUES ($1, $2, $3, $4, $5, $6) \
@@ -43,9 +42,9 @@ impl Store {
             .bind(&digest)
             .bind(write.rule)
             .bind(millis(now))
-            .execute(&mut *transaction)
+            .execute(&mut *change)
             .await?;
-            transaction.commit().await
+            change.commit().await
         })
         .await
     }
@@ -115,6 +114,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<()> {
         self.verb("record that a tag was verified", async {
+            let mut change = self.0.begin().await?;
             sqlx::query(
                 "INSERT INTO verified (registry, repository, tag, digest, at) VALUES ($1, $2, $3, $4, $5) \
                  ON CONFLICT (registry, repository, tag) DO UPDATE SET digest = excluded.digest, at = excluded.at",
@@ -124,9 +124,9 @@ impl Store {
             .bind(tag.as_str())
             .bind(digest.to_string())
             .bind(millis(now))
-            .execute(&mut *self.0.writer().await?)
+            .execute(&mut *change)
             .await?;
-            Ok(())
+            change.commit().await
         })
         .await
     }

@@ -18,6 +18,7 @@ mod registry_habits;
 mod requests;
 mod resume;
 mod scenarios;
+mod spool;
 mod support;
 mod support_checks;
 mod sync;

@@ -59,6 +59,8 @@ faulty! {
     rewrite_without_platforms: with_lines("    index: rewrite\n");
     same_destination_twice: with_rule("  - name: web\n    source: harbor\n    destinations: [ecr, { registry: ecr }]\n    repositories: [web]\n");
     contested_destination: "version: 1\nregistries:\n  a: { url: https://a.example }\n  b: { url: https://b.example }\n  c: { url: https://c.example }\nrules:\n  - { name: one, source: a, destinations: [c], repositories: [web], tags: { include: [\"1.0\", \"v*\"] } }\n  - { name: two, source: b, destinations: [c], repositories: [{ match: app, to: web }], tags: { include: [\"1.0\"] } }\n";
+    bad_spool: "version: 1\nspool: { path: \"\", max_size: 20GB, maxsize: 1GiB }\n";
+    bad_spool_sizes: "version: 1\nspool: { max_size: 20 }\n";
     bad_semver: with_lines("    tags: { semver: \">=1.20 <3\" }\n");
     secret_in_a_broken_file: "version: 1\nregistries:\n  a: { url: https://a.example, username: u, password: *hunter2 }\n";
     secret_under_a_wrong_key: "version: 1\nregistries:\n  a: { url: https://a.example, username: u, passwrod: hunter2 }\n";

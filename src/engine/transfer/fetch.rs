@@ -7,22 +7,28 @@ use futures_util::future::{join, join_all};
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::feed::{self, Chunk, Feeder};
-use super::origin::{Origin, wrong_length};
+use super::origin::wrong_length;
 use super::session::{self, Opened, Ready};
 use super::sink;
+use super::spool::{Reading, Slot};
 use super::{Attempt, Sink, SourceBlob, TransferContext, at_source, open_all, random_fraction};
 use crate::engine::event::Event;
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::{Digest, Hasher};
-use crate::plan::{Checkpoint, ErrorKind, RetryDecision, after_failure};
+use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure};
 
 /// How long a sink may hold up the others before it is left behind, to be served by a read of its own. Longer than
 /// a registry's usual pause while it moves a finished piece to its storage.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One attempt at all sinks: opens them, reads the source once from the least offset, feeds all.
-pub(super) async fn attempt(context: &TransferContext, source: &SourceBlob, sinks: Vec<&Sink>) -> Vec<Attempt> {
+pub(super) async fn attempt(
+    context: &TransferContext,
+    source: &SourceBlob,
+    slot: &Slot,
+    sinks: Vec<&Sink>,
+) -> Vec<Attempt> {
     let opened = open_all(context, source, &sinks).await;
     let mut attempts: Vec<Option<Attempt>> = Vec::with_capacity(sinks.len());
     let mut ready: Vec<(usize, Ready)> = Vec::new();
@@ -39,21 +45,41 @@ pub(super) async fn attempt(context: &TransferContext, source: &SourceBlob, sink
     if !ready.is_empty() {
         let began: Vec<u64> = ready.iter().map(|(_, sink)| sink.send_from()).collect();
         let indices: Vec<usize> = ready.iter().map(|(index, _)| *index).collect();
-        let results = feed_all(context, source, &sinks, ready).await;
+        let may_lose = ready.iter().any(|(_, sink)| sink.habit != UploadHabit::KeepsBytes);
+        slot.prepare(context, source, may_lose).await;
+        let results = feed_all(context, source, slot, &sinks, ready).await;
+        let corrupt =
+            |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind == ErrorKind::Corrupt);
+        let by_spool = results.iter().any(corrupt) && slot.damaged().await;
         for ((index, began), result) in indices.into_iter().zip(began).zip(results) {
-            attempts[index] = Some(ended(result, began));
+            let by_spool = by_spool && corrupt(&result);
+            if by_spool {
+                tracing::warn!(
+                    destination = %sinks[index].place(), digest = %source.digest,
+                    "what the spool held of a blob is damaged and was removed; the blob is read from the source again"
+                );
+            }
+            attempts[index] = Some(Attempt {
+                by_spool,
+                ..ended(result, began)
+            });
         }
     }
     attempts.into_iter().flatten().collect()
 }
 
 fn ended(result: Result<BlobWay, Fault>, began_at: u64) -> Attempt {
-    Attempt { result, began_at }
+    Attempt {
+        result,
+        began_at,
+        by_spool: false,
+    }
 }
 
 async fn feed_all(
     context: &TransferContext,
     source: &SourceBlob,
+    slot: &Slot,
     sinks: &[&Sink],
     ready: Vec<(usize, Ready)>,
 ) -> Vec<Result<BlobWay, Fault>> {
@@ -69,8 +95,8 @@ async fn feed_all(
     let progress = Progress::from(source, start);
     // The read is open before the first write begins: who waits for a place to write holds its place to read, never the
     // other way round, so that no two fetches wait for each other.
-    let origin = match Origin::open(context, source, progress.offset).await {
-        Ok(origin) => origin,
+    let reading = match Reading::open(context, source, slot, progress.offset).await {
+        Ok(reading) => reading,
         Err(fault) => return ready.iter().map(|_| Err(fault.clone())).collect(),
     };
     let mut feeders = Vec::with_capacity(ready.len());
@@ -88,7 +114,7 @@ async fn feed_all(
         drives.push(sink::drive(context, source, sinks[index], sink, feed, alone));
     }
     let reading = async {
-        let outcome = read(context, source, progress, origin, &mut feeders).await;
+        let outcome = read(context, source, slot, progress, reading, &mut feeders).await;
         if let Err(fault) = &outcome {
             for feeder in feeders.iter().flatten() {
                 // A sink that is gone, or too slow to take even this, ends by its dropped queue.
@@ -115,28 +141,29 @@ async fn feed_all(
     results
 }
 
-/// Reads from `start` to the end. A source that breaks is opened again at the offset reached, so that sinks notice nothing.
-async fn read(
-    context: &TransferContext,
-    source: &SourceBlob,
+/// Reads from where `progress` stands to the end. A source that breaks is opened again at the offset reached, so that sinks notice nothing.
+async fn read<'a>(
+    context: &'a TransferContext,
+    source: &'a SourceBlob,
+    slot: &'a Slot,
     mut progress: Progress,
-    origin: Option<Origin>,
+    opened: Option<Reading<'a>>,
     feeders: &mut [Option<Feeder>],
 ) -> Result<(), Fault> {
     let mut attempts = 0;
-    let Some(origin) = origin else {
+    let Some(opened) = opened else {
         return progress.check(source);
     };
-    let mut origin = Some(origin);
+    let mut opened = Some(opened);
     loop {
         let before = progress.offset;
         let reading = async {
-            let origin = match origin.take() {
-                Some(origin) => Some(origin),
-                None => Origin::open(context, source, progress.offset).await?,
+            let opened = match opened.take() {
+                Some(opened) => Some(opened),
+                None => Reading::open(context, source, slot, progress.offset).await?,
             };
-            match origin {
-                Some(origin) => read_from(context, source, origin, &mut progress, feeders).await,
+            match opened {
+                Some(opened) => read_from(context, source, opened, &mut progress, feeders).await,
                 None => Ok(()),
             }
         };
@@ -211,15 +238,15 @@ impl Progress {
 async fn read_from(
     context: &TransferContext,
     source: &SourceBlob,
-    mut origin: Origin,
+    mut reading: Reading<'_>,
     progress: &mut Progress,
     feeders: &mut [Option<Feeder>],
 ) -> Result<(), Fault> {
     let mut aborted = pin!(context.control.wait_abort());
-    debug_assert_eq!(origin.offset(), progress.offset, "read where the hash stands");
+    debug_assert_eq!(reading.offset(), progress.offset, "read where the hash stands");
     loop {
         let next = tokio::select! {
-            next = origin.next() => next,
+            next = reading.next() => next,
             reason = &mut aborted => return Err(Fault::stopped(&reason)),
         };
         let Some(bytes) = next.transpose()? else {

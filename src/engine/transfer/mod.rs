@@ -6,8 +6,10 @@ mod fetch;
 mod origin;
 mod session;
 mod sink;
+mod spool;
 
 pub(super) use session::UPLOAD_HABIT;
+pub(super) use spool::Spool;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +89,7 @@ pub(super) struct TransferContext {
     pub(super) events: Events,
     pub(super) retry: RetryPolicy,
     pub(super) pool: TransferPool,
+    pub(super) spool: Option<Spool>,
 }
 
 /// The blob and where it is read from.
@@ -128,6 +131,8 @@ struct Attempt {
     result: Result<BlobWay, Fault>,
     /// Bytes that the destination held when the attempt began; growth from one attempt to the next is a gain.
     began_at: u64,
+    /// The bytes of our own spool were wrong, and are gone: the source has not been asked for them yet.
+    by_spool: bool,
 }
 
 /// How one sink ended.
@@ -154,8 +159,9 @@ impl Moved {
 pub(super) async fn move_blob(context: &TransferContext, source: &SourceBlob, sinks: Vec<Sink>) -> Vec<Moved> {
     let mut moved: Vec<Option<Moved>> = sinks.iter().map(|_| None).collect();
     let mut pending: Vec<Pending> = sinks.into_iter().enumerate().map(Pending::new).collect();
+    let slot = spool::Slot::default();
     while !pending.is_empty() {
-        let attempts = fetch::attempt(context, source, pending.iter().map(|p| &p.sink).collect()).await;
+        let attempts = fetch::attempt(context, source, &slot, pending.iter().map(|p| &p.sink).collect()).await;
         let mut again = Vec::new();
         let mut longest = Duration::ZERO;
         for (mut sink, attempt) in pending.into_iter().zip(attempts) {
@@ -192,7 +198,12 @@ pub(super) async fn move_blob(context: &TransferContext, source: &SourceBlob, si
         attempts: 0,
         bytes: 0,
     };
-    moved.into_iter().map(|end| end.unwrap_or_else(unsettled)).collect()
+    let moved: Vec<Moved> = moved.into_iter().map(|end| end.unwrap_or_else(unsettled)).collect();
+    let ends = moved
+        .iter()
+        .map(|moved| moved.result.as_ref().err().map(|fault| fault.kind));
+    slot.end(context, source, ends.collect()).await;
+    moved
 }
 
 struct Pending {
@@ -221,6 +232,9 @@ impl Pending {
     }
 
     fn after(&mut self, attempt: Attempt, policy: RetryPolicy) -> After {
+        if attempt.by_spool {
+            return After::Again(Duration::ZERO);
+        }
         if attempt.began_at > self.began_at {
             self.attempts = 0;
         }

@@ -29,6 +29,7 @@ const OUTSIDE: &[&str] = &[
     "tokio_util",
     "reqwest",
     "sqlx",
+    "sqlx_core",
     "axum",
     "hyper",
     "futures_util",
@@ -51,6 +52,7 @@ const OUTSIDE: &[&str] = &[
 /// What only some rooms may name.
 const ONLY: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
+    ("sqlx_core", &["store"]),
     ("reqwest", &["registry"]),
     ("serde_saphyr", &["config"]),
     ("axum", &["http", "demo"]),

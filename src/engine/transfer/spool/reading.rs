@@ -1,0 +1,251 @@
+//! The bytes of a blob in order: out of the spool as far as it holds them, then from the source, which fills the spool.
+
+use bytes::Bytes;
+use tokio::sync::Mutex;
+
+use super::{Claimed, SpoolFile};
+use crate::engine::fault::Fault;
+use crate::engine::transfer::origin::Origin;
+use crate::engine::transfer::{SourceBlob, TransferContext};
+use crate::plan::{ErrorKind, SpoolDecision, SpoolFacts, keep_in_spool, may_be_spooled, spool_decision};
+use crate::registry::Endpoint;
+
+/// Bytes that are read from the file at once.
+const BLOCK: u64 = 512 * 1024;
+
+/// Bytes that are read again so that the file has no hole: what a killed process had sent but not written yet is less.
+const LARGEST_GAP: u64 = 8 * 1024 * 1024;
+
+/// One blob's file over all attempts of a transfer.
+#[derive(Debug, Default)]
+pub(in crate::engine::transfer) struct Slot(Mutex<State>);
+
+#[derive(Debug, Default)]
+enum State {
+    /// Nobody has asked for it yet.
+    #[default]
+    Unasked,
+    /// This transfer goes without.
+    Without,
+    Ours(SpoolFile),
+}
+
+impl Slot {
+    /// Asks for the blob's file where it is worth it, once a destination wants bytes.
+    pub(in crate::engine::transfer) async fn prepare(
+        &self,
+        context: &TransferContext,
+        source: &SourceBlob,
+        may_lose: bool,
+    ) {
+        let Some(spool) = context.spool.as_ref().filter(|_| may_be_spooled(source.size)) else {
+            return;
+        };
+        let mut state = self.0.lock().await;
+        if !matches!(*state, State::Unasked) {
+            return;
+        }
+        let make = spool_decision(facts(context, source, may_lose, 0)) == SpoolDecision::Spool;
+        *state = match spool.claim(&source.digest, source.size, make).await {
+            Claimed::Ours(file) => {
+                if file.held > 0 {
+                    tracing::info!(
+                        digest = %source.digest, held = file.held,
+                        "what the spool holds of a blob is not read from the source again"
+                    );
+                }
+                State::Ours(file)
+            }
+            Claimed::Absent => State::Unasked,
+            Claimed::Without => State::Without,
+        };
+    }
+
+    /// After bytes that do not have the blob's digest: drops the file. True where they may have been the file's, so that nobody
+    /// else is to blame.
+    pub(in crate::engine::transfer) async fn damaged(&self) -> bool {
+        let mut state = self.0.lock().await;
+        match std::mem::take(&mut *state) {
+            State::Ours(file) => {
+                let used = file.held > 0 || file.gave;
+                if used {
+                    *state = State::Without;
+                }
+                file.remove().await;
+                used
+            }
+            State::Without => {
+                *state = State::Without;
+                false
+            }
+            State::Unasked => false,
+        }
+    }
+
+    /// After the last attempt: the file stays where a later transfer has use for it. `ends`: how each destination ended.
+    pub(in crate::engine::transfer) async fn end(
+        self,
+        context: &TransferContext,
+        source: &SourceBlob,
+        ends: Vec<Option<ErrorKind>>,
+    ) {
+        match self.0.into_inner() {
+            State::Ours(file) if keep_in_spool(ends.iter().copied()) => file.keep().await,
+            State::Ours(file) => file.remove().await,
+            // A process that was killed just before the end may have left one.
+            State::Unasked if may_be_spooled(source.size) && ends.iter().all(Option::is_none) => {
+                if let Some(spool) = &context.spool {
+                    spool.forget(&source.digest).await;
+                }
+            }
+            State::Unasked | State::Without => {}
+        }
+    }
+}
+
+fn facts(context: &TransferContext, source: &SourceBlob, may_lose: bool, held: u64) -> SpoolFacts {
+    SpoolFacts {
+        size: source.size,
+        source_rate: context.pool.rate(source.endpoint.name()),
+        local_source: matches!(source.endpoint, Endpoint::Layout(_)),
+        may_lose,
+        held,
+    }
+}
+
+/// Gives the bytes of a blob from an offset on. Faults are the source's: those of the spool cost its help only.
+pub(in crate::engine::transfer) struct Reading<'a> {
+    context: &'a TransferContext,
+    source: &'a SourceBlob,
+    slot: &'a Slot,
+    /// Offset of the next byte to give.
+    offset: u64,
+    /// The source, once the spool has nothing more.
+    origin: Option<Origin>,
+}
+
+impl<'a> Reading<'a> {
+    /// Opens the blob at an offset; `None` where nothing is left to read.
+    pub(in crate::engine::transfer) async fn open(
+        context: &'a TransferContext,
+        source: &'a SourceBlob,
+        slot: &'a Slot,
+        offset: u64,
+    ) -> Result<Option<Self>, Fault> {
+        if offset >= source.size {
+            return Ok(None);
+        }
+        let mut reading = Self {
+            context,
+            source,
+            slot,
+            offset,
+            origin: None,
+        };
+        let held = matches!(&*slot.0.lock().await, State::Ours(file) if file.end > offset);
+        if !held {
+            reading.origin = reading.at_source().await?;
+        }
+        Ok(Some(reading))
+    }
+
+    /// Offset of the first byte that [`Reading::next`] gives.
+    pub(in crate::engine::transfer) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The source where the spool ends, or where we stand.
+    async fn at_source(&mut self) -> Result<Option<Origin>, Fault> {
+        let from = match &*self.slot.0.lock().await {
+            State::Ours(file) if file.grows && file.end < self.offset && self.offset - file.end <= LARGEST_GAP => {
+                file.end
+            }
+            _ => self.offset,
+        };
+        Origin::open(self.context, self.source, from).await
+    }
+
+    /// The next bytes, never none of them; `None` behind the blob's last byte.
+    pub(in crate::engine::transfer) async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
+        while self.offset < self.source.size {
+            if let Some(bytes) = self.spooled().await {
+                self.offset += bytes.len() as u64;
+                return Some(Ok(bytes));
+            }
+            let mut origin = match self.origin.take() {
+                Some(origin) => origin,
+                None => match self.at_source().await {
+                    Ok(origin) => origin?,
+                    Err(fault) => return Some(Err(fault)),
+                },
+            };
+            let begin = origin.offset();
+            let mut bytes = match origin.next().await? {
+                Ok(bytes) => bytes,
+                Err(fault) => return Some(Err(fault)),
+            };
+            self.origin = Some(origin);
+            self.fill(begin, bytes.clone()).await;
+            let known = usize::try_from(self.offset.saturating_sub(begin)).unwrap_or(usize::MAX);
+            if known >= bytes.len() {
+                continue;
+            }
+            let new = bytes.split_off(known);
+            self.offset += new.len() as u64;
+            return Some(Ok(new));
+        }
+        None
+    }
+
+    /// The next bytes where the spool holds them.
+    async fn spooled(&mut self) -> Option<Bytes> {
+        let mut state = self.slot.0.lock().await;
+        let State::Ours(file) = &mut *state else {
+            return None;
+        };
+        if file.end <= self.offset {
+            return None;
+        }
+        match file.read(self.offset, BLOCK).await {
+            Ok(bytes) => {
+                file.gave = true;
+                Some(bytes)
+            }
+            Err(why) => {
+                give_up(self.source, &mut state, &why).await;
+                None
+            }
+        }
+    }
+
+    /// Adds bytes of the source to the spool, unless it turns out that reading them again would cost little.
+    async fn fill(&mut self, begin: u64, bytes: Bytes) {
+        let mut state = self.slot.0.lock().await;
+        let State::Ours(file) = &mut *state else {
+            return;
+        };
+        // That a destination may lose what it was sent has not changed; and what was needed once may be needed again.
+        let held = if file.gave { file.end } else { file.held };
+        let now = spool_decision(facts(self.context, self.source, true, held));
+        if now != SpoolDecision::Spool {
+            if let State::Ours(file) = std::mem::replace(&mut *state, State::Without) {
+                tracing::debug!(digest = %self.source.digest, "the source is fast, so its blob is not spooled");
+                file.remove().await;
+            }
+            return;
+        }
+        if let Err(why) = file.add(begin, bytes).await {
+            give_up(self.source, &mut state, &why).await;
+        }
+    }
+}
+
+async fn give_up(source: &SourceBlob, state: &mut State, why: &str) {
+    if let State::Ours(file) = std::mem::replace(state, State::Without) {
+        tracing::warn!(
+            digest = %source.digest,
+            "the spool's file of a blob is given up, which goes on without: {why}"
+        );
+        file.remove().await;
+    }
+}

@@ -1,0 +1,244 @@
+//! Files, locks and room, each spool of a test standing for a process.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::*;
+
+const MIB: u64 = 1024 * 1024;
+
+fn spool(folder: &Path, max_size: u64) -> Spool {
+    Spool::new(SpoolSettings {
+        path: folder.join("spool"),
+        max_size,
+    })
+}
+
+fn folder() -> TempDir {
+    TempDir::new().expect("a temporary directory")
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+fn path(folder: &Path, text: &str) -> PathBuf {
+    folder.join("spool").join(disk::name(&digest(text)))
+}
+
+async fn ours(spool: &Spool, text: &str, size: u64) -> SpoolFile {
+    match spool.claim(&digest(text), size, true).await {
+        Claimed::Ours(file) => file,
+        Claimed::Absent => panic!("not made"),
+        Claimed::Without => panic!("refused"),
+    }
+}
+
+async fn refused(spool: &Spool, text: &str, size: u64) -> bool {
+    matches!(spool.claim(&digest(text), size, true).await, Claimed::Without)
+}
+
+#[tokio::test]
+async fn a_file_is_for_us_alone_and_keeps_what_was_added() {
+    let folder = folder();
+    let spool = spool(folder.path(), 10 * MIB);
+    assert!(matches!(spool.claim(&digest("a"), MIB, false).await, Claimed::Absent));
+    let mut file = ours(&spool, "a", MIB).await;
+    let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&folder.path().join("spool")), 0o700);
+    assert_eq!(mode(&path(folder.path(), "a")), 0o600);
+    assert!(refused(&spool, "a", MIB).await, "it has a writer");
+    assert!(
+        refused(&self::spool(folder.path(), MIB), "a", MIB).await,
+        "in any process"
+    );
+
+    file.add(0, Bytes::from_static(b"hello ")).await.expect("added");
+    file.add(4, Bytes::from_static(b"o world"))
+        .await
+        .expect("the part that is new");
+    file.add(2, Bytes::from_static(b"llo")).await.expect("nothing new");
+    file.add(99, Bytes::from_static(b"behind a hole"))
+        .await
+        .expect("left out");
+    assert_eq!(file.read(3, 5).await.expect("read"), "lo wo");
+    assert_eq!(file.read(6, 500).await.expect("up to the end"), "world");
+    file.keep().await;
+    assert_eq!(std::fs::read(path(folder.path(), "a")).expect("a file"), b"hello world");
+
+    let file = ours(&self::spool(folder.path(), 10 * MIB), "a", MIB).await;
+    assert_eq!((file.held, file.end), (11, 11));
+    file.remove().await;
+    assert!(!path(folder.path(), "a").exists());
+}
+
+#[tokio::test]
+async fn a_file_never_grows_beyond_its_blob() {
+    let folder = folder();
+    let spool = spool(folder.path(), 10 * MIB);
+    let mut file = ours(&spool, "a", 8).await;
+    file.add(0, Bytes::from_static(b"0123456789")).await.expect("cut");
+    file.keep().await;
+    assert_eq!(ours(&spool, "a", 8).await.held, 8);
+    // Its length says that it is another's.
+    assert_eq!(ours(&spool, "a", 7).await.held, 0);
+}
+
+#[tokio::test]
+async fn many_small_writes_arrive_in_order_through_a_small_buffer() {
+    let folder = folder();
+    let spool = spool(folder.path(), 10 * MIB);
+    let mut file = ours(&spool, "a", 4 * MIB).await;
+    let all: Vec<u8> = (0..4 * MIB).map(|n| (n * 7 % 251) as u8).collect();
+    let mut offset = 0;
+    for part in all.chunks(100_000) {
+        file.add(offset, Bytes::copy_from_slice(part)).await.expect("added");
+        offset += part.len() as u64;
+    }
+    assert_eq!(file.read(3 * MIB, MIB).await.expect("read"), &all[3 * MIB as usize..]);
+    file.keep().await;
+    assert!(std::fs::read(path(folder.path(), "a")).expect("a file") == all);
+}
+
+#[tokio::test]
+async fn all_files_together_stay_within_the_limit() {
+    let folder = folder();
+    let limit = 30 * MIB;
+    let (one, other) = (spool(folder.path(), limit), spool(folder.path(), limit));
+    let first = ours(&one, "a", 20 * MIB).await;
+    assert_eq!(first.end, 0, "room is counted before it is filled");
+    assert!(refused(&one, "b", 11 * MIB).await);
+    assert!(refused(&other, "b", 11 * MIB).await, "by every process");
+    assert!(!path(folder.path(), "b").exists());
+    drop(ours(&other, "b", 10 * MIB).await);
+
+    // What is idle makes room, the oldest first; what is in use does not.
+    drop(ours(&other, "c", 5 * MIB).await);
+    assert!(!path(folder.path(), "b").exists() && path(folder.path(), "c").exists());
+    assert!(refused(&other, "d", 11 * MIB).await);
+    assert!(path(folder.path(), "c").exists(), "nothing is removed in vain");
+    drop(first);
+    let last = ours(&other, "d", 30 * MIB).await;
+    assert!(!path(folder.path(), "a").exists() && !path(folder.path(), "c").exists());
+    last.remove().await;
+    assert!(refused(&one, "e", 31 * MIB).await);
+    drop(ours(&one, "e", 30 * MIB).await);
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_grow_is_read_nevertheless() {
+    let folder = folder();
+    let mut file = ours(&spool(folder.path(), MIB), "a", MIB).await;
+    file.add(0, Bytes::from_static(b"paid for")).await.expect("added");
+    file.keep().await;
+    let mut file = ours(&spool(folder.path(), MIB / 2), "a", MIB).await;
+    assert_eq!(file.read(0, 100).await.expect("read"), "paid for");
+    file.add(8, Bytes::from_static(b" and more")).await.expect("left out");
+    assert_eq!(file.end, 8);
+    file.keep().await;
+    assert_eq!(std::fs::read(path(folder.path(), "a")).expect("a file"), b"paid for");
+}
+
+#[tokio::test]
+async fn what_somebody_else_may_have_put_there_is_refused() {
+    let folder = folder();
+    let spool = spool(folder.path(), 100 * MIB);
+    ours(&spool, "x", MIB).await.remove().await;
+    let victim = folder.path().join("victim");
+    std::fs::write(&victim, "precious").expect("a file");
+
+    symlink(&victim, path(folder.path(), "link")).expect("a link");
+    std::fs::hard_link(&victim, path(folder.path(), "hard")).expect("a link");
+    std::fs::create_dir(path(folder.path(), "folder")).expect("a directory");
+    std::fs::write(path(folder.path(), "open"), "read by others").expect("a file");
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(path(folder.path(), "open"), open).expect("a mode");
+    for text in ["link", "hard", "folder", "open"] {
+        assert!(refused(&spool, text, MIB).await, "{text}");
+    }
+    assert_eq!(std::fs::read(&victim).expect("a file"), b"precious");
+    // They hinder no other blob, and are nobody's to remove.
+    ours(&spool, "a", 100 * MIB).await.remove().await;
+    spool.remove_idle(Timestamp::MAX).await;
+    for text in ["link", "hard", "folder", "open"] {
+        assert!(path(folder.path(), text).symlink_metadata().is_ok(), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_others_may_write_to_is_refused() {
+    let folder = folder();
+    let place = folder.path().join("spool");
+    std::fs::create_dir(&place).expect("a directory");
+    for (mode, works) in [
+        (0o777, false),
+        (0o770, false),
+        (0o1777, false),
+        (0o755, true),
+        (0o700, true),
+    ] {
+        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(mode)).expect("a mode");
+        let claimed = spool(folder.path(), MIB).claim(&digest("a"), 1000, true).await;
+        assert_eq!(matches!(claimed, Claimed::Ours(_)), works, "{mode:o}");
+    }
+    // A place that can be no directory.
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").expect("a file");
+    assert!(refused(&spool(&file, MIB), "a", 1000).await);
+    // Not even root may make files there.
+    assert!(refused(&spool(Path::new("/proc"), MIB), "a", 1000).await);
+}
+
+#[tokio::test]
+async fn only_old_files_that_nobody_uses_are_removed() {
+    let folder = folder();
+    let spool = spool(folder.path(), 10 * MIB);
+    drop(ours(&spool, "idle", 1000).await);
+    let used = ours(&spool, "used", 1000).await;
+    let other = folder.path().join("spool/notes.txt");
+    std::fs::write(&other, "of somebody").expect("a file");
+    let written = path(folder.path(), "idle").metadata().expect("there").mtime();
+    let after = |seconds: u64| {
+        let seconds = written + i64::try_from(seconds).expect("small");
+        Timestamp::from_second(seconds).expect("a time")
+    };
+    spool.remove_idle(after(IDLE.as_secs())).await;
+    assert!(path(folder.path(), "idle").exists(), "not a second more than a week");
+    spool.remove_idle(after(IDLE.as_secs() + 1)).await;
+    assert!(!path(folder.path(), "idle").exists());
+    assert!(path(folder.path(), "used").exists() && other.exists());
+    drop(used);
+    spool.forget(&digest("used")).await;
+    assert!(!path(folder.path(), "used").exists());
+    spool.forget(&digest("used")).await;
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_told_to_who_adds() {
+    let folder = folder();
+    let path = folder.path().join("file");
+    std::fs::write(&path, "x").expect("a file");
+    // Open for reading only, so that every write fails.
+    let tail = Arc::new(Tail::new(std::fs::File::open(&path).expect("a file"), 1));
+    tail.add(Bytes::from_static(b"y")).await.expect("it waits for the disk");
+    let why = tail.wait_for(2).await.expect_err("it cannot be written");
+    assert!(why.contains("os error 9"), "{why}");
+    assert!(tail.add(Bytes::from_static(b"z")).await.is_err());
+    tail.rest().await;
+    assert_eq!(tail.read(0, 10).expect("read"), "x");
+}
+
+#[tokio::test]
+async fn another_process_that_looks_through_the_directory_is_waited_for() {
+    let folder = folder();
+    let spool = spool(folder.path(), MIB);
+    let place = spool.settings().path.clone();
+    let busy = Folder::lock(&place).expect("a directory").expect("nobody else");
+    assert!(Folder::lock(&place).expect("a directory").is_none());
+    tokio::time::pause();
+    assert!(refused(&spool, "a", 1000).await, "not for long");
+    drop(busy);
+    ours(&spool, "a", 1000).await.remove().await;
+}

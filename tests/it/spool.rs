@@ -1,0 +1,343 @@
+//! The spool: what the source is asked for after a kill or a break, in bytes that passed its proxy, and a spool that does not work.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use transship::demo::registry::{Habits, Options, Registry};
+
+use crate::support::command::Transship;
+use crate::support::docker_registry::DockerRegistry;
+use crate::support::images::image;
+use crate::support::link::{Link, MIB, REPOSITORY, only_run, rules};
+use crate::support::proxy::{Act, Exchange, Fault, Gate, Proxy};
+use crate::support::until;
+
+/// Large enough for the spool.
+const LAYER: u64 = 20 * MIB;
+
+/// A source that is slow enough for it, even where the machine is so busy that bytes wait for us, and quick enough for a test.
+const SLOW: u64 = 4 * MIB;
+
+/// Where the first process dies.
+const MIDDLE: u64 = 12 * MIB + MIB / 2;
+
+/// The same rules with a spool in the home's folder `spool`.
+fn with_spool(src: &Proxy, dst: &Proxy, max_size: &str) -> String {
+    format!(
+        "{}    retry: {{ attempts: 2 }}\nspool: {{ path: spool, max_size: {max_size} }}\n",
+        rules(&src.url(), &dst.url())
+    )
+}
+
+/// The spool leaves a tenth of the disk free, so nothing of this works on a disk that is fuller.
+fn roomy(home: &Transship) {
+    let disk = rustix::fs::statvfs(home.home()).expect("a file system");
+    let capacity = disk.f_blocks - disk.f_bfree + disk.f_bavail;
+    assert!(
+        disk.f_bavail > capacity / 9,
+        "these tests need more free space in the folder for temporary files"
+    );
+}
+
+async fn slow_link(source: &DockerRegistry, destination: &str) -> Link {
+    let link = Link::new(&source.url(), destination, LAYER).await;
+    roomy(&link.home);
+    link.home.set_rules(&with_spool(&link.src, &link.dst, "100MiB"));
+    link.src
+        .add(Fault::every("GET", &link.layer(), Act::ResponseRate(SLOW)));
+    link
+}
+
+fn file(home: &Transship, hex: &str) -> PathBuf {
+    home.home().join(format!("spool/sha256-{hex}.part"))
+}
+
+fn length(path: &Path) -> u64 {
+    path.symlink_metadata().map_or(0, |found| found.len())
+}
+
+/// Names of blobs' files in the spool.
+fn files(home: &Transship) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(home.home().join("spool")) else {
+        return Vec::new();
+    };
+    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(".part")).collect()
+}
+
+/// Stops the next read of the layer after [`MIDDLE`] bytes.
+fn hold(link: &Link, gate: &Gate) {
+    let act = Act::HoldResponse(MIDDLE, gate.clone());
+    link.src.add(Fault::once("GET", &link.layer(), act));
+}
+
+/// A sync that is killed when it has read, and spooled, [`MIDDLE`] bytes.
+async fn killed_in_the_middle(link: &Link) {
+    hold(link, &Gate::new());
+    let mut first = link.start();
+    let path = file(&link.home, &link.layer());
+    until("the spool to hold what was read", || {
+        (length(&path) == MIDDLE).then_some(())
+    })
+    .await;
+    first.kill();
+    link.src.heal();
+}
+
+/// Offsets from which the layer was read, and how much each read gave.
+fn reads(link: &Link) -> Vec<u64> {
+    let all = link.src.exchanges();
+    let reads = all.iter().filter(|exchange| exchange.is("GET", &link.layer()));
+    reads.map(|exchange| exchange.response_bytes).collect()
+}
+
+#[track_caller]
+fn no_failure(run: &serde_json::Value) {
+    assert_eq!(run["failures"].as_array().map(Vec::len), Some(0), "{run}");
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_of_a_put_no_byte_is_read_twice() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = slow_link(&source, &destination.url()).await;
+    killed_in_the_middle(&link).await;
+    assert!(
+        link.dst
+            .exchanges()
+            .iter()
+            .any(|exchange| exchange.is("PUT", "/uploads/") && exchange.request_bytes > MIB && !exchange.done),
+        "{:?}",
+        link.dst.exchanges()
+    );
+
+    let second = link.sync().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+    assert_eq!(link.read_twice(), 0);
+    assert_eq!(reads(&link), [MIDDLE, LAYER - MIDDLE]);
+    assert!(link.sent_twice() > 5 * MIB, "the registry loses what it was sent");
+    let run = only_run(&second);
+    assert!(
+        run["bytes"]["read"].as_u64().expect("a number") < LAYER - MIDDLE + MIB,
+        "{run}"
+    );
+    assert_eq!(files(&link.home), Vec::<String>::new(), "what is done is removed");
+}
+
+#[tokio::test]
+async fn heavy_killed_inside_a_piece_no_byte_is_read_twice() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    // Not done within half a minute at this rate, so that it goes in pieces.
+    let (rate, size) = (5 * MIB / 2, 96 * MIB);
+    let link = Link::new(&source.url(), &destination.url(), size).await;
+    link.home.set_rules(&with_spool(&link.src, &link.dst, "100MiB"));
+    link.src
+        .add(Fault::every("GET", &link.layer(), Act::ResponseRate(rate)));
+    // Two pieces, and what surely fits the window behind them.
+    let middle = 10 * MIB + 4096;
+    let act = Act::HoldResponse(middle, Gate::new());
+    link.src.add(Fault::once("GET", &link.layer(), act));
+    let act = Act::HoldRequest(2 * MIB, Gate::new());
+    link.dst.add(Fault::nth(2, "PATCH", "/uploads/", act));
+    let mut first = link.start();
+    let held = |all: &[Exchange]| all.iter().any(|exchange| exchange.held);
+    link.dst.wait_for("the second piece to be held", held).await;
+    let path = file(&link.home, &link.layer());
+    until("the spool to hold what was read", || {
+        (length(&path) == middle).then_some(())
+    })
+    .await;
+    first.kill();
+    link.src.heal();
+    link.dst.heal();
+
+    link.sync().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+    assert_eq!(link.read_twice(), 0);
+    assert_eq!(reads(&link), [middle, size - middle]);
+    assert_eq!(files(&link.home), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_destination_that_breaks_off_is_served_from_the_spool_in_the_same_run() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = slow_link(&source, &destination.url()).await;
+    link.dst
+        .add(Fault::times(2, "PUT", "/uploads/", Act::CutRequest(12 * MIB)));
+    let output = link.sync().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+    assert!(link.sent_twice() > 12 * MIB, "{}", link.sent_twice());
+    // What was on its way when the read was given up.
+    assert!(link.read_twice() <= MIB, "{}", link.read_twice());
+    no_failure(&only_run(&output));
+    assert_eq!(files(&link.home), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_stopped_sync_leaves_its_file_to_the_next() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = slow_link(&source, &destination.url()).await;
+    hold(&link, &Gate::new());
+    let mut first = link.start();
+    let path = file(&link.home, &link.layer());
+    until("the spool to hold what was read", || {
+        (length(&path) == MIDDLE).then_some(())
+    })
+    .await;
+    first.signal("INT");
+    first.wait_for_line("nothing new starts").await;
+    // What is under way would have 20 s; asking twice ends it now.
+    first.signal("INT");
+    first.finish().await.expect(130);
+    assert_eq!(length(&path), MIDDLE);
+
+    link.sync().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+    assert_eq!(link.read_twice(), 0);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_dropped_and_the_source_not_blamed() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = slow_link(&source, &destination.url()).await;
+    killed_in_the_middle(&link).await;
+    let path = file(&link.home, &link.layer());
+    let mut bytes = std::fs::read(&path).expect("a file");
+    bytes[3_000_000] ^= 1;
+    std::fs::write(&path, bytes).expect("a file");
+    // Not even one attempt may be counted for it.
+    let once = std::fs::read_to_string(link.home.rules()).expect("rules");
+    link.home.set_rules(&once.replace("attempts: 2", "attempts: 1"));
+
+    let second = link.sync().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+    no_failure(&only_run(&second));
+    assert_eq!(reads(&link), [MIDDLE, LAYER - MIDDLE, LAYER]);
+    assert!(
+        second.stderr.contains("what the spool held of a blob is damaged"),
+        "{}",
+        second.stderr
+    );
+    assert!(!second.stderr.contains("source holds a damaged"), "{}", second.stderr);
+    assert_eq!(files(&link.home), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_source_that_gave_a_damaged_byte_is_read_again_and_not_the_spool() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = slow_link(&source, &destination.url()).await;
+    link.src
+        .add(Fault::once("GET", &link.layer(), Act::FlipResponse(LAYER / 2)));
+    let output = link.sync().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+    no_failure(&only_run(&output));
+    assert_eq!(reads(&link), [LAYER, LAYER]);
+    assert!(!output.stderr.contains("what the spool held"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn a_spool_without_room_is_said_once_and_hinders_nothing() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = slow_link(&source, &destination.url()).await;
+    let other = image(2, "arm64", &[17 << 20]);
+    link.source_wire().push(REPOSITORY, "v2", &other).await;
+    link.home.set_rules(&with_spool(&link.src, &link.dst, "16MiB"));
+    let output = link.sync().await.expect(0);
+    link.assert_copied(&["v1", "v2"]).await;
+    no_failure(&only_run(&output));
+    let said = output.stderr.lines().filter(|line| line.contains("no room"));
+    let said: Vec<&str> = said.collect();
+    assert_eq!(said.len(), 1, "{}", output.stderr);
+    assert!(said[0].contains("spool.max_size"), "{said:?}");
+    assert_eq!(files(&link.home), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_spool_that_cannot_be_used_is_said_once_and_hinders_nothing() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = slow_link(&source, &destination.url()).await;
+    std::fs::write(link.home.home().join("file"), "").expect("a file");
+    // Not even root may make files in the second.
+    for (place, tag) in [("file/spool", "v1"), ("/proc/spool", "v2")] {
+        let other = image(u64::from(tag == "v2"), "arm64", &[17 << 20]);
+        link.source_wire().push(REPOSITORY, tag, &other).await;
+        let spool = format!("path: {place},");
+        let rules = with_spool(&link.src, &link.dst, "100MiB").replace("path: spool,", &spool);
+        link.home.set_rules(&rules);
+        let output = link.sync().await.expect(0);
+        link.assert_copied(&[tag]).await;
+        no_failure(&only_run(&output));
+        let said = output.stderr.lines().filter(|line| line.contains("without the spool"));
+        let said: Vec<&str> = said.collect();
+        assert_eq!(said.len(), 1, "{}", output.stderr);
+        assert!(said[0].contains(place), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_a_file_is_not_followed() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = slow_link(&source, &destination.url()).await;
+    let victim = link.home.home().join("victim");
+    std::fs::write(&victim, "precious").expect("a file");
+    let path = file(&link.home, &link.layer());
+    std::fs::create_dir(path.parent().expect("a folder")).expect("a directory");
+    symlink(&victim, &path).expect("a link");
+    let output = link.sync().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+    no_failure(&only_run(&output));
+    assert_eq!(std::fs::read(&victim).expect("a file"), b"precious");
+    assert!(path.is_symlink());
+    assert!(output.stderr.contains("without the spool"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn two_processes_share_a_spool() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = slow_link(&source, &destination.url()).await;
+    let gate = Gate::new();
+    hold(&link, &gate);
+    let first = link.start();
+    let path = file(&link.home, &link.layer());
+    until("the spool to hold what was read", || {
+        (length(&path) == MIDDLE).then_some(())
+    })
+    .await;
+
+    let elsewhere = DockerRegistry::plain().await;
+    let dst = Proxy::start(&elsewhere.url()).await;
+    let place = format!("path: {},", path.parent().expect("a folder").display());
+    let rules = with_spool(&link.src, &dst, "100MiB").replace("path: spool,", &place);
+    let other = Transship::new(&rules);
+    let output = other.run(&["sync", "--format", "json"]).await.expect(0);
+    no_failure(&only_run(&output));
+    assert_eq!(length(&path), MIDDLE, "the other process' file");
+    assert_eq!(reads(&link), [MIDDLE, LAYER], "it reads for itself");
+
+    gate.open();
+    no_failure(&only_run(&first.finish().await.expect(0)));
+    link.assert_copied(&["v1"]).await;
+    assert_eq!(reads(&link), [LAYER, LAYER]);
+    assert_eq!(files(&link.home), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nothing_is_spooled_for_a_destination_that_keeps_bytes() {
+    let source = DockerRegistry::plain().await;
+    let options = Options {
+        habits: Habits::distribution_3(),
+        ..Options::default()
+    };
+    let destination = Registry::start(options).await.expect("a registry");
+    let link = slow_link(&source, &destination.url()).await;
+    let gate = Gate::new();
+    hold(&link, &gate);
+    let first = link.start();
+    let reached = |all: &[Exchange]| all.iter().any(|exchange| exchange.held);
+    link.src.wait_for("the source to be held", reached).await;
+    let sent = |all: &[Exchange]| all.iter().any(|exchange| exchange.request_bytes == MIDDLE);
+    link.dst.wait_for("what was read to be sent", sent).await;
+    assert_eq!(files(&link.home), Vec::<String>::new());
+    gate.open();
+    first.finish().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+}
