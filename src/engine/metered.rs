@@ -151,11 +151,14 @@ pub(super) async fn admit(
     waited: &[DeferredImage],
     sender: &mpsc::Sender<Work>,
 ) {
+    let Wanted { mut images, due } = wanted;
+    if images.is_empty() && due.is_empty() {
+        return;
+    }
     tokio::select! {
         () = place.turn() => {}
         _ = context.control.wait_stop() => {}
     }
-    let Wanted { mut images, due } = wanted;
     let queue = Queue::new(waited);
     // Stable: those that wait equally long stay in the order of the plan.
     images.sort_by_key(|group| queue.place(group).map_or(Timestamp::MAX, |image| image.since));
@@ -191,7 +194,7 @@ pub(super) async fn admit(
         let until = before
             .filter(|before| *before > now)
             .map_or(until, |before| before.min(until));
-        let wait = wait(context, seconds(until));
+        let wait = wait(context, &meter, seconds(until));
         later.push((group, wait));
     }
     drop(place);
@@ -245,20 +248,19 @@ fn guess(read: u64, looked: u64) -> u64 {
     if looked == 0 { 2 } else { read.div_ceil(looked).max(1) }
 }
 
-fn wait(context: &RunContext, until: Timestamp) -> Wait {
+fn wait(context: &RunContext, meter: &Meter, until: Timestamp) -> Wait {
     let name = context.source.name();
-    let message = match context.source.quota() {
+    let left = meter.budget().left(context.clock.now()).unwrap_or_default();
+    let of = match context.source.quota() {
         Some(quota) => {
-            let of = quota.limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
-            let hours = quota.window.as_secs().div_ceil(3600);
-            format!(
-                "{name} counts the images that are read: {}{of} in {hours} h are left, and it does not fit; it does at {until} at \
-                 the latest",
-                quota.remaining
-            )
+            let limit = quota.limit.map(|limit| format!("of {limit} ")).unwrap_or_default();
+            format!("{limit}in {} h", quota.window.as_secs().div_ceil(3600))
         }
-        None => format!("{name} lets no more images be read; it does at {until} at the latest"),
+        None => "for now".to_owned(),
     };
+    let message = format!(
+        "{name} counts the manifests that are read, and lets us read {left} {of}: it fits at {until} at the latest"
+    );
     Wait { until, message }
 }
 
