@@ -286,7 +286,7 @@ fn words(decision: &Decision) -> (&'static str, String) {
             let why = match reason {
                 FailReason::MovedTag => "moved at the source (moved_tags: fail)".to_owned(),
                 FailReason::Conflict => "the destination holds another image (on_conflict: fail)".to_owned(),
-                FailReason::SourceUnknown { message } | FailReason::DestinationUnknown { message } => message.clone(),
+                FailReason::SourceUnknown(unknown) | FailReason::DestinationUnknown(unknown) => unknown.message.clone(),
                 FailReason::Ambiguous { claim } => format!("another source wants this tag: {claim}"),
                 FailReason::Parked(failure) => failure.message.clone(),
             };

@@ -145,7 +145,7 @@ async fn copy_tag(
         Observation::Known(held) if held == digest => return Ok(vec![digest]),
         Observation::Known(held) => Some(held),
         Observation::Absent => None,
-        Observation::Unknown(unknown) => return Err(Fault::new(unknown.kind, unknown.message)),
+        Observation::Unknown(unknown) => return Err(Fault::from(unknown)),
     };
     if let Some(held) = &previous
         && !may_replace(context, target, tag, held).await?

@@ -116,6 +116,7 @@ impl Engine {
     ) -> Result<RunReport, EngineError> {
         self.conduct(started, control, Claims::Look, async |context| {
             let context = RunContext {
+                looks_anew: true,
                 damaged: Arc::new(damaged),
                 ..context.clone()
             };

@@ -61,6 +61,8 @@ pub(super) struct RunContext {
     pub(super) claims: Claims,
     /// True after a run that did not end well: a repository without tags may hold blobs of ours, so each is looked for.
     pub(super) careful: bool,
+    /// True where memory is what is in doubt: a repair looks for every blob.
+    pub(super) looks_anew: bool,
     /// Where the run stands in time and among failures of earlier ones.
     pub(super) parking: RunParking,
     /// Blobs whose bytes at a destination were found damaged: that they are there is no reason not to send them.

@@ -118,10 +118,10 @@ impl Engine {
         let ends = open_ends(&config, &clock)?;
         let shared = Shared {
             blobs: BlobTable::new(clock.clone()),
+            manifests: ManifestCache::stored(store.clone(), clock.clone()),
             store,
             clock,
             events,
-            manifests: ManifestCache::default(),
             tag_locks: TagLocks::default(),
             meters: Meters::default(),
             pool: TransferPool::default(),
@@ -270,6 +270,7 @@ impl Engine {
             owner: Arc::clone(&shared.owner),
             claims,
             careful,
+            looks_anew: false,
             parking: RunParking {
                 obeys: false,
                 started_at: shared.clock.now(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::plan::ErrorKind;
+use crate::plan::{ErrorKind, Unknown};
 use crate::registry::{self, Side};
 use crate::store::StoreError;
 
@@ -83,6 +83,16 @@ impl From<registry::Error> for Fault {
             code: error.code.clone(),
             retry_after: error.retry_after,
             message: line(chain(&error)),
+        }
+    }
+}
+
+impl From<Unknown> for Fault {
+    fn from(unknown: Unknown) -> Self {
+        Self {
+            status: unknown.status,
+            code: unknown.code,
+            ..Self::new(unknown.kind, unknown.message)
         }
     }
 }

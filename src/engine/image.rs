@@ -1,11 +1,12 @@
 //! Bringing one tree of manifests, with its blobs, to one or more destinations.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 
+use super::blob_memory::{self, may_lack_blobs};
 use super::blob_table::{Claim, Lead, ended};
 use super::context::RunContext;
 use super::fault::Fault;
@@ -117,11 +118,12 @@ async fn plan(
         .collect();
     // Within one registry nothing needs to be moved.
     if target.registry() == context.source.name() && target.repository != *repository {
-        mountable.extend(digests.into_iter().map(|digest| (digest, repository.clone())));
+        mountable.extend(digests.iter().map(|digest| (digest.clone(), repository.clone())));
     }
+    let present = blob_memory::present(context, target, &digests).await?;
     let known = KnownContent {
         repository_absent: target.absent && !context.careful,
-        present: BTreeSet::new(),
+        present,
         mountable,
     };
     let mut plan = image_plan(tree, target.tag.as_ref(), &known)
@@ -175,7 +177,10 @@ async fn bring_blobs(
             match moved.result {
                 Ok(way) => {
                     context.ledger.blob(targets[index].registry(), way);
-                    arrived[index].push(digest.clone());
+                    // What nobody looked for was not seen either.
+                    if moved.attempts > 0 {
+                        arrived[index].push(digest.clone());
+                    }
                 }
                 Err(fault) => {
                     outcome.fault.get_or_insert(fault);
@@ -192,6 +197,7 @@ async fn bring_blobs(
         {
             tracing::warn!("cannot remember blobs: {error}");
         }
+        blob_memory::learn_from_answers(context, &target.endpoint).await;
     }
     outcomes
 }
@@ -212,6 +218,10 @@ async fn bring(
         let mut movings = Vec::new();
         for (index, action) in open {
             let target = &targets[index];
+            if action == BlobAction::Present {
+                ends.push((index, Moved::present()));
+                continue;
+            }
             match context
                 .blobs
                 .claim(target.registry(), &target.repository, &source.digest)
@@ -269,8 +279,14 @@ where
 {
     let first = put_manifests(context, tree, target, plan, &before_tag).await;
     let (Err(fault), attempts) = &first else { return first };
-    if fault.kind != ErrorKind::MissingContent {
+    let believed = plan.blobs.iter().any(|step| step.action == BlobAction::Present);
+    if !may_lack_blobs(fault.kind, believed) {
         return first;
+    }
+    // Of an index it may be a child that was missed.
+    if fault.kind == ErrorKind::MissingContent && tree.manifests.len() == 1 {
+        let evidence = "it refused a manifest for missing content";
+        blob_memory::learn(context, &target.endpoint, evidence).await;
     }
     // What we took to be there is not. Forget it, look at everything once more, and put again: once.
     tracing::warn!(

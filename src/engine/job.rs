@@ -285,7 +285,7 @@ async fn still_ours(
     let now = match head(&target.endpoint, &target.repository, tag, Side::Destination).await {
         Observation::Known(digest) => Some(digest),
         Observation::Absent => None,
-        Observation::Unknown(unknown) => return Err(Fault::new(unknown.kind, unknown.message)),
+        Observation::Unknown(unknown) => return Err(Fault::from(unknown)),
     };
     if now == destination.previous || now.as_ref() == Some(wanted) {
         return Ok(());

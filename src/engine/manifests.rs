@@ -1,18 +1,33 @@
-//! Manifests read in this process, and whole trees of them.
+//! Manifests read earlier, in this process or before it, and whole trees of them.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 
 use super::fault::Fault;
 use super::several::unordered;
-use crate::oci::{Digest, Manifest, Reference, RepositoryName};
+use crate::clock::Clock;
+use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 use crate::plan::{ErrorKind, ImageTree};
 use crate::registry::{Endpoint, Side};
+use crate::store::{NewManifest, Store};
 
-/// Bytes of manifests kept at most. A manifest has some kilobytes, so this holds those of the images under way many times over.
+/// Bytes of manifests kept in memory at most. A manifest has some kilobytes, so this holds those of the images under way many times over.
 const KEPT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of manifests kept in the state at most, give or take [`TRIM_EVERY`]: some ten thousand images.
+const STORED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes that are stored before the state is looked through for what must go.
+const TRIM_EVERY: usize = 4 * 1024 * 1024;
+
+/// Bytes that wait to be stored at most.
+const WAITING_BYTES: usize = 1024 * 1024;
+
+/// A stored manifest that is used again is marked so once in this time, as each mark is a write.
+const MARK_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Children read at once for one image.
 const CHILDREN_AT_ONCE: usize = 8;
@@ -26,14 +41,27 @@ const MOST_BYTES: usize = 32 * 1024 * 1024;
 
 /// Manifests by place and digest: content that cannot change. What one repository gave is no proof that another one holds
 /// it, so the place is part of the key. Bounded, oldest out.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ManifestCache(Arc<Mutex<Kept>>);
+///
+/// What registries gave is also kept in the state database, so that a retry, another destination or the next process does
+/// not read it again. It is written in batches: see [`ManifestCache::flush`].
+#[derive(Clone, Debug)]
+pub(super) struct ManifestCache {
+    kept: Arc<Mutex<Kept>>,
+    state: Option<(Store, Clock)>,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
     manifests: HashMap<Key, Manifest>,
     order: VecDeque<Key>,
     bytes: usize,
+    /// Read, and not yet in the state.
+    waiting: Vec<NewManifest>,
+    waiting_bytes: usize,
+    /// Numbers of stored manifests to be marked as used.
+    used: BTreeSet<i64>,
+    /// Bytes stored since the state was looked through; `None` before the first time.
+    stored: Option<usize>,
 }
 
 /// Registry, repository, digest.
@@ -43,26 +71,146 @@ fn key(endpoint: &Endpoint, repository: &RepositoryName, digest: &Digest) -> Key
     (endpoint.name().to_owned(), repository.clone(), digest.clone())
 }
 
-impl ManifestCache {
-    fn get(&self, key: &Key) -> Option<Manifest> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.manifests.get(key).cloned()
-    }
-
-    pub(super) fn keep(&self, endpoint: &Endpoint, repository: &RepositoryName, manifest: &Manifest) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = key(endpoint, repository, manifest.digest());
-        if kept.manifests.insert(key.clone(), manifest.clone()).is_some() {
-            return;
+impl Kept {
+    /// False where it was kept already.
+    fn keep(&mut self, key: Key, manifest: &Manifest) -> bool {
+        if self.manifests.insert(key.clone(), manifest.clone()).is_some() {
+            return false;
         }
-        kept.bytes += manifest.bytes().len();
-        kept.order.push_back(key);
-        while kept.bytes > KEPT_BYTES {
-            let Some(oldest) = kept.order.pop_front() else { break };
-            if let Some(manifest) = kept.manifests.remove(&oldest) {
-                kept.bytes -= manifest.bytes().len();
+        self.bytes += manifest.bytes().len();
+        self.order.push_back(key);
+        while self.bytes > KEPT_BYTES {
+            let Some(oldest) = self.order.pop_front() else { break };
+            if let Some(manifest) = self.manifests.remove(&oldest) {
+                self.bytes -= manifest.bytes().len();
             }
         }
+        true
+    }
+}
+
+impl ManifestCache {
+    /// For the life of this value only.
+    pub(super) fn in_memory() -> Self {
+        Self {
+            kept: Arc::default(),
+            state: None,
+        }
+    }
+
+    /// In memory, and beyond it in the state.
+    pub(super) fn stored(store: Store, clock: Clock) -> Self {
+        Self {
+            kept: Arc::default(),
+            state: Some((store, clock)),
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a manifest that an end gave; `tag`: under which tag, where not by digest.
+    pub(super) async fn keep(
+        &self,
+        endpoint: &Endpoint,
+        repository: &RepositoryName,
+        tag: Option<&Tag>,
+        manifest: &Manifest,
+    ) {
+        let full = {
+            let mut kept = self.kept();
+            let key = key(endpoint, repository, manifest.digest());
+            let new = kept.keep(key, manifest);
+            // A layout is read as fast as the state.
+            let remote = matches!(endpoint, Endpoint::Registry(_));
+            if remote && self.state.is_some() && (new || tag.is_some()) {
+                kept.waiting_bytes += manifest.bytes().len();
+                kept.waiting.push(NewManifest {
+                    registry: endpoint.name().to_owned(),
+                    repository: repository.clone(),
+                    tag: tag.cloned(),
+                    digest: manifest.digest().clone(),
+                    media_type: manifest.media_type().to_owned(),
+                    bytes: manifest.bytes().clone(),
+                });
+            }
+            kept.waiting_bytes > WAITING_BYTES
+        };
+        if full {
+            self.flush().await;
+        }
+    }
+
+    /// Writes what waits to the state, in one transaction. To be called when a group of manifests has been read; what a
+    /// process that dies before has read is read again.
+    pub(super) async fn flush(&self) {
+        let Some((store, clock)) = &self.state else { return };
+        let (waiting, used, trim) = {
+            let mut kept = self.kept();
+            let (waiting, used) = (std::mem::take(&mut kept.waiting), std::mem::take(&mut kept.used));
+            if waiting.is_empty() && used.is_empty() {
+                return;
+            }
+            let bytes = std::mem::take(&mut kept.waiting_bytes);
+            let stored = kept.stored.map(|stored| stored + bytes);
+            let trim = stored.is_none_or(|stored| stored >= TRIM_EVERY);
+            kept.stored = if trim { Some(0) } else { stored };
+            (waiting, used, trim)
+        };
+        let used: Vec<i64> = used.into_iter().collect();
+        let limit = trim.then_some(STORED_BYTES);
+        if let Err(error) = store.keep_manifests(&waiting, &used, clock.now(), limit).await {
+            tracing::warn!("cannot keep manifests: {error}");
+        }
+    }
+
+    /// A manifest that the same repository gave before; from the state only where its bytes still have the digest.
+    async fn get(&self, endpoint: &Endpoint, repository: &RepositoryName, digest: &Digest) -> Option<Manifest> {
+        let key = key(endpoint, repository, digest);
+        if let Some(manifest) = self.kept().manifests.get(&key) {
+            return Some(manifest.clone());
+        }
+        let (store, clock) = self.state.as_ref()?;
+        let found = store.kept_manifest(endpoint.name(), repository, digest).await;
+        let found = found
+            .inspect_err(|error| tracing::warn!("cannot look for a kept manifest: {error}"))
+            .ok()
+            .flatten()?;
+        let manifest = Manifest::parse(Some(&found.media_type), found.bytes.into(), Some(digest));
+        let manifest = match manifest {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                tracing::warn!(%digest, "a manifest kept in the state is damaged and is read again: {error}");
+                if let Err(error) = store.drop_manifest(found.id).await {
+                    tracing::warn!("cannot drop a damaged manifest: {error}");
+                }
+                return None;
+            }
+        };
+        let age = clock.now().duration_since(found.used_at);
+        let mut kept = self.kept();
+        if age.unsigned_abs() >= MARK_EVERY {
+            kept.used.insert(found.id);
+        }
+        kept.keep(key, &manifest);
+        Some(manifest)
+    }
+
+    /// Those of `tags` whose manifest was read before and kept: what they point to is cheaper to ask for than to read.
+    pub(super) async fn tags_read_before(
+        &self,
+        endpoint: &Endpoint,
+        repository: &RepositoryName,
+        tags: &[Tag],
+    ) -> BTreeSet<Tag> {
+        let Some((store, _)) = &self.state else {
+            return BTreeSet::new();
+        };
+        let found = store.kept_tags(endpoint.name(), repository, tags).await;
+        found
+            .inspect_err(|error| tracing::warn!("cannot look for kept manifests: {error}"))
+            .unwrap_or_default()
     }
 }
 
@@ -73,7 +221,7 @@ pub(super) async fn is_kept(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> bool {
-    cache.get(&key(endpoint, repository, digest)).is_some()
+    cache.get(endpoint, repository, digest).await.is_some()
 }
 
 /// Reads a manifest by digest, from memory where it was read before. `None` where the end does not have it.
@@ -83,7 +231,7 @@ pub(super) async fn read(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Option<Manifest>, Fault> {
-    if let Some(manifest) = cache.get(&key(endpoint, repository, digest)) {
+    if let Some(manifest) = cache.get(endpoint, repository, digest).await {
         return Ok(Some(manifest));
     }
     let reference = Reference::Digest(digest.clone());
@@ -92,7 +240,7 @@ pub(super) async fn read(
         .await
         .map_err(|error| error.on(Side::Source))?;
     if let Some(manifest) = &manifest {
-        cache.keep(endpoint, repository, manifest);
+        cache.keep(endpoint, repository, None, manifest).await;
     }
     Ok(manifest)
 }
@@ -122,6 +270,7 @@ pub(super) async fn read_tree(
         wanted.dedup();
         wanted.retain(|digest| !tree.manifests.contains_key(digest));
         if wanted.is_empty() {
+            cache.flush().await;
             return Ok(tree);
         }
         if tree.manifests.len() + wanted.len() > MOST_MANIFESTS || bytes > MOST_BYTES {

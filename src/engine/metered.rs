@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
+use super::choice::choose;
 use super::context::{Claims, RunContext};
 use super::deferral::{self, Wait, seconds};
 use super::fault::Fault;
 use super::job::ImageGroup;
 use super::manifests;
-use super::observe::choose;
 use super::run::Work;
 use crate::oci::{RepositoryName, Tag};
 use crate::plan::{Budget, Turn};
@@ -198,6 +198,8 @@ pub(super) async fn admit(
         later.push((group, wait));
     }
     drop(place);
+    // Of those that wait, too, nothing is read twice.
+    context.manifests.flush().await;
     let all_fit = later.is_empty();
     deferral::put_off(context, &later).await;
     for group in due {

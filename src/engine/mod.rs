@@ -2,7 +2,9 @@
 
 mod attachments;
 mod attachments_due;
+mod blob_memory;
 mod blob_table;
+mod choice;
 mod conduct;
 mod context;
 mod control;

@@ -6,15 +6,16 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{join, join_all};
 
+use super::choice::{choose, remembered_choice};
 use super::context::{Claims, RunContext};
-use super::fault::{Fault, chain};
+use super::fault::Fault;
 use super::manifests;
 use super::metered;
 use super::several::unordered;
-use crate::oci::{AttachmentTag, Digest, Manifest, ManifestShape, Platform, Reference, RepositoryName, Tag};
+use crate::oci::{AttachmentTag, Digest, Manifest, Reference, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, ErrorKind, Observation, RepositoryInventory, Unknown, WantedImage};
 use crate::registry::{Endpoint, Side};
-use crate::rules::{PlatformChoice, PlatformPolicy, RepositoryRule, TagFilter};
+use crate::rules::{RepositoryRule, TagFilter};
 
 /// Tags asked about at once in one repository. The registry's own limit is narrower; this only keeps it busy.
 const TAGS_AT_ONCE: usize = 64;
@@ -55,6 +56,8 @@ pub(super) fn filter<'a>(context: &'a RunContext, matched: &'a MatchedRepository
 pub(super) fn unknown(fault: Fault) -> Unknown {
     Unknown {
         kind: fault.kind,
+        status: fault.status,
+        code: fault.code,
         message: fault.message,
     }
 }
@@ -98,19 +101,7 @@ pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -
         })
         .collect();
     claim(context, matched, &selected, &mut destinations).await;
-    // Where some destination lacks a tag its manifest will be needed, so it is read at once instead of asked about; but not
-    // where reading is counted and asking is free.
-    let reads = !source.is_metered();
-    let lacking: BTreeSet<Tag> = selected
-        .iter()
-        .filter(|_| reads)
-        .filter(|tag| {
-            destinations
-                .iter()
-                .any(|d| !matches!(&d.listed, Observation::Known(tags) if tags.contains(tag)))
-        })
-        .cloned()
-        .collect();
+    let lacking = to_read(context, matched, &selected, &destinations).await;
     let looking = join_all(
         destinations
             .iter_mut()
@@ -122,6 +113,8 @@ pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -
             (tag.clone(), wanted)
         });
         let resolved: BTreeMap<Tag, Observation<WantedImage>> = unordered(each_tag, TAGS_AT_ONCE).collect().await;
+        // Once for all tags, before the first is copied: a process that is killed then need not read them again.
+        context.manifests.flush().await;
         resolved
     };
     let (wanted, _) = join(resolving, looking).await;
@@ -137,6 +130,31 @@ pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -
         attachments,
         destination_attachments,
     }
+}
+
+/// Tags to read at once instead of asking what they point to: some destination lacks them, so that their manifest will be
+/// needed, and it was not read before.
+async fn to_read(
+    context: &RunContext,
+    matched: &MatchedRepository,
+    selected: &[Tag],
+    destinations: &[DestinationInventory],
+) -> BTreeSet<Tag> {
+    // Where reading is counted, asking is free.
+    if context.source.is_metered() {
+        return BTreeSet::new();
+    }
+    let lacks = |tag: &Tag| {
+        destinations
+            .iter()
+            .any(|d| !matches!(&d.listed, Observation::Known(tags) if tags.contains(tag)))
+    };
+    let lacking: Vec<Tag> = selected.iter().filter(|tag| lacks(tag)).cloned().collect();
+    let read_before = context
+        .manifests
+        .tags_read_before(&context.source, &matched.name, &lacking)
+        .await;
+    lacking.into_iter().filter(|tag| !read_before.contains(tag)).collect()
 }
 
 /// Lists each destination repository. One whose name cannot be made is unknown with that message.
@@ -161,10 +179,8 @@ async fn list_destinations(context: &RunContext, matched: &MatchedRepository) ->
                     )
                 }
                 Err(error) => {
-                    let unknown = Unknown {
-                        kind: ErrorKind::Config,
-                        message: format!("`to` makes no repository name of {}: {error}", matched.name),
-                    };
+                    let message = format!("`to` makes no repository name of {}: {error}", matched.name);
+                    let unknown = Unknown::new(ErrorKind::Config, message);
                     (matched.name.clone(), Observation::Unknown(unknown))
                 }
             };
@@ -259,7 +275,6 @@ pub(super) async fn resolve(
     tag: &Tag,
     read: bool,
 ) -> Observation<WantedImage> {
-    let policy = &context.rule.platforms;
     if !read {
         let source = match head(&context.source, repository, tag, Side::Source).await {
             Observation::Known(digest) => digest,
@@ -272,7 +287,9 @@ pub(super) async fn resolve(
             Err(fault) => return Observation::Unknown(unknown(fault)),
         }
         // Which platforms it has is seen when its turn comes to be read.
-        if metered::is_planned(context) {
+        if metered::is_planned(context)
+            && !manifests::is_kept(&context.manifests, &context.source, repository, &source).await
+        {
             let digest = Ok(source.clone());
             return Observation::Known(WantedImage {
                 source,
@@ -280,7 +297,13 @@ pub(super) async fn resolve(
                 missing_platforms: Vec::new(),
             });
         }
-        debug_assert!(*policy != PlatformPolicy::All, "needs no memory");
+        // Its platforms are judged by its manifest, which may have been read before.
+        match manifests::read(&context.manifests, &context.source, repository, &source).await {
+            Ok(Some(manifest)) => return judged(context, repository, &manifest).await,
+            // The tag has moved on meanwhile.
+            Ok(None) => {}
+            Err(fault) => return Observation::Unknown(unknown(fault)),
+        }
     }
     resolve_by_reading(context, repository, &Reference::Tag(tag.clone())).await
 }
@@ -309,175 +332,24 @@ async fn resolve_by_reading(
         Observation::Absent => return Observation::Absent,
         Observation::Unknown(unknown) => return Observation::Unknown(unknown),
     };
-    context.manifests.keep(&context.source, repository, &manifest);
+    let tag = reference.tag();
+    context
+        .manifests
+        .keep(&context.source, repository, tag, &manifest)
+        .await;
+    judged(context, repository, &manifest).await
+}
+
+/// What the rule's platforms make of a manifest.
+async fn judged(context: &RunContext, repository: &RepositoryName, manifest: &Manifest) -> Observation<WantedImage> {
     // The platform of a plain image stands in its config, which need not be read at every run.
     let wanted = match remembered_choice(context, manifest.digest()).await {
         Ok(Some(wanted)) => Ok(wanted),
-        Ok(None) => choose(context, repository, &manifest).await.map(|(wanted, _)| wanted),
+        Ok(None) => choose(context, repository, manifest).await.map(|(wanted, _)| wanted),
         Err(fault) => Err(fault),
     };
     match wanted {
         Ok(wanted) => Observation::Known(wanted),
         Err(fault) => Observation::Unknown(unknown(fault)),
     }
-}
-
-/// What an earlier look at the same source digest under the same policy came to.
-async fn remembered_choice(context: &RunContext, source: &Digest) -> Result<Option<WantedImage>, Fault> {
-    let policy = &context.rule.platforms;
-    if *policy == PlatformPolicy::All {
-        return Ok(Some(WantedImage {
-            source: source.clone(),
-            digest: Ok(source.clone()),
-            missing_platforms: Vec::new(),
-        }));
-    }
-    let Some(text) = context.store.choice(source, &policy.fingerprint()).await? else {
-        return Ok(None);
-    };
-    // A record of another form is no failure: the choice is made again.
-    Ok(serde_json::from_str::<StoredChoice>(&text)
-        .ok()
-        .and_then(|stored| stored.read(source)))
-}
-
-/// A choice as the store keeps it.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct StoredChoice {
-    digest: Option<Digest>,
-    available: Vec<Platform>,
-    missing: Vec<String>,
-}
-
-impl StoredChoice {
-    fn of(wanted: &WantedImage) -> Self {
-        Self {
-            digest: wanted.digest.as_ref().ok().cloned(),
-            available: wanted.digest.as_ref().err().cloned().unwrap_or_default(),
-            missing: wanted.missing_platforms.iter().map(ToString::to_string).collect(),
-        }
-    }
-
-    fn read(self, source: &Digest) -> Option<WantedImage> {
-        let missing: Result<Vec<_>, _> = self.missing.iter().map(|text| text.parse()).collect();
-        Some(WantedImage {
-            source: source.clone(),
-            digest: self.digest.ok_or(self.available),
-            missing_platforms: missing.ok()?,
-        })
-    }
-}
-
-/// Applies the rule's platforms to a top manifest: what is wanted, and the manifest to push where it is rewritten.
-pub(super) async fn choose(
-    context: &RunContext,
-    repository: &RepositoryName,
-    manifest: &Manifest,
-) -> Result<(WantedImage, Option<Manifest>), Fault> {
-    let policy = &context.rule.platforms;
-    let source = manifest.digest().clone();
-    if *policy == PlatformPolicy::All {
-        let digest = Ok(source.clone());
-        return Ok((
-            WantedImage {
-                source,
-                digest,
-                missing_platforms: Vec::new(),
-            },
-            None,
-        ));
-    }
-    let platform = config_platform(context, repository, manifest).await?;
-    let choice = policy.choose(manifest, platform.as_ref()).map_err(|error| {
-        Fault::new(
-            ErrorKind::Invalid,
-            format!(
-                "{}/{repository}@{source} cannot be cut to the wanted platforms: {}",
-                context.source.name(),
-                chain(&error)
-            ),
-        )
-    })?;
-    let (digest, missing_platforms, rewritten) = match choice {
-        PlatformChoice::Unchanged { missing } => (Ok(source.clone()), missing, None),
-        PlatformChoice::Skipped { available } => (Err(available), Vec::new(), None),
-        PlatformChoice::Rewritten { bytes, digest, missing } => {
-            let rewritten = Manifest::parse(Some(manifest.media_type()), bytes.into(), Some(&digest))
-                .map_err(|error| Fault::new(ErrorKind::Invalid, chain(&error)))?;
-            (Ok(digest), missing, Some(rewritten))
-        }
-    };
-    let wanted = WantedImage {
-        source: source.clone(),
-        digest,
-        missing_platforms,
-    };
-    let text = serde_json::to_string(&StoredChoice::of(&wanted))
-        .map_err(|error| Fault::new(ErrorKind::Local, error.to_string()))?;
-    context
-        .store
-        .remember_choice(&source, &policy.fingerprint(), &text, context.clock.now())
-        .await?;
-    Ok((wanted, rewritten))
-}
-
-/// A config is read whole only up to this size; real ones have some kilobytes.
-const LARGEST_CONFIG: u64 = 4 * 1024 * 1024;
-
-/// The platform that a plain image's config names; `None` for an index or an artifact.
-async fn config_platform(
-    context: &RunContext,
-    repository: &RepositoryName,
-    manifest: &Manifest,
-) -> Result<Option<Platform>, Fault> {
-    use crate::oci::media_type::{DOCKER_CONFIG, OCI_CONFIG};
-    let config = match (manifest.shape(), manifest.config()) {
-        (ManifestShape::Image, Some(config)) => config,
-        _ => return Ok(None),
-    };
-    if !matches!(config.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG) || config.size > LARGEST_CONFIG {
-        return Ok(None);
-    }
-    let bytes = read_small_blob(context, repository, &config.digest, LARGEST_CONFIG).await?;
-    let platform: Option<Platform> = serde_json::from_slice(&bytes).ok();
-    Ok(platform.filter(|platform| !platform.os.is_empty() && !platform.architecture.is_empty()))
-}
-
-async fn read_small_blob(
-    context: &RunContext,
-    repository: &RepositoryName,
-    digest: &Digest,
-    limit: u64,
-) -> Result<Vec<u8>, Fault> {
-    let on_source = |error: crate::registry::Error| Fault::from(error.on(Side::Source));
-    let mut reader = context
-        .source
-        .open_blob(repository, digest, 0)
-        .await
-        .map_err(on_source)?;
-    let mut bytes = Vec::new();
-    while let Some(part) = reader.next().await {
-        bytes.extend_from_slice(&part.map_err(on_source)?);
-        if bytes.len() as u64 > limit {
-            break;
-        }
-    }
-    if digest.matches(&bytes) {
-        context.ledger.read(bytes.len() as u64);
-        return Ok(bytes);
-    }
-    let place = format!("{}/{repository}@{digest}", context.source.name());
-    Err(Fault::new(
-        ErrorKind::Corrupt,
-        format!("the bytes of the blob {place} do not have its digest"),
-    ))
-}
-
-/// What a rewritten or plain top manifest is read from: memory, or the source by digest.
-pub(super) async fn read_top(
-    context: &RunContext,
-    repository: &RepositoryName,
-    digest: &Digest,
-) -> Result<Option<Manifest>, Fault> {
-    manifests::read(&context.manifests, &context.source, repository, digest).await
 }

@@ -1,10 +1,11 @@
 //! What the source has of an image, read and made ready to be copied.
 
+use super::choice::choose;
 use super::context::RunContext;
 use super::fault::Fault;
 use super::job::ImageGroup;
-use super::manifests::read_tree;
-use super::observe::{choose, head, read_top};
+use super::manifests::{read, read_tree};
+use super::observe::head;
 use super::retry::persist;
 use crate::oci::{Digest, Platform};
 use crate::plan::{ErrorKind, ImageTree, Observation};
@@ -46,7 +47,7 @@ pub(super) async fn prepare(
             Observation::Known(moved) if moved != digest => digest = moved,
             Observation::Known(_) => break,
             Observation::Absent => return (Ok(Err(NotCopied::Gone)), attempts),
-            Observation::Unknown(unknown) => return (Err(Fault::new(unknown.kind, unknown.message)), attempts),
+            Observation::Unknown(unknown) => return (Err(Fault::from(unknown)), attempts),
         }
     }
     let fault = Fault::new(
@@ -72,7 +73,7 @@ async fn read_all(
     group: &ImageGroup,
     digest: &Digest,
 ) -> Result<Option<Result<Prepared, NotCopied>>, Fault> {
-    let Some(top) = read_top(context, &group.repository, digest).await? else {
+    let Some(top) = read(&context.manifests, &context.source, &group.repository, digest).await? else {
         return Ok(None);
     };
     let (wanted, rewritten) = choose(context, &group.repository, &top).await?;

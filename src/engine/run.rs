@@ -260,7 +260,7 @@ pub(super) fn repository_fault(place: &str, problem: &RepositoryProblem) -> Faul
                 "the source repository {place} does not exist, or the user may not see it: check its name in the rule"
             ),
         ),
-        RepositoryProblem::Unknown(unknown) => Fault::new(unknown.kind, unknown.message.clone()),
+        RepositoryProblem::Unknown(unknown) => Fault::from(unknown.clone()),
     }
 }
 
@@ -392,11 +392,18 @@ fn settled(decision: &Decision) -> Option<FinishedJob> {
         ),
         Decision::Fail { kind, reason } => (JobOutcome::Failed, Some(*kind), Some(fail_message(reason))),
     };
+    let seen = match decision {
+        Decision::Fail {
+            reason: FailReason::SourceUnknown(unknown) | FailReason::DestinationUnknown(unknown),
+            ..
+        } => Some(unknown),
+        _ => None,
+    };
     Some(FinishedJob {
         outcome,
         kind,
-        status: None,
-        code: None,
+        status: seen.and_then(|unknown| unknown.status),
+        code: seen.and_then(|unknown| unknown.code.clone()),
         message,
         attempts: 1,
         bytes_written: 0,
@@ -435,7 +442,7 @@ pub(super) fn fail_message(reason: &FailReason) -> String {
             "the destination holds an image that transship did not write, and the rule says `on_conflict: fail`"
                 .to_owned()
         }
-        FailReason::SourceUnknown { message } | FailReason::DestinationUnknown { message } => message.clone(),
+        FailReason::SourceUnknown(unknown) | FailReason::DestinationUnknown(unknown) => unknown.message.clone(),
         FailReason::Parked(failure) => failure.message.clone(),
         FailReason::Ambiguous { claim } => {
             format!("another source wants the same destination tag ({claim}): give one of them another `to`")

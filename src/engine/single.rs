@@ -59,7 +59,7 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
             };
             return failed(context, source, &Fault::new(ErrorKind::NotFound, message));
         }
-        Observation::Unknown(unknown) => return failed(context, source, &Fault::new(unknown.kind, unknown.message)),
+        Observation::Unknown(unknown) => return failed(context, source, &Fault::from(unknown)),
     };
     // A rule passes over such an image; whoever names one wants it.
     if let Err(available) = &wanted.digest {
@@ -76,7 +76,7 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
                 Observation::Known(digest) => Some(digest),
                 Observation::Absent => None,
                 Observation::Unknown(unknown) => {
-                    return failed(context, source, &Fault::new(unknown.kind, unknown.message));
+                    return failed(context, source, &Fault::from(unknown));
                 }
             },
             None => None,

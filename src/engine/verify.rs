@@ -196,7 +196,7 @@ async fn verify_image(
         return seen;
     };
     // A cache of its own: manifests must come from the destination.
-    let cache = ManifestCache::default();
+    let cache = ManifestCache::in_memory();
     let repository = &destination.repository;
     let top = endpoint
         .get_manifest(repository, &Reference::Digest(digest.clone()))

@@ -24,8 +24,24 @@ pub enum Observation<T> {
 pub struct Unknown {
     /// Kind of the failure.
     pub kind: ErrorKind,
+    /// HTTP status, where one came.
+    pub status: Option<u16>,
+    /// The registry's error code, where one came.
+    pub code: Option<String>,
     /// What happened, in words, with its place.
     pub message: String,
+}
+
+impl Unknown {
+    /// A look that failed before any registry answered.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            status: None,
+            code: None,
+            message: message.into(),
+        }
+    }
 }
 
 /// What the destination of a selected tag should hold.

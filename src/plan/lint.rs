@@ -175,8 +175,8 @@ fn decision_fits(
         Decision::Fail { reason, .. } => match reason {
             FailReason::MovedTag => may_act && differs && ours,
             FailReason::Conflict => may_act && differs && !ours,
-            FailReason::SourceUnknown { .. } => matches!(wanted, None | Some(Observation::Unknown(_))),
-            FailReason::DestinationUnknown { .. } => may_act && matches!(state, State::Unknown),
+            FailReason::SourceUnknown(_) => matches!(wanted, None | Some(Observation::Unknown(_))),
+            FailReason::DestinationUnknown(_) => may_act && matches!(state, State::Unknown),
             FailReason::Parked(failure) => may_act && digest == Some(&failure.digest) && state.held() != digest,
             FailReason::Ambiguous { claim } => digest.is_some() && destination.claimed.get(tag) == Some(claim),
         },

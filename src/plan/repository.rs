@@ -121,15 +121,9 @@ pub enum FailReason {
     /// `on_conflict: fail`.
     Conflict,
     /// What the source tag points to could not be found out.
-    SourceUnknown {
-        /// What happened.
-        message: String,
-    },
+    SourceUnknown(Unknown),
     /// What the destination holds could not be found out.
-    DestinationUnknown {
-        /// What happened.
-        message: String,
-    },
+    DestinationUnknown(Unknown),
     /// Another source wants the same destination tag.
     Ambiguous {
         /// The other claim.
@@ -217,17 +211,17 @@ fn decide(
         Some(Observation::Known(wanted)) => wanted,
         Some(Observation::Absent) => return Decision::Gone,
         Some(Observation::Unknown(unknown)) => {
-            let message = unknown.message.clone();
             return Decision::Fail {
                 kind: unknown.kind,
-                reason: FailReason::SourceUnknown { message },
+                reason: FailReason::SourceUnknown(unknown.clone()),
             };
         }
         None => {
-            let message = "the tag was listed but what it points to was not looked up".to_owned();
+            let kind = ErrorKind::Local;
+            let message = "the tag was listed but what it points to was not looked up";
             return Decision::Fail {
-                kind: ErrorKind::Local,
-                reason: FailReason::SourceUnknown { message },
+                kind,
+                reason: FailReason::SourceUnknown(Unknown::new(kind, message)),
             };
         }
     };
@@ -247,9 +241,7 @@ fn decide(
     }
     let unknown = |unknown: &Unknown| Decision::Fail {
         kind: unknown.kind,
-        reason: FailReason::DestinationUnknown {
-            message: unknown.message.clone(),
-        },
+        reason: FailReason::DestinationUnknown(unknown.clone()),
     };
     let copy = |reason| Decision::Copy { reason };
     let tags = match &destination.listed {
@@ -269,12 +261,10 @@ fn decide(
         // It vanished after it was listed.
         Some(Observation::Absent) => copy(CopyReason::NewTag),
         Some(Observation::Unknown(why)) => unknown(why),
-        None => Decision::Fail {
-            kind: ErrorKind::Local,
-            reason: FailReason::DestinationUnknown {
-                message: "the tag is there but what it points to was not looked up".to_owned(),
-            },
-        },
+        None => unknown(&Unknown::new(
+            ErrorKind::Local,
+            "the tag is there but what it points to was not looked up",
+        )),
     }
 }
 

@@ -209,6 +209,23 @@ impl Endpoint {
         }
     }
 
+    /// True where a manifest is known to be refused whose blobs the repository lacks. A layout refuses it too, but asking it
+    /// for a blob costs nothing, so that nothing need be remembered.
+    pub fn refuses_missing_blobs(&self) -> bool {
+        match self {
+            Self::Registry(registry) => registry.refuses_missing_blobs(),
+            Self::Layout(_) => false,
+        }
+    }
+
+    /// True the first time that [`Endpoint::refuses_missing_blobs`] holds by what was seen: what is worth keeping.
+    pub fn newly_refuses_missing_blobs(&self) -> bool {
+        match self {
+            Self::Registry(registry) => registry.newly_refuses_missing_blobs(),
+            Self::Layout(_) => false,
+        }
+    }
+
     /// Until when the end wants to be left alone, as its answers said: what a later process has to be told by
     /// [`Endpoint::set_penalty`]. `None` when it does not. Requests wait for the end of a short pause, and fail as
     /// `Throttled` during one longer than five minutes.

@@ -21,6 +21,8 @@ pub struct Habits {
     pub metered: bool,
     /// How broken bodies are treated, where the kind is known for it; `None`: learn it.
     pub upload: Option<crate::plan::UploadHabit>,
+    /// True where a manifest is refused whose blobs the repository lacks, so that a blob remembered wrongly is noticed.
+    pub refuses_missing_blobs: bool,
     /// Hours for which an open upload can be taken up.
     pub upload_life_hours: u32,
 }
@@ -38,6 +40,7 @@ impl Default for Habits {
             trust_upload_range: true,
             metered: false,
             upload: None,
+            refuses_missing_blobs: false,
             // distribution purges uploads after 168 hours by default.
             upload_life_hours: 168,
         }

@@ -1,6 +1,6 @@
 //! Blobs known to be at a destination, and mounts known to be refused there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -78,6 +78,43 @@ impl Store {
                 }
             }
             Ok(known)
+        })
+        .await
+    }
+
+    /// Which of `digests` were seen in or written to a repository at `since` or later, and not after `now`: what a clock
+    /// that went back left in the future counts for nothing.
+    pub async fn blobs_seen(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+        digests: &[Digest],
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<BTreeSet<Digest>> {
+        if digests.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        self.verb("look for blobs seen lately", async {
+            let mut reader = self.0.reader().await?;
+            let mut seen = BTreeSet::new();
+            for batch in digests.chunks(BATCH) {
+                let rows = sqlx::query(
+                    "SELECT digest FROM blobs WHERE registry = $1 AND repository = $2 AND seen_at BETWEEN $4 AND $5 \
+                     AND digest IN (SELECT value FROM json_each($3))",
+                )
+                .bind(registry)
+                .bind(repository.as_str())
+                .bind(json(batch)?)
+                .bind(millis(since))
+                .bind(millis(now))
+                .fetch_all(&mut *reader)
+                .await?;
+                for row in &rows {
+                    seen.insert(parsed(row, "digest")?);
+                }
+            }
+            Ok(seen)
         })
         .await
     }

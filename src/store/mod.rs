@@ -12,6 +12,7 @@ mod deferred;
 mod error;
 mod jobs;
 mod lock;
+mod manifests;
 mod parked;
 mod rates;
 mod rows;
@@ -28,8 +29,8 @@ pub use error::StoreError;
 pub use lock::{Holder, StateLock};
 pub use rates::Rates;
 pub use types::{
-    AuditEntry, FinishedJob, JobFilter, JobId, JobOutcome, JobRow, NewJob, NewRun, RunId, RunOutcome, RunRow,
-    StoredUpload, Trigger, UploadId, UploadKey, Write,
+    AuditEntry, FinishedJob, JobFilter, JobId, JobOutcome, JobRow, KeptManifest, NewJob, NewManifest, NewRun, RunId,
+    RunOutcome, RunRow, StoredUpload, Trigger, UploadId, UploadKey, Write,
 };
 
 use std::path::{Path, PathBuf};

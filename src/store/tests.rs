@@ -4,6 +4,7 @@ mod aside;
 mod beside;
 mod file;
 mod lock;
+mod manifests;
 mod memory;
 mod together;
 mod work;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -247,6 +248,36 @@ pub struct StoredUpload {
     pub checkpoints: Vec<Checkpoint>,
     /// When it was opened.
     pub opened_at: Timestamp,
+}
+
+/// A manifest that was read.
+#[derive(Clone, Debug)]
+pub struct NewManifest {
+    /// Registry, by its name in the rules.
+    pub registry: String,
+    /// Repository that gave it.
+    pub repository: RepositoryName,
+    /// Under which tag it was read; `None` where by digest.
+    pub tag: Option<Tag>,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// Its bytes, as they came.
+    pub bytes: Bytes,
+}
+
+/// A manifest that was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptManifest {
+    /// Its number.
+    pub id: i64,
+    /// Its media type.
+    pub media_type: String,
+    /// Its bytes, not checked.
+    pub bytes: Vec<u8>,
+    /// When it was last wanted, roughly.
+    pub used_at: Timestamp,
 }
 
 /// A tag that was put.

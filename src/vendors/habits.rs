@@ -70,6 +70,7 @@ struct Row {
     max_piece: Option<u64>,
     trust_upload_range: bool,
     metered: bool,
+    refuses_missing_blobs: bool,
 }
 
 const fn row(kind: Kind, hosts: &'static [&'static str]) -> Row {
@@ -84,6 +85,7 @@ const fn row(kind: Kind, hosts: &'static [&'static str]) -> Row {
         max_piece: None,
         trust_upload_range: true,
         metered: false,
+        refuses_missing_blobs: false,
     }
 }
 
@@ -166,10 +168,12 @@ static TABLE: &[Row] = &[
     // support.huaweicloud.com, SWR endpoints; the realm is at the registry's own host (goharbor/harbor, adapter huawei).
     row(Kind::Huawei, &["swr.*.myhuaweicloud.com"]),
     // A request with `Content-Range` holds 4 MiB at most, else 416 "request body is too large":
-    // oras-project/rust-oci-client#35. Pieces are therefore exactly that large.
+    // oras-project/rust-oci-client#35. Pieces are therefore exactly that large. The same thread shows its refusal of a manifest
+    // with missing blobs, MANIFEST_BLOB_UNKNOWN.
     Row {
         min_piece: Some(4 * MIB),
         max_piece: Some(4 * MIB),
+        refuses_missing_blobs: true,
         ..row(Kind::Github, &["ghcr.io"])
     },
     // cloud.google.com, Artifact Registry, "Transition from Container Registry"; the realm is at the registry's own host.
@@ -207,6 +211,7 @@ pub fn habits_for(host: &str) -> Habits {
         max_piece: row.max_piece,
         trust_upload_range: row.trust_upload_range,
         metered: row.metered,
+        refuses_missing_blobs: row.refuses_missing_blobs,
         upload: plain.upload,
         upload_life_hours: plain.upload_life_hours,
     }

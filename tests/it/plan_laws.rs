@@ -168,10 +168,7 @@ fn rule() -> impl Strategy<Value = Rule> {
 }
 
 fn unknown<T>() -> Observation<T> {
-    Observation::Unknown(Unknown {
-        kind: ErrorKind::Network,
-        message: "the connection broke".to_owned(),
-    })
+    Observation::Unknown(Unknown::new(ErrorKind::Network, "the connection broke"))
 }
 
 fn observe(world: &World, faults: &Faults) -> RepositoryInventory {

@@ -1,10 +1,14 @@
 //! What each situation costs: every request at either side is named and counted.
 
 use serde_json::json;
+use transship::oci::Digest;
 
 use crate::support::command::Transship;
+use crate::support::compare::{Reader, Side, assert_same_images};
+use crate::support::docker_registry::DockerRegistry;
 use crate::support::images::{image, rebuilt};
 use crate::support::pair::{Fleet, Pair};
+use crate::support::proxy::{self, Act, Exchange, Gate, Proxy};
 use crate::sync::only_run;
 
 /// Three repositories, named in the rule, so that no catalogue is asked for.
@@ -78,7 +82,7 @@ async fn a_moved_tag_costs_its_manifest_and_its_new_blobs() {
     let expected = json!({
         // As for nothing to do, and the manifest by digest, its config and its layer, and the referrers API.
         "src": { "GET": 3 + 1 + 2 + 1, "HEAD": 6 },
-        // As for nothing to do; each of the two blobs is looked for, begun and sent; the tag is put.
+        // As for nothing to do; each of the two new blobs is looked for, begun and sent; the tag is put.
         "dst": { "GET": 3, "HEAD": 6 + 2, "POST": 2, "PUT": 2 + 1 },
     });
     assert_eq!(run["requests"], expected);
@@ -87,7 +91,7 @@ async fn a_moved_tag_costs_its_manifest_and_its_new_blobs() {
 }
 
 #[tokio::test]
-async fn a_new_tag_of_a_known_repository_costs_a_look_for_each_of_its_blobs() {
+async fn a_new_tag_of_a_known_repository_costs_a_look_for_each_of_its_new_blobs() {
     let (pair, home) = synced().await;
     let new = &Fleet::new(1, 3, 400).repositories[0].1[2].1;
     pair.at_source().push("fleet/app-00", "v2", new).await;
@@ -96,9 +100,9 @@ async fn a_new_tag_of_a_known_repository_costs_a_look_for_each_of_its_blobs() {
         // The new tag's manifest is read at once, so it needs no HEAD; its config and its own layer are read; the
         // referrers API is asked for.
         "src": { "GET": 3 + 1 + 2 + 1, "HEAD": 6 },
-        // The destination lists no v2, so it is not asked about. All six blobs are looked for, as registries collect
-        // garbage between runs; four are there, two are sent.
-        "dst": { "GET": 3, "HEAD": 6 + 6, "POST": 2, "PUT": 2 + 1 },
+        // The destination lists no v2, so it is not asked about. The four shared blobs were sent within a day, and this
+        // registry would refuse a manifest without them, so only the two new ones are looked for; they are sent.
+        "dst": { "GET": 3, "HEAD": 6 + 2, "POST": 2, "PUT": 2 + 1 },
     });
     assert_eq!(run["requests"], expected);
     assert_eq!(
@@ -170,4 +174,132 @@ async fn an_index_costs_a_request_a_manifest() {
     });
     assert_eq!(run["requests"], expected);
     pair.assert_same("fleet/app-00", "fleet/app-00", &["v1", "v2"]).await;
+}
+
+#[tokio::test]
+async fn a_tag_that_moves_to_a_known_image_costs_no_manifest() {
+    let (pair, home) = synced().await;
+    let older = &Fleet::new(3, 2, 400).repositories[1].1[0].1;
+    pair.at_source().push("fleet/app-01", "v1", older).await;
+    let run = sync(&home, &pair).await;
+    let expected = json!({
+        // As for nothing to do: the manifest is that of v0, which the state has kept since the first run. Its referrers are
+        // asked for, as attachments belong to what a tag names, and the source has no API for them.
+        "src": { "GET": 3 + 1, "HEAD": 6 },
+        // Its blobs are all known to be there; the tag is put.
+        "dst": { "GET": 3, "HEAD": 6, "PUT": 1 },
+    });
+    assert_eq!(run["requests"], expected);
+    pair.assert_same("fleet/app-01", "fleet/app-01", &["v0", "v1"]).await;
+}
+
+#[tokio::test]
+async fn a_second_destination_costs_no_manifest_again() {
+    let (pair, home) = synced().await;
+    let other = DockerRegistry::plain().await;
+    let new = Proxy::start(&other.url()).await;
+    let rules = RULE.replace("[dst]", "[dst, new]");
+    home.set_rules(&pair.rules_with(&[("new", &new.url())], &rules));
+    let report = home.run(&["sync", "--format", "json"]).await.expect(0).json();
+    let run = only_run(&report);
+    let expected = json!({
+        // 3 listings, the 22 blobs and the referrers API, but no manifest: what the 6 tags point to is asked for, as the
+        // manifests are kept. Before each of the 2 mounts, whether the source has the blob.
+        "src": { "GET": 3 + 22 + 1, "HEAD": 6 + 2 },
+        // Nothing to do there.
+        "dst": { "GET": 3, "HEAD": 6 },
+        // As for any first copy.
+        "new": { "GET": 3, "POST": 22 + 2, "PUT": 22 + 6 },
+    });
+    assert_eq!(run["requests"], expected);
+    let side = |host: &str| Side::new(host, "fleet/app-01");
+    let (src, new) = (side(pair.source.host()), side(other.host()));
+    assert_same_images(&src, &new, &["v0", "v1"], Reader::OciClient).await;
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_in_the_state_is_read_again() {
+    let (pair, home) = synced().await;
+    let state = std::fs::read(home.state()).expect("the state");
+    let text = b"application/vnd.oci.image.layer.v1.tar+gzip";
+    let mut damaged = state.clone();
+    let found = damaged.windows(text.len()).enumerate();
+    let places: Vec<usize> = found.filter(|(_, part)| part == text).map(|(at, _)| at).collect();
+    assert!(places.len() >= 6 * 5, "the manifests are there: {places:?}");
+    places.into_iter().for_each(|at| damaged[at] = b'A');
+    std::fs::write(home.state(), damaged).expect("a file");
+    let older = &Fleet::new(3, 2, 400).repositories[1].1[0].1;
+    pair.at_source().push("fleet/app-01", "v1", older).await;
+    let output = home.run(&["sync", "--format", "json"]).await.expect(0);
+    assert!(output.stderr.contains("damaged and is read again"), "{}", output.stderr);
+    assert_eq!(pair.src.count("GET", "/manifests/"), 1);
+    pair.assert_same("fleet/app-01", "fleet/app-01", &["v0", "v1"]).await;
+}
+
+#[tokio::test]
+async fn a_blob_that_the_destination_lost_is_noticed_and_sent_again() {
+    let (mut pair, home) = synced().await;
+    let fleet = Fleet::new(1, 3, 400);
+    let new = &fleet.repositories[0].1[2].1;
+    // One of the layers that all images of the repository share; the registry has never been asked about it since.
+    let lost = Digest::of(&new.blobs[2]);
+    assert!(fleet.repositories[0].1[0].1.blobs.contains(&new.blobs[2]));
+    let storage = pair.destination.storage().join("docker/registry/v2");
+    let (blob, hex) = (lost.to_string(), lost.hex());
+    let data = storage.join(format!("blobs/sha256/{}/{hex}", &hex[..2]));
+    let link = storage.join(format!("repositories/fleet/app-00/_layers/sha256/{hex}"));
+    std::fs::remove_dir_all(data).expect("the blob");
+    std::fs::remove_dir_all(link).expect("its link");
+    pair.destination.restart().await;
+    pair.at_source().push("fleet/app-00", "v2", new).await;
+    let run = sync(&home, &pair).await;
+    let expected = json!({
+        // As for a new tag, and the lost layer.
+        "src": { "GET": 3 + 1 + 2 + 1 + 1, "HEAD": 6 },
+        // As for a new tag; the manifest is refused, so all six blobs are looked for, the lost one is sent, and the
+        // manifest is put again.
+        "dst": { "GET": 3, "HEAD": 6 + 2 + 6, "POST": 2 + 1, "PUT": 2 + 1 + 1 + 1 },
+    });
+    assert_eq!(run["requests"], expected);
+    assert_eq!(run["outcome"], "ok", "{blob}");
+    pair.assert_same("fleet/app-00", "fleet/app-00", &["v0", "v2"]).await;
+}
+
+#[tokio::test]
+async fn a_run_after_a_kill_reads_no_manifest_again() {
+    let pair = Pair::start().await;
+    Fleet::new(3, 2, 400).push(&pair.at_source()).await;
+    let home = Transship::new(&pair.rules(RULE));
+    // Every tag's put stands still, so that all else is done by then.
+    pair.dst
+        .add(proxy::Fault::every("PUT", "/manifests/", Act::HoldBefore(Gate::new())));
+    let mut process = home.spawn(&["sync"]);
+    let standing = |all: &[Exchange]| all.iter().filter(|exchange| exchange.held).count() == 6;
+    pair.dst.wait_for("all manifests to be held", standing).await;
+    process.kill();
+    let ended = |all: &[Exchange]| all.iter().all(|exchange| exchange.done || exchange.broken);
+    pair.dst.wait_for("the killed process' connections to end", ended).await;
+    pair.dst.heal();
+    pair.reset();
+    let run = sync(&home, &pair).await;
+    let expected = json!({
+        // 3 listings and the referrers API; 6 tags are asked for, their manifests are kept; no blob is read again.
+        "src": { "GET": 3 + 1, "HEAD": 6 },
+        // 3 listings, each 404 as no tag was put. What the dead run sent is remembered; the tags are put.
+        "dst": { "GET": 3, "PUT": 6 },
+    });
+    assert_eq!(run["requests"], expected);
+    assert_eq!(run["trigger"], "recovery");
+    pair.assert_same("fleet/app-02", "fleet/app-02", &["v0", "v1"]).await;
+}
+
+#[tokio::test]
+async fn a_failed_look_is_reported_with_what_the_registry_answered() {
+    let (pair, home) = synced().await;
+    let forbidden = Act::Answer(http::StatusCode::FORBIDDEN, None);
+    pair.dst
+        .add(proxy::Fault::every("HEAD", "/fleet/app-01/manifests/v1", forbidden));
+    let report = home.run(&["sync", "--format", "json"]).await.expect(1).json();
+    let failure = &only_run(&report)["failures"][0];
+    assert_eq!((&failure["kind"], &failure["status"]), (&json!("denied"), &json!(403)));
 }

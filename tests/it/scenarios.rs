@@ -53,10 +53,7 @@ fn kind(text: &str) -> Read<ErrorKind> {
 }
 
 fn unknown(text: &str, place: &str) -> Read<Unknown> {
-    Ok(Unknown {
-        kind: kind(text)?,
-        message: format!("{text} at {place}"),
-    })
+    Ok(Unknown::new(kind(text)?, format!("{text} at {place}")))
 }
 
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Read<T> {
@@ -346,8 +343,8 @@ fn decision_text(decision: &Decision) -> String {
             let reason = match reason {
                 FailReason::MovedTag => "moved".to_owned(),
                 FailReason::Conflict => "conflict".to_owned(),
-                FailReason::SourceUnknown { message } => format!("source unknown, {message}"),
-                FailReason::DestinationUnknown { message } => format!("destination unknown, {message}"),
+                FailReason::SourceUnknown(why) => format!("source unknown, {}", why.message),
+                FailReason::DestinationUnknown(why) => format!("destination unknown, {}", why.message),
                 FailReason::Ambiguous { claim } => format!("also wanted by {claim}"),
                 FailReason::Parked(failure) => format!("parked, {}", failure.message),
             };

@@ -217,6 +217,13 @@ async fn mount(context: &TransferContext, source: &SourceBlob, sink: &Sink) -> R
         MountOutcome::Opened(write) => Mount::Opened(write),
         MountOutcome::Refused => Mount::No,
     };
+    // Where the other repository does not have the blob any more, it is our memory that was wrong.
+    let there = sink.endpoint.head_blob(from, &source.digest).await;
+    if matches!(there, Ok(None)) {
+        let gone = [source.digest.clone()];
+        context.store.forget_blobs(registry, from, &gone).await?;
+        return Ok(way);
+    }
     let until = now + MOUNT_REFUSAL_LIFE;
     context
         .store

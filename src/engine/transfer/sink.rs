@@ -226,7 +226,8 @@ impl Upload<'_> {
             feed: Arc::clone(&self.feed),
             left: length,
             context: self.context.clone(),
-            remembered: self.remembered,
+            // Where a broken request loses what it brought, no state within it is ever taken up.
+            remembered: self.remembered.filter(|_| self.habit == UploadHabit::KeepsBytes),
             digest: self.source.digest.clone(),
             sink: self.sink.clone(),
             broken: Arc::clone(broken),

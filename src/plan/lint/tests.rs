@@ -24,10 +24,7 @@ fn inventory() -> RepositoryInventory {
             missing_platforms: Vec::new(),
         })
     };
-    let unknown = Unknown {
-        kind: ErrorKind::Network,
-        message: "broke".into(),
-    };
+    let unknown = Unknown::new(ErrorKind::Network, "broke");
     let all = ["new", "same", "ours", "theirs", "dark", "lost"];
     let mut seen = RepositoryInventory {
         registry: RegistryName::new("hub"),
@@ -85,6 +82,7 @@ fn finds_decisions_that_do_not_follow() {
         reason,
     };
     let message = || "broke".to_owned();
+    let unknown = || Unknown::new(ErrorKind::Network, message());
     for (text, decision) in [
         ("dark", copy(CopyReason::NewTag)),
         ("dark", copy(CopyReason::NewRepository)),
@@ -100,8 +98,8 @@ fn finds_decisions_that_do_not_follow() {
         ("new", Decision::InStep),
         ("new", copy(CopyReason::NewRepository)),
         ("new", keep(CopyReason::NewTag)),
-        ("new", fail(FailReason::SourceUnknown { message: message() })),
-        ("new", fail(FailReason::DestinationUnknown { message: message() })),
+        ("new", fail(FailReason::SourceUnknown(unknown()))),
+        ("new", fail(FailReason::DestinationUnknown(unknown()))),
         ("new", fail(FailReason::Ambiguous { claim: message() })),
         ("ours", Decision::InStep),
         ("ours", copy(CopyReason::Conflict)),
@@ -163,10 +161,7 @@ fn finds_faults_of_the_whole_plan() {
         [],
         "tags of an absent repository"
     );
-    let why = Unknown {
-        kind: ErrorKind::Server,
-        message: "500".into(),
-    };
+    let why = Unknown::new(ErrorKind::Server, "500");
     let mut plan = good(&unlisted);
     unlisted.listed = Observation::Unknown(why);
     plan.problem = None;

@@ -97,10 +97,7 @@ fn plan() -> RepositoryPlan {
         };
         (tag(name), Observation::Known(wanted))
     });
-    let unknown = Unknown {
-        kind: ErrorKind::Network,
-        message: "no answer".to_owned(),
-    };
+    let unknown = Unknown::new(ErrorKind::Network, "no answer");
     let inventory = RepositoryInventory {
         registry: RegistryName::new("hub"),
         repository: "app".parse().expect("a name"),

@@ -14,8 +14,8 @@ fn tag(text: &str) -> Tag {
 
 fn broken(kind: ErrorKind) -> Unknown {
     Unknown {
-        kind,
-        message: format!("{kind} at hub"),
+        status: Some(503),
+        ..Unknown::new(kind, format!("{kind} at hub"))
     }
 }
 
@@ -72,9 +72,7 @@ fn what_the_destination_holds_decides() {
             Observation::Unknown(broken(ErrorKind::Network)),
             Decision::Fail {
                 kind: ErrorKind::Network,
-                reason: FailReason::DestinationUnknown {
-                    message: "network at hub".into(),
-                },
+                reason: FailReason::DestinationUnknown(broken(ErrorKind::Network)),
             },
         ),
     ] {
@@ -126,9 +124,7 @@ fn listings_of_the_destination() {
     seen.destinations[0].listed = Observation::Unknown(broken(ErrorKind::Denied));
     let expected = Decision::Fail {
         kind: ErrorKind::Denied,
-        reason: FailReason::DestinationUnknown {
-            message: "denied at hub".into(),
-        },
+        reason: FailReason::DestinationUnknown(broken(ErrorKind::Denied)),
     };
     assert_eq!(decision(&seen), expected);
     let mut seen = inventory(held());
@@ -136,7 +132,7 @@ fn listings_of_the_destination() {
     assert!(matches!(
         decision(&seen),
         Decision::Fail {
-            reason: FailReason::DestinationUnknown { .. },
+            reason: FailReason::DestinationUnknown(_),
             ..
         }
     ));
@@ -161,14 +157,14 @@ fn what_the_source_holds_comes_first() {
         decision(&seen),
         Decision::Fail {
             kind: ErrorKind::Throttled,
-            reason: FailReason::SourceUnknown { .. }
+            reason: FailReason::SourceUnknown(_)
         }
     ));
     seen.wanted.clear();
     assert!(matches!(
         decision(&seen),
         Decision::Fail {
-            reason: FailReason::SourceUnknown { .. },
+            reason: FailReason::SourceUnknown(_),
             ..
         }
     ));

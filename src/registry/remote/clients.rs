@@ -30,16 +30,15 @@ pub(super) struct Clients {
     /// For the registry's own host.
     own: Pair,
     /// For other hosts; `None` where what we show and check of certificates is the same everywhere.
-    others: Option<Others>,
+    others: Option<Pair>,
 }
 
-/// Two clients that show and check the same certificates.
-#[derive(Clone, Debug)]
+/// Two clients that show and check the same certificates. Each is built when it is first needed, as that reads all
+/// CA certificates of the machine: some milliseconds, and a run that finds nothing to do needs one of them.
 pub(super) struct Pair {
-    /// For small things; HTTP/2 where the registry offers it.
-    pub(super) small: Client,
-    /// For blobs: HTTP/1.1 only, as flows over one HTTP/2 connection share its window and its one TCP stream.
-    pub(super) blobs: Client,
+    recipe: Recipe,
+    small: OnceLock<Client>,
+    blobs: OnceLock<Client>,
 }
 
 impl Clients {
@@ -51,19 +50,24 @@ impl Clients {
     /// registry is spoken to by https.
     pub(super) fn build(name: &str, tls: &TlsSettings, url: &Url) -> Result<Self> {
         let trust = Trust::read(name, tls)?;
-        let (local, plain_http) = (is_loopback(url), url.scheme() == "http");
-        let own = Pair::build(name, &trust, local, plain_http)?;
-        let others = (trust.identity.is_some() || trust.anything).then(|| Others {
+        let plain_http = url.scheme() == "http";
+        let recipe = |trust, tls| Recipe {
             name: name.to_owned(),
-            trust: Trust {
-                authorities: trust.authorities,
+            trust,
+            local: is_loopback(url),
+            tls,
+        };
+        let others = (trust.identity.is_some() || trust.anything || plain_http).then(|| {
+            let trust = Trust {
+                authorities: trust.authorities.clone(),
                 identity: None,
                 anything: false,
-            },
-            local,
-            plain_http,
-            built: OnceLock::new(),
+            };
+            let tls = if plain_http { Tls::IfPossible } else { Tls::Needed };
+            Pair::new(recipe(trust, tls))
         });
+        let own = Pair::new(recipe(trust, if plain_http { Tls::Never } else { Tls::Needed }));
+        own.small()?;
         Ok(Self { own, others })
     }
 
@@ -74,61 +78,87 @@ impl Clients {
 
     /// For any other host: token servers, object stores. The client certificate is not shown there, and what they show is checked,
     /// by `tls.ca_file` too.
-    ///
-    /// # Errors
-    /// `Tls` where no CA is known at all.
-    pub(super) fn others(&self) -> Result<&Pair> {
-        let Some(others) = &self.others else {
-            return Ok(&self.own);
-        };
-        if let Some(pair) = others.built.get() {
-            return Ok(pair);
-        }
-        let pair = Pair::build(&others.name, &others.trust, others.local, others.plain_http)?;
-        Ok(others.built.get_or_init(|| pair))
-    }
-}
-
-/// What the clients for other hosts are made of, when they are first needed.
-struct Others {
-    name: String,
-    trust: Trust,
-    local: bool,
-    plain_http: bool,
-    built: OnceLock<Pair>,
-}
-
-impl fmt::Debug for Others {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Others")
-            .field("built", &self.built)
-            .finish_non_exhaustive()
+    pub(super) fn others(&self) -> &Pair {
+        self.others.as_ref().unwrap_or(&self.own)
     }
 }
 
 impl Pair {
-    fn build(name: &str, trust: &Trust, local: bool, plain_http: bool) -> Result<Self> {
-        let small = || {
-            trust
-                .apply(base(IDLE_SMALL, local))
+    fn new(recipe: Recipe) -> Self {
+        Self {
+            recipe,
+            small: OnceLock::new(),
+            blobs: OnceLock::new(),
+        }
+    }
+
+    /// For small things; HTTP/2 where the registry offers it.
+    ///
+    /// # Errors
+    /// `Tls` where no CA is known at all.
+    pub(super) fn small(&self) -> Result<&Client> {
+        self.recipe.once(&self.small, || {
+            base(IDLE_SMALL, self.recipe.local)
                 .http2_adaptive_window(true)
                 .http2_keep_alive_interval(HTTP2_PING)
+        })
+    }
+
+    /// For blobs: HTTP/1.1 only, as flows over one HTTP/2 connection share its window and its one TCP stream.
+    ///
+    /// # Errors
+    /// `Tls` where no CA is known at all.
+    pub(super) fn blobs(&self) -> Result<&Client> {
+        self.recipe
+            .once(&self.blobs, || base(IDLE_BLOBS, self.recipe.local).http1_only())
+    }
+}
+
+impl fmt::Debug for Pair {
+    /// Without the certificates.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair")
+            .field("small", &self.small)
+            .field("blobs", &self.blobs)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What clients are made of.
+struct Recipe {
+    name: String,
+    trust: Trust,
+    local: bool,
+    tls: Tls,
+}
+
+/// Whether hosts are spoken to by https.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tls {
+    /// By http alone: no certificate is read.
+    Never,
+    /// A machine without CA certificates can still speak plain http.
+    IfPossible,
+    /// Always.
+    Needed,
+}
+
+impl Recipe {
+    fn once<'a>(&self, client: &'a OnceLock<Client>, builder: impl Fn() -> ClientBuilder) -> Result<&'a Client> {
+        if let Some(client) = client.get() {
+            return Ok(client);
+        }
+        let blind = || builder().tls_certs_only([]).build();
+        let built = match self.tls {
+            Tls::Never => blind(),
+            Tls::IfPossible => self.trust.apply(builder()).build().or_else(|_| blind()),
+            Tls::Needed => self.trust.apply(builder()).build(),
         };
-        let blobs = || trust.apply(base(IDLE_BLOBS, local)).http1_only();
-        let built = small().build().and_then(|small| Ok((small, blobs().build()?)));
-        let built = match built {
-            // A machine without CA certificates can still speak plain http.
-            Err(_) if plain_http => small()
-                .tls_certs_only([])
-                .build()
-                .and_then(|small| Ok((small, blobs().tls_certs_only([]).build()?))),
-            built => built,
-        };
-        let (small, blobs) = built.map_err(|error| {
+        let built = built.map_err(|error| {
             let message = "no CA certificates were found on this machine; install ca-certificates or set tls.ca_file";
-            fault(name, ErrorKind::Tls, message.to_owned()).caused_by(error.without_url())
+            fault(&self.name, ErrorKind::Tls, message.to_owned()).caused_by(error.without_url())
         })?;
-        Ok(Self { small, blobs })
+        Ok(client.get_or_init(|| built))
     }
 }
 

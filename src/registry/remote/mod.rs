@@ -21,7 +21,7 @@ mod transport;
 mod uploads;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use http::{Method, StatusCode};
 use url::Url;
@@ -54,6 +54,10 @@ struct Shared {
     auth: Auth,
     habits: Habits,
     host: String,
+    /// True once an answer had the marks of distribution's code.
+    distribution: AtomicBool,
+    /// True once that was told.
+    told: AtomicBool,
     /// What is known of the referrers API: see `referrers`.
     referrers_api: AtomicU8,
     /// True once the referrers API was asked for; held while the first asks.
@@ -64,6 +68,18 @@ impl Registry {
     /// How many blobs can be read at once; further readers wait.
     pub fn blob_reads_at_once(&self) -> usize {
         self.shared.transport.blob_reads_at_once()
+    }
+
+    /// True where it refuses a manifest whose blobs the repository lacks: by its kind, or as an upload that it opened in
+    /// this process shows that distribution's code answers.
+    pub fn refuses_missing_blobs(&self) -> bool {
+        self.shared.habits.refuses_missing_blobs || self.shared.distribution.load(Ordering::Relaxed)
+    }
+
+    /// True the first time that [`Registry::refuses_missing_blobs`] holds by what was seen: what is worth keeping.
+    pub fn newly_refuses_missing_blobs(&self) -> bool {
+        let seen = self.shared.distribution.load(Ordering::Relaxed) && !self.shared.habits.refuses_missing_blobs;
+        seen && !self.shared.told.swap(true, Ordering::Relaxed)
     }
 
     /// Until when it wants to be left alone, as its answers said; `None` when it does not. Requests wait for the end of
@@ -154,6 +170,8 @@ impl Registry {
                 auth,
                 habits,
                 host,
+                distribution: AtomicBool::new(false),
+                told: AtomicBool::new(false),
                 referrers_api: AtomicU8::new(referrers::UNKNOWN),
                 referrers_asked: tokio::sync::Mutex::default(),
             }),

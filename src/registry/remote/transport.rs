@@ -398,11 +398,11 @@ impl Transport {
         let clients = if url.host() == self.0.base.host() {
             self.0.clients.own()
         } else {
-            self.0.clients.others()?
+            self.0.clients.others()
         };
         let client = match call.class {
-            Class::Small | Class::List => &clients.small,
-            Class::BlobRead | Class::BlobWrite => &clients.blobs,
+            Class::Small | Class::List => clients.small()?,
+            Class::BlobRead | Class::BlobWrite => clients.blobs()?,
         };
         let sent = client.execute(request);
         let sent = match watch {

@@ -1,5 +1,7 @@
 //! Writing blobs: sessions, pieces, the closing put, mounts.
 
+use std::sync::atomic::Ordering;
+
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
@@ -37,6 +39,11 @@ impl Registry {
             return Err(answer.broken_protocol("the registry opened an upload, but does not say where (no Location)"));
         };
         let location = self.newest(answer, &answer.url, location)?;
+        // distribution (2.8 and 3), and Harbor and GitLab, which are built on it, sign the upload's state into a parameter
+        // of this name (distribution `registry/handlers/hmac.go`), and their manifest stores check every blob.
+        if location.query_pairs().any(|(name, _)| name == "_state") {
+            self.shared.distribution.store(true, Ordering::Relaxed);
+        }
         let min_piece = answer
             .headers
             .get(CHUNK_MIN_LENGTH)

@@ -151,6 +151,30 @@ async fn blobs_are_known_by_registry_and_repository() {
 }
 
 #[tokio::test]
+async fn blobs_seen_lately_are_told_from_others() {
+    let (_folder, store) = fresh().await;
+    for (number, seconds) in [(1, 0), (2, 10), (3, 20)] {
+        store
+            .remember_blobs("ecr", &name("a"), &[digest(number)], at(seconds))
+            .await
+            .unwrap();
+    }
+    store
+        .remember_blobs("ecr", &name("b"), &[digest(4)], at(10))
+        .await
+        .unwrap();
+    let all: Vec<_> = (0..1_500).map(digest).collect();
+    let seen = async |since, now| {
+        let seen = store.blobs_seen("ecr", &name("a"), &all, at(since), at(now)).await;
+        seen.unwrap()
+    };
+    assert_eq!(seen(10, 20).await, BTreeSet::from([digest(2), digest(3)]));
+    assert_eq!(seen(5, 15).await, BTreeSet::from([digest(2)]), "not from the future");
+    let none = store.blobs_seen("acr", &name("a"), &all, at(0), at(99)).await;
+    assert_eq!(none.unwrap(), BTreeSet::new());
+}
+
+#[tokio::test]
 async fn refused_mounts_are_remembered_until_they_are_not() {
     let (_folder, store) = fresh().await;
     let (a, b) = (name("a"), name("b"));
