@@ -1,6 +1,7 @@
 //! Conducting a run: its record, its control, its end.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -194,22 +195,28 @@ impl Engine {
         rates: &mut RatesKeeper,
     ) -> bool {
         let run = context.run;
-        let mut cancelled = false;
+        let cancelled = AtomicBool::new(false);
+        // Beside the work, never between its steps: else it could wait for a turn at the state which the work holds.
+        let looking = async {
+            let mut poll = tokio::time::interval(CANCEL_POLL);
+            poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                poll.tick().await;
+                // Soon, as a process that is killed says nothing any more.
+                rates.keep(context).await;
+                let asked = self.shared.store.cancel_requested(&[run]).await;
+                if asked.is_ok_and(|runs| runs.contains(&run)) && !cancelled.swap(true, Ordering::Relaxed) {
+                    handle.abort("the run was cancelled");
+                }
+            }
+        };
         let mut work = std::pin::pin!(work);
-        let mut poll = tokio::time::interval(CANCEL_POLL);
-        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looking = std::pin::pin!(looking);
         let mut told = Stop::Run;
         loop {
             tokio::select! {
-                () = &mut work => return cancelled,
-                _ = poll.tick() => {
-                    // Soon, as a process that dies is asked for nothing when it is gone.
-                    rates.keep(context).await;
-                    if !cancelled && matches!(self.shared.store.cancel_requested(&[run]).await, Ok(runs) if runs.contains(&run)) {
-                        cancelled = true;
-                        handle.abort("the run was cancelled");
-                    }
-                }
+                () = &mut work => return cancelled.load(Ordering::Relaxed),
+                () = &mut looking => {}
                 stop = control.wait_change(&told) => {
                     match &stop {
                         Stop::Run => {}
