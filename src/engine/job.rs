@@ -1,5 +1,7 @@
 //! One image to one or more destinations: the jobs, from their start to their recorded end.
 
+use futures_util::future::join_all;
+
 use super::attachments::copy_attachments;
 use super::context::RunContext;
 use super::deferral;
@@ -71,37 +73,9 @@ impl GroupDestination {
 /// Copies one image to all its destinations and records each job's end. Never fails: failures are in the ledger.
 pub(super) async fn copy_image(context: &RunContext, group: ImageGroup) {
     let source = group.source_place(context);
-    let mut jobs = Vec::with_capacity(group.destinations.len());
-    for destination in &group.destinations {
-        let reference = group.reference.to_string();
-        let new = NewJob {
-            run: context.run,
-            source_registry: context.source.name(),
-            source_repository: &group.repository,
-            reference: &reference,
-            destination_registry: destination.registry.as_str(),
-            destination_repository: &destination.repository,
-            digest: Some(&group.source),
-            owner: &context.owner,
-        };
-        let job = match context.store.start_job(new, context.clock.now()).await {
-            Ok(job) => Some(job),
-            Err(error) => {
-                let place = destination.place(&group.source);
-                fail_unrecorded(context, &source, &place, destination, &Fault::from(error));
-                None
-            }
-        };
-        if let Some(job) = job {
-            context.events.tell(Event::JobStarted {
-                run: context.run,
-                job,
-                source: source.clone(),
-                destination: destination.place(&group.source),
-            });
-        }
-        jobs.push(job);
-    }
+    // Side by side, as what waits for the disk at the same time waits only once.
+    let starting = group.destinations.iter();
+    let jobs = join_all(starting.map(|destination| start(context, &group, &source, destination))).await;
     let ends = tokio::select! {
         ends = bring(context, &group, &jobs) => ends,
         reason = context.control.wait_abort() => {
@@ -109,9 +83,46 @@ pub(super) async fn copy_image(context: &RunContext, group: ImageGroup) {
             same_end(&group, || End::failed(Fault::stopped(&reason), 1))
         }
     };
-    for ((destination, job), end) in group.destinations.iter().zip(jobs).zip(ends) {
-        if let Some(job) = job {
-            finish(context, &group, &source, destination, job, end).await;
+    let finishing = group.destinations.iter().zip(jobs).zip(ends);
+    join_all(
+        finishing
+            .filter_map(|((destination, job), end)| Some(finish(context, &group, &source, destination, job?, end))),
+    )
+    .await;
+}
+
+/// Records that a job starts and tells it; `None` where that failed.
+async fn start(
+    context: &RunContext,
+    group: &ImageGroup,
+    source: &str,
+    destination: &GroupDestination,
+) -> Option<JobId> {
+    let reference = group.reference.to_string();
+    let new = NewJob {
+        run: context.run,
+        source_registry: context.source.name(),
+        source_repository: &group.repository,
+        reference: &reference,
+        destination_registry: destination.registry.as_str(),
+        destination_repository: &destination.repository,
+        digest: Some(&group.source),
+        owner: &context.owner,
+    };
+    let place = destination.place(&group.source);
+    match context.store.start_job(new, context.clock.now()).await {
+        Ok(job) => {
+            context.events.tell(Event::JobStarted {
+                run: context.run,
+                job,
+                source: source.to_owned(),
+                destination: place,
+            });
+            Some(job)
+        }
+        Err(error) => {
+            fail_unrecorded(context, source, &place, destination, &Fault::from(error));
+            None
         }
     }
 }
@@ -166,6 +177,8 @@ struct End {
     outcome: JobOutcome,
     /// What the destination holds now.
     digest: Option<Digest>,
+    /// Its attachments are there too.
+    compared: bool,
     fault: Option<Fault>,
     /// For people, where nothing failed.
     message: Option<String>,
@@ -179,6 +192,7 @@ impl End {
         Self {
             outcome,
             digest: None,
+            compared: false,
             fault: None,
             message,
             attempts: 1,
@@ -201,6 +215,7 @@ impl End {
         Self {
             outcome,
             digest: None,
+            compared: false,
             fault: Some(fault),
             message: None,
             attempts: attempts.max(1),
@@ -343,13 +358,6 @@ async fn put(
         if let Err(error) = context.store.record_write(&write, now).await {
             return End::failed(error.into(), attempts);
         }
-        let verified = context
-            .store
-            .record_verified(target.endpoint.name(), &target.repository, tag, root, now)
-            .await;
-        if let Err(error) = verified {
-            return End::failed(error.into(), attempts);
-        }
     }
     let faults = copy_attachments(
         context,
@@ -359,10 +367,11 @@ async fn put(
         target,
     )
     .await;
-    let message = settle_attachments(context, target, root, faults).await;
+    let message = attachments_left(context, target, root, faults);
     End {
         outcome: JobOutcome::Copied,
         digest: Some(root.clone()),
+        compared: message.is_none(),
         fault: None,
         message,
         attempts: attempts.max(1),
@@ -370,22 +379,12 @@ async fn put(
     }
 }
 
-/// Remembers that attachments were compared, or warns of those that failed, which are tried again in the next run.
-pub(super) async fn settle_attachments(
-    context: &RunContext,
-    target: &Target,
-    subject: &Digest,
-    faults: Vec<Fault>,
-) -> Option<String> {
-    let registry = target.endpoint.name();
+/// Warns of attachments that failed, which are tried again in the next run; `None` where there are none.
+fn attachments_left(context: &RunContext, target: &Target, subject: &Digest, faults: Vec<Fault>) -> Option<String> {
     if faults.is_empty() {
-        let now = context.clock.now();
-        let recorded = context
-            .store
-            .record_attachments_checked(registry, &target.repository, subject, now)
-            .await;
-        return recorded.err().map(|error| error.to_string());
+        return None;
     }
+    let registry = target.endpoint.name();
     let what: Vec<String> = faults.into_iter().map(|fault| fault.message).collect();
     let message = format!(
         "attachments were not all copied, the next run tries again: {}",
@@ -421,7 +420,18 @@ pub(super) async fn refresh_attachments(context: &RunContext, group: &ImageGroup
             &target,
         )
         .await;
-        settle_attachments(context, &target, &prepared.tree.root, faults).await;
+        let subject = &prepared.tree.root;
+        if attachments_left(context, &target, subject, faults).is_some() {
+            continue;
+        }
+        let (registry, now) = (target.endpoint.name(), context.clock.now());
+        let recorded = context
+            .store
+            .record_attachments_checked(registry, &target.repository, subject, now)
+            .await;
+        if let Err(error) = recorded {
+            tracing::warn!("cannot remember that attachments were compared: {error}");
+        }
     }
 }
 
@@ -466,7 +476,9 @@ async fn finish(
     };
     deferral::settle(context, group, destination, wait.as_ref()).await;
     // Stored before it is told.
-    if let Err(error) = context.store.finish_job(job, &finished, context.clock.now()).await {
+    let compared = end.digest.as_ref().filter(|_| end.compared);
+    let stored = context.store.finish_job(job, &finished, compared, context.clock.now());
+    if let Err(error) = stored.await {
         let fault = Fault::from(error);
         context
             .ledger

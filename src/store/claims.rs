@@ -2,13 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sqlx::Row;
 
 use super::Store;
 use super::error::Result;
 use super::rows::{json, millis, parsed};
 use crate::oci::{RepositoryName, Tag};
+
+/// A claim that was made or renewed within this time is not written again: runs with nothing to do write nothing for it.
+/// Far less than what a claim lives.
+const RENEWED_EVERY: SignedDuration = SignedDuration::from_hours(24);
+
+/// How many of some tags are not claimed by a source under a rule since some time.
+const UNCLAIMED: &str = "SELECT count(*) FROM json_each($3) WHERE NOT EXISTS (SELECT 1 FROM claims \
+     WHERE registry = $1 AND repository = $2 AND tag = value AND source = $4 AND rule = $5 AND renewed_at >= $6)";
 
 /// Claims of other sources on some tags of a repository.
 const OTHER_CLAIMS: &str = "SELECT tag, rule, source FROM claims \
@@ -48,6 +56,22 @@ impl Store {
     ) -> Result<BTreeMap<Tag, String>> {
         if tags.is_empty() {
             return Ok(BTreeMap::new());
+        }
+        let unclaimed = self.verb("look for claims on tags", async {
+            sqlx::query_scalar::<_, i64>(UNCLAIMED)
+                .bind(registry)
+                .bind(repository.as_str())
+                .bind(json(tags)?)
+                .bind(source)
+                .bind(rule)
+                .bind(millis(now.saturating_sub(RENEWED_EVERY).unwrap_or(Timestamp::MIN)))
+                .fetch_one(&mut *self.0.reader().await?)
+                .await
+        });
+        if unclaimed.await? == 0 {
+            return self
+                .claimed_tags(registry, repository, tags, source, stale_before)
+                .await;
         }
         self.verb("claim tags", async {
             let tags = json(tags)?;

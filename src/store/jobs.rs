@@ -7,6 +7,7 @@ use sqlx::sqlite::SqliteRow;
 use super::error::Result;
 use super::rows::{count, json, millis, parsed, parsed_or_none, signed, time, time_or_none};
 use super::{FinishedJob, JobFilter, JobId, JobRow, NewJob, RunId, Store};
+use crate::oci::Digest;
 use crate::plan::ErrorKind;
 
 /// Rows that travel to SQLite in one text.
@@ -157,8 +158,15 @@ impl Store {
         .await
     }
 
-    /// Ends a job. An error where there is no such job.
-    pub async fn finish_job(&self, job: JobId, finished: &FinishedJob, now: Timestamp) -> Result<()> {
+    /// Ends a job. With `compared` its image's attachments were compared at the destination, under this digest of the image.
+    /// An error where there is no such job.
+    pub async fn finish_job(
+        &self,
+        job: JobId,
+        finished: &FinishedJob,
+        compared: Option<&Digest>,
+        now: Timestamp,
+    ) -> Result<()> {
         self.verb("end a job", async {
             let mut change = self.0.begin().await?;
             let done = sqlx::query(
@@ -179,6 +187,18 @@ impl Store {
             .await?;
             if done.rows_affected() == 0 {
                 return Err(sqlx::Error::RowNotFound);
+            }
+            if let Some(subject) = compared {
+                sqlx::query(
+                    "INSERT INTO attachment_checks (registry, repository, subject, at) \
+                     SELECT destination_registry, destination_repository, $2, $3 FROM jobs WHERE id = $1 \
+                     ON CONFLICT (registry, repository, subject) DO UPDATE SET at = excluded.at",
+                )
+                .bind(job.0)
+                .bind(subject.to_string())
+                .bind(millis(now))
+                .execute(&mut *change)
+                .await?;
             }
             change.commit().await
         })

@@ -11,7 +11,7 @@ use super::{AuditEntry, JobId, RunId, Store, Write};
 use crate::oci::{Digest, RepositoryName, Tag};
 
 impl Store {
-    /// Records that a tag was put: audit trail and history, in one transaction.
+    /// Records that a tag was put: audit trail, history, and that all that it reaches was there then.
     pub async fn record_write(&self, write: &Write<'_>, now: Timestamp) -> Result<()> {
         self.verb("record that a tag was written", async {
             let mut change = self.0.begin().await?;
@@ -41,6 +41,17 @@ impl Store {
             .bind(write.tag.as_str())
             .bind(&digest)
             .bind(write.rule)
+            .bind(millis(now))
+            .execute(&mut *change)
+            .await?;
+            sqlx::query(
+                "INSERT INTO verified (registry, repository, tag, digest, at) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (registry, repository, tag) DO UPDATE SET digest = excluded.digest, at = excluded.at",
+            )
+            .bind(write.registry)
+            .bind(write.repository.as_str())
+            .bind(write.tag.as_str())
+            .bind(&digest)
             .bind(millis(now))
             .execute(&mut *change)
             .await?;
@@ -100,33 +111,6 @@ impl Store {
                     })
                 })
                 .collect()
-        })
-        .await
-    }
-
-    /// Keeps when everything that a tag reaches was seen at the destination.
-    pub async fn record_verified(
-        &self,
-        registry: &str,
-        repository: &RepositoryName,
-        tag: &Tag,
-        digest: &Digest,
-        now: Timestamp,
-    ) -> Result<()> {
-        self.verb("record that a tag was verified", async {
-            let mut change = self.0.begin().await?;
-            sqlx::query(
-                "INSERT INTO verified (registry, repository, tag, digest, at) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (registry, repository, tag) DO UPDATE SET digest = excluded.digest, at = excluded.at",
-            )
-            .bind(registry)
-            .bind(repository.as_str())
-            .bind(tag.as_str())
-            .bind(digest.to_string())
-            .bind(millis(now))
-            .execute(&mut *change)
-            .await?;
-            change.commit().await
         })
         .await
     }

@@ -125,6 +125,7 @@ async fn killed_in_the_one_request_to_a_registry_that_keeps_bytes() {
     ));
     let mut first = link.start();
     received(&destination, middle).await;
+    link.hashed(16 * MIB).await;
     assert_eq!(link.dst.count("PATCH", "/uploads/"), 0, "one request takes it all");
     first.kill();
 
@@ -145,6 +146,7 @@ async fn killed_with_a_destination_that_stands_still() {
         .add(Fault::every("PUT", "/uploads/", Act::HoldRequest(middle, Gate::new())));
     let mut first = link.start();
     received(&destination, middle).await;
+    link.hashed(16 * MIB).await;
     first.kill();
     link.dst.heal();
 
@@ -427,6 +429,7 @@ async fn an_interrupted_sync_goes_on_where_the_destination_keeps_bytes() {
     ));
     let mut first = link.start();
     received(&destination, middle).await;
+    link.hashed(16 * MIB).await;
     first.signal("INT");
     first.wait_for_line("nothing new starts").await;
     // What is under way would have 20 s; asking twice ends it now.

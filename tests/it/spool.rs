@@ -1,8 +1,10 @@
 //! The spool: what the source is asked for after a kill or a break, in bytes that passed its proxy, and a spool that does not work.
 
+use std::ops::Deref;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
 use transship::demo::registry::{Habits, Options, Registry};
 
 use crate::support::command::Transship;
@@ -21,71 +23,100 @@ const SLOW: u64 = 4 * MIB;
 /// Where the first process dies.
 const MIDDLE: u64 = 12 * MIB + MIB / 2;
 
-/// The same rules with a spool in the home's folder `spool`.
-fn with_spool(src: &Proxy, dst: &Proxy, max_size: &str) -> String {
+/// The same rules with a spool.
+fn with_spool(src: &Proxy, dst: &Proxy, place: &Path, max_size: &str) -> String {
     format!(
-        "{}    retry: {{ attempts: 2 }}\nspool: {{ path: spool, max_size: {max_size} }}\n",
+        "{}    retry: {{ attempts: 2 }}\nspool: {{ path: {place:?}, max_size: {max_size} }}\n",
         rules(&src.url(), &dst.url())
     )
 }
 
-/// The spool leaves a tenth of the disk free, so nothing of this works on a disk that is fuller.
-fn roomy(home: &Transship) {
-    let disk = rustix::fs::statvfs(home.home()).expect("a file system");
-    let capacity = disk.f_blocks - disk.f_bfree + disk.f_bavail;
-    assert!(
-        disk.f_bavail > capacity / 9,
-        "these tests need more free space in the folder for temporary files"
-    );
+/// A folder that may be a spool: a tenth of the disk stays free, so nothing of this works on a disk that is fuller.
+fn roomy() -> TempDir {
+    let mut parents = [std::env::temp_dir(), PathBuf::from("/dev/shm")].into_iter();
+    let parent = parents.find(|parent| {
+        rustix::fs::statvfs(parent).is_ok_and(|disk| {
+            let capacity = disk.f_blocks - disk.f_bfree + disk.f_bavail;
+            disk.f_bavail > capacity / 8
+        })
+    });
+    TempDir::new_in(parent.expect("an eighth of the disk for temporary files is free")).expect("a temporary directory")
 }
 
-async fn slow_link(source: &DockerRegistry, destination: &str) -> Link {
-    let link = Link::new(&source.url(), destination, LAYER).await;
-    roomy(&link.home);
-    link.home.set_rules(&with_spool(&link.src, &link.dst, "100MiB"));
-    link.src
-        .add(Fault::every("GET", &link.layer(), Act::ResponseRate(SLOW)));
-    link
+/// A link that is slow at its source, and a spool.
+struct Slow {
+    link: Link,
+    spool: TempDir,
 }
 
-fn file(home: &Transship, hex: &str) -> PathBuf {
-    home.home().join(format!("spool/sha256-{hex}.part"))
+impl Deref for Slow {
+    type Target = Link;
+
+    fn deref(&self) -> &Link {
+        &self.link
+    }
+}
+
+impl Slow {
+    async fn new(source: &DockerRegistry, destination: &str) -> Self {
+        Self::with(source, destination, LAYER, SLOW).await
+    }
+
+    /// A layer of `size` bytes that come at `rate` bytes a second.
+    async fn with(source: &DockerRegistry, destination: &str, size: u64, rate: u64) -> Self {
+        let link = Link::new(&source.url(), destination, size).await;
+        let slow = Self { link, spool: roomy() };
+        slow.home.set_rules(&slow.rules("100MiB"));
+        slow.src
+            .add(Fault::every("GET", &slow.layer(), Act::ResponseRate(rate)));
+        slow
+    }
+
+    fn rules(&self, max_size: &str) -> String {
+        with_spool(&self.src, &self.dst, self.spool.path(), max_size)
+    }
+
+    /// Where the layer is spooled.
+    fn file(&self) -> PathBuf {
+        self.spool.path().join(format!("sha256-{}.part", self.layer()))
+    }
+
+    /// Names of blobs' files in the spool.
+    fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.spool.path()).expect("a directory");
+        let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.ends_with(".part")).collect()
+    }
+
+    /// Waits until the spool has exactly so many bytes of the layer.
+    async fn spooled(&self, bytes: u64) {
+        let path = self.file();
+        let there = || (length(&path) == bytes).then_some(());
+        until("the spool to hold what was read", there).await;
+    }
 }
 
 fn length(path: &Path) -> u64 {
     path.symlink_metadata().map_or(0, |found| found.len())
 }
 
-/// Names of blobs' files in the spool.
-fn files(home: &Transship) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(home.home().join("spool")) else {
-        return Vec::new();
-    };
-    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.ends_with(".part")).collect()
-}
-
 /// Stops the next read of the layer after [`MIDDLE`] bytes.
-fn hold(link: &Link, gate: &Gate) {
+fn hold(link: &Slow, gate: &Gate) {
     let act = Act::HoldResponse(MIDDLE, gate.clone());
     link.src.add(Fault::once("GET", &link.layer(), act));
 }
 
 /// A sync that is killed when it has read, and spooled, [`MIDDLE`] bytes.
-async fn killed_in_the_middle(link: &Link) {
+async fn killed_in_the_middle(link: &Slow) {
     hold(link, &Gate::new());
     let mut first = link.start();
-    let path = file(&link.home, &link.layer());
-    until("the spool to hold what was read", || {
-        (length(&path) == MIDDLE).then_some(())
-    })
-    .await;
+    link.spooled(MIDDLE).await;
     first.kill();
     link.src.heal();
 }
 
 /// Offsets from which the layer was read, and how much each read gave.
-fn reads(link: &Link) -> Vec<u64> {
+fn reads(link: &Slow) -> Vec<u64> {
     let all = link.src.exchanges();
     let reads = all.iter().filter(|exchange| exchange.is("GET", &link.layer()));
     reads.map(|exchange| exchange.response_bytes).collect()
@@ -99,7 +130,7 @@ fn no_failure(run: &serde_json::Value) {
 #[tokio::test]
 async fn killed_in_the_middle_of_a_put_no_byte_is_read_twice() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
-    let link = slow_link(&source, &destination.url()).await;
+    let link = Slow::new(&source, &destination.url()).await;
     killed_in_the_middle(&link).await;
     assert!(
         link.dst
@@ -120,7 +151,7 @@ async fn killed_in_the_middle_of_a_put_no_byte_is_read_twice() {
         run["bytes"]["read"].as_u64().expect("a number") < LAYER - MIDDLE + MIB,
         "{run}"
     );
-    assert_eq!(files(&link.home), Vec::<String>::new(), "what is done is removed");
+    assert_eq!(link.files(), Vec::<String>::new(), "what is done is removed");
 }
 
 #[tokio::test]
@@ -128,10 +159,7 @@ async fn heavy_killed_inside_a_piece_no_byte_is_read_twice() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
     // Not done within half a minute at this rate, so that it goes in pieces.
     let (rate, size) = (5 * MIB / 2, 96 * MIB);
-    let link = Link::new(&source.url(), &destination.url(), size).await;
-    link.home.set_rules(&with_spool(&link.src, &link.dst, "100MiB"));
-    link.src
-        .add(Fault::every("GET", &link.layer(), Act::ResponseRate(rate)));
+    let link = Slow::with(&source, &destination.url(), size, rate).await;
     // Two pieces, and what surely fits the window behind them.
     let middle = 10 * MIB + 4096;
     let act = Act::HoldResponse(middle, Gate::new());
@@ -141,11 +169,7 @@ async fn heavy_killed_inside_a_piece_no_byte_is_read_twice() {
     let mut first = link.start();
     let held = |all: &[Exchange]| all.iter().any(|exchange| exchange.held);
     link.dst.wait_for("the second piece to be held", held).await;
-    let path = file(&link.home, &link.layer());
-    until("the spool to hold what was read", || {
-        (length(&path) == middle).then_some(())
-    })
-    .await;
+    link.spooled(middle).await;
     first.kill();
     link.src.heal();
     link.dst.heal();
@@ -154,13 +178,13 @@ async fn heavy_killed_inside_a_piece_no_byte_is_read_twice() {
     link.assert_copied(&["v1"]).await;
     assert_eq!(link.read_twice(), 0);
     assert_eq!(reads(&link), [middle, size - middle]);
-    assert_eq!(files(&link.home), Vec::<String>::new());
+    assert_eq!(link.files(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_destination_that_breaks_off_is_served_from_the_spool_in_the_same_run() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
-    let link = slow_link(&source, &destination.url()).await;
+    let link = Slow::new(&source, &destination.url()).await;
     link.dst
         .add(Fault::times(2, "PUT", "/uploads/", Act::CutRequest(12 * MIB)));
     let output = link.sync().await.expect(0);
@@ -169,26 +193,22 @@ async fn a_destination_that_breaks_off_is_served_from_the_spool_in_the_same_run(
     // What was on its way when the read was given up.
     assert!(link.read_twice() <= MIB, "{}", link.read_twice());
     no_failure(&only_run(&output));
-    assert_eq!(files(&link.home), Vec::<String>::new());
+    assert_eq!(link.files(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_stopped_sync_leaves_its_file_to_the_next() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
-    let link = slow_link(&source, &destination.url()).await;
+    let link = Slow::new(&source, &destination.url()).await;
     hold(&link, &Gate::new());
     let mut first = link.start();
-    let path = file(&link.home, &link.layer());
-    until("the spool to hold what was read", || {
-        (length(&path) == MIDDLE).then_some(())
-    })
-    .await;
+    link.spooled(MIDDLE).await;
     first.signal("INT");
     first.wait_for_line("nothing new starts").await;
     // What is under way would have 20 s; asking twice ends it now.
     first.signal("INT");
     first.finish().await.expect(130);
-    assert_eq!(length(&path), MIDDLE);
+    assert_eq!(length(&link.file()), MIDDLE);
 
     link.sync().await.expect(0);
     link.assert_copied(&["v1"]).await;
@@ -198,9 +218,9 @@ async fn a_stopped_sync_leaves_its_file_to_the_next() {
 #[tokio::test]
 async fn a_damaged_file_is_dropped_and_the_source_not_blamed() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
-    let link = slow_link(&source, &destination.url()).await;
+    let link = Slow::new(&source, &destination.url()).await;
     killed_in_the_middle(&link).await;
-    let path = file(&link.home, &link.layer());
+    let path = link.file();
     let mut bytes = std::fs::read(&path).expect("a file");
     bytes[3_000_000] ^= 1;
     std::fs::write(&path, bytes).expect("a file");
@@ -218,13 +238,13 @@ async fn a_damaged_file_is_dropped_and_the_source_not_blamed() {
         second.stderr
     );
     assert!(!second.stderr.contains("source holds a damaged"), "{}", second.stderr);
-    assert_eq!(files(&link.home), Vec::<String>::new());
+    assert_eq!(link.files(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_source_that_gave_a_damaged_byte_is_read_again_and_not_the_spool() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
-    let link = slow_link(&source, &destination.url()).await;
+    let link = Slow::new(&source, &destination.url()).await;
     link.src
         .add(Fault::once("GET", &link.layer(), Act::FlipResponse(LAYER / 2)));
     let output = link.sync().await.expect(0);
@@ -237,10 +257,10 @@ async fn a_source_that_gave_a_damaged_byte_is_read_again_and_not_the_spool() {
 #[tokio::test]
 async fn a_spool_without_room_is_said_once_and_hinders_nothing() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
-    let link = slow_link(&source, &destination.url()).await;
+    let link = Slow::new(&source, &destination.url()).await;
     let other = image(2, "arm64", &[17 << 20]);
     link.source_wire().push(REPOSITORY, "v2", &other).await;
-    link.home.set_rules(&with_spool(&link.src, &link.dst, "16MiB"));
+    link.home.set_rules(&link.rules("16MiB"));
     let output = link.sync().await.expect(0);
     link.assert_copied(&["v1", "v2"]).await;
     no_failure(&only_run(&output));
@@ -248,20 +268,19 @@ async fn a_spool_without_room_is_said_once_and_hinders_nothing() {
     let said: Vec<&str> = said.collect();
     assert_eq!(said.len(), 1, "{}", output.stderr);
     assert!(said[0].contains("spool.max_size"), "{said:?}");
-    assert_eq!(files(&link.home), Vec::<String>::new());
+    assert_eq!(link.files(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_spool_that_cannot_be_used_is_said_once_and_hinders_nothing() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
-    let link = slow_link(&source, &destination.url()).await;
+    let link = Slow::new(&source, &destination.url()).await;
     std::fs::write(link.home.home().join("file"), "").expect("a file");
     // Not even root may make files in the second.
     for (place, tag) in [("file/spool", "v1"), ("/proc/spool", "v2")] {
         let other = image(u64::from(tag == "v2"), "arm64", &[17 << 20]);
         link.source_wire().push(REPOSITORY, tag, &other).await;
-        let spool = format!("path: {place},");
-        let rules = with_spool(&link.src, &link.dst, "100MiB").replace("path: spool,", &spool);
+        let rules = with_spool(&link.src, &link.dst, Path::new(place), "100MiB");
         link.home.set_rules(&rules);
         let output = link.sync().await.expect(0);
         link.assert_copied(&[tag]).await;
@@ -276,11 +295,10 @@ async fn a_spool_that_cannot_be_used_is_said_once_and_hinders_nothing() {
 #[tokio::test]
 async fn a_link_in_the_place_of_a_file_is_not_followed() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
-    let link = slow_link(&source, &destination.url()).await;
+    let link = Slow::new(&source, &destination.url()).await;
     let victim = link.home.home().join("victim");
     std::fs::write(&victim, "precious").expect("a file");
-    let path = file(&link.home, &link.layer());
-    std::fs::create_dir(path.parent().expect("a folder")).expect("a directory");
+    let path = link.file();
     symlink(&victim, &path).expect("a link");
     let output = link.sync().await.expect(0);
     link.assert_copied(&["v1"]).await;
@@ -293,31 +311,55 @@ async fn a_link_in_the_place_of_a_file_is_not_followed() {
 #[tokio::test]
 async fn two_processes_share_a_spool() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
-    let link = slow_link(&source, &destination.url()).await;
+    let link = Slow::new(&source, &destination.url()).await;
     let gate = Gate::new();
     hold(&link, &gate);
     let first = link.start();
-    let path = file(&link.home, &link.layer());
-    until("the spool to hold what was read", || {
-        (length(&path) == MIDDLE).then_some(())
-    })
-    .await;
+    link.spooled(MIDDLE).await;
 
     let elsewhere = DockerRegistry::plain().await;
     let dst = Proxy::start(&elsewhere.url()).await;
-    let place = format!("path: {},", path.parent().expect("a folder").display());
-    let rules = with_spool(&link.src, &dst, "100MiB").replace("path: spool,", &place);
-    let other = Transship::new(&rules);
+    let other = Transship::new(&with_spool(&link.src, &dst, link.spool.path(), "100MiB"));
     let output = other.run(&["sync", "--format", "json"]).await.expect(0);
     no_failure(&only_run(&output));
-    assert_eq!(length(&path), MIDDLE, "the other process' file");
+    assert_eq!(length(&link.file()), MIDDLE, "the other process' file");
     assert_eq!(reads(&link), [MIDDLE, LAYER], "it reads for itself");
 
     gate.open();
     no_failure(&only_run(&first.finish().await.expect(0)));
     link.assert_copied(&["v1"]).await;
     assert_eq!(reads(&link), [LAYER, LAYER]);
-    assert_eq!(files(&link.home), Vec::<String>::new());
+    assert_eq!(link.files(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_piece_too_long_for_memory_is_complete_in_the_spool_before_its_request() {
+    let source = DockerRegistry::plain().await;
+    let options = Options {
+        habits: Habits::distribution_2_8(),
+        least_piece: Some(12 * MIB),
+        ..Options::default()
+    };
+    let destination = Registry::start(options).await.expect("a registry");
+    let link = Slow::new(&source, &destination.url()).await;
+    let middle = 12 * MIB - 1;
+    let act = Act::HoldResponse(middle, Gate::new());
+    link.src.add(Fault::once("GET", &link.layer(), act));
+    let mut first = link.start();
+    link.spooled(middle).await;
+    assert_eq!(link.dst.count("PATCH", ""), 0, "one byte is missing");
+    first.kill();
+    link.src.heal();
+
+    let second = link.sync().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+    assert_eq!((link.read_twice(), link.sent_twice()), (0, 0));
+    no_failure(&only_run(&second));
+    let pieces = link.dst.exchanges();
+    let pieces = pieces.iter().filter(|exchange| exchange.is("PATCH", "/uploads/"));
+    let pieces: Vec<u64> = pieces.map(|exchange| exchange.request_bytes).collect();
+    assert_eq!(pieces, [12 * MIB], "the rest goes with the closing request");
+    assert_eq!(link.files(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -328,7 +370,7 @@ async fn nothing_is_spooled_for_a_destination_that_keeps_bytes() {
         ..Options::default()
     };
     let destination = Registry::start(options).await.expect("a registry");
-    let link = slow_link(&source, &destination.url()).await;
+    let link = Slow::new(&source, &destination.url()).await;
     let gate = Gate::new();
     hold(&link, &gate);
     let first = link.start();
@@ -336,7 +378,7 @@ async fn nothing_is_spooled_for_a_destination_that_keeps_bytes() {
     link.src.wait_for("the source to be held", reached).await;
     let sent = |all: &[Exchange]| all.iter().any(|exchange| exchange.request_bytes == MIDDLE);
     link.dst.wait_for("what was read to be sent", sent).await;
-    assert_eq!(files(&link.home), Vec::<String>::new());
+    assert_eq!(link.files(), Vec::<String>::new());
     gate.open();
     first.finish().await.expect(0);
     link.assert_copied(&["v1"]).await;

@@ -27,6 +27,8 @@ pub struct Options {
     pub allow_foreign: bool,
     /// Answers `OCI-Subject` and serves the referrers API (distribution-spec 1.1), which distribution does not.
     pub referrers_api: bool,
+    /// Names this as the least length of a piece but the last (`OCI-Chunk-Min-Length`, distribution-spec 1.1), without insisting on it.
+    pub least_piece: Option<u64>,
 }
 
 /// Where families of registries differ. Each field was seen on a running registry.

@@ -40,7 +40,12 @@ pub(super) fn start(shared: &Shared, asked: &Asked, name: &RepositoryName) -> Re
         return Ok(created(asked, name, &digest));
     }
     let id = storage.start_upload(name);
-    Ok(progress(asked, StatusCode::ACCEPTED, name, &id, 0))
+    let mut response = progress(asked, StatusCode::ACCEPTED, name, &id, 0);
+    if let Some(least) = shared.options.least_piece {
+        let name = header::HeaderName::from_static("oci-chunk-min-length");
+        response.headers_mut().insert(name, least.into());
+    }
+    Ok(response)
 }
 
 /// GET: where the upload stands, and where to go on.

@@ -95,8 +95,8 @@ async fn feed_all(
     let progress = Progress::from(source, start);
     // The read is open before the first write begins: who waits for a place to write holds its place to read, never the
     // other way round, so that no two fetches wait for each other.
-    let reading = match Reading::open(context, source, slot, progress.offset).await {
-        Ok(reading) => reading,
+    let origin = match Reading::open(context, source, slot, progress.offset).await {
+        Ok(origin) => origin,
         Err(fault) => return ready.iter().map(|_| Err(fault.clone())).collect(),
     };
     let mut feeders = Vec::with_capacity(ready.len());
@@ -111,10 +111,10 @@ async fn feed_all(
         });
         let (feeder, feed) = feed::queue(sink.send_from());
         feeders.push(Some(feeder));
-        drives.push(sink::drive(context, source, sinks[index], sink, feed, alone));
+        drives.push(sink::drive(context, source, slot, sinks[index], sink, feed, alone));
     }
     let reading = async {
-        let outcome = read(context, source, slot, progress, reading, &mut feeders).await;
+        let outcome = read(context, source, progress, origin, &mut feeders).await;
         if let Err(fault) = &outcome {
             for feeder in feeders.iter().flatten() {
                 // A sink that is gone, or too slow to take even this, ends by its dropped queue.
@@ -142,32 +142,20 @@ async fn feed_all(
 }
 
 /// Reads from where `progress` stands to the end. A source that breaks is opened again at the offset reached, so that sinks notice nothing.
-async fn read<'a>(
-    context: &'a TransferContext,
-    source: &'a SourceBlob,
-    slot: &'a Slot,
+async fn read(
+    context: &TransferContext,
+    source: &SourceBlob,
     mut progress: Progress,
-    opened: Option<Reading<'a>>,
+    origin: Option<Reading<'_>>,
     feeders: &mut [Option<Feeder>],
 ) -> Result<(), Fault> {
     let mut attempts = 0;
-    let Some(opened) = opened else {
+    let Some(mut origin) = origin else {
         return progress.check(source);
     };
-    let mut opened = Some(opened);
     loop {
         let before = progress.offset;
-        let reading = async {
-            let opened = match opened.take() {
-                Some(opened) => Some(opened),
-                None => Reading::open(context, source, slot, progress.offset).await?,
-            };
-            match opened {
-                Some(opened) => read_from(context, source, opened, &mut progress, feeders).await,
-                None => Ok(()),
-            }
-        };
-        let fault = match reading.await {
+        let fault = match read_from(context, source, &mut origin, &mut progress, feeders).await {
             Ok(()) => return Ok(()),
             Err(fault) => at_source(fault),
         };
@@ -238,15 +226,15 @@ impl Progress {
 async fn read_from(
     context: &TransferContext,
     source: &SourceBlob,
-    mut reading: Reading<'_>,
+    origin: &mut Reading<'_>,
     progress: &mut Progress,
     feeders: &mut [Option<Feeder>],
 ) -> Result<(), Fault> {
     let mut aborted = pin!(context.control.wait_abort());
-    debug_assert_eq!(reading.offset(), progress.offset, "read where the hash stands");
+    debug_assert_eq!(origin.offset(), progress.offset, "read where the hash stands");
     loop {
         let next = tokio::select! {
-            next = reading.next() => next,
+            next = origin.next() => next,
             reason = &mut aborted => return Err(Fault::stopped(&reason)),
         };
         let Some(bytes) = next.transpose()? else {

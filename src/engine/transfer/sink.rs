@@ -6,29 +6,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::feed::{Chunk, Feed, STATE_EVERY};
 use super::session::{LEARN_FROM, Ready, at_destination};
+use super::spool::Slot;
 use super::{Sink, SourceBlob, TransferContext};
 use crate::engine::event::Event;
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::Digest;
 use crate::plan::{Checkpoint, ErrorKind, NextRequest, UploadFacts, UploadHabit, next_request};
-use crate::registry::BlobWrite;
-use crate::store::UploadId;
+use crate::registry::{BlobWrite, BodyStream};
+use crate::store::{StoreError, UploadId};
 
 /// How often the hash state is stored while one request streams.
 const CHECKPOINT_EVERY: u64 = 8 * 1024 * 1024;
 
-/// The longest piece that is filled in memory before it is sent; longer ones stream.
+/// The longest piece that is filled in memory before it is sent; longer ones are filled in the spool, or stream where the blob
+/// is not there.
 const FILL_LIMIT: u64 = 8 * 1024 * 1024;
 
 /// Sends what the feed brings until the blob is at the destination. `alone`: no other sink waits for the same reader.
 pub(super) async fn drive(
     context: &TransferContext,
     source: &SourceBlob,
+    slot: &Slot,
     sink: &Sink,
     ready: Ready,
     feed: Feed,
@@ -37,6 +40,7 @@ pub(super) async fn drive(
     let mut upload = Upload {
         context,
         source,
+        slot,
         sink,
         offset: ready.resume.send_from,
         write: ready.write,
@@ -67,6 +71,7 @@ pub(super) async fn drive(
 struct Upload<'a> {
     context: &'a TransferContext,
     source: &'a SourceBlob,
+    slot: &'a Slot,
     sink: &'a Sink,
     write: BlobWrite,
     remembered: Option<UploadId>,
@@ -77,8 +82,17 @@ struct Upload<'a> {
     alone: bool,
 }
 
-/// Why a body ended early, told apart from what the destination made of it.
-type Broken = Arc<Mutex<Option<Fault>>>;
+/// Hash states that wait to be stored at most. More come only where the disk is slower than the stream; they are left out.
+const STATES_WAITING: usize = 8;
+
+/// What a body under way tells beside its bytes.
+#[derive(Clone)]
+struct Told {
+    /// Why it ended early, told apart from what the destination made of it.
+    broken: Arc<Mutex<Option<Fault>>>,
+    /// Hash states that are worth storing.
+    states: mpsc::Sender<Checkpoint>,
+}
 
 impl Upload<'_> {
     fn next(&self) -> NextRequest {
@@ -110,24 +124,24 @@ impl Upload<'_> {
     /// Sends one piece and remembers the answer.
     async fn piece(&mut self, length: u64) -> Result<(), Fault> {
         let permit = self.permit(length).await;
-        let broken = Broken::default();
+        let (told, states) = Told::new();
         let (body, checkpoint) = match permit {
             Some(permit) => {
-                let (parts, checkpoint) = self.fill(length).await?;
+                let (parts, checkpoint) = self.fill(length, true).await?;
                 let body = stream::iter(parts.into_iter().map(Ok)).inspect(move |_| {
                     // The memory is in use until the body is dropped.
                     let _held = &permit;
                 });
                 (body.boxed(), checkpoint)
             }
-            None => (self.body(length, &broken), None),
+            None => match self.spooled(length).await? {
+                Some(filled) => filled,
+                None => (self.body(length, &told), None),
+            },
         };
-        let sent = self
-            .sink
-            .endpoint
-            .write_piece(&self.write, self.offset, length, body)
-            .await;
-        let (write, offset) = sent.map_err(|error| self.broken_or(&broken, error))?;
+        let endpoint = &self.sink.endpoint;
+        let sending = endpoint.write_piece(&self.write, self.offset, length, body);
+        let (write, offset) = self.storing(states, sending, &told).await?;
         self.write = write;
         if offset != self.offset + length {
             return Err(Fault::new(
@@ -167,8 +181,9 @@ impl Upload<'_> {
         }
     }
 
-    /// Collects a piece before it is sent, so that little time is spent inside the request.
-    async fn fill(&self, length: u64) -> Result<(Vec<Bytes>, Option<Checkpoint>), Fault> {
+    /// Waits for all bytes of a piece before it is sent, so that little time is spent inside the request, and collects them
+    /// where they are wanted.
+    async fn fill(&self, length: u64, collect: bool) -> Result<(Vec<Bytes>, Option<Checkpoint>), Fault> {
         let end = self.offset + length;
         let mut parts = Vec::new();
         let mut feed = self.feed.lock().await;
@@ -179,7 +194,9 @@ impl Upload<'_> {
                 None => return Err(self.left_behind()),
             };
             tell(self.context, self.sink, &self.source.digest, &chunk);
-            parts.push(chunk.bytes);
+            if collect {
+                parts.push(chunk.bytes);
+            }
             if chunk.end >= end {
                 let checkpoint = chunk.state.map(|state| Checkpoint {
                     offset: chunk.end,
@@ -190,9 +207,26 @@ impl Upload<'_> {
         }
     }
 
+    /// Collects a piece in the spool before it is sent; `None` where the blob is not there.
+    async fn spooled(&self, length: u64) -> Result<Option<(BodyStream, Option<Checkpoint>)>, Fault> {
+        let Some(piece) = self.slot.piece(self.offset..self.offset + length).await else {
+            return Ok(None);
+        };
+        // What the feed brings has been given to the spool before.
+        let (_, checkpoint) = self.fill(length, false).await?;
+        let unusable = |why| {
+            Fault::new(
+                ErrorKind::Network,
+                format!("a piece cannot be sent from the spool: {why}"),
+            )
+        };
+        piece.filled().await.map_err(unusable)?;
+        Ok(Some((piece.body(), checkpoint)))
+    }
+
     /// Sends all that is left in the closing request.
     async fn finish(&mut self) -> Result<(), Fault> {
-        let broken = Broken::default();
+        let (told, states) = Told::new();
         let length = self.source.size - self.offset;
         if length == 0 {
             // Nothing is left to send, so only the reader's end tells whether the bytes are right.
@@ -200,37 +234,66 @@ impl Upload<'_> {
                 chunk?;
             }
         }
-        let body = self.body(length, &broken);
+        let body = self.body(length, &told);
         let endpoint = &self.sink.endpoint;
-        let finished = endpoint
-            .finish_write(&self.write, &self.source.digest, self.offset, length, body)
-            .await;
-        match finished {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.broken_or(&broken, error)),
-        }
+        let finishing = endpoint.finish_write(&self.write, &self.source.digest, self.offset, length, body);
+        self.storing(states, finishing, &told).await?;
+        Ok(())
     }
 
-    /// A body of `length` bytes out of the feed. While it streams, hash states are stored.
-    fn body(&self, length: u64, broken: &Broken) -> crate::registry::BodyStream {
+    /// Waits for a request and stores beside it the hash states that its body comes upon. Not within the body: that would stop
+    /// the flow for as long as the disk takes, and a body that a slow destination leaves alone would keep its turn at the
+    /// state database.
+    async fn storing<T>(
+        &self,
+        mut states: mpsc::Receiver<Checkpoint>,
+        request: impl Future<Output = Result<T, crate::registry::Error>>,
+        told: &Told,
+    ) -> Result<T, Fault> {
+        // Where a broken request loses what it brought, no state within it is ever taken up.
+        let Some(id) = self.remembered.filter(|_| self.habit == UploadHabit::KeepsBytes) else {
+            return request.await.map_err(|error| told.or(error));
+        };
+        let (store, clock) = (&self.context.store, &self.context.clock);
+        let mut current = None;
+        let storing = async {
+            // Never the end of the queue, as `told` is there.
+            while let Some(checkpoint) = states.recv().await {
+                let checkpoint = current.insert(checkpoint);
+                store.record_checkpoint(id, checkpoint, clock.now()).await?;
+                current = None;
+            }
+            Ok::<(), StoreError>(())
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = request => answer,
+            Err(error) = storing => return Err(error.into()),
+        };
+        // Whatever comes next may have to go on from these.
+        for checkpoint in current.into_iter().chain(std::iter::from_fn(|| states.try_recv().ok())) {
+            store.record_checkpoint(id, &checkpoint, clock.now()).await?;
+        }
+        answer.map_err(|error| told.or(error))
+    }
+
+    /// A body of `length` bytes out of the feed.
+    fn body(&self, length: u64, told: &Told) -> BodyStream {
         struct Streaming {
             feed: Arc<tokio::sync::Mutex<Feed>>,
             left: u64,
             context: TransferContext,
-            remembered: Option<UploadId>,
             digest: Digest,
             sink: Sink,
-            broken: Broken,
+            told: Told,
         }
         let streaming = Streaming {
             feed: Arc::clone(&self.feed),
             left: length,
             context: self.context.clone(),
-            // Where a broken request loses what it brought, no state within it is ever taken up.
-            remembered: self.remembered.filter(|_| self.habit == UploadHabit::KeepsBytes),
             digest: self.source.digest.clone(),
             sink: self.sink.clone(),
-            broken: Arc::clone(broken),
+            told: told.clone(),
         };
         let left_behind = self.left_behind();
         stream::unfold(streaming, move |mut s| {
@@ -240,20 +303,17 @@ impl Upload<'_> {
                     return None;
                 }
                 let next = s.feed.lock().await.next().await.unwrap_or(Err(left_behind));
-                let stored = match next {
-                    Ok(chunk) => remember(&s.context, s.remembered, &chunk).await.map(|()| chunk),
-                    Err(fault) => Err(fault),
-                };
-                let chunk = match stored {
+                let chunk = match next {
                     Ok(chunk) => chunk,
                     Err(fault) => {
                         let error = std::io::Error::other(fault.message.clone());
-                        *s.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+                        *s.told.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
                         s.left = 0;
                         return Some((Err(error), s));
                     }
                 };
                 s.left = s.left.saturating_sub(chunk.bytes.len() as u64);
+                s.told.passed(&chunk);
                 tell(&s.context, &s.sink, &s.digest, &chunk);
                 Some((Ok(chunk.bytes), s))
             }
@@ -270,29 +330,29 @@ impl Upload<'_> {
             ),
         )
     }
-
-    fn broken_or(&self, broken: &Broken, error: crate::registry::Error) -> Fault {
-        let fault = broken.lock().unwrap_or_else(PoisonError::into_inner).take();
-        fault.unwrap_or_else(|| at_destination(error))
-    }
 }
 
-/// Stores the hash state now and then while one request streams.
-async fn remember(context: &TransferContext, upload: Option<UploadId>, chunk: &Chunk) -> Result<(), Fault> {
-    let (Some(id), Some(state)) = (upload, &chunk.state) else {
-        return Ok(());
-    };
-    if !chunk.end.is_multiple_of(CHECKPOINT_EVERY) {
-        return Ok(());
+impl Told {
+    fn new() -> (Self, mpsc::Receiver<Checkpoint>) {
+        let (states, waiting) = mpsc::channel(STATES_WAITING);
+        let broken = Arc::default();
+        (Self { broken, states }, waiting)
     }
-    let checkpoint = Checkpoint {
-        offset: chunk.end,
-        state: state.clone(),
-    };
-    Ok(context
-        .store
-        .record_checkpoint(id, &checkpoint, context.clock.now())
-        .await?)
+
+    fn passed(&self, chunk: &Chunk) {
+        if let Some(state) = &chunk.state
+            && chunk.end.is_multiple_of(CHECKPOINT_EVERY)
+        {
+            let (offset, state) = (chunk.end, state.clone());
+            let _ = self.states.try_send(Checkpoint { offset, state });
+        }
+    }
+
+    /// Why a request failed: because of its body, or else by what the destination says.
+    fn or(&self, error: crate::registry::Error) -> Fault {
+        let fault = self.broken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        fault.unwrap_or_else(|| at_destination(error))
+    }
 }
 
 fn tell(context: &TransferContext, sink: &Sink, digest: &Digest, chunk: &Chunk) {

@@ -269,16 +269,8 @@ async fn writes_are_in_the_history_and_the_audit_trail() {
     assert_eq!(audit[1], expected);
     assert_eq!((audit[0].run, audit[0].job), (Some(RunId(3)), Some(JobId(4))));
 
-    store
-        .record_verified("ecr", &repository, &latest, &old, at(4))
-        .await
-        .unwrap();
-    store
-        .record_verified("ecr", &repository, &latest, &new, at(5))
-        .await
-        .unwrap();
     let verified = store.verified("ecr", &repository).await.unwrap();
-    assert_eq!(verified, BTreeMap::from([(latest, (new, at(5)))]));
+    assert_eq!(verified, BTreeMap::from([(latest, (old, at(3)))]));
 }
 
 #[tokio::test]
@@ -348,6 +340,23 @@ async fn a_tag_that_two_sources_want_is_told_to_both() {
     store.keep_claims(&["one", "three"]).await.unwrap();
     assert_eq!(claim(&["v1", "v4"], "three", "hub/web", at(70), at(0)).await, none);
     assert_eq!(claim(&[], "three", "hub/web", at(70), at(0)).await, none);
+}
+
+#[tokio::test]
+async fn a_claim_is_renewed_once_a_day() {
+    const HOUR: i64 = 3600;
+    let (_folder, store) = fresh().await;
+    let tags = [tag("v1")];
+    for (place, again, told) in [("a", 23, false), ("b", 25, true)] {
+        let repository = name(place);
+        for hour in [0, again] {
+            let mine = store.claim_tags("ecr", &repository, &tags, "one", "harbor/web", at(hour * HOUR), at(0));
+            assert_eq!(mine.await.unwrap(), BTreeMap::new());
+        }
+        // Whatever was not written since the first hour is void.
+        let theirs = store.claim_tags("ecr", &repository, &tags, "two", "hub/web", at(again * HOUR), at(HOUR));
+        assert_eq!(theirs.await.unwrap().len(), usize::from(told), "{place}");
+    }
 }
 
 #[tokio::test]

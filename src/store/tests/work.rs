@@ -90,7 +90,7 @@ async fn jobs_start_end_and_are_listed() {
         bytes_written: 5 << 40,
         next_attempt_at: Some(at(3600)),
     };
-    store.finish_job(failing, &end, at(9)).await.unwrap();
+    store.finish_job(failing, &end, None, at(9)).await.unwrap();
 
     let expected = JobRow {
         id: failing,
@@ -136,11 +136,11 @@ async fn jobs_start_end_and_are_listed() {
     let mended = store.start_job(job(again, &repository, None), at(11)).await.unwrap();
     assert_eq!(ids(None, true, 0).await, []);
     assert_eq!(ids(Some(run), true, 0).await, [failing], "the run still says it");
-    store.finish_job(mended, &end, at(12)).await.unwrap();
-    store.finish_job(elsewhere, &end, at(12)).await.unwrap();
+    store.finish_job(mended, &end, None, at(12)).await.unwrap();
+    store.finish_job(elsewhere, &end, None, at(12)).await.unwrap();
     assert_eq!(ids(None, true, 0).await, [mended, elsewhere], "each rule for itself");
 
-    let error = store.finish_job(JobId(99), &end, at(9)).await.unwrap_err();
+    let error = store.finish_job(JobId(99), &end, None, at(9)).await.unwrap_err();
     assert!(error.to_string().contains("end a job: it holds no such row"), "{error}");
     let orphan = store
         .start_job(job(RunId(99), &repository, None), at(1))
@@ -210,7 +210,7 @@ async fn every_kind_and_every_outcome_comes_back() {
             kind: Some(kind),
             ..finished(JobOutcome::Failed)
         };
-        store.finish_job(id, &end, at(2)).await.unwrap();
+        store.finish_job(id, &end, None, at(2)).await.unwrap();
         assert_eq!(store.job(id).await.unwrap().unwrap().kind, Some(kind));
     }
     // A kind added to the type must be added to the list: this does not compile without a line for it.

@@ -97,6 +97,17 @@ impl Link {
         within(&format!("a record of {offset} bytes"), asking).await;
     }
 
+    /// Waits until the program has written down the hash state at an offset of the layer.
+    pub async fn hashed(&self, offset: u64) {
+        let asking = async {
+            let there = |upload: StoredUpload| upload.checkpoints.iter().any(|state| state.offset == offset);
+            while !self.upload().await.is_some_and(there) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within(&format!("a hash state at {offset} bytes"), asking).await;
+    }
+
     /// The image is at the destination, read by others, and every tag of the source with it.
     pub async fn assert_copied(&self, tags: &[&str]) {
         let (src, dst) = (self.source_side(), self.destination_side());

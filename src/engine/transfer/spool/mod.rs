@@ -4,6 +4,7 @@
 //! source's are, so a damaged file costs a second read and no more.
 
 mod disk;
+mod piece;
 mod reading;
 mod tail;
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! The bytes of a blob in order: out of the spool as far as it holds them, then from the source, which fills the spool.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
+use super::piece::Piece;
 use super::{Claimed, SpoolFile};
 use crate::engine::fault::Fault;
 use crate::engine::transfer::origin::Origin;
@@ -11,7 +15,7 @@ use crate::plan::{ErrorKind, SpoolDecision, SpoolFacts, keep_in_spool, may_be_sp
 use crate::registry::Endpoint;
 
 /// Bytes that are read from the file at once.
-const BLOCK: u64 = 512 * 1024;
+pub(super) const BLOCK: u64 = 512 * 1024;
 
 /// Bytes that are read again so that the file has no hole: what a killed process had sent but not written yet is less.
 const LARGEST_GAP: u64 = 8 * 1024 * 1024;
@@ -59,6 +63,14 @@ impl Slot {
             Claimed::Absent => State::Unasked,
             Claimed::Without => State::Without,
         };
+    }
+
+    /// Bytes of the blob that the file holds or is about to; `None` where it is not spooled.
+    pub(in crate::engine::transfer) async fn piece(&self, range: Range<u64>) -> Option<Piece> {
+        match &*self.0.lock().await {
+            State::Ours(file) if file.grows => Some(Piece::new(Arc::clone(&file.tail), range)),
+            _ => None,
+        }
     }
 
     /// After bytes that do not have the blob's digest: drops the file. True where they may have been the file's, so that nobody
@@ -113,7 +125,8 @@ fn facts(context: &TransferContext, source: &SourceBlob, may_lose: bool, held: u
     }
 }
 
-/// Gives the bytes of a blob from an offset on. Faults are the source's: those of the spool cost its help only.
+/// Gives the bytes of a blob from an offset on. Faults are the source's, after which the next call goes on where it came: those of
+/// the spool cost its help only.
 pub(in crate::engine::transfer) struct Reading<'a> {
     context: &'a TransferContext,
     source: &'a SourceBlob,
@@ -172,6 +185,7 @@ impl<'a> Reading<'a> {
                 self.offset += bytes.len() as u64;
                 return Some(Ok(bytes));
             }
+            // Opened again after a fault.
             let mut origin = match self.origin.take() {
                 Some(origin) => origin,
                 None => match self.at_source().await {
@@ -227,7 +241,8 @@ impl<'a> Reading<'a> {
         // That a destination may lose what it was sent has not changed; and what was needed once may be needed again.
         let held = if file.gave { file.end } else { file.held };
         let now = spool_decision(facts(self.context, self.source, true, held));
-        if now != SpoolDecision::Spool {
+        // A piece that is being filled needs what is there.
+        if now != SpoolDecision::Spool && Arc::strong_count(&file.tail) == 1 {
             if let State::Ours(file) = std::mem::replace(&mut *state, State::Without) {
                 tracing::debug!(digest = %self.source.digest, "the source is fast, so its blob is not spooled");
                 file.remove().await;

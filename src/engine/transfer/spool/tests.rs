@@ -16,8 +16,15 @@ fn spool(folder: &Path, max_size: u64) -> Spool {
     })
 }
 
+/// On a disk of which more than a tenth is free, as the spool uses no other.
 fn folder() -> TempDir {
-    TempDir::new().expect("a temporary directory")
+    let mut parents = [std::env::temp_dir(), PathBuf::from("/dev/shm")].into_iter();
+    let roomy = |parent: &PathBuf| {
+        let folder = std::fs::File::open(parent).and_then(|folder| disk::disk_of(&folder));
+        folder.is_ok_and(|disk| disk.has_room_for(100 * MIB + disk.capacity / 50))
+    };
+    let parent = parents.find(roomy);
+    TempDir::new_in(parent.expect("an eighth of the disk for temporary files is free")).expect("a temporary directory")
 }
 
 fn digest(text: &str) -> Digest {
