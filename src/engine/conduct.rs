@@ -80,7 +80,7 @@ impl Engine {
     pub(super) async fn execute(&self, started: Started, control: Control) -> Result<RunReport, EngineError> {
         let only = started.request.only.clone();
         self.conduct(started, control, Claims::Make, async |context| {
-            run::execute(context, &only).await
+            Box::pin(run::execute(context, &only)).await
         })
         .await
     }
@@ -101,7 +101,7 @@ impl Engine {
     /// As [`Engine::execute`], by hand and outside the rules.
     pub(super) async fn execute_by_hand(&self, started: Started, control: Control) -> Result<RunReport, EngineError> {
         self.conduct(started, control, Claims::Ignore, async |context| {
-            run::execute(context, &[]).await
+            Box::pin(run::execute(context, &[])).await
         })
         .await
     }
