@@ -67,10 +67,20 @@ async fn main() -> Outcome {
     }
     let lab = Lab::new(options, found, &storage)?;
     let machine = machine::describe(&lab);
+    // The lab is dropped in both cases: registries are ended, folders removed.
+    let ended = tokio::select! {
+        done = measure(&lab, &machine, &skipped, &out) => done,
+        _ = tokio::signal::ctrl_c() => Err("interrupted; what was measured before is written".into()),
+    };
+    drop(lab);
+    ended
+}
+
+async fn measure(lab: &Lab, machine: &serde_json::Value, skipped: &[String], out: &Path) -> Outcome {
     let mut sections = Vec::new();
     for (id, title) in works::WORKS.iter().filter(|(id, _)| lab.options.wants(id)) {
         eprintln!("{title}");
-        let section = match works::measure(&lab, id).await {
+        let section = match works::measure(lab, id).await {
             Ok(section) => section,
             // One work that cannot be done must not take the others away.
             Err(error) => Section::not_measured(id, title, &error.to_string()),
@@ -78,8 +88,9 @@ async fn main() -> Outcome {
         println!("{}", section.markdown());
         sections.push(section);
         // After each work, so that an end in the middle leaves what was measured.
-        write(&lab, &machine, &skipped, &sections, &out)?;
+        write(lab, machine, skipped, &sections, out)?;
     }
+    println!("{}", report::promises(&sections));
     eprintln!("written: {} and result.md beside it", out.join("result.json").display());
     Ok(())
 }
@@ -110,12 +121,30 @@ fn write(lab: &Lab, machine: &serde_json::Value, skipped: &[String], sections: &
     if !skipped.is_empty() {
         text.push('\n');
     }
+    text.push_str("### Promises\n\n");
+    text.push_str(&report::promises(sections));
+    text.push('\n');
     for section in sections {
         text.push_str(&section.markdown());
     }
     std::fs::write(out.join("result.md"), &text)?;
     if let Some(file) = &lab.options.markdown {
-        std::fs::write(file, &text)?;
+        publish(file, &text)?;
     }
     Ok(())
+}
+
+/// Puts the tables into a document between its two marks, or makes a file of them.
+fn publish(file: &Path, tables: &str) -> Outcome {
+    const MARKS: [&str; 2] = ["<!-- results: begin -->", "<!-- results: end -->"];
+    let document = std::fs::read_to_string(file).unwrap_or_default();
+    let parts = document.split_once(MARKS[0]).and_then(|(before, rest)| {
+        let (_, after) = rest.split_once(MARKS[1])?;
+        Some((before, after))
+    });
+    let text = match parts {
+        Some((before, after)) => format!("{before}{}\n\n{}\n{}{after}", MARKS[0], tables.trim_end(), MARKS[1]),
+        None => tables.to_owned(),
+    };
+    Ok(std::fs::write(file, text)?)
 }

@@ -44,7 +44,8 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Write the tables to this file too
+    /// Write the tables to this file too; where it has the lines `<!-- results: begin -->` and `<!-- results: end -->`, between
+    /// them
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
 

@@ -224,9 +224,10 @@ fn parent(pid: u32) -> Option<u32> {
     text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Without a shell around it only the process itself is looked at, which is cheap.
+/// Without a shell around it only the process itself is looked at, which is cheap. A shell becomes the last of its commands.
 fn resident_now(pid: u32, shell: bool) -> u64 {
-    if !shell {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if !shell || name.trim() != "bash" {
         return memory(pid, "VmHWM");
     }
     below(pid).into_iter().map(|child| memory(child, "VmHWM")).sum()

@@ -96,15 +96,18 @@ impl Spread {
     }
 }
 
-/// Three digits that say something, as far as two behind the point do.
+/// Three digits that say something, as far as three behind the point do.
 fn number(value: f64) -> String {
-    if value.abs() >= 100.0 {
-        format!("{value:.0}")
-    } else if value.abs() >= 10.0 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.2}")
+    let behind = match value.abs() {
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    if value == 0.0 {
+        return "0".to_owned();
     }
+    format!("{value:.behind$}")
 }
 
 impl Run {
@@ -334,6 +337,26 @@ impl Section {
         }
         text
     }
+}
+
+/// Every promise of a run with what came of it, as one table.
+pub fn promises(sections: &[Section]) -> String {
+    let mut text = String::from("| work | promise | measured | |\n| --- | --- | --- | --- |\n");
+    for section in sections {
+        for budget in &section.budgets {
+            let verdict = match budget.met {
+                Some(true) => "met",
+                Some(false) => "**missed**",
+                None => "not measured",
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {verdict} |",
+                section.id, budget.promise, budget.measured
+            );
+        }
+    }
+    text
 }
 
 /// 10^6 bytes, with one digit behind the point.

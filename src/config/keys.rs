@@ -36,6 +36,8 @@ pub(super) enum Kind {
     Duration,
     /// `100MiB`, `20GiB`.
     Size,
+    /// A number greater than 0, whole or not.
+    Rate { most: u64 },
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A map with known keys.
@@ -100,6 +102,12 @@ pub(super) static FILE: Section = Section {
             Kind::Map(&SPOOL),
             "off",
             "Keeps large blobs of slow sources on disk while they are copied, so that no byte is read twice, whatever breaks.",
+        ),
+        optional(
+            "limits",
+            Kind::Map(&TOTAL_LIMITS),
+            "none",
+            "How hard all registries together are pressed, beside what holds for each. One file of the rules has it.",
         ),
     ],
 };
@@ -210,13 +218,55 @@ static TLS: Section = Section {
 static LIMITS: Section = Section {
     path: "registries.<name>.limits",
     about: "How hard the registry is pressed.",
-    keys: &[optional(
-        "concurrency",
-        Kind::Count { least: 1, most: 1000 },
-        "found by trying",
-        "The most requests under way at once.",
-    )],
+    keys: &[
+        optional(
+            "concurrency",
+            CONCURRENCY,
+            "found by trying",
+            "The most requests under way at once. 1 counts as 2, as a copy within one registry reads and writes at once.",
+        ),
+        optional(
+            "requests_per_second",
+            REQUESTS,
+            "none",
+            "The most requests in a second. 0.5 is one every two seconds.",
+        ),
+        optional(
+            "bandwidth",
+            Kind::Size,
+            "none",
+            "The most bytes in a second from the registry, and as many to it. Blobs share it evenly.",
+        ),
+    ],
 };
+
+static TOTAL_LIMITS: Section = Section {
+    path: "limits",
+    about: "How hard all registries together are pressed, by everything that one process does.",
+    keys: &[
+        optional(
+            "concurrency",
+            CONCURRENCY,
+            "none",
+            "The most requests under way at once. 1 counts as 2, as a copy reads and writes at once.",
+        ),
+        optional(
+            "requests_per_second",
+            REQUESTS,
+            "none",
+            "The most requests in a second.",
+        ),
+        optional(
+            "bandwidth",
+            Kind::Size,
+            "none",
+            "The most bytes in a second that come in, and as many that go out.",
+        ),
+    ],
+};
+
+const CONCURRENCY: Kind = Kind::Count { least: 1, most: 1000 };
+const REQUESTS: Kind = Kind::Rate { most: 1_000_000 };
 
 const TAGS_ENTRY: Entry = optional("tags", Kind::Map(&TAGS), "every tag", "Which tags are copied.");
 const SCHEDULE_ENTRY: Entry = optional(
@@ -492,6 +542,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &REGISTRY,
     &TLS,
     &LIMITS,
+    &TOTAL_LIMITS,
     &DEFAULTS,
     &RULE,
     &DESTINATION,

@@ -34,7 +34,7 @@ pub use schema::json_schema;
 pub use spool::SpoolSettings;
 
 use crate::oci::Digest;
-use crate::registry::RegistrySettings;
+use crate::registry::{Limits, RegistrySettings};
 use crate::rules::{RegistryName, Rule};
 use keys::Kind;
 use mistake::{Place, Problem};
@@ -58,6 +58,8 @@ pub enum Mode {
 pub struct Config {
     /// All registries, used or not.
     pub registries: BTreeMap<RegistryName, RegistrySettings>,
+    /// How hard all registries together are pressed.
+    pub limits: Limits,
     /// All rules, in the order of the files.
     pub rules: Vec<Rule>,
     /// Where large blobs of slow sources are kept while they are copied, if anywhere.
@@ -193,6 +195,9 @@ pub fn parse(files: &[(String, String)], lookup: &dyn Lookup, mode: Mode) -> Res
     };
     let spool = spool::read(&mut findings, &roots);
 
+    let limits = in_one_file(&mut findings, &roots, "limits");
+    let limits = limits.map(registries::limits).unwrap_or_default();
+
     let problems = std::mem::take(&mut findings.problems);
     let mistakes = finish(problems, &sources);
     if mistakes.iter().any(|m| m.severity == Severity::Error) {
@@ -201,6 +206,7 @@ pub fn parse(files: &[(String, String)], lookup: &dyn Lookup, mode: Mode) -> Res
     Ok(Loaded {
         config: Config {
             registries,
+            limits,
             rules,
             spool,
             files: files.iter().map(|(name, _)| name.clone()).collect(),

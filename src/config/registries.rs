@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::mistake::Place;
-use super::shape::{Findings, shown};
+use super::shape::{Findings, positive, shown};
+use super::size;
 use super::tree::{Key, Node};
 use crate::registry::{Credentials, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings};
 use crate::rules::RegistryName;
@@ -63,17 +64,27 @@ fn remote(findings: &mut Findings<'_>, node: &Node, url: &Node) -> Option<Regist
     let url = address(findings, url);
     let login = login(findings, node);
     let tls = tls(findings, node, url.as_ref());
-    let concurrency = node.get("limits").and_then(|limits| limits.get("concurrency"));
+    let limits = node.get("limits").map(limits).unwrap_or_default();
     let token_hosts = token_hosts(findings, node);
     Some(RegistrySettings::Remote {
         url: url?,
         login,
         tls,
-        limits: Limits {
-            concurrency: concurrency.and_then(Node::text).and_then(|n| n.parse().ok()),
-        },
+        limits,
         token_hosts,
     })
+}
+
+/// Reads `limits:`, of a registry or of all; what is wrong with it has been told.
+pub(super) fn limits(node: &Node) -> Limits {
+    Limits {
+        concurrency: node
+            .get("concurrency")
+            .and_then(Node::text)
+            .and_then(|n| n.parse().ok()),
+        requests_per_second: node.get("requests_per_second").and_then(positive),
+        bandwidth: node.get("bandwidth").and_then(Node::text).and_then(size::parse),
+    }
 }
 
 /// Reads `url:`, telling what is wrong with it.

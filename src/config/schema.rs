@@ -55,6 +55,7 @@ fn kind(of: &Kind) -> Value {
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Count { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Kind::Duration => json!({ "type": "string", "pattern": duration::PATTERN }),
+        Kind::Rate { most } => json!({ "type": "number", "exclusiveMinimum": 0, "maximum": most }),
         Kind::Size => json!({ "type": "string", "pattern": size::PATTERN }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Map(of) => section(of),

@@ -95,6 +95,7 @@ pub(super) fn check(findings: &mut Findings<'_>, key: Option<&Key>, node: &Node,
         Kind::Flag => flag(findings, node, kind, place),
         Kind::Count { least, most } => count(findings, node, kind, place, (*least, *most)),
         Kind::Duration => length(findings, node, kind, place),
+        Kind::Rate { most } => rate(findings, node, kind, place, *most),
         Kind::Size => bytes(findings, node, kind, place),
         Kind::Choice(words) => choice(findings, node, kind, place, words),
         Kind::Map(section) => map(findings, node, kind, place, section),
@@ -115,6 +116,7 @@ fn wanted(kind: &Kind) -> String {
         Kind::Flag => "true or false".to_owned(),
         Kind::Count { least, most } => format!("a whole number from {least} to {most}"),
         Kind::Duration => "a length of time such as 30s, 5m or 1h30m".to_owned(),
+        Kind::Rate { most } => format!("a number greater than 0, up to {most}, such as 50 or 0.5"),
         Kind::Size => "a size such as 500MiB or 20GiB".to_owned(),
         Kind::Choice(words) => words.join(" or "),
         Kind::Map(section) => format!("a map with keys such as {}", some_keys(section)),
@@ -224,6 +226,23 @@ fn count(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place, (l
     if !number.is_some_and(|n| (least..=most).contains(&n)) {
         mismatch(findings, node, kind, place);
     }
+}
+
+fn rate(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place, most: u64) {
+    if positive(node).is_none_or(|number| number > most as f64) {
+        mismatch(findings, node, kind, place);
+    }
+}
+
+/// A number greater than 0, whole or not.
+pub(super) fn positive(node: &Node) -> Option<f64> {
+    let number: f64 = match &node.value {
+        Value::Scalar(scalar) if scalar.kind == ScalarKind::Number || scalar.origin == Origin::Resolved => {
+            scalar.text.parse().ok()?
+        }
+        _ => return None,
+    };
+    (number.is_finite() && number > 0.0).then_some(number)
 }
 
 fn length(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place) {

@@ -2,6 +2,7 @@
 
 mod faulty;
 mod generated;
+mod limits;
 mod spool;
 
 use std::collections::BTreeMap;

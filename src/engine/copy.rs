@@ -11,7 +11,7 @@ use super::requests::{CopyRequest, RunRequest, Single};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::oci::Digest;
-use crate::registry::{Error, ErrorKind, Operation, Place};
+use crate::registry::{Error, ErrorKind, Limits, Operation, Place};
 use crate::rules::{
     Destination, MovedTags, NameTemplate, OnConflict, PlatformPolicy, RegistryName, RepositoryPattern, RepositoryRule,
     RetryPolicy, Rule, RuleName, TagFilter,
@@ -88,6 +88,7 @@ pub async fn copy(
     let registries = BTreeMap::from([(source_name, source.settings), (destination_name, destination.settings)]);
     let config = Config {
         registries,
+        limits: Limits::default(),
         rules: vec![rule],
         spool: None,
         files: Vec::new(),

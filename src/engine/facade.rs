@@ -22,7 +22,7 @@ use super::transfer::{Spool, TransferContext, TransferPool};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::plan::{Decision, RepositoryPlan};
-use crate::registry::{Endpoint, RegistrySettings};
+use crate::registry::{Endpoint, Limiter, RegistrySettings};
 use crate::rules::{RegistryName, Rule, RuleName};
 use crate::store::{RunId, Store, StoreError, Trigger};
 use crate::vendors;
@@ -47,6 +47,7 @@ pub(super) struct Shared {
     pub(super) tag_locks: TagLocks,
     pub(super) meters: Meters,
     pub(super) pool: TransferPool,
+    limiter: Limiter,
     pub(super) owner: Arc<str>,
     pub(super) running: Mutex<BTreeMap<RuleName, RunId>>,
 }
@@ -84,7 +85,12 @@ pub enum EngineError {
     Store(#[from] StoreError),
 }
 
-fn open_ends(config: &Config, clock: &Clock) -> Result<BTreeMap<RegistryName, Endpoint>, EngineError> {
+fn open_ends(
+    config: &Config,
+    clock: &Clock,
+    limiter: &Limiter,
+) -> Result<BTreeMap<RegistryName, Endpoint>, EngineError> {
+    limiter.set(config.limits);
     let mut ends = BTreeMap::new();
     for (name, settings) in &config.registries {
         let habits = match settings {
@@ -93,7 +99,7 @@ fn open_ends(config: &Config, clock: &Clock) -> Result<BTreeMap<RegistryName, En
         };
         ends.insert(
             name.clone(),
-            Endpoint::open(name.as_str(), settings, habits, clock.clone())?,
+            Endpoint::open(name.as_str(), settings, habits, clock.clone(), limiter)?,
         );
     }
     Ok(ends)
@@ -115,7 +121,8 @@ impl Engine {
         clock: Clock,
         events: Events,
     ) -> Result<Self, EngineError> {
-        let ends = open_ends(&config, &clock)?;
+        let limiter = Limiter::default();
+        let ends = open_ends(&config, &clock, &limiter)?;
         let shared = Shared {
             blobs: BlobTable::new(clock.clone()),
             manifests: ManifestCache::stored(store.clone(), clock.clone()),
@@ -125,6 +132,7 @@ impl Engine {
             tag_locks: TagLocks::default(),
             meters: Meters::default(),
             pool: TransferPool::default(),
+            limiter,
             owner: format!("pid {}", std::process::id()).into(),
             running: Mutex::default(),
         };
@@ -141,7 +149,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::new`].
     pub fn with_config(&self, config: Arc<Config>) -> Result<Self, EngineError> {
-        let ends = open_ends(&config, &self.shared.clock)?;
+        let ends = open_ends(&config, &self.shared.clock, &self.shared.limiter)?;
         // The same spool goes on, so that what has been said of it is not said again.
         let spool = match &self.spool {
             Some(spool) if config.spool.as_ref() == Some(spool.settings()) => Some(spool.clone()),
@@ -234,6 +242,7 @@ impl Engine {
     ) -> Result<RunContext, EngineError> {
         let ledger = Ledger::new(rule.destinations.iter().map(|d| d.registry.to_string()));
         let account = ledger.account();
+        account.set_priority(rule.priority);
         let source = self.end(&rule.source)?.charged_to(Arc::clone(&account));
         let mut destinations = BTreeMap::new();
         for destination in &rule.destinations {

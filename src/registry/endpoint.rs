@@ -153,9 +153,6 @@ pub struct ReferrerList {
 /// The body of a write: bytes as they come, or the error that ends it early. Length is given beside it.
 pub type BodyStream = futures_util::stream::BoxStream<'static, std::io::Result<Bytes>>;
 
-/// Blobs read from a layout at once: disks like few long reads better than many.
-const LAYOUT_READS: usize = 4;
-
 impl Endpoint {
     /// Makes an end ready; connects to nothing yet.
     ///
@@ -166,6 +163,7 @@ impl Endpoint {
         settings: &super::RegistrySettings,
         habits: super::Habits,
         clock: crate::clock::Clock,
+        limiter: &super::Limiter,
     ) -> Result<Self> {
         match settings {
             super::RegistrySettings::Remote {
@@ -174,8 +172,18 @@ impl Endpoint {
                 tls,
                 limits,
                 token_hosts,
-            } => super::remote::Registry::open(name, url, login.clone(), tls, *limits, token_hosts, habits, clock)
-                .map(Self::Registry),
+            } => super::remote::Registry::open(
+                name,
+                url,
+                login.clone(),
+                tls,
+                *limits,
+                limiter,
+                token_hosts,
+                habits,
+                clock,
+            )
+            .map(Self::Registry),
             super::RegistrySettings::Layout { path } => super::layout::Layout::open(name, path).map(Self::Layout),
         }
     }
@@ -273,11 +281,21 @@ impl Endpoint {
         }
     }
 
-    /// How many blobs can be read at once; further readers wait.
+    /// Waits for a place to read a blob: the same end, holding one until it and its readers are dropped. The blobs that it
+    /// opens one after the other ([`Endpoint::open_blob`]) need not wait again, so a reader that broke off finds its place
+    /// still free, however few places there are by then; one that is opened beside another waits until that is dropped.
+    pub async fn with_reading_place(&self) -> Self {
+        match self {
+            Self::Registry(registry) => Self::Registry(registry.with_reading_place().await),
+            Self::Layout(layout) => Self::Layout(layout.with_reading_place().await),
+        }
+    }
+
+    /// How many blobs are read at once as things are; further readers wait.
     pub fn blob_reads_at_once(&self) -> usize {
         match self {
             Self::Registry(registry) => registry.blob_reads_at_once(),
-            Self::Layout(_) => LAYOUT_READS,
+            Self::Layout(layout) => layout.blob_reads_at_once(),
         }
     }
 

@@ -19,4 +19,5 @@ pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
 pub use habits::Habits;
 pub use layout::{IMAGE_REPOSITORY, Layout};
 pub use local::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
+pub use remote::Limiter;
 pub use settings::{Credentials, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings};

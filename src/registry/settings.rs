@@ -49,14 +49,19 @@ pub struct TlsSettings {
     pub insecure_skip_verify: bool,
 }
 
-/// `limits:` of a registry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// `limits:` of a registry, or of the whole process.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
     /// Ceiling for requests under way at once.
     pub concurrency: Option<usize>,
+    /// Requests a second; less than one is fine.
+    pub requests_per_second: Option<f64>,
+    /// Bytes a second in each direction.
+    pub bandwidth: Option<u64>,
 }
 
 /// One registry of the rules.
+#[expect(clippy::large_enum_variant, reason = "one for each registry of a file, made once")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum RegistrySettings {
     /// Spoken to by the distribution protocol.

@@ -9,6 +9,7 @@ mod daemon;
 mod demo;
 mod house;
 mod images;
+mod limits;
 mod memory;
 mod plan_laws;
 mod policies;

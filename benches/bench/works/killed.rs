@@ -33,29 +33,57 @@ struct Moved {
     /// Before the kill and in the second run.
     first: Bytes,
     second: Bytes,
+    /// What the tool said of a spool that it could not use.
+    warning: Option<String>,
+}
+
+/// Where a layer comes from and where it goes.
+struct Scene<'a> {
+    /// Behind the tool's name in the row's.
+    name: &'a str,
+    source: &'a Registry,
+    corpus: &'a Corpus,
+    way: Conditions,
+    destination: Family,
+    in_tree: bool,
+}
+
+impl Scene<'_> {
+    async fn destination(&self, lab: &Lab) -> Outcome<Destination> {
+        if self.in_tree {
+            return Ok(Destination::InTree(Demo::start(Options::default()).await?));
+        }
+        Ok(Destination::Process(lab.empty(&self.destination).await?))
+    }
 }
 
 pub async fn half_way(lab: &Lab) -> Outcome<Section> {
     let corpus = Corpus::single(lab.size(1024, 64) * MIB);
     let source = lab.filled(&Family::Distribution2, &corpus).await?;
     let mut section = Section::new("w6", super::title("w6"));
-    let mut tools = lab.tools.clone();
-    if lab.knows_key("spool") {
-        tools.push(
-            lab.ours()
-                .with_top_line("spool", "spool: { path: \"$HOME/spool\", max_size: 4GiB }"),
-        );
+    let scene = |name, destination, in_tree| Scene {
+        name,
+        source: &source,
+        corpus: &corpus,
+        way: Conditions::default(),
+        destination,
+        in_tree,
+    };
+    for tool in &lab.tools {
+        attempts(lab, &mut section, tool, &scene("to 2.8", Family::Distribution2, false)).await?;
     }
-    for tool in &tools {
-        attempts(lab, &mut section, tool, &source, &corpus, "2.8").await?;
+    if let Some(path) = lab.registry3.clone() {
+        let scene = scene("to REGISTRY3", Family::Distribution3(path), false);
+        let over = attempts(lab, &mut section, &lab.ours(), &scene).await?;
+        promise(&mut section, scene.name, over);
     }
-    if lab.registry3.is_some() {
-        attempts(lab, &mut section, &lab.ours(), &source, &corpus, "REGISTRY3").await?;
-    }
-    attempts(lab, &mut section, &lab.ours(), &source, &corpus, "in-tree").await?;
+    let scene = scene("to in-tree", Family::Distribution2, true);
+    let over = attempts(lab, &mut section, &lab.ours(), &scene).await?;
+    promise(&mut section, scene.name, over);
+    spooled(lab, &mut section).await?;
     section.remarks.push(format!(
-        "MB are those of the second run alone, of the round that moved most; the layer has {} MB. The floor is what had not passed at \
-         the kill. Seconds are those of the second run.",
+        "MB are those of the second run alone, of the round that moved most; the layer has {} MB. The floor is what had not \
+         passed at the kill. Seconds are those of the second run.",
         megabytes(corpus.bytes())
     ));
     section.remarks.push(
@@ -66,74 +94,105 @@ pub async fn half_way(lab: &Lab) -> Outcome<Section> {
     Ok(section)
 }
 
-async fn attempts(
-    lab: &Lab,
-    section: &mut Section,
-    tool: &Tool,
-    source: &Registry,
-    corpus: &Corpus,
-    family: &str,
-) -> Outcome {
-    let mut row = Row::new(&format!("{}, to {family}", tool.name));
-    let mut over_source: u64 = 0;
-    let mut over_destination: u64 = 0;
+/// A slow source to a destination that loses what a broken request brought: what the spool is for.
+async fn spooled(lab: &Lab, section: &mut Section) -> Outcome {
+    let corpus = Corpus::single(lab.size(256, 48) * MIB);
+    let source = lab.filled(&Family::Distribution2, &corpus).await?;
+    let scene = Scene {
+        name: "slow source to 2.8",
+        source: &source,
+        corpus: &corpus,
+        way: Conditions {
+            rate: Some(20 * MIB),
+            flows: Some(1),
+            ..Conditions::default()
+        },
+        destination: Family::Distribution2,
+        in_tree: false,
+    };
+    section.remarks.push(format!(
+        "The slow source gives 20 MiB/s over one connection; its layer has {} MB.",
+        megabytes(corpus.bytes())
+    ));
+    attempts(lab, section, &lab.ours(), &scene).await?;
+    let promised = "slow source, spooled: at most 16 MiB over the floor at the source (what was in flight)";
+    if !lab.knows_key("spool") {
+        section.at_most(promised, None, 16.0);
+        return Ok(());
+    }
+    let tool = lab
+        .ours()
+        .with_top_line("spool", "spool: { path: \"$HOME/spool\", max_size: 4GiB }");
+    let over = attempts(lab, section, &tool, &scene).await?;
+    section.at_most(promised, Some(over.source), 16.0);
+    Ok(())
+}
+
+fn promise(section: &mut Section, name: &str, over: Over) {
+    section.at_most(
+        &format!("{name}: at most 16 MiB over the floor at the destination"),
+        Some(over.destination),
+        16.0,
+    );
+    section.at_most(
+        &format!("{name}: at most 16 MiB over the floor at the source"),
+        Some(over.source),
+        16.0,
+    );
+}
+
+/// MiB that second runs moved beyond what had not passed before, the most of all rounds.
+#[derive(Clone, Copy, Default)]
+struct Over {
+    source: f64,
+    destination: f64,
+}
+
+async fn attempts(lab: &Lab, section: &mut Section, tool: &Tool, scene: &Scene<'_>) -> Outcome<Over> {
+    let mut row = Row::new(&format!("{}, {}", tool.name, scene.name));
+    let mut most = Over::default();
+    let mut moved_most = 0;
     for round in 1..=lab.options.rounds().min(3) {
-        let destination = match (family, &lab.registry3) {
-            ("REGISTRY3", Some(path)) => Destination::Process(lab.empty(&Family::Distribution3(path.clone())).await?),
-            ("in-tree", _) => Destination::InTree(Demo::start(Options::default()).await?),
-            _ => Destination::Process(lab.empty(&Family::Distribution2).await?),
+        let destination = scene.destination(lab).await?;
+        let moved = attempt(lab, tool, scene, &destination.host(), &mut row, round).await?;
+        let size = scene.corpus.bytes();
+        let over = |first: u64, second: u64| (second.saturating_sub(size.saturating_sub(first))) as f64 / MIB as f64;
+        let now = Over {
+            source: over(moved.first.from_source, moved.second.from_source),
+            destination: over(moved.first.to_destination, moved.second.to_destination),
         };
-        let moved = attempt(lab, tool, source, &destination.host(), corpus, &mut row, round).await?;
-        let size = corpus.bytes();
-        let over = |first: u64, second: u64| second.saturating_sub(size.saturating_sub(first));
-        over_source = over_source.max(over(moved.first.from_source, moved.second.from_source));
-        over_destination = over_destination.max(over(moved.first.to_destination, moved.second.to_destination));
-        let most = row.bytes.map_or(0, |bytes| bytes.from_source + bytes.to_destination);
-        if moved.second.from_source + moved.second.to_destination >= most {
+        most.source = most.source.max(now.source);
+        most.destination = most.destination.max(now.destination);
+        let sum = moved.second.from_source + moved.second.to_destination;
+        if sum >= moved_most {
+            moved_most = sum;
             row.bytes = Some(moved.second);
             row.notes = vec![format!(
-                "{} / {} MB had passed at the kill",
+                "{} / {} MB had passed at the kill, {:.0} / {:.0} MiB over the floor",
                 megabytes(moved.first.from_source),
-                megabytes(moved.first.to_destination)
+                megabytes(moved.first.to_destination),
+                now.source,
+                now.destination
             )];
         }
+        row.notes.extend(moved.warning);
+        drop(destination);
         lab.settle();
     }
-    let mebibytes = |bytes: u64| bytes as f64 / MIB as f64;
-    let name = row.tool.clone();
-    if tool.is_transship() && family != "2.8" {
-        section.at_most(
-            &format!("{name}: at most 16 MiB over the floor at the destination"),
-            Some(mebibytes(over_destination)),
-            16.0,
-        );
-        section.at_most(
-            &format!("{name}: at most 16 MiB over the floor at the source"),
-            Some(mebibytes(over_source)),
-            16.0,
-        );
-    } else if name.contains("spool") {
-        // What was in flight when it was killed is in no spool.
-        section.at_most(
-            &format!("{name}: the source is not read twice (MiB over the floor, 16 for what was in flight)"),
-            Some(mebibytes(over_source)),
-            16.0,
-        );
-    }
     section.rows.push(row);
-    Ok(())
+    Ok(most)
 }
 
 async fn attempt(
     lab: &Lab,
     tool: &Tool,
-    source: &Registry,
+    scene: &Scene<'_>,
     destination: &str,
-    corpus: &Corpus,
     row: &mut Row,
     round: usize,
 ) -> Outcome<Moved> {
-    let src = Proxy::start(source.host(), Conditions::default()).await?;
+    let corpus = scene.corpus;
+    let src = Proxy::start(scene.source.host(), scene.way.clone()).await?;
     let dst = Proxy::start(destination, Conditions::default()).await?;
     let (src_host, dst_host) = (src.host(), dst.host());
     let home = lab.home()?;
@@ -143,6 +202,7 @@ async fn attempt(
         destinations: &[&dst_host],
     };
     let half = corpus.bytes() / 2;
+    let mut warning = None;
     let mut running = tool.prepare(&task, &home)?.start()?;
     while dst.sent() < half {
         if !running.is_running() {
@@ -165,6 +225,15 @@ async fn attempt(
     dst.reset();
     let mut run = lab.run(tool, &task, &home).await?;
     run.found(lab.check(destination, corpus).await?);
+    let said = std::fs::read_to_string(home.join("stderr")).unwrap_or_default();
+    // Such as a disk that is too full for it.
+    if let Some(line) = said
+        .lines()
+        .find(|line| line.contains("WARN") && line.contains("spool"))
+    {
+        run.last_words = Some(line.to_owned());
+        warning = Some(line.chars().take(200).collect());
+    }
     run.log(round, &row.tool);
     row.runs.push(run);
     row.count(&src, &dst);
@@ -173,7 +242,7 @@ async fn attempt(
         to_destination: dst.sent(),
     };
     remove(&home);
-    Ok(Moved { first, second })
+    Ok(Moved { first, second, warning })
 }
 
 /// Waits until nothing moves any more: what was in the sockets when a tool was killed still passes.

@@ -5,7 +5,9 @@ mod far;
 mod faults;
 mod killed;
 mod layer;
+mod million;
 mod nothing;
+mod passage;
 mod standing;
 mod two;
 
@@ -35,6 +37,8 @@ pub const WORKS: &[(&str, &str)] = &[
     ("two", "W2 to two destinations"),
     ("start", "From the start of the program to its first request"),
     ("idle", "A daemon with 100 rules that has nothing to do"),
+    ("plan", "A plan of 1,000,000 tags in 10,000 repositories"),
+    ("proxy", "What the benchmark's own proxy takes"),
 ];
 
 /// Does one work by its name.
@@ -54,6 +58,8 @@ pub async fn measure(lab: &Lab, id: &str) -> Outcome<Section> {
         "two" => two::destinations(lab).await,
         "start" => standing::start(lab).await,
         "idle" => standing::idle(lab).await,
+        "plan" => million::plan(lab).await,
+        "proxy" => passage::proxy(lab).await,
         _ => Err(format!("no work is named {id}; --list names them").into()),
     }
 }

@@ -55,6 +55,7 @@ faulty! {
     unclosed: "version: 1\nregistries: { harbor: { url: https://harbor.example\n";
     recursive_alias: "version: 1\nregistries: &a { b: *a }\n";
     bad_addresses: "version: 1\nregistries:\n  a: { url: \"ftp://a.example\" }\n  b: { url: \"https://user:hunter2@b.example\" }\n  c: { url: \"https://c.example/?x=1\" }\n  d: { url: \"https://d.example/v2/\" }\n  e: { url: \"https://\" }\n  f: { layout: /x, username: u }\n  g: { url: \"http://g.example\", tls: { client_cert: /c.pem } }\n  h: { url: https://h.example, password: hunter2 }\n  i: { url: https://i.example, username: u, token_hosts: [\"https://x\", \"*.com\"] }\n  j: {}\n  \"k l\": { url: https://k.example }\n";
+    bad_limits: "version: 1\nlimits: { concurrency: 0, requests_per_second: 0, bandwith: 1MiB }\nregistries:\n  a: { url: https://a.example, limits: { requests_per_second: -5, bandwidth: 100MB } }\n  b: { url: https://b.example, limits: { requests_per_second: fast, bandwidth: 0MiB } }\n  c: { url: https://c.example, limits: { requests_per_second: 2000000, bandwidth: 100 } }\n  d: { url: https://d.example, limits: 5 }\n";
     contradictions: with_lines("    platforms: [linux/amd64, linux/amd64]\n    index: keep\n    overlap: queue\n    tags: { suffix: alpine }\n    retry: { attempts: 0, max_delay: 1ms }\n");
     rewrite_without_platforms: with_lines("    index: rewrite\n");
     same_destination_twice: with_rule("  - name: web\n    source: harbor\n    destinations: [ecr, { registry: ecr }]\n    repositories: [web]\n");

@@ -80,6 +80,7 @@ fn kind(of: &Kind) -> String {
         Kind::Flag => "`true` or `false`".to_owned(),
         Kind::Count { least, most } => format!("a whole number from {least} to {most}"),
         Kind::Duration => "a length of time such as `30s`, `5m`, `1h30m`, `2d`".to_owned(),
+        Kind::Rate { .. } => "a number greater than 0".to_owned(),
         Kind::Size => "a size such as `500MiB`, `20GiB`".to_owned(),
         Kind::Choice(words) => words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", "),
         Kind::Map(section) => format!("a map, see `{}`", section.path),

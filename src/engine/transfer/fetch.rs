@@ -91,7 +91,7 @@ async fn feed_all(
         .flatten()
         .cloned();
     let indices: Vec<usize> = ready.iter().map(|(index, _)| *index).collect();
-    let _slot = context.pool.fetch_slot(&source.endpoint).await;
+    let source = &source.with_reading_place().await;
     let progress = Progress::from(source, start);
     // The read is open before the first write begins: who waits for a place to write holds its place to read, never the
     // other way round, so that no two fetches wait for each other.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::control::Control;
 use super::event::{Event, Events};
@@ -38,7 +38,6 @@ const PIECE_POOL_MIB: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) struct TransferPool {
     pieces: Arc<Semaphore>,
-    fetches: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
     rates: Arc<Mutex<HashMap<String, u64>>>,
 }
 
@@ -46,27 +45,12 @@ impl Default for TransferPool {
     fn default() -> Self {
         Self {
             pieces: Arc::new(Semaphore::new(PIECE_POOL_MIB)),
-            fetches: Arc::default(),
             rates: Arc::default(),
         }
     }
 }
 
 impl TransferPool {
-    /// A place to read from a source. There are as many as the end lets through at once, so that a fetch whose source
-    /// broke off finds its place to read still free.
-    async fn fetch_slot(&self, source: &Endpoint) -> Option<OwnedSemaphorePermit> {
-        let slots = {
-            let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
-            let slots = fetches
-                .entry(source.name().to_owned())
-                .or_insert_with(|| Arc::new(Semaphore::new(source.blob_reads_at_once())));
-            Arc::clone(slots)
-        };
-        // Never closed.
-        slots.acquire_owned().await.ok()
-    }
-
     fn rate(&self, registry: &str) -> Option<u64> {
         let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.get(registry).copied()
@@ -99,6 +83,16 @@ pub(super) struct SourceBlob {
     pub(super) repository: RepositoryName,
     pub(super) digest: Digest,
     pub(super) size: u64,
+}
+
+impl SourceBlob {
+    /// The same blob with a place to read it, held until it is dropped: a fetch whose source breaks off finds it still free.
+    async fn with_reading_place(&self) -> Self {
+        Self {
+            endpoint: self.endpoint.with_reading_place().await,
+            ..self.clone()
+        }
+    }
 }
 
 /// One destination repository that should hold the blob.

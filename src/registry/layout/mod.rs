@@ -23,6 +23,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::folder::Folder;
 use self::index::Entry;
@@ -39,6 +40,9 @@ use crate::oci::{AttachmentTag, Digest, Hasher, Manifest, Reference, RepositoryN
 /// that `oci:DIR:tag` means on the command line.
 pub const IMAGE_REPOSITORY: &str = "image";
 
+/// Blobs read at once: disks like few long reads better than many.
+const READS_AT_ONCE: usize = 4;
+
 /// Bytes read from a file at once.
 const READ_SIZE: usize = 256 * 1024;
 
@@ -47,6 +51,8 @@ const READ_SIZE: usize = 256 * 1024;
 pub struct Layout {
     name: Arc<str>,
     folder: Arc<Folder>,
+    reads: Arc<Semaphore>,
+    _reading: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Layout {
@@ -66,7 +72,24 @@ impl Layout {
         Ok(Self {
             name: name.into(),
             folder: Arc::new(folder),
+            reads: Arc::new(Semaphore::new(READS_AT_ONCE)),
+            _reading: None,
         })
+    }
+
+    /// Waits for a place to read a blob: the same layout, holding one until it is dropped.
+    pub async fn with_reading_place(&self) -> Self {
+        // Never closed.
+        let permit = Arc::clone(&self.reads).acquire_owned().await.ok();
+        Self {
+            _reading: permit.map(Arc::new),
+            ..self.clone()
+        }
+    }
+
+    /// How many blobs are read at once; further readers wait.
+    pub fn blob_reads_at_once(&self) -> usize {
+        READS_AT_ONCE
     }
 
     /// The name given to [`Layout::open`].

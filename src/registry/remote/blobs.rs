@@ -2,14 +2,15 @@
 
 use futures_util::StreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
+use tokio::time::Instant;
 
-use super::Registry;
 use super::auth::Scopes;
-use super::body::Incoming;
+use super::body::{BodyFault, Incoming};
 use super::call::{Call, body_error};
 use super::manifests::content_length;
 use super::ranges::ContentRange;
-use super::throttle::{Class, Permit};
+use super::throttle::{Class, Direction, Flow, Permit};
+use super::{Registry, Taken};
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::registry::{BlobReader, Error, ErrorKind, Operation, Place, Result};
 
@@ -56,8 +57,9 @@ impl Registry {
 
     /// Opens a blob at an offset. The reader begins at 0 where ranges are ignored.
     ///
-    /// The place in the window of blob reads is held until the reader ends or is dropped. Whoever copies takes the reader
-    /// before the write it feeds, so that two copies cannot wait for each other's.
+    /// The place in the window of blob reads is held until the reader ends or is dropped; it is the one of
+    /// [`Registry::with_reading_place`] where there is one. Whoever copies takes the reader before the write it feeds,
+    /// so that two copies cannot wait for each other's.
     ///
     /// # Errors
     /// `NotFound`; `Invalid` where the offset is not within the blob, or the answer is another range than asked for.
@@ -78,7 +80,15 @@ impl Registry {
             call = call.header(header::RANGE, range);
         }
         let place = call.place.clone();
-        let answer = self.run(call).await?;
+        let opened = Instant::now();
+        let taken = match &self.reading {
+            Some(place) => place.take().await,
+            None => None,
+        };
+        let answer = match &taken {
+            Some(_) => self.run_in_place(call).await?,
+            None => self.run(call).await?,
+        };
         let (start, total) = match answer.status {
             StatusCode::OK => (0, content_length(&answer.headers)),
             StatusCode::PARTIAL_CONTENT if offset > 0 => match ContentRange::read(&answer.headers) {
@@ -107,7 +117,10 @@ impl Registry {
             incoming,
             left,
             place,
+            flow: self.shared.transport.flow(Direction::Down),
+            opened,
             _permit: permit,
+            _taken: taken,
         };
         let stream = futures_util::stream::unfold(Some(reading), |reading| async move {
             let mut reading = reading?;
@@ -143,16 +156,26 @@ struct Reading {
     /// Bytes still to come, where known.
     left: Option<u64>,
     place: Place,
+    flow: Flow,
+    opened: Instant,
     _permit: Option<Permit>,
+    _taken: Option<Taken>,
 }
 
 impl Reading {
     async fn next(&mut self) -> Result<Option<bytes::Bytes>> {
-        let chunk = self
-            .incoming
-            .next()
-            .await
-            .map_err(|fault| body_error(Operation::ReadBlob, self.place.clone(), fault))?;
+        let chunk = match self.incoming.next().await {
+            Ok(chunk) => chunk,
+            Err(fault) => {
+                if matches!(fault, BodyFault::Broken(_)) {
+                    self.flow.broke(self.opened);
+                }
+                return Err(body_error(Operation::ReadBlob, self.place.clone(), fault));
+            }
+        };
+        if let Some(bytes) = &chunk {
+            self.flow.pass(bytes.len()).await;
+        }
         let Some(left) = &mut self.left else {
             return Ok(chunk);
         };
@@ -173,5 +196,41 @@ impl Reading {
             }
         }
         Ok(chunk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::throttle::Limiter;
+    use super::*;
+    use crate::registry::Limits;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_read_keeps_to_the_bandwidth() {
+        let limits = Limits {
+            bandwidth: Some(100_000),
+            ..Limits::default()
+        };
+        let throttle = Limiter::default().throttle("there", "there", limits);
+        let chunks = (0..50).map(|_| Ok::<_, std::io::Error>(bytes::Bytes::from(vec![0; 20_000])));
+        let body = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
+        let response = reqwest::Response::from(http::Response::new(body));
+        let mut reading = Reading {
+            incoming: Incoming::new(response),
+            left: None,
+            place: Place::default(),
+            flow: throttle.flow(Direction::Down),
+            opened: Instant::now(),
+            _permit: None,
+            _taken: None,
+        };
+        let start = Instant::now();
+        let mut read = 0;
+        while let Some(bytes) = reading.next().await.expect("bytes") {
+            read += bytes.len();
+        }
+        assert_eq!(read, 1_000_000);
+        let time = start.elapsed().as_secs_f64();
+        assert!((9.5..=10.0).contains(&time), "{time}");
     }
 }

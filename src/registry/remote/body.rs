@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::throttle::Flow;
 use crate::registry::endpoint::BodyStream;
 
 /// How long a body may bring less than [`STALL_BYTES`] while we wait for it, and how long an upload may take none of the
@@ -153,6 +154,35 @@ impl Outgoing {
     }
 }
 
+/// The same bytes in parts that keep to the bandwidth.
+pub(super) fn paced(body: BodyStream, flow: Flow) -> BodyStream {
+    struct Paced {
+        body: BodyStream,
+        rest: Bytes,
+        flow: Flow,
+    }
+    let paced = Paced {
+        body,
+        rest: Bytes::new(),
+        flow,
+    };
+    futures_util::stream::unfold(paced, |mut paced| async move {
+        if paced.rest.is_empty() {
+            match paced.body.next().await? {
+                Ok(bytes) => paced.rest = bytes,
+                Err(error) => return Some((Err(error), paced)),
+            }
+        }
+        let length = paced.rest.len();
+        let part = paced
+            .rest
+            .split_to(paced.flow.part().map_or(length, |part| part.min(length)));
+        paced.flow.pass(part.len()).await;
+        Some((Ok(part), paced))
+    })
+    .boxed()
+}
+
 impl http_body::Body for Outgoing {
     type Data = Bytes;
     type Error = std::io::Error;
@@ -200,5 +230,61 @@ impl http_body::Body for Outgoing {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::throttle::{Direction, Limiter};
+    use super::*;
+    use crate::registry::Limits;
+
+    /// A flow of 100,000 bytes a second.
+    fn flow(direction: Direction) -> Flow {
+        let limits = Limits {
+            bandwidth: Some(100_000),
+            ..Limits::default()
+        };
+        Limiter::default().throttle("there", "there", limits).flow(direction)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_keeps_to_the_bandwidth_part_by_part() {
+        let chunks = (0..4_u8).map(|number| Ok(Bytes::from(vec![number; 250_000])));
+        let mut body = paced(futures_util::stream::iter(chunks).boxed(), flow(Direction::Up));
+        let start = Instant::now();
+        let mut sent = Vec::new();
+        while let Some(part) = body.next().await {
+            sent.extend_from_slice(&part.expect("bytes"));
+            let should = start.elapsed().as_secs_f64() * 100_000.0;
+            assert!(
+                (sent.len() as f64 - should).abs() <= 0.02 * 1_000_000.0,
+                "{} of {should}",
+                sent.len()
+            );
+        }
+        let wanted: Vec<u8> = (0..4_u8).flat_map(|number| vec![number; 250_000]).collect();
+        assert!(sent == wanted);
+        let time = start.elapsed().as_secs_f64();
+        assert!((9.5..=10.0).contains(&time), "{time}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_passes_and_an_empty_chunk_does_no_harm() {
+        let chunks = vec![
+            Ok(Bytes::new()),
+            Ok(Bytes::from_static(b"abc")),
+            Err(std::io::Error::other("broken")),
+        ];
+        let mut body = paced(futures_util::stream::iter(chunks).boxed(), flow(Direction::Up));
+        let mut sent = Vec::new();
+        let fault = loop {
+            match body.next().await.expect("not the end") {
+                Ok(part) => sent.extend_from_slice(&part),
+                Err(fault) => break fault,
+            }
+        };
+        assert_eq!((sent.as_slice(), fault.to_string().as_str()), (&b"abc"[..], "broken"));
+        assert!(body.next().await.is_none());
     }
 }

@@ -12,7 +12,7 @@ use super::body::{BodyFault, Incoming};
 use super::echo::Sent;
 use super::refusal::{MAX_ERROR_BODY, Refusal};
 use super::targets::{ForbiddenTarget, host_and_port};
-use super::throttle::{Class, Permit};
+use super::throttle::{Class, Direction, Permit};
 use crate::registry::endpoint::BodyStream;
 use crate::registry::{Error, ErrorKind, Operation, Place, Result};
 
@@ -86,6 +86,7 @@ pub(super) struct Answer {
 impl Call {
     /// A small read: repeatable, without body.
     pub(super) fn new(operation: Operation, place: Place, method: Method, url: Url, scopes: Scopes) -> Self {
+        let class = Class::of(operation, &method);
         Self {
             operation,
             place,
@@ -93,7 +94,7 @@ impl Call {
             url,
             headers: HeaderMap::new(),
             payload: Payload::Empty,
-            class: Class::Small,
+            class,
             scopes,
             repeatable: true,
             renews_login: true,
@@ -135,10 +136,14 @@ impl Answer {
     /// The whole body, up to `limit` bytes.
     pub(super) async fn collect(self, limit: usize) -> Result<Bytes> {
         let (operation, place) = (self.operation, self.place);
-        Incoming::new(self.response)
+        let whole = Incoming::new(self.response)
             .collect(limit)
             .await
-            .map_err(|fault| body_error(operation, place, fault))
+            .map_err(|fault| body_error(operation, place, fault))?;
+        if let Some(permit) = self.permit {
+            permit.charge(Direction::Down, whole.len());
+        }
+        Ok(whole)
     }
 
     /// Reads the body as a refusal.

@@ -24,11 +24,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use http::{Method, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
+
+pub use self::throttle::Limiter;
 
 use self::auth::{Auth, Scopes};
 use self::call::{Answer, Call};
 use self::clients::Clients;
+use self::throttle::Permit;
 use self::transport::Transport;
 use super::settings::{Limits, LoginSource, RegistryUrl, TlsSettings};
 use super::{Account, Error, ErrorKind, Habits, Operation, Place, Result};
@@ -41,6 +45,31 @@ use crate::oci::{Reference, RepositoryName};
 pub struct Registry {
     shared: Arc<Shared>,
     account: Arc<Account>,
+    reading: Option<Arc<ReadingPlace>>,
+}
+
+/// A place to read one blob after the other.
+#[derive(Debug)]
+struct ReadingPlace {
+    _permit: Permit,
+    turn: Arc<Semaphore>,
+}
+
+/// The use of a [`ReadingPlace`] by one reader.
+#[derive(Debug)]
+struct Taken {
+    _turn: OwnedSemaphorePermit,
+    _place: Arc<ReadingPlace>,
+}
+
+impl ReadingPlace {
+    /// Waits for the reader before; `None` never comes, as the semaphore is not closed.
+    async fn take(self: &Arc<Self>) -> Option<Taken> {
+        Some(Taken {
+            _turn: Arc::clone(&self.turn).acquire_owned().await.ok()?,
+            _place: Arc::clone(self),
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -65,7 +94,20 @@ struct Shared {
 }
 
 impl Registry {
-    /// How many blobs can be read at once; further readers wait.
+    /// Waits for a place to read a blob: the same registry, holding one until it and its readers are dropped. The blobs that
+    /// it opens one after the other need not wait again; one that is opened beside another waits until that is dropped.
+    pub async fn with_reading_place(&self) -> Self {
+        let place = ReadingPlace {
+            _permit: self.shared.transport.reading_place(&self.account).await,
+            turn: Arc::new(Semaphore::new(1)),
+        };
+        Self {
+            reading: Some(Arc::new(place)),
+            ..self.clone()
+        }
+    }
+
+    /// How many blobs are read at once as things are; further readers wait.
     pub fn blob_reads_at_once(&self) -> usize {
         self.shared.transport.blob_reads_at_once()
     }
@@ -127,6 +169,7 @@ impl Registry {
         login: LoginSource,
         tls: &TlsSettings,
         limits: Limits,
+        limiter: &Limiter,
         token_hosts: &[String],
         habits: Habits,
         clock: Clock,
@@ -159,7 +202,8 @@ impl Registry {
         };
         let host = host.to_owned();
         let clients = Clients::build(name, tls, &base)?;
-        let transport = Transport::new(name, base, clients, limits.concurrency, clock.clone());
+        let throttle = limiter.throttle(name, host, limits);
+        let transport = Transport::new(name, base, clients, throttle, clock.clone());
         let auth = Auth::new(name, url, login, &habits, token_hosts, clock);
         Ok(Self {
             shared: Arc::new(Shared {
@@ -176,6 +220,7 @@ impl Registry {
                 referrers_asked: tokio::sync::Mutex::default(),
             }),
             account: Arc::default(),
+            reading: None,
         })
     }
 
@@ -185,6 +230,7 @@ impl Registry {
         Self {
             shared: Arc::clone(&self.shared),
             account,
+            reading: self.reading.clone(),
         }
     }
 
@@ -215,6 +261,16 @@ impl Registry {
     async fn run(&self, call: Call) -> Result<Answer> {
         // On the heap, as every operation would else carry the whole loop's state in its own.
         Box::pin(self.shared.transport.run(&self.shared.auth, &self.account, call)).await
+    }
+
+    /// As [`Registry::run`], for who has a place already.
+    async fn run_in_place(&self, call: Call) -> Result<Answer> {
+        Box::pin(
+            self.shared
+                .transport
+                .run_in_place(&self.shared.auth, &self.account, call),
+        )
+        .await
     }
 
     fn user(&self) -> Option<&str> {

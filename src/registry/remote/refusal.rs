@@ -251,6 +251,25 @@ fn quote(text: &str) -> String {
     line.trim().trim_end_matches('.').to_owned()
 }
 
+/// True where the other side broke the connection, as a registry or what stands before it does when it has too much to do.
+pub(super) fn is_reset(error: &reqwest::Error) -> bool {
+    use std::io::ErrorKind as Io;
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>()
+            && matches!(io.kind(), Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe)
+        {
+            return true;
+        }
+        // hyper's word for an answer that never came.
+        if cause.to_string().contains("connection closed before message completed") {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
 /// A failure below HTTP, judged by the whole chain of causes, as what matters hides deep in it.
 pub(super) fn broken(operation: Operation, place: Place, host: &str, plain_http: bool, error: reqwest::Error) -> Error {
     // The URL may be signed.

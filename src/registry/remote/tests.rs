@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::endpoint::BodyStream;
 use crate::registry::{
-    Account, Credentials, Endpoint, Habits, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings,
+    Account, Credentials, Endpoint, Habits, Limiter, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings,
 };
 use crate::telemetry::Secret;
 use bytes::Bytes;
@@ -43,10 +43,13 @@ fn open(host: &str, plain_http: bool, login: LoginSource, tls: TlsSettings, habi
         },
         login,
         tls,
-        limits: Limits { concurrency: Some(1) },
+        limits: Limits {
+            concurrency: Some(1),
+            ..Limits::default()
+        },
         token_hosts: Vec::new(),
     };
-    Endpoint::open("there", &settings, habits, Clock::system()).expect("an end")
+    Endpoint::open("there", &settings, habits, Clock::system(), &Limiter::default()).expect("an end")
 }
 
 fn repository(name: &str) -> RepositoryName {

@@ -9,6 +9,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
+use tokio::time::Instant;
 use url::Url;
 
 use super::auth::{Auth, Scopes};
@@ -16,11 +17,11 @@ use super::body::{Outgoing, Watch};
 use super::call::{Answer, Call, Payload};
 use super::clients::Clients;
 use super::rates::{PullQuota, RateNews, rate_limit_headers};
-use super::refusal::{broken, temporary};
+use super::refusal::{broken, is_reset, temporary};
 use super::targets::{
     ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, literal_address, resolve, same_origin,
 };
-use super::throttle::{Class, Throttle};
+use super::throttle::{Class, Direction, Flow, PATIENCE, Permit, Throttle};
 use crate::clock::Clock;
 use crate::plan::Quota;
 use crate::registry::{Account, ErrorKind, Operation, Place, Result};
@@ -33,9 +34,6 @@ const MAX_ATTEMPTS: usize = 4;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 /// Longest delay of our own choosing between two attempts.
 const MAX_DELAY: Duration = Duration::from_secs(5);
-/// The longest pause that a registry may ask for. Beyond it (Docker Hub's quota of six hours) waiting here would hold the
-/// job's worker; the error goes up with the time and the job is put off.
-const MAX_PAUSE: Duration = Duration::from_secs(5 * 60);
 /// For an answer's headers where no blob is sent. Harbor and Artifactory take tens of seconds for large indexes and lists.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// The body of a token realm's answer: tokens are some KiB (Azure's and GitLab's name every permission).
@@ -88,7 +86,7 @@ struct Inner {
     /// Scheme, host and port that credentials are for.
     base: Url,
     clients: Clients,
-    throttle: Throttle,
+    throttle: Arc<Throttle>,
     /// Whether the registry has a public address; found out when first needed.
     public: OnceLock<bool>,
     quota: Mutex<Option<Quota>>,
@@ -96,18 +94,13 @@ struct Inner {
 }
 
 impl Transport {
-    /// Places for reads of blobs.
-    pub(super) fn blob_reads_at_once(&self) -> usize {
-        self.0.throttle.blob_reads()
-    }
-
-    /// Sends for the registry at `base`; `ceiling` is its `limits.concurrency`.
-    pub(super) fn new(name: &str, base: Url, clients: Clients, ceiling: Option<usize>, clock: Clock) -> Self {
+    /// Sends for the registry at `base`.
+    pub(super) fn new(name: &str, base: Url, clients: Clients, throttle: Arc<Throttle>, clock: Clock) -> Self {
         Self(Arc::new(Inner {
             name: name.to_owned(),
             base,
             clients,
-            throttle: Throttle::new(ceiling),
+            throttle,
             public: OnceLock::new(),
             quota: Mutex::default(),
             clock,
@@ -152,14 +145,39 @@ impl Transport {
         Ok(TokenReply { status, body })
     }
 
+    /// Waits for a place to read a blob, which many requests may then use one after the other.
+    pub(super) async fn reading_place(&self, account: &Account) -> Permit {
+        self.0.throttle.enter(Class::BlobRead, account.priority()).await
+    }
+
+    /// Places to read blobs as things are, free or taken.
+    pub(super) fn blob_reads_at_once(&self) -> usize {
+        self.0.throttle.size(Class::BlobRead)
+    }
+
+    /// For the bytes of a blob.
+    pub(super) fn flow(&self, direction: Direction) -> Flow {
+        self.0.throttle.flow(direction)
+    }
+
+    /// Waits for a place, and does what [`Transport::run_in_place`] does.
+    ///
+    /// # Errors
+    /// As [`Transport::run_in_place`].
+    pub(super) async fn run(&self, auth: &Auth, account: &Account, call: Call) -> Result<Answer> {
+        let permit = self.0.throttle.enter(call.class, account.priority()).await;
+        let mut answer = self.run_in_place(auth, account, call).await?;
+        answer.permit = Some(permit);
+        Ok(answer)
+    }
+
     /// Sends a request with our login and gives the answer, whatever its status, once no further attempt would help.
     ///
     /// # Errors
     /// The connection failed, the login failed, or an address that the registry named is forbidden. A body that cannot be
     /// made again and met a 401 is an error of kind `Unauthorized` with a `retry_after` of zero: the login has been renewed
     /// and the caller may send the request once more.
-    pub(super) async fn run(&self, auth: &Auth, account: &Account, mut call: Call) -> Result<Answer> {
-        let permit = self.0.throttle.enter(call.class).await;
+    pub(super) async fn run_in_place(&self, auth: &Auth, account: &Account, mut call: Call) -> Result<Answer> {
         let own = same_origin(&call.url, &self.0.base);
         if !own {
             self.check_target(&call.url)
@@ -188,7 +206,6 @@ impl Transport {
             }
             answer = self.exchange(account, &mut call, Some(&fresh)).await?;
         }
-        answer.permit = Some(permit);
         Ok(answer)
     }
 
@@ -200,8 +217,10 @@ impl Transport {
             .with_max_times(MAX_ATTEMPTS - 1)
             .with_jitter()
             .build();
+        let mut again = false;
         loop {
-            self.wait_for_leave(call).await?;
+            self.wait_for_turn(account, call, again).await?;
+            again = true;
             let outcome = self.attempt(account, call, login).await;
             let (wanted, from_registry) = match &outcome {
                 Ok(answer) if temporary(answer.status) => {
@@ -216,7 +235,7 @@ impl Transport {
                 _ => return outcome,
             };
             let wanted = match wanted {
-                Some(wanted) if wanted > MAX_PAUSE => return outcome,
+                Some(wanted) if wanted > PATIENCE => return outcome,
                 wanted => wanted.unwrap_or_default(),
             };
             let delay = match delays.next() {
@@ -238,16 +257,16 @@ impl Transport {
         }
     }
 
-    /// Waits until the registry may be asked again.
+    /// Waits until the registry may be asked. `again`: the request was sent before.
     ///
     /// # Errors
     /// `Throttled` with the time that is left, where it is longer than is waited here. Nothing was sent.
-    async fn wait_for_leave(&self, call: &Call) -> Result<()> {
+    async fn wait_for_turn(&self, account: &Account, call: &Call, again: bool) -> Result<()> {
         // Only what goes to the registry itself: its token realm and its object store may be other hosts.
         if !same_origin(&call.url, &self.0.base) {
             return Ok(());
         }
-        self.0.throttle.pause_over(MAX_PAUSE).await.map_err(|left| {
+        self.0.throttle.turn(account.priority(), again).await.map_err(|left| {
             let message = format!(
                 "the registry wants no more requests for {} s; nothing was sent",
                 left.as_secs()
@@ -302,6 +321,23 @@ impl Transport {
         }
         if let Some(pause) = news.pause(temporary(status)) {
             self.0.throttle.pause(pause);
+        }
+    }
+
+    /// Takes note of how a request went that was sent at `sent`. A token realm's and an object store's troubles are told
+    /// apart by the class alone: the store's are those of the registry's blobs.
+    fn learn(&self, call: &Call, sent: Instant, answer: &Result<reqwest::Response, reqwest::Error>) {
+        if call.operation == Operation::Authenticate {
+            return;
+        }
+        let too_much = match answer {
+            Ok(answer) => matches!(answer.status().as_u16(), 429 | 503),
+            Err(error) => is_reset(error),
+        };
+        match answer {
+            _ if too_much => self.0.throttle.congested(call.class, sent),
+            Ok(_) => self.0.throttle.answered(call.class),
+            Err(_) => {}
         }
     }
 
@@ -377,7 +413,10 @@ impl Transport {
                         .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
                 }
             }
-            Payload::Bytes(bytes) => *request.body_mut() = Some(bytes.clone().into()),
+            Payload::Bytes(bytes) => {
+                self.0.throttle.charge(Direction::Up, bytes.len());
+                *request.body_mut() = Some(bytes.clone().into());
+            }
             Payload::Stream(stream, length) => {
                 let Some(stream) = stream.get_mut().unwrap_or_else(PoisonError::into_inner).take() else {
                     return Err(call.error(ErrorKind::Invalid, "a body that was sent cannot be sent again"));
@@ -401,9 +440,10 @@ impl Transport {
             self.0.clients.others()
         };
         let client = match call.class {
-            Class::Small | Class::List => clients.small()?,
-            Class::BlobRead | Class::BlobWrite => clients.blobs()?,
+            class if class.is_blob() => clients.blobs()?,
+            _ => clients.small()?,
         };
+        let began = Instant::now();
         let sent = client.execute(request);
         let sent = match watch {
             None => tokio::time::timeout(ANSWER_LIMIT, sent)
@@ -411,6 +451,7 @@ impl Transport {
                 .map_err(|_| call.error(ErrorKind::Network, format!("{host} did not answer in time")))?,
             Some(watch) => watched(call, &host, watch, sent).await?,
         };
+        self.learn(call, began, &sent);
         sent.map_err(|error| broken(call.operation, call.place.clone(), &host, url.scheme() == "http", error))
     }
 
@@ -480,6 +521,8 @@ async fn addresses(url: &Url) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::remote::throttle::Limiter;
+    use crate::registry::settings::Limits;
 
     #[tokio::test]
     async fn a_public_registry_may_not_name_private_addresses() {
@@ -487,7 +530,8 @@ mod tests {
             let url = |text: &str| Url::parse(text).expect("a URL");
             let clients =
                 Clients::build("r", &crate::registry::TlsSettings::default(), &url(registry)).expect("clients");
-            let transport = Transport::new("r", url(registry), clients, None, Clock::system());
+            let throttle = Limiter::default().throttle("r", registry, Limits::default());
+            let transport = Transport::new("r", url(registry), clients, throttle, Clock::system());
             transport.check_target(&url(target)).await.is_ok()
         };
         for target in [

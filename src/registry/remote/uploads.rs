@@ -7,11 +7,12 @@ use url::Url;
 
 use super::Registry;
 use super::auth::Scopes;
+use super::body::paced;
 use super::call::{Answer, Call, Payload};
 use super::manifests::content_digest;
 use super::ranges::held_bytes;
 use super::targets::resolve;
-use super::throttle::Class;
+use super::throttle::{Class, Direction};
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::registry::endpoint::BodyStream;
 use crate::registry::{
@@ -245,6 +246,7 @@ impl Registry {
             })?;
             call.headers.insert(header::CONTENT_RANGE, range);
         }
+        let body = paced(body, self.shared.transport.flow(Direction::Up));
         call.payload = Payload::stream(body, length);
         call.repeatable = false;
         Ok(call.class(Class::BlobWrite))

@@ -87,6 +87,7 @@ fn documents_link_to_what_is_there() {
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "docs/operations.md",
+        "docs/performance.md",
     ] {
         let folder = Path::new(document).parent().unwrap();
         for link in links(&super::read(document)) {
@@ -101,11 +102,37 @@ fn documents_link_to_what_is_there() {
 }
 
 #[test]
-fn the_two_entries_can_be_run() {
-    for script in ["scripts/test", ".ci/run"] {
+fn the_entries_can_be_run() {
+    for script in ["scripts/test", "scripts/bench", ".ci/run"] {
         let mode = super::root().join(script).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o111, 0o111, "{script} is not executable");
         assert!(super::read(script).starts_with("#!/usr/bin/env bash\n"), "{script}");
     }
     assert!(super::read(".ci/run").contains("./scripts/test"));
+}
+
+/// Works of the benchmark: the first text of each entry of its table.
+fn works(text: &str) -> Vec<&str> {
+    let (_, table) = text.split_once("pub const WORKS").unwrap();
+    let (table, _) = table.split_once("];").unwrap();
+    table
+        .split("(\"")
+        .skip(1)
+        .filter_map(|entry| entry.split('"').next())
+        .collect()
+}
+
+#[test]
+fn every_work_of_the_benchmark_is_explained() {
+    assert_eq!(
+        works("pub const WORKS: &[(&str, &str)] = &[\n(\"a\", \"b (c)\"),\n    (\"d\", \"e\"),\n];\n(\"f\")"),
+        ["a", "d"]
+    );
+    let document = super::read("docs/performance.md");
+    for work in works(&super::read("benches/bench/works/mod.rs")) {
+        assert!(
+            document.contains(&format!("`{work}`")),
+            "docs/performance.md does not explain {work}"
+        );
+    }
 }

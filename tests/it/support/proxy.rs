@@ -4,6 +4,7 @@ mod pulls;
 mod pump;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -103,6 +104,8 @@ pub struct Fault {
     fragment: String,
     from: usize,
     count: usize,
+    /// Every so many of them.
+    step: usize,
     seen: usize,
     act: Act,
 }
@@ -115,6 +118,7 @@ impl Fault {
             fragment: fragment.to_owned(),
             from: 1,
             count: usize::MAX,
+            step: 1,
             seen: 0,
             act,
         }
@@ -142,12 +146,22 @@ impl Fault {
         }
     }
 
+    /// Every `step`-th of them.
+    pub fn every_nth(step: usize, method: &str, fragment: &str, act: Act) -> Self {
+        Self {
+            from: step,
+            step,
+            ..Self::every(method, fragment, act)
+        }
+    }
+
     fn hits(&mut self, method: &Method, path: &str) -> Option<Act> {
         if self.method.as_ref().is_some_and(|wanted| wanted != method) || !path.contains(&self.fragment) {
             return None;
         }
         self.seen += 1;
-        (self.seen >= self.from && self.seen - self.from < self.count).then(|| self.act.clone())
+        let beyond = self.seen.checked_sub(self.from)?;
+        (beyond.is_multiple_of(self.step) && beyond / self.step < self.count).then(|| self.act.clone())
     }
 }
 
@@ -163,6 +177,7 @@ struct Shared {
     client: reqwest::Client,
     faults: Mutex<Vec<Fault>>,
     exchanges: watch::Sender<Vec<Exchange>>,
+    most_at_once: AtomicUsize,
 }
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -183,6 +198,7 @@ impl Proxy {
             client,
             faults: Mutex::default(),
             exchanges: watch::Sender::new(Vec::new()),
+            most_at_once: AtomicUsize::new(0),
         });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let addr = listener.local_addr().expect("an address");
@@ -227,6 +243,11 @@ impl Proxy {
     /// Everything that passed so far.
     pub fn exchanges(&self) -> Vec<Exchange> {
         self.shared.exchanges.borrow().clone()
+    }
+
+    /// The most exchanges that were under way at once.
+    pub fn most_at_once(&self) -> usize {
+        self.shared.most_at_once.load(Ordering::Relaxed)
     }
 
     /// How many exchanges have this method (`*` for any) and `fragment` in their path.
@@ -323,6 +344,8 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
             broken: false,
             done: false,
         });
+        let under_way = exchanges.iter().filter(|exchange| !exchange.done && !exchange.broken);
+        shared.most_at_once.fetch_max(under_way.count(), Ordering::Relaxed);
     });
     let outcome = forward(&shared, index, &acts, parts, body).await;
     if outcome.is_err() {

@@ -126,6 +126,35 @@ async fn nothing_left_in_a_good_answer_is_a_pause_too() {
 }
 
 #[tokio::test]
+async fn a_reader_that_broke_off_finds_its_place_still_free() {
+    let (bytes, digest) = blob(5000, 1);
+    let registry = Server::start(move |request, _| match request.header("range") {
+        Some("bytes=1000-") => answer(206, &[("content-range", "bytes 1000-4999/5000")], bytes.slice(1000..)),
+        _ => answer(200, &[], bytes.clone()),
+    })
+    .await;
+    // With a ceiling of one there is one place to read.
+    let (end, _) = end_at(&registry.host(), Habits::default());
+    let placed = end.with_reading_place().await;
+    let name = repository("a");
+    let first = placed.open_blob(&name, &digest, 0).await.expect("a reader");
+    // Others wait for the place, before the reader and after it.
+    let mut other = Box::pin(end.open_blob(&name, &digest, 0));
+    assert!(futures_util::poll!(&mut other).is_pending());
+    drop(first);
+    let mut again = placed.open_blob(&name, &digest, 1000).await.expect("a reader");
+    assert_eq!(again.offset, 1000);
+    assert!(again.next().await.is_some());
+    assert!(futures_util::poll!(&mut other).is_pending());
+    assert_eq!(registry.seen().len(), 2);
+    // The place is the reader's too.
+    drop(placed);
+    assert!(futures_util::poll!(&mut other).is_pending());
+    drop(again);
+    other.await.expect("a reader");
+}
+
+#[tokio::test]
 async fn a_failing_registry_is_tried_four_times_and_upload_bytes_once() {
     let registry = Server::start(|_, _| answer(503, &[], "")).await;
     let (end, _) = end_at(&registry.host(), Habits::default());
