@@ -202,7 +202,7 @@ impl Registry {
         };
         let host = host.to_owned();
         let clients = Clients::build(name, tls, &base)?;
-        let throttle = limiter.throttle(name, host, limits);
+        let throttle = limiter.throttle(name, &host, limits);
         let transport = Transport::new(name, base, clients, throttle, clock.clone());
         let auth = Auth::new(name, url, login, &habits, token_hosts, clock);
         Ok(Self {
