@@ -34,7 +34,7 @@ pub enum StoreError {
         advice: &'static str,
         /// The cause.
         #[source]
-        cause: sqlx::Error,
+        cause: Arc<sqlx::Error>,
     },
 }
 
@@ -60,6 +60,7 @@ impl StoreError {
     }
 
     pub(super) fn statement(path: &Path, verb: &'static str, cause: sqlx::Error) -> Self {
+        let cause = shared(cause);
         Self::Statement {
             path: path.to_owned(),
             verb,
@@ -93,11 +94,14 @@ impl From<SharedCause> for sqlx::Error {
     }
 }
 
-/// The cause itself, where it is shared.
-fn unshared(cause: &sqlx::Error) -> &sqlx::Error {
+/// The cause itself, where it came wrapped up for several verbs.
+fn shared(cause: sqlx::Error) -> Arc<sqlx::Error> {
     match cause {
-        sqlx::Error::AnyDriverError(shared) => shared.downcast_ref().map_or(cause, |shared: &SharedCause| &shared.0),
-        _ => cause,
+        sqlx::Error::AnyDriverError(wrapped) => match wrapped.downcast::<SharedCause>() {
+            Ok(shared) => shared.0,
+            Err(other) => Arc::new(sqlx::Error::AnyDriverError(other)),
+        },
+        cause => Arc::new(cause),
     }
 }
 
@@ -124,7 +128,6 @@ pub(super) fn read_only() -> sqlx::Error {
 
 /// What happened and what to do about it.
 fn advice(cause: &sqlx::Error) -> &'static str {
-    let cause = unshared(cause);
     match cause {
         sqlx::Error::PoolClosed => return "it was closed before",
         sqlx::Error::RowNotFound => return "it holds no such row: was it replaced or cleaned meanwhile?",

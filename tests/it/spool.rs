@@ -1,7 +1,8 @@
 //! The spool: what the source is asked for after a kill or a break, in bytes that passed its proxy, and a spool that does not work.
 
+use std::fs::Permissions;
 use std::ops::Deref;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -216,6 +217,23 @@ async fn a_stopped_sync_leaves_its_file_to_the_next() {
 }
 
 #[tokio::test]
+async fn an_image_that_failed_for_now_leaves_its_file_to_the_next_sync() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = Slow::new(&source, &destination.url()).await;
+    link.dst
+        .add(Fault::every("PUT", "/uploads/", Act::CutRequest(12 * MIB)));
+    link.sync().await.expect(1);
+    assert_eq!(link.files().len(), 1);
+    link.dst.heal();
+
+    link.sync().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+    // What was on its way when the read was given up.
+    assert!(link.read_twice() <= MIB, "{}", link.read_twice());
+    assert_eq!(link.files(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_dropped_and_the_source_not_blamed() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
     let link = Slow::new(&source, &destination.url()).await;
@@ -298,6 +316,8 @@ async fn a_link_in_the_place_of_a_file_is_not_followed() {
     let link = Slow::new(&source, &destination.url()).await;
     let victim = link.home.home().join("victim");
     std::fs::write(&victim, "precious").expect("a file");
+    // As the spool's own files, so that nothing but the link is wrong with it.
+    std::fs::set_permissions(&victim, Permissions::from_mode(0o600)).expect("a mode");
     let path = link.file();
     symlink(&victim, &path).expect("a link");
     let output = link.sync().await.expect(0);

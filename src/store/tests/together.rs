@@ -239,6 +239,8 @@ async fn a_commit_that_fails_is_told_to_all_who_wait_for_it() {
             error.to_string().contains("refuses a row that breaks its rules"),
             "{error}"
         );
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.starts_with("error returned from database"), "{cause}");
     }
     assert_eq!(store.jobs(&JobFilter::default()).await.unwrap(), []);
     good().await.unwrap();

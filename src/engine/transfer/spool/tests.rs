@@ -153,11 +153,15 @@ async fn what_somebody_else_may_have_put_there_is_refused() {
     let folder = folder();
     let spool = spool(folder.path(), 100 * MIB);
     ours(&spool, "x", MIB).await.remove().await;
-    let victim = folder.path().join("victim");
-    std::fs::write(&victim, "precious").expect("a file");
-
-    symlink(&victim, path(folder.path(), "link")).expect("a link");
-    std::fs::hard_link(&victim, path(folder.path(), "hard")).expect("a link");
+    // As our own files, so that nothing but the link is wrong with them.
+    let victims = ["link", "hard"].map(|name| {
+        let victim = folder.path().join(format!("victim of {name}"));
+        std::fs::write(&victim, "precious").expect("a file");
+        std::fs::set_permissions(&victim, std::fs::Permissions::from_mode(0o600)).expect("a mode");
+        victim
+    });
+    symlink(&victims[0], path(folder.path(), "link")).expect("a link");
+    std::fs::hard_link(&victims[1], path(folder.path(), "hard")).expect("a link");
     std::fs::create_dir(path(folder.path(), "folder")).expect("a directory");
     std::fs::write(path(folder.path(), "open"), "read by others").expect("a file");
     let open = std::fs::Permissions::from_mode(0o644);
@@ -165,7 +169,9 @@ async fn what_somebody_else_may_have_put_there_is_refused() {
     for text in ["link", "hard", "folder", "open"] {
         assert!(refused(&spool, text, MIB).await, "{text}");
     }
-    assert_eq!(std::fs::read(&victim).expect("a file"), b"precious");
+    for victim in &victims {
+        assert_eq!(std::fs::read(victim).expect("a file"), b"precious");
+    }
     // They hinder no other blob, and are nobody's to remove.
     ours(&spool, "a", 100 * MIB).await.remove().await;
     spool.remove_idle(Timestamp::MAX).await;
