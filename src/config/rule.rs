@@ -36,6 +36,7 @@ struct Policies {
     trust_destination: Duration,
     platforms: PlatformPolicy,
     retry: RetryPolicy,
+    priority: i32,
 }
 
 /// Reads all rules. Those with a mistake are told and left out.
@@ -92,6 +93,7 @@ fn rule(findings: &mut Findings<'_>, own: &Node, defaults: Option<&Node>, regist
             trust_destination: policies.trust_destination,
             platforms: policies.platforms,
             retry: policies.retry,
+            priority: policies.priority,
         },
         destinations: destination_places,
         repositories: repository_places,
@@ -327,6 +329,11 @@ fn policies(findings: &mut Findings<'_>, node: &Node, own: Option<&Node>) -> Pol
         },
         platforms: platforms(findings, node, own),
         retry: retry(findings, node),
+        priority: node
+            .get("priority")
+            .and_then(Node::text)
+            .and_then(|n| n.parse().ok())
+            .unwrap_or_default(),
     }
 }
 

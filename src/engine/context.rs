@@ -11,6 +11,7 @@ use super::control::Control;
 use super::event::Events;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
+use super::metered::Meters;
 use super::transfer::TransferContext;
 use super::turn::Turn;
 use crate::clock::Clock;
@@ -56,6 +57,7 @@ pub(super) struct RunContext {
     pub(super) turn: Turn,
     pub(super) manifests: ManifestCache,
     pub(super) tag_locks: TagLocks,
+    pub(super) meters: Meters,
     pub(super) transfer: TransferContext,
     /// Process that executes, as jobs record it.
     pub(super) owner: Arc<str>,

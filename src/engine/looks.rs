@@ -137,6 +137,10 @@ async fn to_read(
     tags: &[Tag],
     destinations: &[DestinationInventory],
 ) -> BTreeSet<Tag> {
+    // Where reading is counted, asking is free.
+    if context.source.is_metered() {
+        return BTreeSet::new();
+    }
     let lacks = |tag: &Tag| {
         destinations
             .iter()

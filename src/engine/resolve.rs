@@ -3,6 +3,7 @@
 use super::choice::{choose, remembered_choice};
 use super::context::RunContext;
 use super::manifests;
+use super::metered;
 use super::observe::{observed, unknown};
 use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 use crate::plan::{Observation, WantedImage};
@@ -24,6 +25,16 @@ pub(super) async fn resolve_found(
         Ok(Some(wanted)) => return Observation::Known(wanted),
         Ok(None) => {}
         Err(fault) => return Observation::Unknown(unknown(fault)),
+    }
+    // Which platforms it has is seen when its turn comes to be read.
+    if metered::is_planned(context)
+        && !manifests::is_kept(&context.manifests, &context.source, repository, source).await
+    {
+        return Observation::Known(WantedImage {
+            source: source.clone(),
+            digest: Ok(source.clone()),
+            missing_platforms: Vec::new(),
+        });
     }
     // Its platforms are judged by its manifest, which may have been read before.
     match manifests::read(&context.manifests, &context.source, repository, source).await {

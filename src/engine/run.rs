@@ -1,7 +1,7 @@
 //! One run of one rule: repositories are observed and planned one after the other, and copying begins with the first.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
 use tokio::sync::{Semaphore, mpsc};
@@ -9,10 +9,12 @@ use tokio::task::JoinSet;
 
 use super::attachments_due::attachments_due;
 use super::blob_table::Wants;
-use super::context::RunContext;
+use super::context::{Claims, RunContext};
+use super::deferral;
 use super::event::Event;
 use super::fault::Fault;
 use super::job::{GroupDestination, ImageGroup, copy_image, refresh_attachments, warn};
+use super::metered::{self, Promise, Wanted};
 use super::observe::{MatchedRepository, Observed, filter, list_both, observe, observe_part};
 use super::parking;
 use super::requests::Only;
@@ -25,7 +27,7 @@ use crate::plan::{
     plan_repository, repository_problem,
 };
 use crate::registry::Side;
-use crate::store::JobOutcome;
+use crate::store::{DeferredImage, JobOutcome};
 
 /// Repositories observed at once. Two requests each for the listings, so the registry's four lists at once stay busy.
 pub(super) const REPOSITORIES_AT_ONCE: usize = 4;
@@ -41,9 +43,18 @@ const PLANNED_AHEAD: usize = 64;
 
 /// What the planning side hands to the copying side.
 #[derive(Debug)]
-enum Work {
-    Copy(ImageGroup, Wants),
-    RefreshAttachments(ImageGroup),
+pub(super) enum Work {
+    Copy(ImageGroup, Option<Promise>, Wants),
+    RefreshAttachments(ImageGroup, Option<Promise>),
+}
+
+/// Where the planning side puts what is to be done.
+struct Outlet<'a> {
+    sender: &'a mpsc::Sender<Work>,
+    /// What waits until the whole rule has been looked at, as its source counts what is read.
+    wanted: Mutex<Wanted>,
+    /// What the rule let wait in earlier runs.
+    waited: Vec<DeferredImage>,
 }
 
 /// The repositories that a rule matches.
@@ -131,6 +142,13 @@ pub(super) async fn plan_one(context: &RunContext, matched: &MatchedRepository) 
 
 /// Runs the rule to its end, or until told to stop. What happened is in the ledger.
 pub(super) async fn execute(context: &RunContext, only: &[Only]) {
+    if let Some(wait) = deferral::long_pause(context, &context.source)
+        && context.claims == Claims::Make
+        && deferral::still_waiting(context, None, only, &wait).await
+    {
+        return;
+    }
+    let place = context.meters.enter(context);
     let Matches {
         repositories: matched,
         warnings,
@@ -141,17 +159,24 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
     let (sender, receiver) = mpsc::channel(PLANNED_AHEAD);
     let planning = async {
         let sender = sender;
-        let sender = &sender;
+        let outlet = Outlet {
+            sender: &sender,
+            wanted: Mutex::default(),
+            waited: deferral::known(context).await,
+        };
+        let outlet = &outlet;
         let wanted = matched.into_iter().filter(|matched| wanted_repository(only, matched));
         let each = |matched: MatchedRepository| async move {
             if context.control.may_start() {
-                plan_and_send(context, &matched, only, sender).await;
+                plan_and_send(context, &matched, only, outlet).await;
             }
         };
         one_by_one(wanted, each)
             .buffer_unordered(REPOSITORIES_AT_ONCE)
             .collect::<()>()
             .await;
+        let wanted = std::mem::take(&mut *outlet.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        metered::admit(context, place, wanted, &outlet.waited, outlet.sender).await;
     };
     // Images are copied by tasks of their own, so that planning which waits for them keeps none from moving on.
     futures_util::future::join(planning, copy_all(context, receiver)).await;
@@ -170,7 +195,7 @@ fn wanted_image(only: &[Only], repository: &RepositoryName, tag: &Tag, destinati
 }
 
 /// Plans a repository part by part and hands on what is to be done; waits while enough is waiting to be copied.
-async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: &[Only], sender: &mpsc::Sender<Work>) {
+async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: &[Only], outlet: &Outlet<'_>) {
     let listed = list_both(context, matched).await;
     context.ledger.repository(listed.tags_listed);
     for (index, part) in listed.parts().into_iter().enumerate() {
@@ -178,7 +203,7 @@ async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: 
             return;
         }
         let observed = observe_part(context, matched, &listed, part, index == 0).await;
-        if !plan_part(context, &observed, part, only, sender).await {
+        if !plan_part(context, &observed, part, only, outlet).await {
             return;
         }
     }
@@ -190,7 +215,7 @@ async fn plan_part(
     observed: &Observed,
     tags: &[Tag],
     only: &[Only],
-    sender: &mpsc::Sender<Work>,
+    outlet: &Outlet<'_>,
 ) -> bool {
     let rule = &context.rule;
     let inventory = &observed.inventory;
@@ -204,6 +229,8 @@ async fn plan_part(
     };
     // Before anything is left out: what the plan does not have is taken to be no longer selected.
     let mut tried = parking::put_aside(context, &mut plan, observed).await;
+    let waited = outlet.waited.iter().filter(|image| observed.is_about(&image.tag));
+    deferral::end_waits(context, &plan, waited).await;
     if !only.is_empty() {
         let RepositoryPlan { images, repository, .. } = &mut plan;
         for image in images.iter_mut() {
@@ -216,11 +243,19 @@ async fn plan_part(
     context.ledger.selected(plan.images.len());
     let source = format!("{}/{}", plan.registry, plan.repository);
     if let Some(problem) = &plan.problem {
-        place_failed(context, source.clone(), &repository_fault(&source, problem));
+        let wait = deferral::long_pause(context, &context.source).filter(|_| context.claims == Claims::Make);
+        let waits = match &wait {
+            Some(wait) => deferral::still_waiting(context, Some(&inventory.repository), only, wait).await,
+            None => false,
+        };
+        if !waits {
+            place_failed(context, source.clone(), &repository_fault(&source, problem));
+        }
     }
     let settled = settle(context, &plan).await;
     let mut groups = groups(&plan, observed);
     parking::name_tried(&mut groups, &mut tried);
+    deferral::name_waited(&mut groups, &outlet.waited);
     context.events.tell(Event::RepositoryPlanned {
         run: context.run,
         source,
@@ -228,15 +263,19 @@ async fn plan_part(
         settled,
     });
     let due = attachments_due(context, &plan, observed).await;
-    for work in groups
-        .into_iter()
-        .map(|group| with_wants(context, group))
-        .collect::<Vec<_>>()
-        .into_iter()
-        .chain(due.into_iter().map(Work::RefreshAttachments))
-    {
+    if metered::is_planned(context) {
+        let mut wanted = outlet.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.images.extend(groups);
+        wanted.due.extend(due);
+        return true;
+    }
+    // All at once, before the first of them begins.
+    let copies = groups.into_iter().map(|group| copy_work(context, group, None));
+    let copies: Vec<Work> = copies.collect();
+    let refreshes = due.into_iter().map(|group| Work::RefreshAttachments(group, None));
+    for work in copies.into_iter().chain(refreshes) {
         // The other side stops listening when the run is stopped.
-        if sender.send(work).await.is_err() {
+        if outlet.sender.send(work).await.is_err() {
             return false;
         }
     }
@@ -302,12 +341,13 @@ fn to_copy(image: &PlannedImage, destination: &PlannedDestination) -> Option<Gro
         reason: *reason,
         previous: destination.previous.clone(),
         parked: None,
+        waited: false,
     })
 }
 
 /// Says which blobs the image wants, where its manifest has been read: of several images the first brings what all want
 /// before what it wants alone.
-fn with_wants(context: &RunContext, group: ImageGroup) -> Work {
+pub(super) fn copy_work(context: &RunContext, group: ImageGroup, promise: Option<Promise>) -> Work {
     let manifest = context
         .manifests
         .peek(&context.source, &group.repository, &group.source);
@@ -320,7 +360,7 @@ fn with_wants(context: &RunContext, group: ImageGroup) -> Work {
         registries.map(|registry| (registry, blob.digest.clone()))
     });
     let wants = context.blobs.want(keys.collect());
-    Work::Copy(group, wants)
+    Work::Copy(group, promise, wants)
 }
 
 /// Copies what comes until the planning side ends; a job that panics fails by itself.
@@ -344,8 +384,8 @@ async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
                 };
                 jobs.spawn(async move {
                     match next {
-                        Work::Copy(group, _wants) => copy_image(&context, group).await,
-                        Work::RefreshAttachments(group) => refresh_attachments(&context, &group).await,
+                        Work::Copy(group, _promise, _wants) => copy_image(&context, group).await,
+                        Work::RefreshAttachments(group, _promise) => refresh_attachments(&context, &group).await,
                     }
                     drop(one);
                 });
@@ -360,7 +400,7 @@ async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
 
 /// Counts planned images that are not started, as the run was told to stop.
 fn leave_out(context: &RunContext, work: &Work) {
-    if let Work::Copy(group, _) = work {
+    if let Work::Copy(group, _, _) = work {
         for destination in &group.destinations {
             context
                 .ledger
@@ -374,7 +414,7 @@ pub(super) async fn copy_groups(context: &RunContext, groups: Vec<ImageGroup>) {
     let (sender, receiver) = mpsc::channel(PLANNED_AHEAD);
     let sending = async move {
         for group in groups {
-            if sender.send(with_wants(context, group)).await.is_err() {
+            if sender.send(copy_work(context, group, None)).await.is_err() {
                 return;
             }
         }

@@ -1,6 +1,7 @@
 //! Jobs that the plan itself settles: recorded and told, nothing is done.
 
 use super::context::RunContext;
+use super::deferral;
 use super::event::Event;
 use super::fault::Fault;
 use super::parking;
@@ -18,6 +19,11 @@ pub(super) async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize
         for destination in &image.destinations {
             let Some(finished) = settled(&destination.decision) else {
                 continue;
+            };
+            let waits = deferral::instead_of_planned(context, &destination.decision, destination.registry.as_str());
+            let finished = match &waits {
+                Some(wait) => deferral::finished(wait, 1, 0),
+                None => finished,
             };
             let place = format!("{}/{}:{}", destination.registry, destination.repository, image.tag);
             context.ledger.job(destination.registry.as_str(), finished.outcome);

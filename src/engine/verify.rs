@@ -34,6 +34,7 @@ pub(super) async fn verify(
     // Memory is what is not trusted here.
     rule.trust_destination = std::time::Duration::ZERO;
     let context = engine.context(rule.clone(), RunId(0), true, Claims::Look, control.clone())?;
+    super::rates::restore(&context).await;
     let mut report = VerifyReport {
         rule: rule.name.to_string(),
         ..VerifyReport::default()

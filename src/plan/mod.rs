@@ -1,6 +1,7 @@
 //! From inventories to decisions: what differs, what to do about it and why. Pure.
 
 mod belief;
+mod budget;
 mod failure;
 mod image;
 mod inventory;
@@ -12,6 +13,7 @@ mod spool;
 mod upload;
 
 pub use belief::{Agreement, needs_look};
+pub use budget::{Budget, Quota, Turn};
 pub use failure::ErrorKind;
 pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
