@@ -30,8 +30,8 @@ pub(super) enum Kind {
     Text(&'static str),
     /// `true` or `false`.
     Flag,
-    /// A whole number, this or more.
-    Count { least: u64, most: u64 },
+    /// A whole number from the one to the other.
+    Count { least: i64, most: i64 },
     /// `5m`, `1h30m`.
     Duration,
     /// `100MiB`, `20GiB`.
@@ -332,6 +332,12 @@ const INDEX_ENTRY: Entry = optional(
     "keep; with platforms: rewrite",
     "What becomes of a multi-platform index: copied byte for byte, or without the entries of other platforms.",
 );
+const PRIORITY_ENTRY: Entry = optional(
+    "priority",
+    Kind::Count { least: -100, most: 100 },
+    "0",
+    "Higher goes first where rules compete: for their start, for a place at a registry, for the pulls that a registry counts.",
+);
 const RETRY_ENTRY: Entry = optional("retry", Kind::Map(&RETRY), "see there", "How often an image is tried.");
 
 /// `defaults`.
@@ -351,6 +357,7 @@ pub(super) static DEFAULTS: Section = Section {
         PLATFORMS_ENTRY,
         INDEX_ENTRY,
         RETRY_ENTRY,
+        PRIORITY_ENTRY,
     ],
 };
 
@@ -397,6 +404,7 @@ pub(super) static RULE: Section = Section {
         PLATFORMS_ENTRY,
         INDEX_ENTRY,
         RETRY_ENTRY,
+        PRIORITY_ENTRY,
     ],
 };
 

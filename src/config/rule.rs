@@ -35,6 +35,7 @@ struct Policies {
     on_conflict: OnConflict,
     platforms: PlatformPolicy,
     retry: RetryPolicy,
+    priority: i32,
 }
 
 /// Reads all rules. Those with a mistake are told and left out.
@@ -90,6 +91,7 @@ fn rule(findings: &mut Findings<'_>, own: &Node, defaults: Option<&Node>, regist
             on_conflict: policies.on_conflict,
             platforms: policies.platforms,
             retry: policies.retry,
+            priority: policies.priority,
         },
         destinations: destination_places,
         repositories: repository_places,
@@ -320,6 +322,11 @@ fn policies(findings: &mut Findings<'_>, node: &Node, own: Option<&Node>) -> Pol
         },
         platforms: platforms(findings, node, own),
         retry: retry(findings, node),
+        priority: node
+            .get("priority")
+            .and_then(Node::text)
+            .and_then(|n| n.parse().ok())
+            .unwrap_or_default(),
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) async fn attachments_due(
                     reason: CopyReason::NewTag,
                     previous: None,
                     parked: None,
+                    waited: false,
                 });
             }
         }

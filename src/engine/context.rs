@@ -11,6 +11,7 @@ use super::control::Control;
 use super::event::Events;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
+use super::metered::Meters;
 use super::transfer::TransferContext;
 use crate::clock::Clock;
 use crate::oci::Digest;
@@ -53,6 +54,7 @@ pub(super) struct RunContext {
     pub(super) blobs: BlobTable,
     pub(super) manifests: ManifestCache,
     pub(super) tag_locks: TagLocks,
+    pub(super) meters: Meters,
     pub(super) transfer: TransferContext,
     /// Process that executes, as jobs record it.
     pub(super) owner: Arc<str>,

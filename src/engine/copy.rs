@@ -83,6 +83,7 @@ pub async fn copy(
             false => PlatformPolicy::Rewrite(platforms),
         },
         retry: RetryPolicy::default(),
+        priority: 0,
     };
     let registries = BTreeMap::from([(source_name, source.settings), (destination_name, destination.settings)]);
     let config = Config {

@@ -13,6 +13,7 @@ use super::event::Events;
 use super::fault::Fault;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
+use super::metered::Meters;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
 use super::requests::{RunRequest, VerifyRequest};
 use super::run;
@@ -44,6 +45,7 @@ pub(super) struct Shared {
     pub(super) blobs: BlobTable,
     pub(super) manifests: ManifestCache,
     pub(super) tag_locks: TagLocks,
+    pub(super) meters: Meters,
     pub(super) pool: TransferPool,
     limiter: Limiter,
     pub(super) owner: Arc<str>,
@@ -128,6 +130,7 @@ impl Engine {
             clock,
             events,
             tag_locks: TagLocks::default(),
+            meters: Meters::default(),
             pool: TransferPool::default(),
             limiter,
             owner: format!("pid {}", std::process::id()).into(),
@@ -207,6 +210,11 @@ impl Engine {
         })
     }
 
+    /// The priority of a rule; 0 where there is none of this name.
+    pub fn priority(&self, rule: &RuleName) -> i32 {
+        self.rule(rule.as_str()).map_or(0, |rule| rule.priority)
+    }
+
     /// The run of a rule that is under way in this process.
     pub fn running(&self, rule: &RuleName) -> Option<RunId> {
         self.shared
@@ -234,6 +242,7 @@ impl Engine {
     ) -> Result<RunContext, EngineError> {
         let ledger = Ledger::new(rule.destinations.iter().map(|d| d.registry.to_string()));
         let account = ledger.account();
+        account.set_priority(rule.priority);
         let source = self.end(&rule.source)?.charged_to(Arc::clone(&account));
         let mut destinations = BTreeMap::new();
         for destination in &rule.destinations {
@@ -265,6 +274,7 @@ impl Engine {
             blobs: shared.blobs.clone(),
             manifests: shared.manifests.clone(),
             tag_locks: shared.tag_locks.clone(),
+            meters: shared.meters.clone(),
             transfer,
             owner: Arc::clone(&shared.owner),
             claims,
@@ -291,6 +301,7 @@ impl Engine {
         let rule = self.rule(rule.as_str())?.clone();
         let name = rule.name.to_string();
         let context = self.context(rule, RunId(0), false, Claims::Look, control.clone())?;
+        super::rates::restore(&context).await;
         let mut work = false;
         let mut failed = false;
         let run::Matches {

@@ -214,6 +214,16 @@ impl ManifestCache {
     }
 }
 
+/// True where a manifest would not have to be read from the end.
+pub(super) async fn is_kept(
+    cache: &ManifestCache,
+    endpoint: &Endpoint,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> bool {
+    cache.get(endpoint, repository, digest).await.is_some()
+}
+
 /// Reads a manifest by digest, from memory where it was read before. `None` where the end does not have it.
 pub(super) async fn read(
     cache: &ManifestCache,

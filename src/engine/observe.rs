@@ -10,6 +10,7 @@ use super::choice::{choose, remembered_choice};
 use super::context::{Claims, RunContext};
 use super::fault::Fault;
 use super::manifests;
+use super::metered;
 use super::several::unordered;
 use crate::oci::{AttachmentTag, Digest, Manifest, Reference, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, ErrorKind, Observation, RepositoryInventory, Unknown, WantedImage};
@@ -139,6 +140,10 @@ async fn to_read(
     selected: &[Tag],
     destinations: &[DestinationInventory],
 ) -> BTreeSet<Tag> {
+    // Where reading is counted, asking is free.
+    if context.source.is_metered() {
+        return BTreeSet::new();
+    }
     let lacks = |tag: &Tag| {
         destinations
             .iter()
@@ -280,6 +285,17 @@ pub(super) async fn resolve(
             Ok(Some(wanted)) => return Observation::Known(wanted),
             Ok(None) => {}
             Err(fault) => return Observation::Unknown(unknown(fault)),
+        }
+        // Which platforms it has is seen when its turn comes to be read.
+        if metered::is_planned(context)
+            && !manifests::is_kept(&context.manifests, &context.source, repository, &source).await
+        {
+            let digest = Ok(source.clone());
+            return Observation::Known(WantedImage {
+                source,
+                digest,
+                missing_platforms: Vec::new(),
+            });
         }
         // Its platforms are judged by its manifest, which may have been read before.
         match manifests::read(&context.manifests, &context.source, repository, &source).await {

@@ -1,17 +1,19 @@
 //! One run of one rule: repositories are observed and planned one after the other, and copying begins with the first.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::attachments_due::attachments_due;
-use super::context::RunContext;
+use super::context::{Claims, RunContext};
+use super::deferral;
 use super::event::Event;
 use super::fault::Fault;
 use super::job::{GroupDestination, ImageGroup, copy_image, refresh_attachments, warn};
+use super::metered::{self, Promise, Wanted};
 use super::observe::{MatchedRepository, Observed, filter, observe};
 use super::parking;
 use super::report::{Change, Failure};
@@ -23,7 +25,7 @@ use crate::plan::{
     plan_repository,
 };
 use crate::registry::Side;
-use crate::store::{FinishedJob, JobOutcome, NewJob};
+use crate::store::{DeferredImage, FinishedJob, JobOutcome, NewJob};
 
 /// Repositories observed at once. Two requests each for the listings, so the registry's four lists at once stay busy.
 pub(super) const REPOSITORIES_AT_ONCE: usize = 4;
@@ -36,9 +38,18 @@ const PLANNED_AHEAD: usize = 64;
 
 /// What the planning side hands to the copying side.
 #[derive(Debug)]
-enum Work {
-    Copy(ImageGroup),
-    RefreshAttachments(ImageGroup),
+pub(super) enum Work {
+    Copy(ImageGroup, Option<Promise>),
+    RefreshAttachments(ImageGroup, Option<Promise>),
+}
+
+/// Where the planning side puts what is to be done.
+struct Outlet<'a> {
+    sender: &'a mpsc::Sender<Work>,
+    /// What waits until the whole rule has been looked at, as its source counts what is read.
+    wanted: Mutex<Wanted>,
+    /// What the rule let wait in earlier runs.
+    waited: Vec<DeferredImage>,
 }
 
 /// The repositories that a rule matches.
@@ -126,6 +137,13 @@ pub(super) async fn plan_one(context: &RunContext, matched: &MatchedRepository) 
 
 /// Runs the rule to its end, or until told to stop. What happened is in the ledger.
 pub(super) async fn execute(context: &RunContext, only: &[Only]) {
+    if let Some(wait) = deferral::long_pause(context, &context.source)
+        && context.claims == Claims::Make
+        && deferral::still_waiting(context, None, only, &wait).await
+    {
+        return;
+    }
+    let place = context.meters.enter(context);
     let Matches {
         repositories: matched,
         warnings,
@@ -136,16 +154,23 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
     let (sender, receiver) = mpsc::channel(PLANNED_AHEAD);
     let planning = async {
         let sender = sender;
-        let sender = &sender;
+        let outlet = Outlet {
+            sender: &sender,
+            wanted: Mutex::default(),
+            waited: deferral::known(context).await,
+        };
+        let outlet = &outlet;
         let each = matched
             .iter()
             .filter(|matched| wanted_repository(only, matched))
             .map(|matched| async move {
                 if context.control.may_start() {
-                    plan_and_send(context, matched, only, sender).await;
+                    plan_and_send(context, matched, only, outlet).await;
                 }
             });
         unordered(each, REPOSITORIES_AT_ONCE).collect::<()>().await;
+        let wanted = std::mem::take(&mut *outlet.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        metered::admit(context, place, wanted, &outlet.waited, outlet.sender).await;
     };
     // Images are copied by tasks of their own, so that planning which waits for them keeps none from moving on.
     futures_util::future::join(planning, copy_all(context, receiver)).await;
@@ -163,10 +188,11 @@ fn wanted_image(only: &[Only], repository: &RepositoryName, tag: &Tag, destinati
     })
 }
 
-async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: &[Only], sender: &mpsc::Sender<Work>) {
+async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: &[Only], outlet: &Outlet<'_>) {
     let (mut plan, observed) = plan_one(context, matched).await;
     // Before anything is left out: what the plan does not have is taken to be no longer selected.
     let mut tried = parking::put_aside(context, &mut plan, &observed).await;
+    deferral::end_waits(context, &plan, &outlet.waited).await;
     if !only.is_empty() {
         let RepositoryPlan { images, repository, .. } = &mut plan;
         for image in images.iter_mut() {
@@ -179,11 +205,19 @@ async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: 
     context.ledger.repository(plan.tags_listed, plan.images.len());
     let source = format!("{}/{}", plan.registry, plan.repository);
     if let Some(problem) = &plan.problem {
-        place_failed(context, source.clone(), &repository_fault(&source, problem));
+        let wait = deferral::long_pause(context, &context.source).filter(|_| context.claims == Claims::Make);
+        let waits = match &wait {
+            Some(wait) => deferral::still_waiting(context, Some(&matched.name), only, wait).await,
+            None => false,
+        };
+        if !waits {
+            place_failed(context, source.clone(), &repository_fault(&source, problem));
+        }
     }
     let settled = settle(context, &plan).await;
     let mut groups = groups(&plan, &observed);
     parking::name_tried(&mut groups, &mut tried);
+    deferral::name_waited(&mut groups, &outlet.waited);
     context.events.tell(Event::RepositoryPlanned {
         run: context.run,
         source,
@@ -191,13 +225,17 @@ async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: 
         settled,
     });
     let due = attachments_due(context, &plan, &observed).await;
-    for work in groups
-        .into_iter()
-        .map(Work::Copy)
-        .chain(due.into_iter().map(Work::RefreshAttachments))
-    {
+    if metered::is_planned(context) {
+        let mut wanted = outlet.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.images.extend(groups);
+        wanted.due.extend(due);
+        return;
+    }
+    let copies = groups.into_iter().map(|group| Work::Copy(group, None));
+    let refreshes = due.into_iter().map(|group| Work::RefreshAttachments(group, None));
+    for work in copies.chain(refreshes) {
         // The other side stops listening when the run is stopped.
-        if sender.send(work).await.is_err() {
+        if outlet.sender.send(work).await.is_err() {
             return;
         }
     }
@@ -263,6 +301,7 @@ fn to_copy(image: &PlannedImage, destination: &PlannedDestination) -> Option<Gro
         reason: *reason,
         previous: destination.previous.clone(),
         parked: None,
+        waited: false,
     })
 }
 
@@ -275,6 +314,11 @@ async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize {
         for destination in &image.destinations {
             let Some(finished) = settled(&destination.decision) else {
                 continue;
+            };
+            let waits = deferral::instead_of_planned(context, &destination.decision, destination.registry.as_str());
+            let finished = match &waits {
+                Some(wait) => deferral::finished(wait, 1, 0),
+                None => finished,
             };
             let place = format!("{}/{}:{}", destination.registry, destination.repository, image.tag);
             context.ledger.job(destination.registry.as_str(), finished.outcome);
@@ -422,8 +466,8 @@ async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
                 let context = context.clone();
                 jobs.spawn(async move {
                     match next {
-                        Work::Copy(group) => copy_image(&context, group).await,
-                        Work::RefreshAttachments(group) => refresh_attachments(&context, &group).await,
+                        Work::Copy(group, _promise) => copy_image(&context, group).await,
+                        Work::RefreshAttachments(group, _promise) => refresh_attachments(&context, &group).await,
                     }
                     drop(slot);
                 });
@@ -438,7 +482,7 @@ async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
 
 /// Counts planned images that are not started, as the run was told to stop.
 fn leave_out(context: &RunContext, work: &Work) {
-    if let Work::Copy(group) = work {
+    if let Work::Copy(group, _) = work {
         for destination in &group.destinations {
             context
                 .ledger
@@ -452,7 +496,7 @@ pub(super) async fn copy_groups(context: &RunContext, groups: Vec<ImageGroup>) {
     let (sender, receiver) = mpsc::channel(PLANNED_AHEAD);
     let sending = async move {
         for group in groups {
-            if sender.send(Work::Copy(group)).await.is_err() {
+            if sender.send(Work::Copy(group, None)).await.is_err() {
                 return;
             }
         }

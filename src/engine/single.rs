@@ -111,6 +111,7 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
                 },
                 previous,
                 parked: None,
+                waited: false,
             }],
             attachments: Arc::new(attachments(context, single).await),
         };

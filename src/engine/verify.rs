@@ -31,6 +31,7 @@ pub(super) async fn verify(
 ) -> Result<VerifyReport, EngineError> {
     let rule = engine.rule_value(&request.rule)?;
     let context = engine.context(rule.clone(), RunId(0), true, Claims::Look, control.clone())?;
+    super::rates::restore(&context).await;
     let mut report = VerifyReport {
         rule: rule.name.to_string(),
         ..VerifyReport::default()

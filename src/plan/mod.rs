@@ -1,5 +1,6 @@
 //! From inventories to decisions: what differs, what to do about it and why. Pure.
 
+mod budget;
 mod failure;
 mod image;
 mod inventory;
@@ -10,6 +11,7 @@ mod retry;
 mod spool;
 mod upload;
 
+pub use budget::{Budget, Quota, Turn};
 pub use failure::ErrorKind;
 pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};

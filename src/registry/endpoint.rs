@@ -244,6 +244,35 @@ impl Endpoint {
         }
     }
 
+    /// The end's metered quota of manifest reads as it last said; `None` where it said nothing of one.
+    pub fn quota(&self) -> Option<crate::plan::Quota> {
+        match self {
+            Self::Registry(registry) => registry.quota(),
+            Self::Layout(_) => None,
+        }
+    }
+
+    /// What an earlier process knew of the quota; a newer answer holds.
+    pub fn set_quota(&self, quota: crate::plan::Quota) {
+        match self {
+            Self::Registry(registry) => registry.set_quota(quota),
+            Self::Layout(_) => {}
+        }
+    }
+
+    /// True where reading a manifest is counted and asking what a tag points to is not.
+    pub fn is_metered(&self) -> bool {
+        self.habits().metered || self.quota().is_some()
+    }
+
+    /// The host (with its port) that is asked; `None` for a layout.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Registry(registry) => Some(registry.host()),
+            Self::Layout(_) => None,
+        }
+    }
+
     /// Leaves the end alone until then; a longer pause that it asked for stays, and a time that is over does nothing.
     pub fn set_penalty(&self, until: jiff::Timestamp) {
         match self {

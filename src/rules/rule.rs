@@ -68,6 +68,8 @@ pub struct Rule {
     pub platforms: PlatformPolicy,
     /// How often a job is tried.
     pub retry: RetryPolicy,
+    /// From -100 to 100. Higher goes first where rules compete: for a start, for a place at a registry, for a quota.
+    pub priority: i32,
 }
 
 /// One destination of a rule.
