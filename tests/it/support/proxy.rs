@@ -1,5 +1,6 @@
 //! A proxy in front of a registry, which counts what passes and does harm on request.
 
+mod pulls;
 mod pump;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::within;
+pub use pulls::Pulls;
 use pump::{Direction, Pump};
 
 /// One request and its answer, as far as they have passed.
@@ -97,6 +99,8 @@ pub enum Act {
     DropLogin,
     /// Gives all of a blob whatever part was asked for, and does not offer parts.
     IgnoreRange,
+    /// Counts pulls, tells what is left, and answers 429 where nothing is.
+    Meter(Pulls),
 }
 
 /// Which requests are meant, and what happens to them.
@@ -383,6 +387,16 @@ async fn forward(
                 }
                 return Ok(response);
             }
+            Act::Meter(pulls) if !pulls.count(&parts.method, parts.uri.path()) => {
+                shared.note(index, |exchange| {
+                    exchange.status = Some(StatusCode::TOO_MANY_REQUESTS);
+                    exchange.done = true;
+                });
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                pulls.tell(response.headers_mut());
+                return Ok(response);
+            }
             _ => {}
         }
     }
@@ -426,6 +440,11 @@ async fn forward(
     parts_back.headers.remove(header::TRANSFER_ENCODING);
     if whole {
         parts_back.headers.remove(header::ACCEPT_RANGES);
+    }
+    for act in acts {
+        if let Act::Meter(pulls) = act {
+            pulls.tell(&mut parts_back.headers);
+        }
     }
     // The versions of the two connections are their own.
     parts_back.version = http::Version::HTTP_11;
