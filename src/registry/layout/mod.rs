@@ -325,6 +325,7 @@ impl Layout {
         Ok(BlobReader {
             offset,
             total: Some(total),
+            gives_parts: false,
             stream: stream.boxed(),
         })
     }
