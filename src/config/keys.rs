@@ -317,6 +317,13 @@ const ON_CONFLICT_ENTRY: Entry = optional(
     "overwrite",
     "The destination's tag is one that transship did not write, and differs: overwrite it, leave it, or fail.",
 );
+const TRUST_DESTINATION_ENTRY: Entry = optional(
+    "trust_destination",
+    Kind::Duration,
+    "0s",
+    "How long a destination's tag that transship saw or wrote counts as in step without asking again, while the destination still \
+     lists it. `0s`: every run asks.",
+);
 const PLATFORMS_ENTRY: Entry = optional(
     "platforms",
     Kind::List {
@@ -354,6 +361,7 @@ pub(super) static DEFAULTS: Section = Section {
         MISSED_WITHIN_ENTRY,
         MOVED_TAGS_ENTRY,
         ON_CONFLICT_ENTRY,
+        TRUST_DESTINATION_ENTRY,
         PLATFORMS_ENTRY,
         INDEX_ENTRY,
         RETRY_ENTRY,
@@ -401,6 +409,7 @@ pub(super) static RULE: Section = Section {
         MISSED_WITHIN_ENTRY,
         MOVED_TAGS_ENTRY,
         ON_CONFLICT_ENTRY,
+        TRUST_DESTINATION_ENTRY,
         PLATFORMS_ENTRY,
         INDEX_ENTRY,
         RETRY_ENTRY,

@@ -33,6 +33,7 @@ struct Policies {
     schedule: Option<Schedule>,
     moved_tags: MovedTags,
     on_conflict: OnConflict,
+    trust_destination: Duration,
     platforms: PlatformPolicy,
     retry: RetryPolicy,
     priority: i32,
@@ -89,6 +90,7 @@ fn rule(findings: &mut Findings<'_>, own: &Node, defaults: Option<&Node>, regist
             schedule: policies.schedule,
             moved_tags: policies.moved_tags,
             on_conflict: policies.on_conflict,
+            trust_destination: policies.trust_destination,
             platforms: policies.platforms,
             retry: policies.retry,
             priority: policies.priority,
@@ -315,6 +317,11 @@ fn policies(findings: &mut Findings<'_>, node: &Node, own: Option<&Node>) -> Pol
             Some("fail") => MovedTags::Fail,
             _ => MovedTags::Follow,
         },
+        trust_destination: node
+            .get("trust_destination")
+            .and_then(Node::text)
+            .and_then(duration::parse)
+            .unwrap_or_default(),
         on_conflict: match node.get("on_conflict").and_then(Node::text) {
             Some("keep") => OnConflict::Keep,
             Some("fail") => OnConflict::Fail,

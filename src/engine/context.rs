@@ -13,6 +13,7 @@ use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::metered::Meters;
 use super::transfer::TransferContext;
+use super::turn::Turn;
 use crate::clock::Clock;
 use crate::oci::Digest;
 use crate::registry::Endpoint;
@@ -52,6 +53,8 @@ pub(super) struct RunContext {
     pub(super) ledger: Ledger,
     pub(super) events: Events,
     pub(super) blobs: BlobTable,
+    /// The place of the image that is being copied.
+    pub(super) turn: Turn,
     pub(super) manifests: ManifestCache,
     pub(super) tag_locks: TagLocks,
     pub(super) meters: Meters,

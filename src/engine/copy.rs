@@ -78,6 +78,7 @@ pub async fn copy(
         schedule: None,
         moved_tags: MovedTags::Follow,
         on_conflict: OnConflict::Overwrite,
+        trust_destination: std::time::Duration::ZERO,
         platforms: match platforms.is_empty() {
             true => PlatformPolicy::All,
             false => PlatformPolicy::Rewrite(platforms),

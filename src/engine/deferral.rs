@@ -250,7 +250,11 @@ pub(super) async fn still_waiting(
 
 /// Lets the images of a planned repository go that wait no longer: they are in step, or no longer selected. `waited` is
 /// what the rule lets wait.
-pub(super) async fn end_waits(context: &RunContext, plan: &RepositoryPlan, waited: &[DeferredImage]) {
+pub(super) async fn end_waits<'a>(
+    context: &RunContext,
+    plan: &RepositoryPlan,
+    waited: impl Iterator<Item = &'a DeferredImage>,
+) {
     if plan.problem.is_some() {
         return;
     }
@@ -265,7 +269,6 @@ pub(super) async fn end_waits(context: &RunContext, plan: &RepositoryPlan, waite
         })
     };
     let over: Vec<(&str, &RepositoryName, &Tag)> = waited
-        .iter()
         .filter(|image| image.source == plan.repository)
         .filter(|image| !still(image))
         .map(|image| (image.registry.as_str(), &image.repository, &image.tag))

@@ -14,11 +14,13 @@ use super::fault::Fault;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::metered::Meters;
+use super::observe::MatchedRepository;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
 use super::requests::{RunRequest, VerifyRequest};
 use super::run;
-use super::several::ordered;
+use super::several::one_by_one;
 use super::transfer::{Spool, TransferContext, TransferPool};
+use super::turn::Turn;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::plan::{Decision, RepositoryPlan};
@@ -272,6 +274,7 @@ impl Engine {
             ledger,
             events: shared.events.clone(),
             blobs: shared.blobs.clone(),
+            turn: Turn::default(),
             manifests: shared.manifests.clone(),
             tag_locks: shared.tag_locks.clone(),
             meters: shared.meters.clone(),
@@ -308,10 +311,10 @@ impl Engine {
             repositories: matched,
             warnings,
         } = run::match_repositories(&context).await;
-        let each_plan = matched
-            .iter()
-            .map(|matched| async { run::plan_one(&context, matched).await.0 });
-        let mut planning = ordered(each_plan, run::REPOSITORIES_AT_ONCE);
+        let context = &context;
+        let each_plan = |matched: MatchedRepository| async move { run::plan_one(context, &matched).await.0 };
+        let planning = one_by_one(matched, each_plan).buffered(run::REPOSITORIES_AT_ONCE);
+        let mut planning = std::pin::pin!(planning);
         while let Some(plan) = planning.next().await {
             failed |= plan.problem.is_some();
             for destination in plan.images.iter().flat_map(|image| &image.destinations) {
@@ -324,7 +327,6 @@ impl Engine {
                 break;
             }
         }
-        drop(planning);
         let failures = context.ledger.failures();
         failed |= !failures.is_empty();
         Ok(RulePlan {

@@ -165,6 +165,12 @@ impl ManifestCache {
         }
     }
 
+    /// A manifest that the same repository gave in this process, while it is remembered.
+    pub(super) fn peek(&self, endpoint: &Endpoint, repository: &RepositoryName, digest: &Digest) -> Option<Manifest> {
+        let key = key(endpoint, repository, digest);
+        self.kept().manifests.get(&key).cloned()
+    }
+
     /// A manifest that the same repository gave before; from the state only where its bytes still have the digest.
     async fn get(&self, endpoint: &Endpoint, repository: &RepositoryName, digest: &Digest) -> Option<Manifest> {
         let key = key(endpoint, repository, digest);

@@ -13,7 +13,7 @@ use super::deferral::{self, Wait, seconds};
 use super::fault::Fault;
 use super::job::ImageGroup;
 use super::manifests;
-use super::run::Work;
+use super::run::{Work, copy_work};
 use crate::oci::{RepositoryName, Tag};
 use crate::plan::{Budget, Turn};
 use crate::registry::Endpoint;
@@ -172,7 +172,7 @@ pub(super) async fn admit(
                     read += promise.reads + 1;
                     looked += 1;
                     // The other side stops listening when the run is stopped.
-                    if sender.send(Work::Copy(group, Some(promise))).await.is_err() {
+                    if sender.send(copy_work(context, group, Some(promise))).await.is_err() {
                         return;
                     }
                     continue;

@@ -64,6 +64,9 @@ pub struct Rule {
     pub moved_tags: MovedTags,
     /// What happens where the destination holds a digest that we did not write.
     pub on_conflict: OnConflict,
+    /// How long a destination's tag that we saw or wrote counts as in step without a look while its listing shows it;
+    /// zero: never.
+    pub trust_destination: Duration,
     /// Which platforms of an index are copied.
     pub platforms: PlatformPolicy,
     /// How often a job is tried.

@@ -17,6 +17,7 @@ mod parked;
 mod rates;
 mod rows;
 mod runs;
+mod seen_tags;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -154,6 +154,7 @@ mod tests {
             schedule: Some(Schedule::parse(cron, "UTC").expect("a schedule")),
             moved_tags: MovedTags::Follow,
             on_conflict: OnConflict::Overwrite,
+            trust_destination: Duration::ZERO,
             platforms: PlatformPolicy::All,
             retry: RetryPolicy::default(),
             priority: 0,
