@@ -95,12 +95,12 @@ pub enum Act {
     FlipResponse(u64),
     /// Breaks the client's connection after the upstream has answered.
     DropReply,
+    /// Counts pulls, tells what is left, and answers 429 where nothing is.
+    Meter(Pulls),
     /// Passes the request on as if nobody had logged in.
     DropLogin,
     /// Gives all of a blob whatever part was asked for, and does not offer parts.
     IgnoreRange,
-    /// Counts pulls, tells what is left, and answers 429 where nothing is.
-    Meter(Pulls),
 }
 
 /// Which requests are meant, and what happens to them.
@@ -438,13 +438,13 @@ async fn forward(
     let (mut parts_back, body) = answer.into_parts();
     parts_back.headers.remove(header::CONNECTION);
     parts_back.headers.remove(header::TRANSFER_ENCODING);
-    if whole {
-        parts_back.headers.remove(header::ACCEPT_RANGES);
-    }
     for act in acts {
         if let Act::Meter(pulls) = act {
             pulls.tell(&mut parts_back.headers);
         }
+    }
+    if whole {
+        parts_back.headers.remove(header::ACCEPT_RANGES);
     }
     // The versions of the two connections are their own.
     parts_back.version = http::Version::HTTP_11;
