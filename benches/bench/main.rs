@@ -67,11 +67,15 @@ async fn main() -> Outcome {
     }
     let lab = Lab::new(options, found, &storage)?;
     let machine = machine::describe(&lab);
-    // The lab is dropped in both cases: registries are ended, folders removed.
+    // The lab is dropped in every case: registries are ended, folders removed.
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let interrupted = "interrupted; what was measured before is written";
     let ended = tokio::select! {
         done = measure(&lab, &machine, &skipped, &out) => done,
-        _ = tokio::signal::ctrl_c() => Err("interrupted; what was measured before is written".into()),
+        _ = tokio::signal::ctrl_c() => Err(interrupted.into()),
+        _ = terminated.recv() => Err(interrupted.into()),
     };
+    process::stop_all();
     drop(lab);
     ended
 }

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
@@ -15,6 +16,14 @@ const TICKS: f64 = 100.0;
 
 /// Longer than any tool may take; then it is ended and the run counts as failed.
 const PATIENCE: Duration = Duration::from_secs(900);
+
+/// Set once, when everything under way is to be ended.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// Has every process that is waited for ended, soon.
+pub fn stop_all() {
+    STOPPING.store(true, Ordering::Relaxed);
+}
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -155,7 +164,7 @@ impl Running {
                     stderr: std::mem::take(&mut self.stderr),
                 });
             }
-            if elapsed > PATIENCE {
+            if elapsed > PATIENCE || STOPPING.load(Ordering::Relaxed) {
                 self.kill()?;
             }
             // Reading memory costs more than reading the state, and most where there is a shell.

@@ -174,8 +174,11 @@ impl Row {
         !self.runs.is_empty() && self.runs.iter().all(|run| run.fault.is_none())
     }
 
-    /// Our seconds ÷ those of another in the same round.
+    /// Our seconds ÷ those of another in the same round; none unless both did their work in every round.
     pub fn ratio(&self, other: &Row) -> Option<Spread> {
+        if !self.is_whole() || !other.is_whole() {
+            return None;
+        }
         let pairs = self.runs.iter().zip(&other.runs);
         Spread::of(pairs.map(|(ours, theirs)| ours.seconds / theirs.seconds))
     }

@@ -43,19 +43,24 @@ pub(super) async fn run(
     let mut progress = Progress::new(&context.output, context.verbose());
     let events = engine.events().listen();
 
-    let jobs: Vec<_> = requests
+    let mut waiting: Vec<_> = requests.into_iter().zip(controls).enumerate().collect();
+    waiting.sort_by_key(|(_, (request, _))| std::cmp::Reverse(engine.priority(&request.rule)));
+    let jobs: Vec<_> = waiting
         .into_iter()
-        .zip(controls)
-        .map(|(request, (rule, _, control))| async move {
+        .map(|(place, (request, (rule, _, control)))| async move {
             // A rule that had not begun when the signal came is not begun any more.
             if !control.may_start() {
-                return (rule, None);
+                return (place, (rule, None));
             }
             let report = Box::pin(engine.run(request, control)).await;
-            (rule, Some(report))
+            (place, (rule, Some(report)))
         })
         .collect();
-    let work = stream::iter(jobs).buffered(RULES_AT_ONCE).collect::<Vec<_>>();
+    let work = async {
+        let mut ended = stream::iter(jobs).buffered(RULES_AT_ONCE).collect::<Vec<_>>().await;
+        ended.sort_by_key(|(place, _)| *place);
+        ended.into_iter().map(|(_, ended)| ended).collect::<Vec<_>>()
+    };
     let follow = progress.follow(events);
     let beside = async {
         tokio::select! {

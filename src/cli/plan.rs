@@ -190,7 +190,10 @@ impl Shown {
                 if destination.decision == Decision::InStep && !all {
                     continue;
                 }
-                let (action, reason) = words(&destination.decision);
+                let (action, mut reason) = words(&destination.decision);
+                if destination.trusted {
+                    reason.push_str(" when last seen (trust_destination)");
+                }
                 self.rows.push(vec![
                     source.clone(),
                     image.tag.to_string(),

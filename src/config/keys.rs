@@ -30,8 +30,8 @@ pub(super) enum Kind {
     Text(&'static str),
     /// `true` or `false`.
     Flag,
-    /// A whole number, this or more.
-    Count { least: u64, most: u64 },
+    /// A whole number from the one to the other.
+    Count { least: i64, most: i64 },
     /// `5m`, `1h30m`.
     Duration,
     /// `100MiB`, `20GiB`.
@@ -317,6 +317,13 @@ const ON_CONFLICT_ENTRY: Entry = optional(
     "overwrite",
     "The destination's tag is one that transship did not write, and differs: overwrite it, leave it, or fail.",
 );
+const TRUST_DESTINATION_ENTRY: Entry = optional(
+    "trust_destination",
+    Kind::Duration,
+    "0s",
+    "How long a destination's tag that transship saw or wrote counts as in step without asking again, while the destination still \
+     lists it. `0s`: every run asks.",
+);
 const PLATFORMS_ENTRY: Entry = optional(
     "platforms",
     Kind::List {
@@ -331,6 +338,12 @@ const INDEX_ENTRY: Entry = optional(
     Kind::Choice(&["keep", "rewrite"]),
     "keep; with platforms: rewrite",
     "What becomes of a multi-platform index: copied byte for byte, or without the entries of other platforms.",
+);
+const PRIORITY_ENTRY: Entry = optional(
+    "priority",
+    Kind::Count { least: -100, most: 100 },
+    "0",
+    "Higher goes first where rules compete: for their start, for a place at a registry, for the pulls that a registry counts.",
 );
 const RETRY_ENTRY: Entry = optional("retry", Kind::Map(&RETRY), "see there", "How often an image is tried.");
 
@@ -348,9 +361,11 @@ pub(super) static DEFAULTS: Section = Section {
         MISSED_WITHIN_ENTRY,
         MOVED_TAGS_ENTRY,
         ON_CONFLICT_ENTRY,
+        TRUST_DESTINATION_ENTRY,
         PLATFORMS_ENTRY,
         INDEX_ENTRY,
         RETRY_ENTRY,
+        PRIORITY_ENTRY,
     ],
 };
 
@@ -394,9 +409,11 @@ pub(super) static RULE: Section = Section {
         MISSED_WITHIN_ENTRY,
         MOVED_TAGS_ENTRY,
         ON_CONFLICT_ENTRY,
+        TRUST_DESTINATION_ENTRY,
         PLATFORMS_ENTRY,
         INDEX_ENTRY,
         RETRY_ENTRY,
+        PRIORITY_ENTRY,
     ],
 };
 

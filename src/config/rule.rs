@@ -33,8 +33,10 @@ struct Policies {
     schedule: Option<Schedule>,
     moved_tags: MovedTags,
     on_conflict: OnConflict,
+    trust_destination: Duration,
     platforms: PlatformPolicy,
     retry: RetryPolicy,
+    priority: i32,
 }
 
 /// Reads all rules. Those with a mistake are told and left out.
@@ -88,8 +90,10 @@ fn rule(findings: &mut Findings<'_>, own: &Node, defaults: Option<&Node>, regist
             schedule: policies.schedule,
             moved_tags: policies.moved_tags,
             on_conflict: policies.on_conflict,
+            trust_destination: policies.trust_destination,
             platforms: policies.platforms,
             retry: policies.retry,
+            priority: policies.priority,
         },
         destinations: destination_places,
         repositories: repository_places,
@@ -313,6 +317,11 @@ fn policies(findings: &mut Findings<'_>, node: &Node, own: Option<&Node>) -> Pol
             Some("fail") => MovedTags::Fail,
             _ => MovedTags::Follow,
         },
+        trust_destination: node
+            .get("trust_destination")
+            .and_then(Node::text)
+            .and_then(duration::parse)
+            .unwrap_or_default(),
         on_conflict: match node.get("on_conflict").and_then(Node::text) {
             Some("keep") => OnConflict::Keep,
             Some("fail") => OnConflict::Fail,
@@ -320,6 +329,11 @@ fn policies(findings: &mut Findings<'_>, node: &Node, own: Option<&Node>) -> Pol
         },
         platforms: platforms(findings, node, own),
         retry: retry(findings, node),
+        priority: node
+            .get("priority")
+            .and_then(Node::text)
+            .and_then(|n| n.parse().ok())
+            .unwrap_or_default(),
     }
 }
 

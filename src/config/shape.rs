@@ -216,10 +216,10 @@ fn flag(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place) {
     }
 }
 
-fn count(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place, (least, most): (u64, u64)) {
+fn count(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place, (least, most): (i64, i64)) {
     let number = match &node.value {
         Value::Scalar(scalar) if scalar.kind == ScalarKind::Number || scalar.origin == Origin::Resolved => {
-            scalar.text.parse::<u64>().ok()
+            scalar.text.parse::<i64>().ok()
         }
         _ => None,
     };

@@ -24,7 +24,7 @@ pub(super) async fn attachments_due(
     observed: &Observed,
 ) -> Vec<ImageGroup> {
     let now = context.clock.now();
-    let attachments = Arc::new(observed.attachments.clone());
+    let attachments = Arc::clone(&observed.attachments);
     let mut due: BTreeMap<usize, Vec<GroupDestination>> = BTreeMap::new();
     for (place, inventory) in observed.inventory.destinations.iter().enumerate() {
         let in_step = |image: &PlannedImage| {
@@ -63,6 +63,7 @@ pub(super) async fn attachments_due(
                     reason: CopyReason::NewTag,
                     previous: None,
                     parked: None,
+                    waited: false,
                 });
             }
         }

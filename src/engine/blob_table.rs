@@ -21,6 +21,29 @@ const REMEMBERED: usize = 200_000;
 pub(super) struct BlobTable {
     clock: Clock,
     blobs: Arc<Mutex<HashMap<(String, Digest), Places>>>,
+    /// How many planned images want a blob at a registry.
+    wanted: Arc<Mutex<HashMap<(String, Digest), usize>>>,
+}
+
+/// Blobs that a planned image wants, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Wants {
+    table: BlobTable,
+    keys: Vec<(String, Digest)>,
+}
+
+impl Drop for Wants {
+    fn drop(&mut self) {
+        let mut wanted = self.table.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in &self.keys {
+            if let Some(count) = wanted.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    wanted.remove(key);
+                }
+            }
+        }
+    }
 }
 
 type Places = HashMap<RepositoryName, State>;
@@ -58,6 +81,7 @@ impl BlobTable {
         Self {
             clock,
             blobs: Arc::default(),
+            wanted: Arc::default(),
         }
     }
 
@@ -103,6 +127,25 @@ impl BlobTable {
             };
             Claim::Lead(lead, mount_from)
         })
+    }
+
+    /// Says that an image wants these blobs, so that the image that brings one knows which ones others wait for.
+    pub(super) fn want(&self, keys: Vec<(String, Digest)>) -> Wants {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in &keys {
+            *wanted.entry(key.clone()).or_default() += 1;
+        }
+        drop(wanted);
+        Wants {
+            table: self.clone(),
+            keys,
+        }
+    }
+
+    /// How many images are known to want a blob at a registry.
+    pub(super) fn wanted_by(&self, registry: &str, digest: &Digest) -> usize {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.get(&(registry.to_owned(), digest.clone())).copied().unwrap_or(0)
     }
 
     /// True while somebody brings the blob to the repository.
@@ -192,6 +235,21 @@ mod tests {
         assert!(matches!(table.claim("r", &name("a"), &digest), Claim::Present));
         let (_second, from) = lead(table.claim("r", &name("b"), &digest));
         assert_eq!(from, Some(name("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wants_are_counted_while_they_last() {
+        let table = BlobTable::new(Clock::system());
+        let (shared, own) = (Digest::of(b"shared"), Digest::of(b"own"));
+        let key = |digest: &Digest| ("r".to_owned(), digest.clone());
+        let first = table.want(vec![key(&shared), key(&own)]);
+        let second = table.want(vec![key(&shared)]);
+        assert_eq!((table.wanted_by("r", &shared), table.wanted_by("r", &own)), (2, 1));
+        assert_eq!(table.wanted_by("other", &shared), 0);
+        drop(first);
+        assert_eq!((table.wanted_by("r", &shared), table.wanted_by("r", &own)), (1, 0));
+        drop(second);
+        assert_eq!(table.wanted_by("r", &shared), 0);
     }
 
     #[tokio::test(start_paused = true)]

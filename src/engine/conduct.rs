@@ -1,6 +1,7 @@
 //! Conducting a run: its record, its control, its end.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::control::{Control, ControlHandle, Stop};
 use super::event::Event;
 use super::facade::{Engine, EngineError, Shared};
 use super::job::ImageGroup;
+use super::rates::RatesKeeper;
 use super::report::RunReport;
 use super::requests::{RunRequest, Single};
 use super::run;
@@ -78,7 +80,7 @@ impl Engine {
     pub(super) async fn execute(&self, started: Started, control: Control) -> Result<RunReport, EngineError> {
         let only = started.request.only.clone();
         self.conduct(started, control, Claims::Make, async |context| {
-            run::execute(context, &only).await
+            Box::pin(run::execute(context, &only)).await
         })
         .await
     }
@@ -99,7 +101,7 @@ impl Engine {
     /// As [`Engine::execute`], by hand and outside the rules.
     pub(super) async fn execute_by_hand(&self, started: Started, control: Control) -> Result<RunReport, EngineError> {
         self.conduct(started, control, Claims::Ignore, async |context| {
-            run::execute(context, &[]).await
+            Box::pin(run::execute(context, &[])).await
         })
         .await
     }
@@ -150,10 +152,13 @@ impl Engine {
             ..self.context(rule, run, careful, claims, own)?
         };
         let name = context.rule.name.to_string();
+        super::rates::restore(&context).await;
+        let mut rates = RatesKeeper::default();
         let cancelled = {
             let work = work(&context);
-            self.watch(work, run, &handle, &control).await
+            self.watch(work, &context, &handle, &control, &mut rates).await
         };
+        rates.keep(&context).await;
         let stopped = match (cancelled, context.control.state()) {
             (true, _) => Some(RunOutcome::Cancelled),
             (false, Stop::Run) => None,
@@ -184,24 +189,34 @@ impl Engine {
     async fn watch(
         &self,
         work: impl Future<Output = ()>,
-        run: RunId,
+        context: &RunContext,
         handle: &ControlHandle,
         control: &Control,
+        rates: &mut RatesKeeper,
     ) -> bool {
-        let mut cancelled = false;
+        let run = context.run;
+        let cancelled = AtomicBool::new(false);
+        // Beside the work, never between its steps: else it could wait for a turn at the state which the work holds.
+        let looking = async {
+            let mut poll = tokio::time::interval(CANCEL_POLL);
+            poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                poll.tick().await;
+                // Soon, as a process that is killed says nothing any more.
+                rates.keep(context).await;
+                let asked = self.shared.store.cancel_requested(&[run]).await;
+                if asked.is_ok_and(|runs| runs.contains(&run)) && !cancelled.swap(true, Ordering::Relaxed) {
+                    handle.abort("the run was cancelled");
+                }
+            }
+        };
         let mut work = std::pin::pin!(work);
-        let mut poll = tokio::time::interval(CANCEL_POLL);
-        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looking = std::pin::pin!(looking);
         let mut told = Stop::Run;
         loop {
             tokio::select! {
-                () = &mut work => return cancelled,
-                _ = poll.tick() => {
-                    if !cancelled && matches!(self.shared.store.cancel_requested(&[run]).await, Ok(runs) if runs.contains(&run)) {
-                        cancelled = true;
-                        handle.abort("the run was cancelled");
-                    }
-                }
+                () = &mut work => return cancelled.load(Ordering::Relaxed),
+                () = &mut looking => {}
                 stop = control.wait_change(&told) => {
                     match &stop {
                         Stop::Run => {}

@@ -11,7 +11,9 @@ use super::control::Control;
 use super::event::Events;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
+use super::metered::Meters;
 use super::transfer::TransferContext;
+use super::turn::Turn;
 use crate::clock::Clock;
 use crate::oci::Digest;
 use crate::registry::Endpoint;
@@ -51,8 +53,11 @@ pub(super) struct RunContext {
     pub(super) ledger: Ledger,
     pub(super) events: Events,
     pub(super) blobs: BlobTable,
+    /// The place of the image that is being copied.
+    pub(super) turn: Turn,
     pub(super) manifests: ManifestCache,
     pub(super) tag_locks: TagLocks,
+    pub(super) meters: Meters,
     pub(super) transfer: TransferContext,
     /// Process that executes, as jobs record it.
     pub(super) owner: Arc<str>,

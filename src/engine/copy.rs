@@ -78,11 +78,13 @@ pub async fn copy(
         schedule: None,
         moved_tags: MovedTags::Follow,
         on_conflict: OnConflict::Overwrite,
+        trust_destination: std::time::Duration::ZERO,
         platforms: match platforms.is_empty() {
             true => PlatformPolicy::All,
             false => PlatformPolicy::Rewrite(platforms),
         },
         retry: RetryPolicy::default(),
+        priority: 0,
     };
     let registries = BTreeMap::from([(source_name, source.settings), (destination_name, destination.settings)]);
     let config = Config {

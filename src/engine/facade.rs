@@ -13,11 +13,14 @@ use super::event::Events;
 use super::fault::Fault;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
+use super::metered::Meters;
+use super::observe::MatchedRepository;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
 use super::requests::{RunRequest, VerifyRequest};
 use super::run;
-use super::several::ordered;
+use super::several::one_by_one;
 use super::transfer::{Spool, TransferContext, TransferPool};
+use super::turn::Turn;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::plan::{Decision, RepositoryPlan};
@@ -44,6 +47,7 @@ pub(super) struct Shared {
     pub(super) blobs: BlobTable,
     pub(super) manifests: ManifestCache,
     pub(super) tag_locks: TagLocks,
+    pub(super) meters: Meters,
     pub(super) pool: TransferPool,
     limiter: Limiter,
     pub(super) owner: Arc<str>,
@@ -128,6 +132,7 @@ impl Engine {
             clock,
             events,
             tag_locks: TagLocks::default(),
+            meters: Meters::default(),
             pool: TransferPool::default(),
             limiter,
             owner: format!("pid {}", std::process::id()).into(),
@@ -207,6 +212,11 @@ impl Engine {
         })
     }
 
+    /// The priority of a rule; 0 where there is none of this name.
+    pub fn priority(&self, rule: &RuleName) -> i32 {
+        self.rule(rule.as_str()).map_or(0, |rule| rule.priority)
+    }
+
     /// The run of a rule that is under way in this process.
     pub fn running(&self, rule: &RuleName) -> Option<RunId> {
         self.shared
@@ -234,6 +244,7 @@ impl Engine {
     ) -> Result<RunContext, EngineError> {
         let ledger = Ledger::new(rule.destinations.iter().map(|d| d.registry.to_string()));
         let account = ledger.account();
+        account.set_priority(rule.priority);
         let source = self.end(&rule.source)?.charged_to(Arc::clone(&account));
         let mut destinations = BTreeMap::new();
         for destination in &rule.destinations {
@@ -263,8 +274,10 @@ impl Engine {
             ledger,
             events: shared.events.clone(),
             blobs: shared.blobs.clone(),
+            turn: Turn::default(),
             manifests: shared.manifests.clone(),
             tag_locks: shared.tag_locks.clone(),
+            meters: shared.meters.clone(),
             transfer,
             owner: Arc::clone(&shared.owner),
             claims,
@@ -291,16 +304,17 @@ impl Engine {
         let rule = self.rule(rule.as_str())?.clone();
         let name = rule.name.to_string();
         let context = self.context(rule, RunId(0), false, Claims::Look, control.clone())?;
+        super::rates::restore(&context).await;
         let mut work = false;
         let mut failed = false;
         let run::Matches {
             repositories: matched,
             warnings,
         } = run::match_repositories(&context).await;
-        let each_plan = matched
-            .iter()
-            .map(|matched| async { run::plan_one(&context, matched).await.0 });
-        let mut planning = ordered(each_plan, run::REPOSITORIES_AT_ONCE);
+        let context = &context;
+        let each_plan = |matched: MatchedRepository| async move { run::plan_one(context, &matched).await.0 };
+        let planning = one_by_one(matched, each_plan).buffered(run::REPOSITORIES_AT_ONCE);
+        let mut planning = std::pin::pin!(planning);
         while let Some(plan) = planning.next().await {
             failed |= plan.problem.is_some();
             for destination in plan.images.iter().flat_map(|image| &image.destinations) {
@@ -313,7 +327,6 @@ impl Engine {
                 break;
             }
         }
-        drop(planning);
         let failures = context.ledger.failures();
         failed |= !failures.is_empty();
         Ok(RulePlan {

@@ -87,6 +87,17 @@ impl From<registry::Error> for Fault {
     }
 }
 
+impl From<Fault> for Unknown {
+    fn from(fault: Fault) -> Self {
+        Self {
+            kind: fault.kind,
+            status: fault.status,
+            code: fault.code,
+            message: fault.message,
+        }
+    }
+}
+
 impl From<Unknown> for Fault {
     fn from(unknown: Unknown) -> Self {
         Self {

@@ -5,6 +5,7 @@ use std::future::Future;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use tokio::sync::Semaphore;
 
 use super::blob_memory::{self, may_lack_blobs};
 use super::blob_table::{Claim, Lead, ended};
@@ -19,6 +20,9 @@ use crate::registry::{Endpoint, Side};
 
 /// Blobs of one image that are looked after at once; the registries' own limits are narrower.
 const BLOBS_AT_ONCE: usize = 8;
+
+/// The same with those that other images bring.
+const BLOBS_UNDER_WAY: usize = 64;
 
 /// Manifests of one image that are put at once.
 const MANIFESTS_AT_ONCE: usize = 4;
@@ -155,10 +159,17 @@ async fn bring_blobs(
         }
     }
     let mut blobs: Vec<_> = wanted.into_iter().collect();
-    // Largest first, so that a small one does not wait behind all others for the last large one.
-    blobs.sort_by_key(|(_, blob)| std::cmp::Reverse(blob.size));
+    // What other images wait for first; then the largest, so that a small one does not wait behind all others for the last
+    // large one.
+    blobs.sort_by_cached_key(|(digest, blob)| {
+        let wanted_by = |(index, _): &(usize, BlobAction)| context.blobs.wanted_by(targets[*index].registry(), digest);
+        let images = blob.by.iter().map(wanted_by).max().unwrap_or(0).max(1);
+        std::cmp::Reverse((images, blob.size))
+    });
     let mut outcomes: Vec<Brought> = targets.iter().map(|_| Brought::default()).collect();
     let mut arrived: Vec<Vec<Digest>> = targets.iter().map(|_| Vec::new()).collect();
+    context.turn.begin(blobs.len());
+    let moving = &Semaphore::new(BLOBS_AT_ONCE);
     let each_blob = blobs.into_iter().map(|(digest, WantedBlob { size, by })| async move {
         let source = SourceBlob {
             endpoint: context.source.clone(),
@@ -166,9 +177,11 @@ async fn bring_blobs(
             digest: digest.clone(),
             size,
         };
-        (digest, bring(context, &source, targets, by).await)
+        let ends = bring(context, &source, targets, by, moving).await;
+        context.turn.end();
+        (digest, ends)
     });
-    let mut bringing = unordered(each_blob, BLOBS_AT_ONCE);
+    let mut bringing = unordered(each_blob, BLOBS_UNDER_WAY);
     while let Some((digest, ends)) = bringing.next().await {
         for (index, moved) in ends {
             let outcome = &mut outcomes[index];
@@ -208,10 +221,13 @@ async fn bring(
     source: &SourceBlob,
     targets: &[Target],
     wants: Vec<(usize, BlobAction)>,
+    moving: &Semaphore,
 ) -> Vec<(usize, Moved)> {
     let mut ends = Vec::with_capacity(wants.len());
     let mut open = wants;
     while !open.is_empty() {
+        // Taken before the claim, as others wait for what is claimed, and free again while we wait for others.
+        let place = moving.acquire().await;
         let mut leads: Vec<(usize, Lead)> = Vec::new();
         let mut sinks = Vec::new();
         let mut waiting = Vec::new();
@@ -248,7 +264,13 @@ async fn bring(
                 ends.push((index, moved));
             }
         }
-        join_all(movings.into_iter().map(ended)).await;
+        drop(place);
+        if !movings.is_empty() {
+            context
+                .turn
+                .while_waiting(join_all(movings.into_iter().map(ended)))
+                .await;
+        }
         open = waiting;
     }
     ends

@@ -4,15 +4,17 @@ use futures_util::future::join_all;
 
 use super::attachments::copy_attachments;
 use super::context::RunContext;
+use super::deferral;
 use super::event::Event;
 use super::fault::Fault;
 use super::image::{Arrived, Target, copy_tree};
 use super::ledger::Ledger;
-use super::observe::{Attachments, head};
+use super::looks::head;
+use super::observe::Attachments;
 use super::parking;
 use super::prepare::{NotCopied, Prepared, prepare};
 use super::report::Change;
-use super::run::skip_message;
+use super::settle::skip_message;
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::plan::{CopyReason, Decision, ErrorKind, Observation, ParkedFailure, over_held};
 use crate::registry::{Place, Side};
@@ -47,6 +49,8 @@ pub(super) struct GroupDestination {
     pub(super) previous: Option<Digest>,
     /// How it failed before, where that was put aside.
     pub(super) parked: Option<ParkedFailure>,
+    /// True where it waited for a quota or for a registry's pause to end.
+    pub(super) waited: bool,
 }
 
 impl ImageGroup {
@@ -448,10 +452,17 @@ async fn finish(
     end: End,
 ) {
     let place = destination.place(&group.source);
-    let fault = end.fault.as_ref();
+    let wait = end.fault.as_ref();
+    let wait = wait.and_then(|fault| deferral::instead_of(context, fault, destination.registry.as_str()));
+    let outcome = if wait.is_some() {
+        JobOutcome::Deferred
+    } else {
+        end.outcome
+    };
+    let fault = end.fault.as_ref().filter(|_| wait.is_none());
     let next_attempt_at = parking::settle(context, group, destination, fault, end.attempts).await;
     let finished = FinishedJob {
-        outcome: end.outcome,
+        outcome,
         kind: fault.map(|fault| fault.kind),
         status: fault.and_then(|fault| fault.status),
         code: fault.and_then(|fault| fault.code.clone()),
@@ -460,6 +471,11 @@ async fn finish(
         bytes_written: end.bytes,
         next_attempt_at,
     };
+    let finished = match &wait {
+        Some(wait) => deferral::finished(wait, end.attempts, end.bytes),
+        None => finished,
+    };
+    deferral::settle(context, group, destination, wait.as_ref()).await;
     // Stored before it is told.
     let compared = end.digest.as_ref().filter(|_| end.compared);
     let stored = context.store.finish_job(job, &finished, compared, context.clock.now());
@@ -469,7 +485,7 @@ async fn finish(
             .ledger
             .place_failure(source.to_owned(), Some(place.clone()), &fault);
     }
-    context.ledger.job(destination.registry.as_str(), end.outcome);
+    context.ledger.job(destination.registry.as_str(), outcome);
     if let Some(fault) = fault {
         let mut failure = Ledger::as_failure(source.to_owned(), Some(place.clone()), Some(job), fault, end.attempts);
         failure.digest = Some(group.source.clone());
@@ -481,7 +497,7 @@ async fn finish(
             destination: place.clone(),
             digest: end.digest.clone(),
             previous_digest: destination.previous.clone(),
-            outcome: end.outcome,
+            outcome,
         });
     }
     context.events.tell(Event::JobFinished {
@@ -489,7 +505,7 @@ async fn finish(
         job: Some(job),
         source: source.to_owned(),
         destination: place,
-        outcome: end.outcome,
+        outcome,
         message: finished.message,
         bytes: end.bytes,
     });

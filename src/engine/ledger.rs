@@ -69,11 +69,14 @@ impl Ledger {
         }
     }
 
-    pub(super) fn repository(&self, listed: usize, selected: usize) {
+    pub(super) fn repository(&self, tags_listed: usize) {
         let mut counts = self.counts();
         counts.source.repositories += 1;
-        counts.source.tags_listed += listed as u64;
-        counts.source.tags_selected += selected as u64;
+        counts.source.tags_listed += tags_listed as u64;
+    }
+
+    pub(super) fn selected(&self, tags: usize) {
+        self.counts().source.tags_selected += tags as u64;
     }
 
     pub(super) fn read(&self, bytes: u64) {
@@ -98,6 +101,11 @@ impl Ledger {
 
     pub(super) fn job(&self, registry: &str, outcome: JobOutcome) {
         self.destination(registry, |d| d.images.add(outcome));
+    }
+
+    /// An image in step, by what was seen earlier.
+    pub(super) fn trusted(&self, registry: &str) {
+        self.destination(registry, |d| d.trusted += 1);
     }
 
     pub(super) fn change(&self, change: Change) {

@@ -165,6 +165,12 @@ impl ManifestCache {
         }
     }
 
+    /// A manifest that the same repository gave in this process, while it is remembered.
+    pub(super) fn peek(&self, endpoint: &Endpoint, repository: &RepositoryName, digest: &Digest) -> Option<Manifest> {
+        let key = key(endpoint, repository, digest);
+        self.kept().manifests.get(&key).cloned()
+    }
+
     /// A manifest that the same repository gave before; from the state only where its bytes still have the digest.
     async fn get(&self, endpoint: &Endpoint, repository: &RepositoryName, digest: &Digest) -> Option<Manifest> {
         let key = key(endpoint, repository, digest);
@@ -212,6 +218,16 @@ impl ManifestCache {
             .inspect_err(|error| tracing::warn!("cannot look for kept manifests: {error}"))
             .unwrap_or_default()
     }
+}
+
+/// True where a manifest would not have to be read from the end.
+pub(super) async fn is_kept(
+    cache: &ManifestCache,
+    endpoint: &Endpoint,
+    repository: &RepositoryName,
+    digest: &Digest,
+) -> bool {
+    cache.get(endpoint, repository, digest).await.is_some()
 }
 
 /// Reads a manifest by digest, from memory where it was read before. `None` where the end does not have it.

@@ -1,23 +1,25 @@
 //! Looking at one source repository and its destinations: the inventory that a plan is made of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::{join, join_all};
 
-use super::choice::{choose, remembered_choice};
 use super::context::{Claims, RunContext};
 use super::fault::Fault;
-use super::manifests;
-use super::several::unordered;
-use crate::oci::{AttachmentTag, Digest, Manifest, Reference, RepositoryName, Tag};
-use crate::plan::{DestinationInventory, ErrorKind, Observation, RepositoryInventory, Unknown, WantedImage};
-use crate::registry::{Endpoint, Side};
-use crate::rules::{RepositoryRule, TagFilter};
+use super::listings::{Listing, list};
+use super::looks::look_at_tags;
+use crate::oci::{AttachmentTag, Digest, RepositoryName, Tag};
+use crate::plan::{DestinationInventory, ErrorKind, Observation, RepositoryInventory, Unknown};
+use crate::registry::Side;
+use crate::rules::{RegistryName, RepositoryRule, TagFilter};
 
-/// Tags asked about at once in one repository. The registry's own limit is narrower; this only keeps it busy.
-const TAGS_AT_ONCE: usize = 64;
+/// Selected tags that are looked at and planned together. Some megabytes of memory.
+const PART: usize = 2_500;
+
+/// The first of them where some are to be copied, so that copying begins soon.
+const FIRST_PART: usize = 100;
 
 /// A claim on a destination tag that was not renewed for this long is void: its rule was removed or changed.
 const CLAIM_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -34,14 +36,47 @@ pub(super) struct MatchedRepository {
     pub(super) captures: Vec<String>,
 }
 
-/// What was seen, and what was read on the way.
+/// Both sides of a repository as their listings have them, before any tag is looked at.
+#[derive(Debug)]
+pub(super) struct Listed {
+    source: Observation<Listing>,
+    /// Tags of the source, attachments not counted.
+    pub(super) tags_listed: usize,
+    /// In the order of their names.
+    pub(super) selected: Arc<[Tag]>,
+    destinations: Vec<ListedDestination>,
+    attachments: Arc<Attachments>,
+    destination_attachments: Arc<Vec<Option<BTreeSet<Tag>>>>,
+}
+
+#[derive(Debug)]
+struct ListedDestination {
+    registry: RegistryName,
+    repository: RepositoryName,
+    listing: Observation<Listing>,
+    tags: BTreeSet<Tag>,
+}
+
+/// What was seen of some selected tags of a repository, and what was read on the way.
 #[derive(Debug)]
 pub(super) struct Observed {
     pub(super) inventory: RepositoryInventory,
     /// Attachment tags of the source, by what they belong to.
-    pub(super) attachments: Attachments,
+    pub(super) attachments: Arc<Attachments>,
     /// Attachment tags of each destination, in the rule's order; `None` where its tags are not known.
-    pub(super) destination_attachments: Vec<Option<BTreeSet<Tag>>>,
+    pub(super) destination_attachments: Arc<Vec<Option<BTreeSet<Tag>>>>,
+    /// All selected tags, of which this is about a part.
+    selected: Arc<[Tag]>,
+    /// True for the first part.
+    first: bool,
+}
+
+impl Observed {
+    /// True where what is known of a destination's tag is to be judged by this part: it is of the part, or it is selected no
+    /// longer and this is the first part.
+    pub(super) fn is_about(&self, tag: &Tag) -> bool {
+        self.inventory.wanted.contains_key(tag) || (self.first && !self.selected.contains(tag))
+    }
 }
 
 /// Attachment tags of a repository, by subject.
@@ -53,15 +88,10 @@ pub(super) fn filter<'a>(context: &'a RunContext, matched: &'a MatchedRepository
 }
 
 pub(super) fn unknown(fault: Fault) -> Unknown {
-    Unknown {
-        kind: fault.kind,
-        status: fault.status,
-        code: fault.code,
-        message: fault.message,
-    }
+    fault.into()
 }
 
-fn observed<T>(result: Result<Option<T>, crate::registry::Error>) -> Observation<T> {
+pub(super) fn observed<T>(result: Result<Option<T>, crate::registry::Error>) -> Observation<T> {
     match result {
         Ok(Some(value)) => Observation::Known(value),
         Ok(None) => Observation::Absent,
@@ -69,91 +99,154 @@ fn observed<T>(result: Result<Option<T>, crate::registry::Error>) -> Observation
     }
 }
 
-/// Looks at both sides. Never fails: what could not be seen is in the inventory as unknown.
-pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -> Observed {
-    let source = &context.source;
-    let listing = async { observed(source.list_tags(&matched.name).await.map_err(|e| e.on(Side::Source))) };
-    let (listed, mut destinations) = join(listing, list_destinations(context, matched)).await;
+/// Lists both sides. Never fails: what could not be listed is unknown.
+pub(super) async fn list_both(context: &RunContext, matched: &MatchedRepository) -> Listed {
+    let listing = list(context, &context.source, &matched.name, Side::Source);
+    let (source, destinations) = join(listing, list_destinations(context, matched)).await;
     let mut attachments = Attachments::new();
-    let selected = match &listed {
-        Observation::Known(tags) => {
-            for tag in tags {
+    let mut tags_listed = 0;
+    let selected = match &source {
+        Observation::Known(listing) => {
+            for tag in &listing.tags {
                 if let Some(attachment) = AttachmentTag::parse(tag) {
                     attachments.entry(attachment.subject).or_default().push(tag.clone());
                 }
             }
-            filter(context, matched).select(tags.iter().cloned()).selected
+            let chosen = filter(context, matched).select(listing.tags.iter().cloned());
+            tags_listed = chosen.selected.len() + chosen.excluded.len();
+            chosen.selected
         }
         Observation::Absent | Observation::Unknown(_) => Vec::new(),
     };
-    let destination_attachments = destinations
-        .iter()
-        .map(|destination| match &destination.listed {
-            Observation::Known(tags) => Some(
-                tags.iter()
-                    .filter(|tag| AttachmentTag::parse(tag).is_some())
+    let destination_attachments = destinations.iter().map(|destination| match &destination.listing {
+        Observation::Unknown(_) => None,
+        _ => {
+            let tags = destination.tags.iter();
+            Some(
+                tags.filter(|tag| AttachmentTag::parse(tag).is_some())
                     .cloned()
                     .collect(),
-            ),
-            Observation::Absent => Some(BTreeSet::new()),
-            Observation::Unknown(_) => None,
-        })
-        .collect();
-    claim(context, matched, &selected, &mut destinations).await;
-    let lacking = to_read(context, matched, &selected, &destinations).await;
-    let looking = join_all(
-        destinations
-            .iter_mut()
-            .map(|destination| look(context, &selected, destination)),
-    );
-    let resolving = async {
-        let each_tag = selected.iter().map(|tag| async {
-            let wanted = resolve(context, &matched.name, tag, lacking.contains(tag)).await;
-            (tag.clone(), wanted)
-        });
-        let resolved: BTreeMap<Tag, Observation<WantedImage>> = unordered(each_tag, TAGS_AT_ONCE).collect().await;
-        // Once for all tags, before the first is copied: a process that is killed then need not read them again.
-        context.manifests.flush().await;
-        resolved
-    };
-    let (wanted, _) = join(resolving, looking).await;
-    Observed {
-        inventory: RepositoryInventory {
-            registry: context.rule.source.clone(),
-            repository: matched.name.clone(),
-            named: matched.named,
-            listed,
-            wanted,
-            destinations,
-        },
-        attachments,
-        destination_attachments,
+            )
+        }
+    });
+    Listed {
+        destination_attachments: Arc::new(destination_attachments.collect()),
+        source,
+        tags_listed,
+        selected: selected.into(),
+        destinations,
+        attachments: Arc::new(attachments),
     }
 }
 
-/// Tags to read at once instead of asking what they point to: some destination lacks them, so that their manifest will be
-/// needed, and it was not read before.
-async fn to_read(
+impl Listed {
+    /// The selected tags in parts, at least one: memory is for one part at a time, and copying begins with the first.
+    pub(super) fn parts(&self) -> Vec<&[Tag]> {
+        let lacking = |destination: &ListedDestination| self.selected.iter().any(|tag| !destination.tags.contains(tag));
+        let first = match self.destinations.iter().any(lacking) {
+            true => FIRST_PART.min(self.selected.len()),
+            false => 0,
+        };
+        let (first, rest) = self.selected.split_at(first);
+        let mut parts: Vec<&[Tag]> = Vec::new();
+        if !first.is_empty() || rest.is_empty() {
+            parts.push(first);
+        }
+        parts.extend(rest.chunks(PART));
+        parts
+    }
+
+    /// What is known of these tags from the listings alone.
+    fn inventory(&self, context: &RunContext, matched: &MatchedRepository, tags: &[Tag]) -> RepositoryInventory {
+        let destinations = self.destinations.iter().map(|destination| DestinationInventory {
+            registry: destination.registry.clone(),
+            repository: destination.repository.clone(),
+            listed: match &destination.listing {
+                Observation::Known(_) => {
+                    let there = tags.iter().filter(|tag| destination.tags.contains(tag));
+                    Observation::Known(there.cloned().collect())
+                }
+                Observation::Absent => Observation::Absent,
+                Observation::Unknown(unknown) => Observation::Unknown(unknown.clone()),
+            },
+            digests: BTreeMap::new(),
+            trusted: BTreeSet::new(),
+            written: BTreeMap::new(),
+            claimed: BTreeMap::new(),
+        });
+        RepositoryInventory {
+            registry: context.rule.source.clone(),
+            repository: matched.name.clone(),
+            named: matched.named,
+            listed: match &self.source {
+                Observation::Known(_) => Observation::Known(tags.to_vec()),
+                Observation::Absent => Observation::Absent,
+                Observation::Unknown(unknown) => Observation::Unknown(unknown.clone()),
+            },
+            wanted: BTreeMap::new(),
+            destinations: destinations.collect(),
+        }
+    }
+}
+
+fn known(listing: &Observation<Listing>) -> Option<&Listing> {
+    match listing {
+        Observation::Known(listing) => Some(listing),
+        Observation::Absent | Observation::Unknown(_) => None,
+    }
+}
+
+/// Looks at all selected tags.
+pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -> Observed {
+    let listed = list_both(context, matched).await;
+    let mut parts = listed.parts().into_iter();
+    let mut whole = observe_part(context, matched, &listed, parts.next().unwrap_or_default(), true).await;
+    for part in parts {
+        let part = observe_part(context, matched, &listed, part, false).await.inventory;
+        whole.inventory.wanted.extend(part.wanted);
+        let both = whole.inventory.destinations.iter_mut().zip(part.destinations);
+        for (whole, part) in both {
+            whole.digests.extend(part.digests);
+            whole.trusted.extend(part.trusted);
+            whole.written.extend(part.written);
+            whole.claimed.extend(part.claimed);
+            match (&mut whole.listed, part.listed) {
+                (Observation::Known(tags), Observation::Known(more)) => tags.extend(more),
+                (Observation::Known(_), unknown @ Observation::Unknown(_)) => whole.listed = unknown,
+                _ => {}
+            }
+        }
+    }
+    if let Observation::Known(listing) = listed.source {
+        whole.inventory.listed = Observation::Known(listing.tags);
+    }
+    whole
+}
+
+/// Looks at some of the selected tags at both sides. Never fails: what could not be seen is in the inventory as unknown.
+pub(super) async fn observe_part(
     context: &RunContext,
     matched: &MatchedRepository,
-    selected: &[Tag],
-    destinations: &[DestinationInventory],
-) -> BTreeSet<Tag> {
-    let lacks = |tag: &Tag| {
-        destinations
-            .iter()
-            .any(|d| !matches!(&d.listed, Observation::Known(tags) if tags.contains(tag)))
-    };
-    let lacking: Vec<Tag> = selected.iter().filter(|tag| lacks(tag)).cloned().collect();
-    let read_before = context
-        .manifests
-        .tags_read_before(&context.source, &matched.name, &lacking)
-        .await;
-    lacking.into_iter().filter(|tag| !read_before.contains(tag)).collect()
+    listed: &Listed,
+    tags: &[Tag],
+    first: bool,
+) -> Observed {
+    let mut inventory = listed.inventory(context, matched, tags);
+    claim(context, matched, tags, &mut inventory.destinations).await;
+    let source = known(&listed.source);
+    let destinations: Vec<Option<&Listing>> = listed.destinations.iter().map(|d| known(&d.listing)).collect();
+    look_at_tags(context, source, &destinations, &mut inventory, tags).await;
+    Observed {
+        inventory,
+        attachments: Arc::clone(&listed.attachments),
+        destination_attachments: Arc::clone(&listed.destination_attachments),
+        selected: Arc::clone(&listed.selected),
+        first,
+    }
 }
 
 /// Lists each destination repository. One whose name cannot be made is unknown with that message.
-async fn list_destinations(context: &RunContext, matched: &MatchedRepository) -> Vec<DestinationInventory> {
+async fn list_destinations(context: &RunContext, matched: &MatchedRepository) -> Vec<ListedDestination> {
     let listing = context.rule.destinations.iter().filter_map(|destination| {
         let endpoint = context.destinations.get(&destination.registry)?;
         Some(async move {
@@ -162,16 +255,10 @@ async fn list_destinations(context: &RunContext, matched: &MatchedRepository) ->
                 Some(template) => template.expand(&matched.name, &matched.captures),
                 None => Ok(matched.name.clone()),
             };
-            let (repository, listed) = match name {
+            let (repository, mut listing) = match name {
                 Ok(repository) => {
-                    let tags = endpoint
-                        .list_tags(&repository)
-                        .await
-                        .map_err(|e| e.on(Side::Destination));
-                    (
-                        repository,
-                        observed(tags.map(|tags| tags.map(|tags| tags.into_iter().collect()))),
-                    )
+                    let listing = list(context, endpoint, &repository, Side::Destination).await;
+                    (repository, listing)
                 }
                 Err(error) => {
                     let message = format!("`to` makes no repository name of {}: {error}", matched.name);
@@ -179,13 +266,15 @@ async fn list_destinations(context: &RunContext, matched: &MatchedRepository) ->
                     (matched.name.clone(), Observation::Unknown(unknown))
                 }
             };
-            DestinationInventory {
+            let tags = match &mut listing {
+                Observation::Known(listing) => std::mem::take(&mut listing.tags).into_iter().collect(),
+                Observation::Absent | Observation::Unknown(_) => BTreeSet::new(),
+            };
+            ListedDestination {
                 registry: destination.registry.clone(),
                 repository,
-                listed,
-                digests: BTreeMap::new(),
-                written: BTreeMap::new(),
-                claimed: BTreeMap::new(),
+                listing,
+                tags,
             }
         })
     });
@@ -196,7 +285,7 @@ async fn list_destinations(context: &RunContext, matched: &MatchedRepository) ->
 async fn claim(
     context: &RunContext,
     matched: &MatchedRepository,
-    selected: &[Tag],
+    tags: &[Tag],
     destinations: &mut [DestinationInventory],
 ) {
     let source = format!("{}/{}", context.rule.source, matched.name);
@@ -208,132 +297,15 @@ async fn claim(
         let claims = match context.claims {
             Claims::Make => {
                 store
-                    .claim_tags(registry, repository, selected, rule, &source, now, since)
+                    .claim_tags(registry, repository, tags, rule, &source, now, since)
                     .await
             }
-            Claims::Look => store.claimed_tags(registry, repository, selected, &source, since).await,
+            Claims::Look => store.claimed_tags(registry, repository, tags, &source, since).await,
             Claims::Ignore => Ok(BTreeMap::new()),
         };
         match claims {
             Ok(claimed) => destination.claimed = claimed,
             Err(error) => destination.listed = Observation::Unknown(unknown(error.into())),
         }
-    }
-}
-
-/// Looks up what a destination's tags point to, for the selected tags that it lists.
-async fn look(context: &RunContext, selected: &[Tag], destination: &mut DestinationInventory) {
-    let Observation::Known(listed) = &destination.listed else {
-        return;
-    };
-    let Some(endpoint) = context.destinations.get(&destination.registry) else {
-        return;
-    };
-    let repository = &destination.repository;
-    let common: Vec<Tag> = selected.iter().filter(|tag| listed.contains(tag)).cloned().collect();
-    if common.is_empty() {
-        return;
-    }
-    match context.store.written(destination.registry.as_str(), repository).await {
-        Ok(written) => destination.written = written,
-        Err(error) => {
-            destination.listed = Observation::Unknown(unknown(error.into()));
-            return;
-        }
-    }
-    let each_tag = common.into_iter().map(|tag| async move {
-        let digest = head(endpoint, repository, &tag, Side::Destination).await;
-        (tag, digest)
-    });
-    destination.digests = unordered(each_tag, TAGS_AT_ONCE).collect().await;
-}
-
-/// What a tag points to.
-pub(super) async fn head(
-    endpoint: &Endpoint,
-    repository: &RepositoryName,
-    tag: &Tag,
-    side: Side,
-) -> Observation<Digest> {
-    let found = endpoint.head_manifest(repository, &Reference::Tag(tag.clone())).await;
-    observed(
-        found
-            .map(|head| head.map(|head| head.digest))
-            .map_err(|error| error.on(side)),
-    )
-}
-
-/// What the destinations of a source tag should hold. `read`: the manifest will be needed, so it is read at once.
-pub(super) async fn resolve(
-    context: &RunContext,
-    repository: &RepositoryName,
-    tag: &Tag,
-    read: bool,
-) -> Observation<WantedImage> {
-    if !read {
-        let source = match head(&context.source, repository, tag, Side::Source).await {
-            Observation::Known(digest) => digest,
-            Observation::Absent => return Observation::Absent,
-            Observation::Unknown(unknown) => return Observation::Unknown(unknown),
-        };
-        match remembered_choice(context, &source).await {
-            Ok(Some(wanted)) => return Observation::Known(wanted),
-            Ok(None) => {}
-            Err(fault) => return Observation::Unknown(unknown(fault)),
-        }
-        // Its platforms are judged by its manifest, which may have been read before.
-        match manifests::read(&context.manifests, &context.source, repository, &source).await {
-            Ok(Some(manifest)) => return judged(context, repository, &manifest).await,
-            // The tag has moved on meanwhile.
-            Ok(None) => {}
-            Err(fault) => return Observation::Unknown(unknown(fault)),
-        }
-    }
-    resolve_by_reading(context, repository, &Reference::Tag(tag.clone())).await
-}
-
-/// As [`resolve`], for an image that is named by digest.
-pub(super) async fn resolve_digest(
-    context: &RunContext,
-    repository: &RepositoryName,
-    digest: &Digest,
-) -> Observation<WantedImage> {
-    resolve_by_reading(context, repository, &Reference::Digest(digest.clone())).await
-}
-
-async fn resolve_by_reading(
-    context: &RunContext,
-    repository: &RepositoryName,
-    reference: &Reference,
-) -> Observation<WantedImage> {
-    let manifest = context
-        .source
-        .get_manifest(repository, reference)
-        .await
-        .map_err(|error| error.on(Side::Source));
-    let manifest = match observed(manifest) {
-        Observation::Known(manifest) => manifest,
-        Observation::Absent => return Observation::Absent,
-        Observation::Unknown(unknown) => return Observation::Unknown(unknown),
-    };
-    let tag = reference.tag();
-    context
-        .manifests
-        .keep(&context.source, repository, tag, &manifest)
-        .await;
-    judged(context, repository, &manifest).await
-}
-
-/// What the rule's platforms make of a manifest.
-async fn judged(context: &RunContext, repository: &RepositoryName, manifest: &Manifest) -> Observation<WantedImage> {
-    // The platform of a plain image stands in its config, which need not be read at every run.
-    let wanted = match remembered_choice(context, manifest.digest()).await {
-        Ok(Some(wanted)) => Ok(wanted),
-        Ok(None) => choose(context, repository, manifest).await.map(|(wanted, _)| wanted),
-        Err(fault) => Err(fault),
-    };
-    match wanted {
-        Ok(wanted) => Observation::Known(wanted),
-        Err(fault) => Observation::Unknown(unknown(fault)),
     }
 }

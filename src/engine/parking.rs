@@ -37,7 +37,7 @@ async fn look_at(
             .store
             .parked(&source, destination.registry.as_str(), &destination.repository)
             .await?;
-        parked.extend(there);
+        parked.extend(there.into_iter().filter(|((_, _, tag), _)| observed.is_about(tag)));
     }
     if parked.is_empty() {
         return Ok(parked);

@@ -84,6 +84,8 @@ pub struct DestinationReport {
     pub registry: String,
     /// Jobs by outcome.
     pub images: ImageCounts,
+    /// How many of those in step were not looked at in this run but trusted (`trust_destination`).
+    pub trusted: u64,
     /// Tags deleted.
     pub tags_deleted: u64,
     /// Deletes that were not certain enough.

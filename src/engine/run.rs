@@ -1,29 +1,33 @@
 //! One run of one rule: repositories are observed and planned one after the other, and copying begins with the first.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::attachments_due::attachments_due;
-use super::context::RunContext;
+use super::blob_table::Wants;
+use super::context::{Claims, RunContext};
+use super::deferral;
 use super::event::Event;
 use super::fault::Fault;
 use super::job::{GroupDestination, ImageGroup, copy_image, refresh_attachments, warn};
-use super::observe::{MatchedRepository, Observed, filter, observe};
+use super::metered::{self, Promise, Wanted};
+use super::observe::{MatchedRepository, Observed, filter, list_both, observe, observe_part};
 use super::parking;
-use super::report::{Change, Failure};
 use super::requests::Only;
-use super::several::unordered;
+use super::settle::settle;
+use super::several::one_by_one;
+use super::turn::Turn;
 use crate::oci::{Reference, RepositoryName, Tag};
 use crate::plan::{
-    CopyReason, Decision, ErrorKind, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem,
-    plan_repository,
+    Decision, ErrorKind, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, plan_images,
+    plan_repository, repository_problem,
 };
 use crate::registry::Side;
-use crate::store::{FinishedJob, JobOutcome, NewJob};
+use crate::store::{DeferredImage, JobOutcome};
 
 /// Repositories observed at once. Two requests each for the listings, so the registry's four lists at once stay busy.
 pub(super) const REPOSITORIES_AT_ONCE: usize = 4;
@@ -31,14 +35,26 @@ pub(super) const REPOSITORIES_AT_ONCE: usize = 4;
 /// Images copied at once. Most of their time is spent waiting for the registries' own limits; what this bounds is memory.
 const IMAGES_AT_ONCE: usize = 32;
 
+/// The same with those that only wait for blobs that other images bring.
+const IMAGES_UNDER_WAY: usize = 256;
+
 /// Planned images that wait for their turn at most; past it, planning pauses.
 const PLANNED_AHEAD: usize = 64;
 
 /// What the planning side hands to the copying side.
 #[derive(Debug)]
-enum Work {
-    Copy(ImageGroup),
-    RefreshAttachments(ImageGroup),
+pub(super) enum Work {
+    Copy(ImageGroup, Option<Promise>, Wants),
+    RefreshAttachments(ImageGroup, Option<Promise>),
+}
+
+/// Where the planning side puts what is to be done.
+struct Outlet<'a> {
+    sender: &'a mpsc::Sender<Work>,
+    /// What waits until the whole rule has been looked at, as its source counts what is read.
+    wanted: Mutex<Wanted>,
+    /// What the rule let wait in earlier runs.
+    waited: Vec<DeferredImage>,
 }
 
 /// The repositories that a rule matches.
@@ -126,6 +142,13 @@ pub(super) async fn plan_one(context: &RunContext, matched: &MatchedRepository) 
 
 /// Runs the rule to its end, or until told to stop. What happened is in the ledger.
 pub(super) async fn execute(context: &RunContext, only: &[Only]) {
+    if let Some(wait) = deferral::long_pause(context, &context.source)
+        && context.claims == Claims::Make
+        && deferral::still_waiting(context, None, only, &wait).await
+    {
+        return;
+    }
+    let place = context.meters.enter(context);
     let Matches {
         repositories: matched,
         warnings,
@@ -136,16 +159,24 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
     let (sender, receiver) = mpsc::channel(PLANNED_AHEAD);
     let planning = async {
         let sender = sender;
-        let sender = &sender;
-        let each = matched
-            .iter()
-            .filter(|matched| wanted_repository(only, matched))
-            .map(|matched| async move {
-                if context.control.may_start() {
-                    plan_and_send(context, matched, only, sender).await;
-                }
-            });
-        unordered(each, REPOSITORIES_AT_ONCE).collect::<()>().await;
+        let outlet = Outlet {
+            sender: &sender,
+            wanted: Mutex::default(),
+            waited: deferral::known(context).await,
+        };
+        let outlet = &outlet;
+        let wanted = matched.into_iter().filter(|matched| wanted_repository(only, matched));
+        let each = |matched: MatchedRepository| async move {
+            if context.control.may_start() {
+                plan_and_send(context, &matched, only, outlet).await;
+            }
+        };
+        one_by_one(wanted, each)
+            .buffer_unordered(REPOSITORIES_AT_ONCE)
+            .collect::<()>()
+            .await;
+        let wanted = std::mem::take(&mut *outlet.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        metered::admit(context, place, wanted, &outlet.waited, outlet.sender).await;
     };
     // Images are copied by tasks of their own, so that planning which waits for them keeps none from moving on.
     futures_util::future::join(planning, copy_all(context, receiver)).await;
@@ -163,10 +194,43 @@ fn wanted_image(only: &[Only], repository: &RepositoryName, tag: &Tag, destinati
     })
 }
 
-async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: &[Only], sender: &mpsc::Sender<Work>) {
-    let (mut plan, observed) = plan_one(context, matched).await;
+/// Plans a repository part by part and hands on what is to be done; waits while enough is waiting to be copied.
+async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: &[Only], outlet: &Outlet<'_>) {
+    let listed = list_both(context, matched).await;
+    context.ledger.repository(listed.tags_listed);
+    for (index, part) in listed.parts().into_iter().enumerate() {
+        if index > 0 && !context.control.may_start() {
+            return;
+        }
+        let observed = observe_part(context, matched, &listed, part, index == 0).await;
+        if !plan_part(context, &observed, part, only, outlet).await {
+            return;
+        }
+    }
+}
+
+/// False where nobody listens any more.
+async fn plan_part(
+    context: &RunContext,
+    observed: &Observed,
+    tags: &[Tag],
+    only: &[Only],
+    outlet: &Outlet<'_>,
+) -> bool {
+    let rule = &context.rule;
+    let inventory = &observed.inventory;
+    let mut plan = RepositoryPlan {
+        registry: inventory.registry.clone(),
+        repository: inventory.repository.clone(),
+        problem: repository_problem(inventory),
+        tags_listed: tags.len(),
+        images: plan_images(rule.moved_tags, rule.on_conflict, inventory, tags),
+        excluded: BTreeMap::new(),
+    };
     // Before anything is left out: what the plan does not have is taken to be no longer selected.
-    let mut tried = parking::put_aside(context, &mut plan, &observed).await;
+    let mut tried = parking::put_aside(context, &mut plan, observed).await;
+    let waited = outlet.waited.iter().filter(|image| observed.is_about(&image.tag));
+    deferral::end_waits(context, &plan, waited).await;
     if !only.is_empty() {
         let RepositoryPlan { images, repository, .. } = &mut plan;
         for image in images.iter_mut() {
@@ -176,35 +240,50 @@ async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: 
         }
         images.retain(|image| !image.destinations.is_empty());
     }
-    context.ledger.repository(plan.tags_listed, plan.images.len());
+    context.ledger.selected(plan.images.len());
     let source = format!("{}/{}", plan.registry, plan.repository);
     if let Some(problem) = &plan.problem {
-        place_failed(context, source.clone(), &repository_fault(&source, problem));
+        let wait = deferral::long_pause(context, &context.source).filter(|_| context.claims == Claims::Make);
+        let waits = match &wait {
+            Some(wait) => deferral::still_waiting(context, Some(&inventory.repository), only, wait).await,
+            None => false,
+        };
+        if !waits {
+            place_failed(context, source.clone(), &repository_fault(&source, problem));
+        }
     }
     let settled = settle(context, &plan).await;
-    let mut groups = groups(&plan, &observed);
+    let mut groups = groups(&plan, observed);
     parking::name_tried(&mut groups, &mut tried);
+    deferral::name_waited(&mut groups, &outlet.waited);
     context.events.tell(Event::RepositoryPlanned {
         run: context.run,
         source,
         to_copy: groups.iter().map(|group| group.destinations.len()).sum(),
         settled,
     });
-    let due = attachments_due(context, &plan, &observed).await;
-    for work in groups
-        .into_iter()
-        .map(Work::Copy)
-        .chain(due.into_iter().map(Work::RefreshAttachments))
-    {
+    let due = attachments_due(context, &plan, observed).await;
+    if metered::is_planned(context) {
+        let mut wanted = outlet.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.images.extend(groups);
+        wanted.due.extend(due);
+        return true;
+    }
+    // All at once, before the first of them begins.
+    let copies = groups.into_iter().map(|group| copy_work(context, group, None));
+    let copies: Vec<Work> = copies.collect();
+    let refreshes = due.into_iter().map(|group| Work::RefreshAttachments(group, None));
+    for work in copies.into_iter().chain(refreshes) {
         // The other side stops listening when the run is stopped.
-        if sender.send(work).await.is_err() {
-            return;
+        if outlet.sender.send(work).await.is_err() {
+            return false;
         }
     }
+    true
 }
 
 /// A failure outside any job, reported and told.
-fn place_failed(context: &RunContext, source: String, fault: &Fault) {
+pub(super) fn place_failed(context: &RunContext, source: String, fault: &Fault) {
     context.events.tell(Event::PlaceFailed {
         run: context.run,
         source: source.clone(),
@@ -228,7 +307,6 @@ pub(super) fn repository_fault(place: &str, problem: &RepositoryProblem) -> Faul
 
 /// The images that are to be copied, each with all destinations that need it.
 pub(super) fn groups(plan: &RepositoryPlan, observed: &Observed) -> Vec<ImageGroup> {
-    let attachments = Arc::new(observed.attachments.clone());
     plan.images
         .iter()
         .filter_map(|image| {
@@ -246,7 +324,7 @@ pub(super) fn groups(plan: &RepositoryPlan, observed: &Observed) -> Vec<ImageGro
                 source: image.source_digest.clone()?,
                 wanted: image.digest.clone(),
                 destinations,
-                attachments: Arc::clone(&attachments),
+                attachments: Arc::clone(&observed.attachments),
             })
         })
         .collect()
@@ -263,152 +341,32 @@ fn to_copy(image: &PlannedImage, destination: &PlannedDestination) -> Option<Gro
         reason: *reason,
         previous: destination.previous.clone(),
         parked: None,
+        waited: false,
     })
 }
 
-/// Records the jobs that need nothing done. Gives how many.
-async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize {
-    let mut jobs = Vec::new();
-    let source_place = format!("{}/{}", plan.registry, plan.repository);
-    for image in &plan.images {
-        let source = format!("{source_place}:{}", image.tag);
-        for destination in &image.destinations {
-            let Some(finished) = settled(&destination.decision) else {
-                continue;
-            };
-            let place = format!("{}/{}:{}", destination.registry, destination.repository, image.tag);
-            context.ledger.job(destination.registry.as_str(), finished.outcome);
-            match (finished.outcome, finished.kind) {
-                (JobOutcome::InStep, _) => {}
-                (JobOutcome::Failed, kind) => context.ledger.failure(Failure {
-                    source: source.clone(),
-                    destination: Some(place.clone()),
-                    job: None,
-                    digest: image.digest.clone(),
-                    kind: kind.unwrap_or(ErrorKind::Invalid),
-                    status: finished.status,
-                    code: finished.code.clone(),
-                    message: finished.message.clone().unwrap_or_default(),
-                    attempts: finished.attempts,
-                    next_attempt_at: finished.next_attempt_at,
-                }),
-                _ => context.ledger.change(Change {
-                    source: source.clone(),
-                    destination: place.clone(),
-                    digest: image.digest.clone(),
-                    previous_digest: destination.previous.clone(),
-                    outcome: finished.outcome,
-                }),
-            }
-            if finished.outcome != JobOutcome::InStep {
-                context.events.tell(Event::JobFinished {
-                    run: context.run,
-                    job: None,
-                    source: source.clone(),
-                    destination: place,
-                    outcome: finished.outcome,
-                    message: finished.message.clone(),
-                    bytes: 0,
-                });
-            }
-            let new = NewJob {
-                run: context.run,
-                source_registry: plan.registry.as_str(),
-                source_repository: &plan.repository,
-                reference: image.tag.as_str(),
-                destination_registry: destination.registry.as_str(),
-                destination_repository: &destination.repository,
-                digest: image.digest.as_ref(),
-                owner: &context.owner,
-            };
-            jobs.push((new, finished));
-        }
-    }
-    if let Err(error) = context.store.record_settled_jobs(&jobs, context.clock.now()).await {
-        place_failed(context, source_place, &Fault::from(error));
-    }
-    jobs.len()
-}
-
-/// The end of a job that the plan itself settles; `None` for one that must be copied.
-fn settled(decision: &Decision) -> Option<FinishedJob> {
-    let (outcome, kind, message) = match decision {
-        Decision::Copy { .. } => return None,
-        Decision::Fail {
-            reason: FailReason::Parked(failure),
-            ..
-        } => return Some(parking::still_failed(failure)),
-        Decision::InStep => (JobOutcome::InStep, None, None),
-        Decision::Keep { reason } => (JobOutcome::Kept, None, Some(kept_message(*reason).to_owned())),
-        Decision::Skip { available } => (JobOutcome::Skipped, None, Some(skip_message(available))),
-        Decision::Gone => (
-            JobOutcome::Gone,
-            None,
-            Some("the tag vanished at the source".to_owned()),
-        ),
-        Decision::Fail { kind, reason } => (JobOutcome::Failed, Some(*kind), Some(fail_message(reason))),
-    };
-    let seen = match decision {
-        Decision::Fail {
-            reason: FailReason::SourceUnknown(unknown) | FailReason::DestinationUnknown(unknown),
-            ..
-        } => Some(unknown),
-        _ => None,
-    };
-    Some(FinishedJob {
-        outcome,
-        kind,
-        status: seen.and_then(|unknown| unknown.status),
-        code: seen.and_then(|unknown| unknown.code.clone()),
-        message,
-        attempts: 1,
-        bytes_written: 0,
-        next_attempt_at: None,
-    })
-}
-
-/// Why an image without a wanted platform is skipped; an index may have any number of platforms.
-pub(super) fn skip_message(available: &[String]) -> String {
-    let mut shown: Vec<&str> = Vec::new();
-    for platform in available {
-        if !shown.contains(&platform.as_str()) && shown.len() <= PLATFORMS_SHOWN {
-            shown.push(platform);
-        }
-    }
-    let more = if shown.len() > PLATFORMS_SHOWN { " and more" } else { "" };
-    shown.truncate(PLATFORMS_SHOWN);
-    format!("none of the wanted platforms is there, only {}{more}", shown.join(", "))
-}
-
-/// Platforms named in one message at most.
-const PLATFORMS_SHOWN: usize = 10;
-
-fn kept_message(reason: CopyReason) -> &'static str {
-    match reason {
-        CopyReason::Moved => "the source tag has moved, and the rule says `moved_tags: keep`",
-        _ => "the destination holds an image that transship did not write, and the rule says `on_conflict: keep`",
-    }
-}
-
-/// A plan's failure in words.
-pub(super) fn fail_message(reason: &FailReason) -> String {
-    match reason {
-        FailReason::MovedTag => "the source tag has moved, and the rule says `moved_tags: fail`".to_owned(),
-        FailReason::Conflict => {
-            "the destination holds an image that transship did not write, and the rule says `on_conflict: fail`"
-                .to_owned()
-        }
-        FailReason::SourceUnknown(unknown) | FailReason::DestinationUnknown(unknown) => unknown.message.clone(),
-        FailReason::Parked(failure) => failure.message.clone(),
-        FailReason::Ambiguous { claim } => {
-            format!("another source wants the same destination tag ({claim}): give one of them another `to`")
-        }
-    }
+/// Says which blobs the image wants, where its manifest has been read: of several images the first brings what all want
+/// before what it wants alone.
+pub(super) fn copy_work(context: &RunContext, group: ImageGroup, promise: Option<Promise>) -> Work {
+    let manifest = context
+        .manifests
+        .peek(&context.source, &group.repository, &group.source);
+    let blobs = manifest.iter().flat_map(|manifest| manifest.blobs());
+    let keys = blobs.flat_map(|blob| {
+        let registries = group
+            .destinations
+            .iter()
+            .map(|destination| destination.registry.to_string());
+        registries.map(|registry| (registry, blob.digest.clone()))
+    });
+    let wants = context.blobs.want(keys.collect());
+    Work::Copy(group, promise, wants)
 }
 
 /// Copies what comes until the planning side ends; a job that panics fails by itself.
 async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
-    let slots = Arc::new(Semaphore::new(IMAGES_AT_ONCE));
+    let under_way = Arc::new(Semaphore::new(IMAGES_UNDER_WAY));
+    let places = Arc::new(Semaphore::new(IMAGES_AT_ONCE));
     let mut jobs = JoinSet::new();
     loop {
         tokio::select! {
@@ -418,14 +376,18 @@ async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
                     leave_out(context, &next);
                     continue;
                 }
-                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
-                let context = context.clone();
+                let Ok(one) = Arc::clone(&under_way).acquire_owned().await else { break };
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
+                let context = RunContext {
+                    turn: Turn::new(Arc::clone(&places), place),
+                    ..context.clone()
+                };
                 jobs.spawn(async move {
                     match next {
-                        Work::Copy(group) => copy_image(&context, group).await,
-                        Work::RefreshAttachments(group) => refresh_attachments(&context, &group).await,
+                        Work::Copy(group, _promise, _wants) => copy_image(&context, group).await,
+                        Work::RefreshAttachments(group, _promise) => refresh_attachments(&context, &group).await,
                     }
-                    drop(slot);
+                    drop(one);
                 });
             }
             Some(ended) = jobs.join_next() => report_panic(context, ended),
@@ -438,7 +400,7 @@ async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
 
 /// Counts planned images that are not started, as the run was told to stop.
 fn leave_out(context: &RunContext, work: &Work) {
-    if let Work::Copy(group) = work {
+    if let Work::Copy(group, _, _) = work {
         for destination in &group.destinations {
             context
                 .ledger
@@ -452,7 +414,7 @@ pub(super) async fn copy_groups(context: &RunContext, groups: Vec<ImageGroup>) {
     let (sender, receiver) = mpsc::channel(PLANNED_AHEAD);
     let sending = async move {
         for group in groups {
-            if sender.send(Work::Copy(group)).await.is_err() {
+            if sender.send(copy_work(context, group, None)).await.is_err() {
                 return;
             }
         }

@@ -16,6 +16,15 @@ pub(super) fn unordered<F: Future>(
     stream::iter(futures).buffer_unordered(limit)
 }
 
+/// Futures that are made when they are needed, for lists so long that all of them at once would take much memory. The items
+/// are owned, which is what lets the compiler tell that the whole may move between threads.
+pub(super) fn one_by_one<T, F: Future>(
+    items: impl IntoIterator<Item = T>,
+    start: impl FnMut(T) -> F,
+) -> impl stream::Stream<Item = F> {
+    stream::iter(items).map(start)
+}
+
 /// As [`unordered`], with the outputs in the order of the futures.
 pub(super) fn ordered<F: Future>(
     futures: impl IntoIterator<Item = F>,

@@ -6,8 +6,10 @@ use super::context::RunContext;
 use super::event::Event;
 use super::fault::Fault;
 use super::job::{GroupDestination, ImageGroup, copy_image};
-use super::observe::{Attachments, head, resolve, resolve_digest};
+use super::looks::head;
+use super::observe::Attachments;
 use super::requests::Single;
+use super::resolve::{resolve, resolve_digest};
 use crate::oci::{AttachmentTag, Digest, InvalidName, Reference, RepositoryName, Tag};
 use crate::plan::{CopyReason, ErrorKind, Observation};
 use crate::registry::{Endpoint, Layout, Place, Side};
@@ -30,7 +32,8 @@ struct Image {
 
 /// Copies the image unless the destination has it. What happened is in the ledger.
 pub(super) async fn execute(context: &RunContext, single: &Single) {
-    context.ledger.repository(1, 1);
+    context.ledger.repository(1);
+    context.ledger.selected(1);
     let meant = match meant(context, single).await {
         Ok(meant) => meant,
         Err(fault) => {
@@ -41,7 +44,7 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
     let single = &meant;
     let source = Place::image(context.source.name(), &single.repository, Some(&single.from)).to_string();
     let wanted = match (single.from.tag(), single.from.digest()) {
-        (Some(tag), _) => resolve(context, &single.repository, tag, true).await,
+        (Some(tag), _) => resolve(context, &single.repository, tag).await,
         (None, Some(digest)) => resolve_digest(context, &single.repository, digest).await,
         (None, None) => Observation::Absent,
     };
@@ -64,7 +67,7 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
     // A rule passes over such an image; whoever names one wants it.
     if let Err(available) = &wanted.digest {
         let available: Vec<String> = available.iter().map(ToString::to_string).collect();
-        let message = format!("{source}: {}", super::run::skip_message(&available));
+        let message = format!("{source}: {}", super::settle::skip_message(&available));
         return failed(context, source, &Fault::new(ErrorKind::NotFound, message));
     }
     for destination in &context.rule.destinations {
@@ -111,6 +114,7 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
                 },
                 previous,
                 parked: None,
+                waited: false,
             }],
             attachments: Arc::new(attachments(context, single).await),
         };

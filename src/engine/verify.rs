@@ -13,7 +13,8 @@ use super::observe::Observed;
 use super::report::{RunReport, VerifyFinding, VerifyReport};
 use super::requests::VerifyRequest;
 use super::retry::persist;
-use super::run::{fail_message, match_repositories, plan_one, repository_fault};
+use super::run::{match_repositories, plan_one, repository_fault};
+use super::settle::fail_message;
 use super::several::ordered;
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName};
 use crate::plan::{CopyReason, Decision, ErrorKind, PlannedDestination, PlannedImage, RepositoryPlan};
@@ -29,8 +30,11 @@ pub(super) async fn verify(
     request: VerifyRequest,
     control: &Control,
 ) -> Result<VerifyReport, EngineError> {
-    let rule = engine.rule_value(&request.rule)?;
+    let mut rule = engine.rule_value(&request.rule)?;
+    // Memory is what is not trusted here.
+    rule.trust_destination = std::time::Duration::ZERO;
     let context = engine.context(rule.clone(), RunId(0), true, Claims::Look, control.clone())?;
+    super::rates::restore(&context).await;
     let mut report = VerifyReport {
         rule: rule.name.to_string(),
         ..VerifyReport::default()

@@ -67,6 +67,8 @@ pub struct DestinationInventory {
     pub listed: Observation<BTreeSet<Tag>>,
     /// What its tags point to; looked up only for selected tags that are listed.
     pub digests: BTreeMap<Tag, Observation<Digest>>,
+    /// Tags whose digest was not looked at now but trusted, as it was seen or written a short time ago.
+    pub trusted: BTreeSet<Tag>,
     /// Digests that we wrote there ourselves, by tag.
     pub written: BTreeMap<Tag, BTreeSet<Digest>>,
     /// Tags that another source repository also wants here, with the claim in words (`rule a: hub/x`): refused.

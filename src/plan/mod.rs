@@ -1,5 +1,7 @@
 //! From inventories to decisions: what differs, what to do about it and why. Pure.
 
+mod belief;
+mod budget;
 mod failure;
 mod image;
 mod inventory;
@@ -10,6 +12,8 @@ mod retry;
 mod spool;
 mod upload;
 
+pub use belief::{Agreement, needs_look};
+pub use budget::{Budget, Quota, Turn};
 pub use failure::ErrorKind;
 pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
@@ -17,7 +21,7 @@ pub use lint::{Note, lint_image_plan, lint_repository_plan};
 pub use parking::{ParkedFailure, Parking, ParkingPlace, park, put_aside};
 pub use repository::{
     CopyReason, Decision, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, over_held,
-    plan_repository,
+    plan_images, plan_repository, repository_problem,
 };
 pub use retry::{RetryDecision, after_failure};
 pub use spool::{

@@ -64,6 +64,8 @@ pub struct PlannedDestination {
     pub decision: Decision,
     /// What the destination's tag points to now, where it exists and is known.
     pub previous: Option<Digest>,
+    /// True where that was not looked at now but trusted (`trust_destination`).
+    pub trusted: bool,
 }
 
 /// What to do with one image at one destination.
@@ -140,24 +142,42 @@ pub fn plan_repository(
     conflict: OnConflict,
     inventory: &RepositoryInventory,
 ) -> RepositoryPlan {
-    let (problem, tags) = match &inventory.listed {
-        Observation::Known(tags) => (None, tags.as_slice()),
-        Observation::Absent => (inventory.named.then_some(RepositoryProblem::Missing), &[][..]),
-        Observation::Unknown(unknown) => (Some(RepositoryProblem::Unknown(unknown.clone())), &[][..]),
+    let tags = match &inventory.listed {
+        Observation::Known(tags) => tags.as_slice(),
+        Observation::Absent | Observation::Unknown(_) => &[],
     };
     let SelectedTags { selected, excluded } = filter.select(tags.iter().cloned());
-    let policy = Policy { moved, conflict };
     RepositoryPlan {
         registry: inventory.registry.clone(),
         repository: inventory.repository.clone(),
-        problem,
+        problem: repository_problem(inventory),
         tags_listed: selected.len() + excluded.len(),
-        images: selected
-            .into_iter()
-            .map(|tag| plan_image(policy, inventory, tag))
-            .collect(),
+        images: plan_images(moved, conflict, inventory, &selected),
         excluded,
     }
+}
+
+/// Why nothing of a repository can be planned, where that is so.
+pub fn repository_problem(inventory: &RepositoryInventory) -> Option<RepositoryProblem> {
+    match &inventory.listed {
+        Observation::Known(_) => None,
+        Observation::Absent => inventory.named.then_some(RepositoryProblem::Missing),
+        Observation::Unknown(unknown) => Some(RepositoryProblem::Unknown(unknown.clone())),
+    }
+}
+
+/// The part of a repository's plan that is about these selected tags, of which `inventory` must tell.
+pub fn plan_images(
+    moved: MovedTags,
+    conflict: OnConflict,
+    inventory: &RepositoryInventory,
+    selected: &[Tag],
+) -> Vec<PlannedImage> {
+    let policy = Policy { moved, conflict };
+    selected
+        .iter()
+        .map(|tag| plan_image(policy, inventory, tag.clone()))
+        .collect()
 }
 
 #[derive(Clone, Copy)]
@@ -180,7 +200,9 @@ fn plan_image(policy: Policy, inventory: &RepositoryInventory, tag: Tag) -> Plan
             repository: destination.repository.clone(),
             decision: decide(policy, observed, destination, &tag),
             previous: held(destination, &tag).cloned(),
+            trusted: destination.trusted.contains(&tag),
         })
+        .map(only_in_step)
         .collect();
     PlannedImage {
         source_digest: known.map(|wanted| wanted.source.clone()),
@@ -190,6 +212,14 @@ fn plan_image(policy: Policy, inventory: &RepositoryInventory, tag: Tag) -> Plan
             .unwrap_or_default(),
         destinations,
         tag,
+    }
+}
+
+/// Trust is about images in step alone: for anything else what the destination holds was looked at, or does not matter.
+fn only_in_step(planned: PlannedDestination) -> PlannedDestination {
+    PlannedDestination {
+        trusted: planned.trusted && planned.decision == Decision::InStep,
+        ..planned
     }
 }
 

@@ -29,6 +29,35 @@ pub struct HeadManifest {
 /// A whole listing. `None` where the repository (or the catalogue) is not there: that is known, not an error.
 pub type Listing<T> = Option<Vec<T>>;
 
+/// A tag of a listing that tells more than its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedTag {
+    /// The tag.
+    pub tag: Tag,
+    /// What it points to, where the listing says so.
+    pub digest: Option<Digest>,
+    /// The manifest's media type, where said.
+    pub media_type: Option<String>,
+    /// When it was pushed, where said.
+    pub pushed: Option<jiff::Timestamp>,
+}
+
+/// A whole listing with digests, in place of a listing of names and a `HEAD` for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BulkListing {
+    /// The end has no such listing.
+    None,
+    /// The repository is not there.
+    Absent,
+    /// All tags.
+    Known {
+        /// In the order of the end.
+        tags: Vec<ListedTag>,
+        /// True for a kind whose digests here are known to be those that a `HEAD` gives.
+        comparable: bool,
+    },
+}
+
 /// What a mount came to.
 #[derive(Debug)]
 pub enum MountOutcome {
@@ -244,6 +273,35 @@ impl Endpoint {
         }
     }
 
+    /// The end's metered quota of manifest reads as it last said; `None` where it said nothing of one.
+    pub fn quota(&self) -> Option<crate::plan::Quota> {
+        match self {
+            Self::Registry(registry) => registry.quota(),
+            Self::Layout(_) => None,
+        }
+    }
+
+    /// What an earlier process knew of the quota; a newer answer holds.
+    pub fn set_quota(&self, quota: crate::plan::Quota) {
+        match self {
+            Self::Registry(registry) => registry.set_quota(quota),
+            Self::Layout(_) => {}
+        }
+    }
+
+    /// True where reading a manifest is counted and asking what a tag points to is not.
+    pub fn is_metered(&self) -> bool {
+        self.habits().metered || self.quota().is_some()
+    }
+
+    /// The host (with its port) that is asked; `None` for a layout.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Registry(registry) => Some(registry.host()),
+            Self::Layout(_) => None,
+        }
+    }
+
     /// Leaves the end alone until then; a longer pause that it asked for stays, and a time that is over does nothing.
     pub fn set_penalty(&self, until: jiff::Timestamp) {
         match self {
@@ -306,6 +364,15 @@ impl Endpoint {
         match self {
             Self::Registry(registry) => registry.list_tags(repository).await,
             Self::Layout(layout) => layout.list_tags(repository).await,
+        }
+    }
+
+    /// All tags with what they point to, where the end tells that in one go. The distribution protocol has no such thing; a
+    /// layout's index has.
+    pub async fn list_digests(&self, repository: &RepositoryName) -> Result<BulkListing> {
+        match self {
+            Self::Registry(_) => Ok(BulkListing::None),
+            Self::Layout(layout) => layout.list_digests(repository).await,
         }
     }
 

@@ -17,6 +17,8 @@ pub struct Habits {
     pub max_piece: Option<u64>,
     /// False where the `Range` of an upload's answers must not be believed (ECR's is stale).
     pub trust_upload_range: bool,
+    /// True where reading a manifest counts against a quota and asking for it by `HEAD` does not.
+    pub metered: bool,
     /// How broken bodies are treated, where the kind is known for it; `None`: learn it.
     pub upload: Option<crate::plan::UploadHabit>,
     /// True where a manifest is refused whose blobs the repository lacks, so that a blob remembered wrongly is noticed.
@@ -36,6 +38,7 @@ impl Default for Habits {
             min_piece: 5 * 1024 * 1024,
             max_piece: None,
             trust_upload_range: true,
+            metered: false,
             upload: None,
             refuses_missing_blobs: false,
             // distribution purges uploads after 168 hours by default.

@@ -12,8 +12,8 @@ mod settings;
 
 pub use account::Account;
 pub use endpoint::{
-    BlobReader, BlobWrite, BodyStream, Endpoint, FinishedBlob, HeadManifest, Listing, MountOutcome, ReferrerList,
-    SessionState, UploadHabit,
+    BlobReader, BlobWrite, BodyStream, BulkListing, Endpoint, FinishedBlob, HeadManifest, ListedTag, Listing,
+    MountOutcome, ReferrerList, SessionState, UploadHabit,
 };
 pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
 pub use habits::Habits;

@@ -64,10 +64,15 @@ pub struct Rule {
     pub moved_tags: MovedTags,
     /// What happens where the destination holds a digest that we did not write.
     pub on_conflict: OnConflict,
+    /// How long a destination's tag that we saw or wrote counts as in step without a look while its listing shows it;
+    /// zero: never.
+    pub trust_destination: Duration,
     /// Which platforms of an index are copied.
     pub platforms: PlatformPolicy,
     /// How often a job is tried.
     pub retry: RetryPolicy,
+    /// From -100 to 100. Higher goes first where rules compete: for a start, for a place at a registry, for a quota.
+    pub priority: i32,
 }
 
 /// One destination of a rule.

@@ -134,7 +134,7 @@ impl Store {
         .await
     }
 
-    /// Ends the claims of all rules but these and forgets what those put aside: for when rules are read, so that a rule
+    /// Ends the claims of all rules but these and forgets what of those is put aside or waits: for when rules are read, so that a rule
     /// taken out blocks no other.
     pub async fn keep_claims(&self, rules: &[&str]) -> Result<()> {
         self.verb("end the claims of rules that are no more", async {
@@ -143,6 +143,7 @@ impl Store {
             for statement in [
                 "DELETE FROM claims WHERE rule NOT IN (SELECT value FROM json_each($1))",
                 "DELETE FROM parked WHERE rule NOT IN (SELECT value FROM json_each($1))",
+                "DELETE FROM deferred WHERE rule NOT IN (SELECT value FROM json_each($1))",
             ] {
                 sqlx::query(statement).bind(&rules).execute(&mut *change).await?;
             }

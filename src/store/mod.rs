@@ -8,13 +8,16 @@ mod capabilities;
 mod choices;
 mod claims;
 mod connection;
+mod deferred;
 mod error;
 mod jobs;
 mod lock;
 mod manifests;
 mod parked;
+mod rates;
 mod rows;
 mod runs;
+mod seen_tags;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -22,8 +25,10 @@ mod uploads;
 mod writer;
 mod written;
 
+pub use deferred::DeferredImage;
 pub use error::StoreError;
 pub use lock::{Holder, StateLock};
+pub use rates::Rates;
 pub use types::{
     AuditEntry, FinishedJob, JobFilter, JobId, JobOutcome, JobRow, KeptManifest, NewJob, NewManifest, NewRun, RunId,
     RunOutcome, RunRow, StoredUpload, Trigger, UploadId, UploadKey, Write,

@@ -215,6 +215,8 @@ impl Store {
                 "DELETE FROM claims WHERE renewed_at < $1",
                 "DELETE FROM attachment_checks WHERE at < $1",
                 "DELETE FROM parked WHERE until < $1",
+                "DELETE FROM deferred WHERE until < $1",
+                "DELETE FROM rates WHERE kept_at < $1",
             ] {
                 let mut change = self.0.begin().await?;
                 sqlx::query(statement)

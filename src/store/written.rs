@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::error::Result;
-use super::rows::{millis, parsed, parsed_or_none, time};
+use super::rows::{json, millis, parsed, parsed_or_none, time};
 use super::{AuditEntry, JobId, RunId, Store, Write};
 use crate::oci::{Digest, RepositoryName, Tag};
 
@@ -55,6 +55,17 @@ impl Store {
             .bind(millis(now))
             .execute(&mut *change)
             .await?;
+            sqlx::query(
+                "INSERT INTO seen_tags (registry, repository, tag, digest, at) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (registry, repository, tag) DO UPDATE SET digest = excluded.digest, at = excluded.at",
+            )
+            .bind(write.registry)
+            .bind(write.repository.as_str())
+            .bind(write.tag.as_str())
+            .bind(&digest)
+            .bind(millis(now))
+            .execute(&mut *change)
+            .await?;
             change.commit().await
         })
         .await
@@ -78,6 +89,33 @@ impl Store {
                     .entry(parsed(row, "tag")?)
                     .or_default()
                     .insert(parsed(row, "digest")?);
+            }
+            Ok(written)
+        })
+        .await
+    }
+
+    /// As [`Store::written`], of these tags only.
+    pub async fn written_under(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+        tags: &[Tag],
+    ) -> Result<BTreeMap<Tag, BTreeSet<Digest>>> {
+        self.verb("read what was written", async {
+            let rows = sqlx::query(
+                "SELECT tag, digest FROM written WHERE registry = $1 AND repository = $2 \
+                 AND tag IN (SELECT value FROM json_each($3))",
+            )
+            .bind(registry)
+            .bind(repository.as_str())
+            .bind(json(tags)?)
+            .fetch_all(&mut *self.0.reader().await?)
+            .await?;
+            let mut written: BTreeMap<Tag, BTreeSet<Digest>> = BTreeMap::new();
+            for row in &rows {
+                let digests = written.entry(parsed(row, "tag")?).or_default();
+                digests.insert(parsed(row, "digest")?);
             }
             Ok(written)
         })

@@ -69,6 +69,7 @@ struct Row {
     min_piece: Option<u64>,
     max_piece: Option<u64>,
     trust_upload_range: bool,
+    metered: bool,
     refuses_missing_blobs: bool,
 }
 
@@ -83,6 +84,7 @@ const fn row(kind: Kind, hosts: &'static [&'static str]) -> Row {
         min_piece: None,
         max_piece: None,
         trust_upload_range: true,
+        metered: false,
         refuses_missing_blobs: false,
     }
 }
@@ -93,11 +95,13 @@ const MIB: u64 = 1024 * 1024;
 static TABLE: &[Row] = &[
     // The aliases, `library/` and the key of the login files: moby's `registry` package and containers/image
     // `docker/docker_client.go`. The realm https://auth.docker.io/token: docs.docker.com, Registry API, authentication.
+    // Metered: docs.docker.com/docker-hub/usage/pulls.
     Row {
         api_host: Some("registry-1.docker.io"),
         credential_key: Some("https://index.docker.io/v1/"),
         default_namespace: Some("library"),
         token_hosts: &["auth.docker.io"],
+        metered: true,
         ..row(
             Kind::DockerHub,
             &[
@@ -206,6 +210,7 @@ pub fn habits_for(host: &str) -> Habits {
         min_piece: row.min_piece.unwrap_or(plain.min_piece),
         max_piece: row.max_piece,
         trust_upload_range: row.trust_upload_range,
+        metered: row.metered,
         refuses_missing_blobs: row.refuses_missing_blobs,
         upload: plain.upload,
         upload_life_hours: plain.upload_life_hours,
@@ -280,6 +285,7 @@ mod tests {
         assert_eq!(hub.credential_key.as_deref(), Some("https://index.docker.io/v1/"));
         assert_eq!(hub.default_namespace.as_deref(), Some("library"));
         assert_eq!(hub.token_hosts, ["auth.docker.io"]);
+        assert!(hub.metered && !habits_for("quay.io").metered);
     }
 
     #[test]

@@ -232,6 +232,7 @@ fn observe_destination(place: usize, held: &DestinationWorld, faults: &Faults) -
             Observation::Absent
         },
         digests: held.tags.iter().filter_map(digest).collect(),
+        trusted: BTreeSet::new(),
         written: held.written.clone(),
         claimed: held
             .claimed

@@ -1,6 +1,8 @@
-//! What is not tried at once: failures that are put aside.
+//! What is not done at once: failures that are put aside, images that wait for a quota or for the end of a pause.
 
 mod parking;
+mod pauses;
+mod quota;
 
 use transship::demo::images::{SampleImage, two_platforms};
 use transship::demo::registry::{Options, Registry, Running};

@@ -303,3 +303,162 @@ async fn a_failed_look_is_reported_with_what_the_registry_answered() {
     let failure = &only_run(&report)["failures"][0];
     assert_eq!((&failure["kind"], &failure["status"]), (&json!("denied"), &json!(403)));
 }
+
+#[tokio::test]
+async fn with_trust_nothing_to_do_costs_one_listing_a_repository_at_the_destination() {
+    let (pair, home) = synced().await;
+    let trusting = pair.rules(&format!("{RULE}    trust_destination: 6h\n"));
+    home.set_rules(&trusting);
+    let run = sync(&home, &pair).await;
+    // 3 listings a side and 6 tags at the source; what the destination's 6 tags point to is what the first run wrote.
+    let expected = json!({ "src": { "GET": 3, "HEAD": 6 }, "dst": { "GET": 3 } });
+    assert_eq!(run["requests"], expected);
+    let destination = &run["destinations"][0];
+    assert_eq!(
+        (&destination["images"]["in_step"], &destination["trusted"]),
+        (&json!(6), &json!(6))
+    );
+    let plan = home.run(&["plan", "--format", "json"]).await.expect(0).json();
+    assert!(plan.to_string().contains("\"trusted\":true"), "{plan}");
+
+    // Another one's tag there: it differs from what is wanted now, so it is looked at before anything is done.
+    pair.at_source().push("fleet/app-01", "v1", &rebuilt(1, 300)).await;
+    pair.reset();
+    let run = sync(&home, &pair).await;
+    let expected = json!({
+        // As before; the new manifest, config and layer, and the referrers API.
+        "src": { "GET": 3 + 1 + 2 + 1, "HEAD": 6 },
+        // The tag that is to move, and its two new blobs.
+        "dst": { "GET": 3, "HEAD": 1 + 2, "POST": 2, "PUT": 2 + 1 },
+    });
+    assert_eq!(run["requests"], expected);
+    assert_eq!(run["destinations"][0]["trusted"], 5);
+
+    // Without it everything is looked at, and `verify` never trusts.
+    pair.reset();
+    home.run(&["verify"]).await.expect(0);
+    assert_eq!(pair.dst.count("HEAD", "/manifests/"), 6);
+    home.set_rules(&pair.rules(RULE));
+    pair.reset();
+    let run = sync(&home, &pair).await;
+    assert_eq!(
+        (&run["requests"]["dst"], &run["destinations"][0]["trusted"]),
+        (&json!({ "GET": 3, "HEAD": 6 }), &json!(0))
+    );
+}
+
+#[tokio::test]
+async fn a_trusted_tag_that_the_destination_lists_no_more_is_copied() {
+    let (pair, home) = synced().await;
+    home.set_rules(&pair.rules(&format!("{RULE}    trust_destination: 6h\n")));
+    // What was not written but seen is trusted as well: the first of these runs looks, as its memory is gone.
+    let lost = &Fleet::new(3, 2, 400).repositories[2].1[1].1;
+    pair.at_destination().delete("fleet/app-02", &lost.digest()).await;
+    let run = sync(&home, &pair).await;
+    let destination = &run["destinations"][0];
+    assert_eq!(
+        (&destination["images"]["copied"], &destination["trusted"]),
+        (&json!(1), &json!(5))
+    );
+    assert_eq!(
+        run["requests"]["dst"],
+        json!({ "GET": 3, "PUT": 1 }),
+        "its blobs were sent within a day"
+    );
+    pair.assert_same("fleet/app-02", "fleet/app-02", &["v0", "v1"]).await;
+}
+
+#[tokio::test]
+async fn what_was_seen_in_step_is_trusted_in_the_next_run() {
+    let pair = Pair::start().await;
+    let fleet = Fleet::new(3, 2, 400);
+    fleet.push(&pair.at_source()).await;
+    fleet.push(&pair.at_destination()).await;
+    let home = Transship::new(&pair.rules(&format!("{RULE}    trust_destination: 6h\n")));
+    let looked = sync(&home, &pair).await;
+    assert_eq!(looked["destinations"][0]["trusted"], 0, "nothing is known of them yet");
+    assert_eq!(looked["destinations"][0]["images"]["in_step"], 6);
+    pair.reset();
+    let trusted = sync(&home, &pair).await;
+    assert_eq!(trusted["destinations"][0]["trusted"], 6);
+    assert_eq!(pair.dst.count("HEAD", "/manifests/"), 0);
+}
+
+#[tokio::test]
+async fn blobs_move_while_later_repositories_are_being_listed() {
+    let pair = Pair::start().await;
+    Fleet::new(3, 2, 400).push(&pair.at_source()).await;
+    let home = Transship::new(&pair.rules(RULE));
+    let gate = Gate::new();
+    let listing = Act::HoldBefore(gate.clone());
+    pair.src
+        .add(proxy::Fault::every("GET", "/fleet/app-02/tags/list", listing));
+    let process = home.spawn(&["sync", "--format", "json"]);
+    let tagged = |all: &[Exchange]| {
+        let puts = all
+            .iter()
+            .filter(|exchange| exchange.is("PUT", "/manifests/") && exchange.done);
+        puts.count() == 4
+    };
+    pair.dst.wait_for("the images of the other repositories", tagged).await;
+    gate.open();
+    process.finish().await.expect(0);
+    pair.assert_same("fleet/app-02", "fleet/app-02", &["v0", "v1"]).await;
+}
+
+#[tokio::test]
+async fn images_are_copied_while_later_tags_of_the_repository_are_looked_at() {
+    let pair = Pair::start().await;
+    let tags: Vec<String> = (0..120).map(|number| format!("v{number:03}")).collect();
+    let one = image(1, "amd64", &[10]);
+    for tag in &tags {
+        pair.at_source().push("fleet/app-00", tag, &one).await;
+    }
+    let home = Transship::new(&pair.rules(&RULE.replace(", fleet/app-01, fleet/app-02", "")));
+    let gate = Gate::new();
+    let last = Act::HoldBefore(gate.clone());
+    pair.src.add(proxy::Fault::every("GET", "/manifests/v119", last));
+    let process = home.spawn(&["sync", "--format", "json"]);
+    let tagged = |all: &[Exchange]| {
+        let puts = all
+            .iter()
+            .filter(|exchange| exchange.is("PUT", "/manifests/") && exchange.done);
+        puts.count() == 100
+    };
+    pair.dst.wait_for("the first part of the images", tagged).await;
+    gate.open();
+    let output = process.finish().await.expect(0);
+    assert_eq!(
+        only_run(&output.json())["source"],
+        json!({ "repositories": 1, "tags_listed": 120, "tags_selected": 120 })
+    );
+    assert_eq!(only_run(&output.json())["destinations"][0]["images"]["copied"], 120);
+}
+
+#[tokio::test]
+async fn images_that_wait_for_a_shared_layer_leave_their_places_to_others() {
+    let pair = Pair::start().await;
+    let fleet = Fleet::new(1, 40, 400);
+    fleet.push(&pair.at_source()).await;
+    let home = Transship::new(&pair.rules(&RULE.replace(", fleet/app-01, fleet/app-02", "")));
+    // The layer that all images have does not come.
+    let shared = Digest::of(&fleet.repositories[0].1[0].1.blobs[1]);
+    let gate = Gate::new();
+    let layer = format!("/blobs/{shared}");
+    pair.src
+        .add(proxy::Fault::every("GET", &layer, Act::HoldBefore(gate.clone())));
+    let process = home.spawn(&["sync", "--format", "json"]);
+    let sent = |all: &[Exchange]| {
+        let sent = all
+            .iter()
+            .filter(|exchange| exchange.is("PUT", "/blobs/uploads/") && exchange.done);
+        // The three other layers that all have, and of each image its config and its own layer.
+        sent.count() == 3 + 40 * 2
+    };
+    pair.dst.wait_for("everything else of all images", sent).await;
+    assert_eq!(pair.dst.count("PUT", "/manifests/"), 0);
+    gate.open();
+    let output = process.finish().await.expect(0);
+    assert_eq!(only_run(&output.json())["destinations"][0]["images"]["copied"], 40);
+    assert_eq!(pair.src.count("GET", &layer), 1);
+}

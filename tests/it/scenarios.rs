@@ -226,6 +226,7 @@ impl Scenario {
             repository,
             listed,
             digests: BTreeMap::new(),
+            trusted: BTreeSet::new(),
             written: BTreeMap::new(),
             claimed: BTreeMap::new(),
         });

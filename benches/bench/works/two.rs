@@ -43,7 +43,7 @@ pub async fn destinations(lab: &Lab) -> Outcome<Section> {
     for (one, two, what) in [(0, 1, "source on this machine"), (2, 3, "far source")] {
         let (one, two) = (&section.rows[one], &section.rows[two]);
         let whole = one.is_whole() && two.is_whole();
-        let ratio = two.ratio(one).filter(|_| whole);
+        let ratio = two.ratio(one);
         let read = |row: &Row| row.bytes.map(|bytes| bytes.from_source as f64);
         let again = read(two).zip(read(one)).map(|(two, one)| two / one).filter(|_| whole);
         let text = ratio.map_or_else(String::new, |ratio| format!(", here {}", ratio.text()));

@@ -17,6 +17,15 @@ pub(super) struct Due {
     pub(super) overlap: Overlap,
 }
 
+/// Puts those of a higher priority first; the others stay in their order.
+pub(super) fn by_priority(due: &mut [Due], rules: &[Rule]) {
+    let priority = |due: &Due| {
+        let rule = rules.iter().find(|rule| rule.name == due.rule);
+        rule.map_or(0, |rule| rule.priority)
+    };
+    due.sort_by_key(|due| std::cmp::Reverse(priority(due)));
+}
+
 /// The rules that have a schedule, and when each is due next.
 #[derive(Debug)]
 pub(super) struct Agenda {
@@ -145,8 +154,10 @@ mod tests {
             schedule: Some(Schedule::parse(cron, "UTC").expect("a schedule")),
             moved_tags: MovedTags::Follow,
             on_conflict: OnConflict::Overwrite,
+            trust_destination: Duration::ZERO,
             platforms: PlatformPolicy::All,
             retry: RetryPolicy::default(),
+            priority: 0,
         }
     }
 
@@ -200,6 +211,21 @@ mod tests {
         // The process was busy: both clocks moved alike.
         let mut agenda = Agenda::new(&[rule("0 3 * * *")], at("02:59:00"), seconds(0));
         assert_eq!(agenda.take_due(at("03:30:00"), seconds(31 * 60)).len(), 1);
+    }
+
+    #[test]
+    fn those_of_a_higher_priority_start_first() {
+        let named = |name: &str, priority| Rule {
+            name: RuleName::new(name),
+            priority,
+            ..rule("*/10 * * * *")
+        };
+        let rules = [named("a", 0), named("b", -5), named("c", 7), named("d", 0)];
+        let mut agenda = Agenda::new(&rules, at("10:01:00"), seconds(0));
+        let mut due = agenda.take_due(at("10:10:00"), seconds(540));
+        by_priority(&mut due, &rules);
+        let names: Vec<&str> = due.iter().map(|due| due.rule.as_str()).collect();
+        assert_eq!(names, ["c", "a", "d", "b"]);
     }
 
     #[test]

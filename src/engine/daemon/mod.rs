@@ -19,7 +19,7 @@ use super::requests::{Only, RunRequest};
 use crate::config::Config;
 use crate::rules::{Overlap, RuleName};
 use crate::store::{RunId, RunRow, Trigger};
-use due::{Agenda, Due};
+use due::{Agenda, Due, by_priority};
 
 /// The scheduler looks at the clocks at least this often, so that a jump of the wall clock is noticed.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -297,7 +297,8 @@ impl DaemonHandle {
         loop {
             (alive.tell)();
             let now = clock.now();
-            let due = lock(&self.0.agenda).take_due(now, clock.elapsed());
+            let mut due = lock(&self.0.agenda).take_due(now, clock.elapsed());
+            by_priority(&mut due, &self.engine().config().rules);
             for Due { rule, overlap } in due {
                 self.launch_scheduled(rule, overlap).await;
             }

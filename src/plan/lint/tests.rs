@@ -39,6 +39,7 @@ fn inventory() -> RepositoryInventory {
             digests: ["same", "ours", "theirs", "lost"]
                 .map(|text| (tag(text), Observation::Known(digest("old"))))
                 .into(),
+            trusted: BTreeSet::new(),
             written: BTreeMap::from([(tag("ours"), BTreeSet::from([digest("old")]))]),
             claimed: BTreeMap::new(),
         }],

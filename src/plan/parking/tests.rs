@@ -113,6 +113,7 @@ fn plan() -> RepositoryPlan {
                 (tag("moved"), Observation::Known(digest("older"))),
                 (tag("unseen"), Observation::Unknown(unknown)),
             ]),
+            trusted: BTreeSet::new(),
             written: BTreeMap::new(),
             claimed: BTreeMap::new(),
         }],

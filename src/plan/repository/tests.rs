@@ -40,6 +40,7 @@ fn inventory(held: Observation<Digest>) -> RepositoryInventory {
             repository: "mirror/app".parse().expect("a name"),
             listed: Observation::Known(BTreeSet::from([tag("v1")])),
             digests: BTreeMap::from([(tag("v1"), held)]),
+            trusted: BTreeSet::new(),
             written: BTreeMap::from([(tag("v1"), BTreeSet::from([digest("ours")]))]),
             claimed: BTreeMap::new(),
         }],
@@ -136,6 +137,16 @@ fn listings_of_the_destination() {
             ..
         }
     ));
+}
+
+#[test]
+fn trust_is_told_of_images_in_step_only() {
+    for (held, told) in [("new", true), ("ours", false)] {
+        let mut seen = inventory(Observation::Known(digest(held)));
+        seen.destinations[0].trusted.insert(tag("v1"));
+        let plan = plan_images(MovedTags::Follow, OnConflict::Overwrite, &seen, &[tag("v1")]);
+        assert_eq!(plan[0].destinations[0].trusted, told, "{held}");
+    }
 }
 
 #[test]

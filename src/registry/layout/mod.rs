@@ -30,8 +30,8 @@ use self::index::Entry;
 use self::lookup::{UNNAMED_TAG, check_complete, find_referrers, invalid, resolve, unnamed_image};
 use self::trouble::{Doing, Trouble};
 use super::endpoint::{
-    BlobReader, BlobWrite, BodyStream, FinishedBlob, HeadManifest, Listing, MountOutcome, ReferrerList, SessionState,
-    UploadHabit,
+    BlobReader, BlobWrite, BodyStream, BulkListing, FinishedBlob, HeadManifest, ListedTag, Listing, MountOutcome,
+    ReferrerList, SessionState, UploadHabit,
 };
 use super::error::{Error, ErrorKind, Operation, Place, Result};
 use crate::oci::{AttachmentTag, Digest, Hasher, Manifest, Reference, RepositoryName, Tag};
@@ -181,6 +181,44 @@ impl Layout {
                 return Ok(Some(UNNAMED_TAG.parse().into_iter().collect()));
             }
             Ok(None)
+        })
+        .await
+    }
+
+    /// All tags with what they point to, in one pass. A tag whose manifest is not there whole has no digest.
+    ///
+    /// # Errors
+    /// An `index.json` or manifests that cannot be read.
+    pub async fn list_digests(&self, repository: &RepositoryName) -> Result<BulkListing> {
+        let at = self.at(Operation::ListTags, Some(repository), None);
+        let repository = repository.clone();
+        self.run(at, move |folder| {
+            let Some(view) = folder.view()? else {
+                return Ok(BulkListing::Absent);
+            };
+            // An image without a name is found by other rules, one look at a time.
+            let Some(entries) = view.named.get(&repository) else {
+                let unnamed = repository.as_str() == IMAGE_REPOSITORY && unnamed_image(folder)?.is_some();
+                return Ok(if unnamed {
+                    BulkListing::None
+                } else {
+                    BulkListing::Absent
+                });
+            };
+            let mut tags = Vec::with_capacity(entries.len());
+            for (tag, entry) in entries {
+                let bytes = folder.manifest_bytes(&entry.digest)?;
+                let whole = bytes.and_then(|bytes| {
+                    Manifest::parse(entry.media_type.as_deref(), bytes.into(), Some(&entry.digest)).ok()
+                });
+                tags.push(ListedTag {
+                    tag: tag.clone(),
+                    digest: whole.as_ref().map(|manifest| manifest.digest().clone()),
+                    media_type: whole.map(|manifest| manifest.media_type().to_owned()),
+                    pushed: None,
+                });
+            }
+            Ok(BulkListing::Known { tags, comparable: true })
         })
         .await
     }

@@ -835,3 +835,29 @@ async fn a_write_that_fails_on_a_full_disk_leaves_no_file() {
         .cancel_if_full(&write.location, &failed(std::io::ErrorKind::StorageFull));
     assert!(!path.exists());
 }
+
+#[tokio::test]
+async fn a_listing_tells_what_the_tags_point_to() {
+    let dir = TempDir::new().expect("a folder");
+    let layout = layout(&dir);
+    let listing = async || layout.list_digests(&image()).await.expect("a listing");
+    assert_eq!(listing().await, BulkListing::Absent);
+    let bytes = put_image(&layout, &image(), "1.0", b"layer").await;
+    let damaged = put_image(&layout, &image(), "2.0", b"other").await;
+    put_image(&layout, &repository("team/app"), "3.0", b"third").await;
+    let file = dir.path().join("bundle/blobs/sha256").join(Digest::of(&damaged).hex());
+    std::fs::write(file, b"{}").expect("a file");
+    let listed = |name: &str, whole: Option<&[u8]>| ListedTag {
+        tag: name.parse().expect("a tag"),
+        digest: whole.map(Digest::of),
+        media_type: whole.map(|_| media_type::OCI_MANIFEST.to_owned()),
+        pushed: None,
+    };
+    let expected = BulkListing::Known {
+        tags: vec![listed("1.0", Some(&bytes)), listed("2.0", None)],
+        comparable: true,
+    };
+    assert_eq!(listing().await, expected, "a damaged manifest is left to a look");
+    let other = layout.list_digests(&repository("none")).await.expect("a listing");
+    assert_eq!(other, BulkListing::Absent);
+}

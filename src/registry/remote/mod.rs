@@ -82,6 +82,7 @@ struct Shared {
     transport: Transport,
     auth: Auth,
     habits: Habits,
+    host: String,
     /// True once an answer had the marks of distribution's code.
     distribution: AtomicBool,
     /// True once that was told.
@@ -134,6 +135,21 @@ impl Registry {
         self.shared.transport.set_penalty(until);
     }
 
+    /// Its metered quota of manifest reads as it last said; `None` where it said nothing of one.
+    pub fn quota(&self) -> Option<crate::plan::Quota> {
+        self.shared.transport.quota()
+    }
+
+    /// What an earlier process knew of its quota; a newer answer holds.
+    pub fn set_quota(&self, quota: crate::plan::Quota) {
+        self.shared.transport.set_quota(quota);
+    }
+
+    /// The host (with its port) that is asked.
+    pub fn host(&self) -> &str {
+        &self.shared.host
+    }
+
     /// What is known of its kind.
     pub fn habits(&self) -> &Habits {
         &self.shared.habits
@@ -184,8 +200,9 @@ impl Registry {
             LoginSource::Given(credentials) => Some(credentials.username.clone()),
             LoginSource::DockerConfig | LoginSource::Anonymous => None,
         };
+        let host = host.to_owned();
         let clients = Clients::build(name, tls, &base)?;
-        let throttle = limiter.throttle(name, host, limits);
+        let throttle = limiter.throttle(name, &host, limits);
         let transport = Transport::new(name, base, clients, throttle, clock.clone());
         let auth = Auth::new(name, url, login, &habits, token_hosts, clock);
         Ok(Self {
@@ -196,6 +213,7 @@ impl Registry {
                 transport,
                 auth,
                 habits,
+                host,
                 distribution: AtomicBool::new(false),
                 told: AtomicBool::new(false),
                 referrers_api: AtomicU8::new(referrers::UNKNOWN),

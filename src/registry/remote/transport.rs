@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -16,13 +16,14 @@ use super::auth::{Auth, Scopes};
 use super::body::{Outgoing, Watch};
 use super::call::{Answer, Call, Payload};
 use super::clients::Clients;
-use super::rates::{RateNews, rate_limit_headers};
+use super::rates::{PullQuota, RateNews, rate_limit_headers};
 use super::refusal::{broken, is_reset, temporary};
 use super::targets::{
     ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, literal_address, resolve, same_origin,
 };
 use super::throttle::{Class, Direction, Flow, PATIENCE, Permit, Throttle};
 use crate::clock::Clock;
+use crate::plan::Quota;
 use crate::registry::{Account, ErrorKind, Operation, Place, Result};
 use crate::telemetry::RedactedUrl;
 
@@ -88,6 +89,7 @@ struct Inner {
     throttle: Arc<Throttle>,
     /// Whether the registry has a public address; found out when first needed.
     public: OnceLock<bool>,
+    quota: Mutex<Option<Quota>>,
     clock: Clock,
 }
 
@@ -100,6 +102,7 @@ impl Transport {
             clients,
             throttle,
             public: OnceLock::new(),
+            quota: Mutex::default(),
             clock,
         }))
     }
@@ -288,8 +291,34 @@ impl Transport {
         }
     }
 
+    /// Its metered quota as it last said, or as an earlier process was told.
+    pub(super) fn quota(&self) -> Option<Quota> {
+        *self.0.quota.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a quota, unless a newer one is known.
+    pub(super) fn set_quota(&self, quota: Quota) {
+        let mut known = self.0.quota.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none_or(|known| known.seen_at <= quota.seen_at) {
+            *known = Some(quota);
+        }
+    }
+
     /// Takes note of what an answer of the registry itself says about rates.
     fn heed(&self, status: StatusCode, news: RateNews) {
+        if let Some(PullQuota {
+            limit,
+            remaining,
+            window,
+        }) = news.quota
+        {
+            self.set_quota(Quota {
+                limit,
+                remaining,
+                window,
+                seen_at: self.0.clock.now(),
+            });
+        }
         if let Some(pause) = news.pause(temporary(status)) {
             self.0.throttle.pause(pause);
         }

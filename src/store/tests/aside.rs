@@ -75,3 +75,75 @@ async fn failures_end_with_their_rule_and_with_history() {
     store.clean_runs(at(101)).await.unwrap();
     assert!(tags().await.is_empty());
 }
+
+fn waiting(reference: &str, since: i64, until: i64) -> DeferredImage {
+    DeferredImage {
+        source: name("library/app"),
+        registry: "ecr".to_owned(),
+        repository: name("mirror/app"),
+        tag: tag(reference),
+        digest: Some(digest(1)),
+        message: "it does not fit".to_owned(),
+        since: at(since),
+        until: at(until),
+    }
+}
+
+#[tokio::test]
+async fn images_wait_in_the_order_in_which_they_came() {
+    let (_folder, store) = fresh().await;
+    let read = async |rule| store.deferred(rule, "hub").await.unwrap();
+    store
+        .defer("nightly", "hub", &[waiting("v2", 10, 100), waiting("v1", 20, 100)])
+        .await
+        .unwrap();
+    store.defer("hourly", "hub", &[waiting("v1", 30, 100)]).await.unwrap();
+    // Put off again, it keeps its place.
+    store.defer("nightly", "hub", &[waiting("v2", 50, 200)]).await.unwrap();
+    store.defer("nightly", "hub", &[]).await.unwrap();
+    assert_eq!(read("nightly").await, [waiting("v2", 10, 200), waiting("v1", 20, 100)]);
+    assert_eq!(store.deferred("nightly", "quay").await.unwrap(), []);
+
+    let (repository, one) = (name("mirror/app"), tag("v1"));
+    store
+        .end_deferral("nightly", &[("ecr", &repository, &one)])
+        .await
+        .unwrap();
+    assert_eq!(read("nightly").await, [waiting("v2", 10, 200)]);
+    assert_eq!(read("hourly").await.len(), 1, "another rule's stays");
+    store.keep_claims(&["nightly"]).await.unwrap();
+    assert_eq!(read("hourly").await, []);
+    store.clean_runs(at(201)).await.unwrap();
+    assert_eq!(read("nightly").await, []);
+}
+
+#[tokio::test]
+async fn rates_are_kept_by_name_and_host() {
+    let (_folder, store) = fresh().await;
+    let read = async |host| store.rates("hub", host).await.unwrap();
+    assert_eq!(read("a.example").await, Rates::default());
+    let quota = crate::plan::Quota {
+        limit: None,
+        remaining: 7,
+        window: std::time::Duration::from_secs(21_600),
+        seen_at: at(5),
+    };
+    let paused = Rates {
+        paused_until: Some(at(900)),
+        quota: Some(quota),
+    };
+    store.keep_rates("hub", "a.example", &paused, at(5)).await.unwrap();
+    assert_eq!(read("a.example").await, paused);
+    assert_eq!(read("b.example").await, Rates::default());
+    let later = Rates {
+        paused_until: None,
+        quota: Some(crate::plan::Quota {
+            limit: Some(100),
+            ..quota
+        }),
+    };
+    store.keep_rates("hub", "a.example", &later, at(6)).await.unwrap();
+    assert_eq!(read("a.example").await, later);
+    store.clean_runs(at(7)).await.unwrap();
+    assert_eq!(read("a.example").await, Rates::default());
+}

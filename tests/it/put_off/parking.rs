@@ -188,7 +188,7 @@ async fn what_the_rule_no_longer_selects_is_forgotten_and_a_retry_of_one_image_f
         at_once: true,
     };
     let (_handle, control) = ControlHandle::new();
-    let report = engine.run(one, control).await.expect("a run");
+    let report = Box::pin(engine.run(one, control)).await.expect("a run");
     assert_eq!(only_failure(&report).next_attempt_at, in_hours(&scene, 2));
     assert_eq!(parked(&engine).await, [tag("v1"), tag("v2")]);
 

@@ -72,7 +72,7 @@ async fn run(engine: &Engine, rule: &str, trigger: Trigger) -> RunReport {
         at_once: trigger == Trigger::Manual,
     };
     let (_handle, control) = ControlHandle::new();
-    engine.run(request, control).await.expect("a run")
+    Box::pin(engine.run(request, control)).await.expect("a run")
 }
 
 /// The one failure of a run.

@@ -1,5 +1,6 @@
 //! A proxy in front of a registry, which counts what passes and does harm on request.
 
+mod pulls;
 mod pump;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::within;
+pub use pulls::Pulls;
 use pump::{Direction, Pump};
 
 /// One request and its answer, as far as they have passed.
@@ -91,6 +93,8 @@ pub enum Act {
     FlipResponse(u64),
     /// Breaks the client's connection after the upstream has answered.
     DropReply,
+    /// Counts pulls, tells what is left, and answers 429 where nothing is.
+    Meter(Pulls),
 }
 
 /// Which requests are meant, and what happens to them.
@@ -374,6 +378,16 @@ async fn forward(
                 }
                 return Ok(response);
             }
+            Act::Meter(pulls) if !pulls.count(&parts.method, parts.uri.path()) => {
+                shared.note(index, |exchange| {
+                    exchange.status = Some(StatusCode::TOO_MANY_REQUESTS);
+                    exchange.done = true;
+                });
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                pulls.tell(response.headers_mut());
+                return Ok(response);
+            }
             _ => {}
         }
     }
@@ -408,6 +422,11 @@ async fn forward(
     let (mut parts_back, body) = answer.into_parts();
     parts_back.headers.remove(header::CONNECTION);
     parts_back.headers.remove(header::TRANSFER_ENCODING);
+    for act in acts {
+        if let Act::Meter(pulls) = act {
+            pulls.tell(&mut parts_back.headers);
+        }
+    }
     // The versions of the two connections are their own.
     parts_back.version = http::Version::HTTP_11;
     parts_back.extensions = http::Extensions::new();

@@ -171,6 +171,7 @@ fn destination(place: &str, value: &Value) {
             ("images", |place, value| {
                 fields(place, value, &OUTCOMES.map(|name| (name, count as Check)))
             }),
+            ("trusted", count),
             ("tags_deleted", count),
             ("deletes_blocked", count),
             ("blobs", |place, value| {

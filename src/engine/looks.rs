@@ -1,0 +1,302 @@
+//! What tags point to at both sides: asked of the ends where it is not known well enough.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::StreamExt;
+use futures_util::future::{join, join_all};
+
+use super::context::{Claims, RunContext};
+use super::listings::{self, Listing};
+use super::observe::{observed, unknown};
+use super::resolve::{resolve, resolve_found};
+use super::several::unordered;
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
+use crate::plan::{DestinationInventory, Observation, RepositoryInventory, WantedImage, needs_look};
+use crate::registry::{Endpoint, HeadManifest, Side};
+use crate::store::StoreError;
+
+/// Tags asked about at once in one repository. The registry's own limit is narrower; this only keeps it busy.
+const TAGS_AT_ONCE: usize = 64;
+
+/// Tags and what looks at them gave.
+type Looks = BTreeMap<Tag, Observation<HeadManifest>>;
+
+/// Completes the inventory of these tags. `source` and `destinations`: the listings, where there are any.
+pub(super) async fn look_at_tags(
+    context: &RunContext,
+    source: Option<&Listing>,
+    destinations: &[Option<&Listing>],
+    inventory: &mut RepositoryInventory,
+    tags: &[Tag],
+) {
+    let repository = inventory.repository.clone();
+    let to_read = to_read(context, &repository, tags, &inventory.destinations).await;
+    let pairs = || inventory.destinations.iter().zip(destinations);
+    let known = |tag: &Tag| source.and_then(|listing| listing.believed.get(tag));
+    let resolving = async {
+        let each_tag = tags.iter().map(|tag| async {
+            let (look, wanted) = match known(tag) {
+                _ if to_read.contains(tag) => (None, resolve(context, &repository, tag).await),
+                Some(digest) => (None, resolve_found(context, &repository, tag, digest).await),
+                None => look_at_source(context, &repository, tag).await,
+            };
+            (tag.clone(), look, wanted)
+        });
+        let resolved: Vec<_> = unordered(each_tag, TAGS_AT_ONCE).collect().await;
+        // Once for all tags, before the first is copied: a process that is killed then need not read them again.
+        context.manifests.flush().await;
+        resolved
+    };
+    let looking = join_all(pairs().map(|(destination, listing)| look(context, destination, *listing, tags)));
+    let (resolved, looked) = join(resolving, looking).await;
+
+    let mut source_looks = Looks::new();
+    for (tag, look, wanted) in resolved {
+        if let Some(look) = look {
+            source_looks.insert(tag.clone(), look);
+        }
+        inventory.wanted.insert(tag, wanted);
+    }
+    let mut believed: Vec<BTreeMap<Tag, Digest>> = Vec::with_capacity(looked.len());
+    let mut looks: Vec<Looks> = Vec::with_capacity(looked.len());
+    for (destination, looked) in inventory.destinations.iter_mut().zip(looked) {
+        let looked = match looked {
+            Ok(looked) => looked,
+            Err(error) => {
+                destination.listed = Observation::Unknown(unknown(error.into()));
+                Looked::default()
+            }
+        };
+        destination.written = looked.written;
+        destination.digests = digests(&looked.looks);
+        let known = looked.believed.iter();
+        destination
+            .digests
+            .extend(known.map(|(tag, digest)| (tag.clone(), Observation::Known(digest.clone()))));
+        destination.trusted = looked.remembered;
+        believed.push(looked.believed);
+        looks.push(looked.looks);
+    }
+
+    // What is about to be acted upon is looked at first: the source, as what it gives decides over all destinations.
+    let doubtful: Vec<Tag> = tags
+        .iter()
+        .filter(|tag| known(tag).is_some() && !to_read.contains(*tag) && !in_step_everywhere(inventory, tag))
+        .cloned()
+        .collect();
+    let each_tag = doubtful.into_iter().map(|tag| {
+        let repository = &repository;
+        async move {
+            let (look, wanted) = look_at_source(context, repository, &tag).await;
+            (tag, look, wanted)
+        }
+    });
+    let again: Vec<_> = unordered(each_tag, TAGS_AT_ONCE).collect().await;
+    for (tag, look, wanted) in again {
+        source_looks.extend(look.map(|look| (tag.clone(), look)));
+        inventory.wanted.insert(tag, wanted);
+    }
+    let RepositoryInventory {
+        wanted,
+        destinations: ends,
+        ..
+    } = inventory;
+    for ((destination, believed), looks) in ends.iter_mut().zip(&believed).zip(&mut looks) {
+        let differ = believed
+            .iter()
+            .filter(|(tag, digest)| needs_look(digest, wanted.get(*tag)));
+        let differ: Vec<Tag> = differ.map(|(tag, _)| tag.clone()).collect();
+        let Some(endpoint) = context.destinations.get(&destination.registry) else {
+            continue;
+        };
+        let again = look_at_all(endpoint, &destination.repository, differ, Side::Destination).await;
+        destination.trusted.retain(|tag| !again.contains_key(tag));
+        destination.digests.extend(digests(&again));
+        looks.extend(again);
+    }
+
+    if let Some(listing) = source {
+        listings::learn(context, &context.source, &repository, listing, &source_looks).await;
+    }
+    for ((destination, listing), looks) in inventory.destinations.iter().zip(destinations).zip(&looks) {
+        let Some(endpoint) = context.destinations.get(&destination.registry) else {
+            continue;
+        };
+        if let Some(listing) = listing {
+            listings::learn(context, endpoint, &destination.repository, listing, looks).await;
+        }
+        remember(context, destination, looks, &inventory.wanted).await;
+    }
+}
+
+/// Tags to read at once instead of asking what they point to: some destination lacks them, so that their manifest will be
+/// needed, and it was not read before.
+async fn to_read(
+    context: &RunContext,
+    repository: &RepositoryName,
+    tags: &[Tag],
+    destinations: &[DestinationInventory],
+) -> BTreeSet<Tag> {
+    // Where reading is counted, asking is free.
+    if context.source.is_metered() {
+        return BTreeSet::new();
+    }
+    let lacks = |tag: &Tag| {
+        destinations
+            .iter()
+            .any(|d| !matches!(&d.listed, Observation::Known(there) if there.contains(tag)))
+    };
+    let lacking: Vec<Tag> = tags.iter().filter(|tag| lacks(tag)).cloned().collect();
+    let read_before = context
+        .manifests
+        .tags_read_before(&context.source, repository, &lacking)
+        .await;
+    lacking.into_iter().filter(|tag| !read_before.contains(tag)).collect()
+}
+
+async fn look_at_source(
+    context: &RunContext,
+    repository: &RepositoryName,
+    tag: &Tag,
+) -> (Option<Observation<HeadManifest>>, Observation<WantedImage>) {
+    let look = look_at(&context.source, repository, tag, Side::Source).await;
+    let wanted = match &look {
+        Observation::Known(found) => resolve_found(context, repository, tag, &found.digest).await,
+        Observation::Absent => Observation::Absent,
+        Observation::Unknown(unknown) => Observation::Unknown(unknown.clone()),
+    };
+    (Some(look), wanted)
+}
+
+/// What is known of a destination's tags after a first look.
+#[derive(Default)]
+struct Looked {
+    written: BTreeMap<Tag, BTreeSet<Digest>>,
+    /// Not looked at, as a listing or our memory says what they point to.
+    believed: BTreeMap<Tag, Digest>,
+    /// Those of them of which memory says so.
+    remembered: BTreeSet<Tag>,
+    looks: Looks,
+}
+
+async fn look(
+    context: &RunContext,
+    destination: &DestinationInventory,
+    listing: Option<&Listing>,
+    tags: &[Tag],
+) -> Result<Looked, StoreError> {
+    let mut looked = Looked::default();
+    let (Observation::Known(listed), Some(endpoint)) =
+        (&destination.listed, context.destinations.get(&destination.registry))
+    else {
+        return Ok(looked);
+    };
+    let common: Vec<Tag> = tags.iter().filter(|tag| listed.contains(tag)).cloned().collect();
+    if common.is_empty() {
+        return Ok(looked);
+    }
+    let (registry, repository) = (destination.registry.as_str(), &destination.repository);
+    looked.written = context.store.written_under(registry, repository, &common).await?;
+    if let Some(listing) = listing {
+        let known = common
+            .iter()
+            .filter_map(|tag| Some((tag.clone(), listing.believed.get(tag)?.clone())));
+        looked.believed.extend(known);
+    }
+    let trust = context.rule.trust_destination;
+    if !trust.is_zero() {
+        let now = context.clock.now();
+        let unknown: Vec<Tag> = common
+            .iter()
+            .filter(|tag| !looked.believed.contains_key(*tag))
+            .cloned()
+            .collect();
+        let seen = context
+            .store
+            .seen_tags(registry, repository, &unknown, now - trust, now)
+            .await?;
+        looked.remembered.extend(seen.keys().cloned());
+        looked.believed.extend(seen);
+    }
+    let rest = common
+        .into_iter()
+        .filter(|tag| !looked.believed.contains_key(tag))
+        .collect();
+    looked.looks = look_at_all(endpoint, repository, rest, Side::Destination).await;
+    Ok(looked)
+}
+
+/// Keeps what destination tags were seen to point to, where the rule will go by that.
+async fn remember(
+    context: &RunContext,
+    destination: &DestinationInventory,
+    looks: &Looks,
+    wanted: &BTreeMap<Tag, Observation<WantedImage>>,
+) {
+    if context.rule.trust_destination.is_zero() || context.claims != Claims::Make {
+        return;
+    }
+    let in_step = looks.iter().filter_map(|(tag, look)| match (look, wanted.get(tag)) {
+        (Observation::Known(look), Some(Observation::Known(wanted))) if wanted.digest.as_ref() == Ok(&look.digest) => {
+            Some((tag.clone(), look.digest.clone()))
+        }
+        _ => None,
+    });
+    let in_step: Vec<(Tag, Digest)> = in_step.collect();
+    let (registry, now) = (destination.registry.as_str(), context.clock.now());
+    let recorded = context
+        .store
+        .record_seen_tags(registry, &destination.repository, &in_step, now)
+        .await;
+    if let Err(error) = recorded {
+        tracing::warn!("cannot remember what tags point to: {error}");
+    }
+}
+
+/// True where every destination that could be listed is known to hold what is wanted.
+fn in_step_everywhere(inventory: &RepositoryInventory, tag: &Tag) -> bool {
+    let Some(Observation::Known(WantedImage { digest: Ok(wanted), .. })) = inventory.wanted.get(tag) else {
+        return false;
+    };
+    let in_step = |destination: &DestinationInventory| {
+        matches!(destination.listed, Observation::Unknown(_))
+            || matches!(destination.digests.get(tag), Some(Observation::Known(held)) if held == wanted)
+    };
+    inventory.destinations.iter().all(in_step)
+}
+
+fn digests(looks: &Looks) -> BTreeMap<Tag, Observation<Digest>> {
+    let digest = |look: &Observation<HeadManifest>| match look {
+        Observation::Known(found) => Observation::Known(found.digest.clone()),
+        Observation::Absent => Observation::Absent,
+        Observation::Unknown(unknown) => Observation::Unknown(unknown.clone()),
+    };
+    looks.iter().map(|(tag, look)| (tag.clone(), digest(look))).collect()
+}
+
+async fn look_at_all(endpoint: &Endpoint, repository: &RepositoryName, tags: Vec<Tag>, side: Side) -> Looks {
+    let each_tag = tags.into_iter().map(|tag| async move {
+        let look = look_at(endpoint, repository, &tag, side).await;
+        (tag, look)
+    });
+    unordered(each_tag, TAGS_AT_ONCE).collect().await
+}
+
+async fn look_at(endpoint: &Endpoint, repository: &RepositoryName, tag: &Tag, side: Side) -> Observation<HeadManifest> {
+    let found = endpoint.head_manifest(repository, &Reference::Tag(tag.clone())).await;
+    observed(found.map_err(|error| error.on(side)))
+}
+
+/// What a tag points to.
+pub(super) async fn head(
+    endpoint: &Endpoint,
+    repository: &RepositoryName,
+    tag: &Tag,
+    side: Side,
+) -> Observation<Digest> {
+    match look_at(endpoint, repository, tag, side).await {
+        Observation::Known(found) => Observation::Known(found.digest),
+        Observation::Absent => Observation::Absent,
+        Observation::Unknown(unknown) => Observation::Unknown(unknown),
+    }
+}

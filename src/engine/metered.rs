@@ -1,0 +1,305 @@
+//! Sources that count the manifests that are read: images are looked into one after the other, as far as the quota goes;
+//! the others are put off before anything is read of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+
+use super::choice::choose;
+use super::context::{Claims, RunContext};
+use super::deferral::{self, Wait, seconds};
+use super::fault::Fault;
+use super::job::ImageGroup;
+use super::manifests;
+use super::run::{Work, copy_work};
+use crate::oci::{RepositoryName, Tag};
+use crate::plan::{Budget, Turn};
+use crate::registry::Endpoint;
+use crate::store::DeferredImage;
+
+/// The meters of all sources that count, shared by all runs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Meters(Arc<Mutex<BTreeMap<(String, String), Meter>>>);
+
+/// The quota of one source, and who waits for it.
+#[derive(Clone, Debug, Default)]
+struct Meter(Arc<MeterState>);
+
+#[derive(Debug, Default)]
+struct MeterState {
+    budget: Mutex<Budget>,
+    /// One image is looked into at a time: what it needs is known only then.
+    looking: tokio::sync::Mutex<()>,
+    /// Runs that have not yet said what they want, with their priority.
+    undecided: watch::Sender<Vec<(u64, i32)>>,
+}
+
+/// Reads that were promised to an image; given back when it has been read.
+#[derive(Debug)]
+pub(super) struct Promise {
+    meter: Meter,
+    reads: u64,
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.meter.budget().done(self.reads);
+    }
+}
+
+/// The place of a run among those that want the same quota.
+#[derive(Debug)]
+pub(super) struct Place {
+    meter: Meter,
+    number: u64,
+    priority: i32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let number = self.number;
+        let undecided = &self.meter.0.undecided;
+        undecided.send_modify(|all| all.retain(|(other, _)| *other != number));
+    }
+}
+
+impl Meters {
+    fn of(&self, end: &Endpoint) -> Meter {
+        let key = (end.name().to_owned(), end.host().unwrap_or_default().to_owned());
+        let mut meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.entry(key).or_default().clone()
+    }
+
+    /// Takes a place for a run. Where its source does not count, it is of no consequence.
+    pub(super) fn enter(&self, context: &RunContext) -> Place {
+        let (meter, priority) = (self.of(&context.source), context.rule.priority);
+        let mut number = 0;
+        meter.0.undecided.send_modify(|all| {
+            number = all.iter().map(|(other, _)| other + 1).max().unwrap_or_default();
+            all.push((number, priority));
+        });
+        Place {
+            meter,
+            number,
+            priority,
+        }
+    }
+}
+
+impl Meter {
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.0.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, end: &Endpoint) {
+        if let Some(quota) = end.quota() {
+            self.budget().hear(quota);
+        }
+    }
+
+    fn promise(&self, reads: u64) -> Promise {
+        self.budget().promise(reads);
+        Promise {
+            meter: self.clone(),
+            reads,
+        }
+    }
+
+    /// Promises the reads where they fit behind `ahead`.
+    fn take(&self, ahead: u64, reads: u64, now: Timestamp) -> Result<Promise, Timestamp> {
+        // The guard is gone before the promise takes its own.
+        let turn = self.budget().turn(ahead, reads, now);
+        match turn {
+            Turn::Now => Ok(self.promise(reads)),
+            Turn::At(until) => Err(until),
+        }
+    }
+}
+
+impl Place {
+    /// Waits until every run of a higher priority has said what it wants.
+    async fn turn(&self) {
+        let mut undecided = self.meter.0.undecided.subscribe();
+        let first = |all: &Vec<(u64, i32)>| all.iter().all(|(_, priority)| *priority <= self.priority);
+        // The sender lives as long as the meter, which we hold.
+        let _ = undecided.wait_for(first).await;
+    }
+}
+
+/// True where the run's manifest reads are counted and planned.
+pub(super) fn is_planned(context: &RunContext) -> bool {
+    // A copy by hand has no later run to which something could be put off.
+    context.claims == Claims::Make && context.source.is_metered()
+}
+
+/// What is known when a whole rule has been looked at.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Images to copy, in the order of their repositories.
+    pub(super) images: Vec<ImageGroup>,
+    /// Images in step whose attachments are to be looked after.
+    pub(super) due: Vec<ImageGroup>,
+}
+
+/// Hands on what fits into the quota, the longest waiting first, and puts off the rest.
+pub(super) async fn admit(
+    context: &RunContext,
+    place: Place,
+    wanted: Wanted,
+    waited: &[DeferredImage],
+    sender: &mpsc::Sender<Work>,
+) {
+    let Wanted { mut images, due } = wanted;
+    if images.is_empty() && due.is_empty() {
+        return;
+    }
+    tokio::select! {
+        () = place.turn() => {}
+        _ = context.control.wait_stop() => {}
+    }
+    let queue = Queue::new(waited);
+    // Stable: those that wait equally long stay in the order of the plan.
+    images.sort_by_key(|group| queue.place(group).map_or(Timestamp::MAX, |image| image.since));
+    let meter = place.meter.clone();
+    let mut later: Vec<(ImageGroup, Wait)> = Vec::new();
+    let (mut ahead, mut read, mut looked) = (0, 0, 0);
+    for group in images {
+        let until = if later.is_empty() {
+            match look_into(context, &meter, &group).await {
+                Ok(promise) => {
+                    read += promise.reads + 1;
+                    looked += 1;
+                    // The other side stops listening when the run is stopped.
+                    if sender.send(copy_work(context, group, Some(promise))).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Err(until) => until,
+            }
+        } else {
+            let turn = meter.budget().turn(ahead, guess(read, looked), context.clock.now());
+            match turn {
+                Turn::At(until) => until,
+                // What the first of them could not have is left for it.
+                Turn::Now => later.iter().map(|(_, wait)| wait.until).max().unwrap_or(Timestamp::MAX),
+            }
+        };
+        ahead += guess(read, looked);
+        // That a quota was asked for again is no reason to wait longer.
+        let before = queue.place(&group).map(|image| image.until);
+        let now = context.clock.now();
+        let until = before
+            .filter(|before| *before > now)
+            .map_or(until, |before| before.min(until));
+        let wait = wait(context, &meter, seconds(until));
+        later.push((group, wait));
+    }
+    drop(place);
+    // Of those that wait, too, nothing is read twice.
+    context.manifests.flush().await;
+    let all_fit = later.is_empty();
+    deferral::put_off(context, &later).await;
+    for group in due {
+        if !all_fit {
+            break;
+        }
+        meter.hear(&context.source);
+        // Half of the quota is left to images.
+        let half = context.source.quota().and_then(|quota| quota.limit).unwrap_or_default() / 2;
+        let known = manifests::is_kept(&context.manifests, &context.source, &group.repository, &group.source).await;
+        let reads = if known { 0 } else { guess(read, looked) };
+        let taken = meter.take(half, reads, context.clock.now());
+        match taken {
+            Ok(promise) => {
+                let work = Work::RefreshAttachments(group, Some(promise));
+                if sender.send(work).await.is_err() {
+                    return;
+                }
+            }
+            Err(_) => {
+                tracing::info!(run = %context.run, "attachments of images in step are looked after when the quota of {} allows", context.source.name());
+                break;
+            }
+        }
+    }
+}
+
+/// How images wait already, by source repository and tag; where several destinations wait, as the longest waiting.
+struct Queue<'a>(BTreeMap<(&'a RepositoryName, &'a Tag), &'a DeferredImage>);
+
+impl<'a> Queue<'a> {
+    fn new(waited: &'a [DeferredImage]) -> Self {
+        let mut oldest = BTreeMap::new();
+        for image in waited {
+            oldest.entry((&image.source, &image.tag)).or_insert(image);
+        }
+        Self(oldest)
+    }
+
+    fn place(&self, group: &ImageGroup) -> Option<&'a DeferredImage> {
+        let tag = group.reference.tag()?;
+        self.0.get(&(&group.repository, tag)).copied()
+    }
+}
+
+/// Reads that an image needs which was not looked into: as the others on the average.
+fn guess(read: u64, looked: u64) -> u64 {
+    if looked == 0 { 2 } else { read.div_ceil(looked).max(1) }
+}
+
+fn wait(context: &RunContext, meter: &Meter, until: Timestamp) -> Wait {
+    let name = context.source.name();
+    let left = meter.budget().left(context.clock.now()).unwrap_or_default();
+    let of = match context.source.quota() {
+        Some(quota) => {
+            let limit = quota.limit.map(|limit| format!("of {limit} ")).unwrap_or_default();
+            format!("{limit}in {} h", quota.window.as_secs().div_ceil(3600))
+        }
+        None => "for now".to_owned(),
+    };
+    let message = format!(
+        "{name} counts the manifests that are read, and lets us read {left} {of}: it fits at {until} at the latest"
+    );
+    Wait { until, message }
+}
+
+/// Reads the top manifest, unless it was read before, and promises the reads that the image needs beyond it.
+///
+/// # Errors
+/// The time at which they fit.
+async fn look_into(context: &RunContext, meter: &Meter, group: &ImageGroup) -> Result<Promise, Timestamp> {
+    let _one_at_a_time = meter.0.looking.lock().await;
+    let (source, repository) = (&context.source, &group.repository);
+    meter.hear(source);
+    let kept = manifests::is_kept(&context.manifests, source, repository, &group.source).await;
+    let taken = meter.take(0, u64::from(!kept), context.clock.now())?;
+    let needed = needed(context, group).await;
+    drop(taken);
+    meter.hear(source);
+    match needed {
+        Ok(reads) => meter.take(0, reads, context.clock.now()),
+        Err(fault) => match deferral::instead_of(context, &fault, "") {
+            Some(wait) => Err(wait.until),
+            // The job meets the same and says so.
+            None => Ok(meter.promise(0)),
+        },
+    }
+}
+
+/// Manifests that the image needs beyond its top one and that were not read before.
+async fn needed(context: &RunContext, group: &ImageGroup) -> Result<u64, Fault> {
+    let (source, repository) = (&context.source, &group.repository);
+    let Some(top) = manifests::read(&context.manifests, source, repository, &group.source).await? else {
+        return Ok(0);
+    };
+    let (_, rewritten) = choose(context, repository, &top).await?;
+    let mut reads = 0;
+    for entry in rewritten.as_ref().unwrap_or(&top).entries() {
+        let kept = manifests::is_kept(&context.manifests, source, repository, &entry.digest).await;
+        reads += u64::from(!kept);
+    }
+    Ok(reads)
+}

@@ -1,0 +1,129 @@
+//! When a digest is good enough that nobody looked up for this run: what a listing says beside a tag, and what is
+//! remembered of a destination's tag.
+
+use super::inventory::{Observation, WantedImage};
+use crate::oci::Digest;
+
+/// In which shapes of manifests the digests of a listing were those that a look at the tag gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Agreement {
+    /// For an index.
+    pub index: bool,
+    /// For a manifest that is no index.
+    pub plain: bool,
+}
+
+impl Agreement {
+    /// Of a kind whose listings are known to tell what a look tells.
+    pub const KNOWN: Self = Self {
+        index: true,
+        plain: true,
+    };
+
+    /// True where a listed digest is believed. `is_index`: `None` where the listing does not say what the manifest is; then
+    /// both shapes must have agreed, as some listings give an index the digest of one of its images.
+    pub fn holds_for(self, is_index: Option<bool>) -> bool {
+        match is_index {
+            Some(true) => self.index,
+            Some(false) => self.plain,
+            None => self.index && self.plain,
+        }
+    }
+
+    /// What `looks` add to it: what the listing said, what the look gave, and whether that is an index. One that differs
+    /// takes everything away, as then the listing's digests mean something else.
+    pub fn after<'a>(mut self, looks: impl IntoIterator<Item = (&'a Digest, &'a Digest, bool)>) -> Self {
+        for (listed, looked, is_index) in looks {
+            if listed != looked {
+                return Self::default();
+            }
+            if is_index {
+                self.index = true;
+            } else {
+                self.plain = true;
+            }
+        }
+        self
+    }
+
+    /// The text that a capability keeps.
+    pub fn as_str(self) -> &'static str {
+        match (self.index, self.plain) {
+            (true, true) => "index and plain",
+            (true, false) => "index",
+            (false, true) => "plain",
+            (false, false) => "none",
+        }
+    }
+
+    /// Reads it back; anything else is no agreement.
+    pub fn from_text(text: &str) -> Self {
+        let all = [(true, true), (true, false), (false, true)];
+        let all = all.map(|(index, plain)| Self { index, plain });
+        all.into_iter().find(|known| known.as_str() == text).unwrap_or_default()
+    }
+}
+
+/// True where a destination's tag that is believed to point to `believed` must be looked at all the same: it is about to
+/// be written, or kept, or to fail, because of what it points to.
+pub fn needs_look(believed: &Digest, wanted: Option<&Observation<WantedImage>>) -> bool {
+    match wanted {
+        Some(Observation::Known(WantedImage { digest: Ok(digest), .. })) => digest != believed,
+        // What becomes of it does not depend on what the destination holds.
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{ErrorKind, Unknown};
+
+    fn wanted(digest: Result<Digest, Vec<crate::oci::Platform>>) -> Observation<WantedImage> {
+        Observation::Known(WantedImage {
+            source: Digest::of(b"source"),
+            digest,
+            missing_platforms: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn only_a_difference_needs_a_look() {
+        let (same, other) = (Digest::of(b"same"), Digest::of(b"other"));
+        assert!(!needs_look(&same, Some(&wanted(Ok(same.clone())))));
+        assert!(needs_look(&same, Some(&wanted(Ok(other)))));
+        assert!(!needs_look(&same, Some(&wanted(Err(Vec::new())))));
+        assert!(!needs_look(&same, Some(&Observation::Absent)));
+        let unknown = Observation::Unknown(Unknown::new(ErrorKind::Network, "broke"));
+        assert!(!needs_look(&same, Some(&unknown)));
+        assert!(!needs_look(&same, None));
+    }
+
+    #[test]
+    fn a_listing_is_believed_for_what_agreed() {
+        let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+        let nothing = Agreement::default();
+        let plain = nothing.after([(&one, &one, false)]);
+        assert!(plain.holds_for(Some(false)) && !plain.holds_for(Some(true)) && !plain.holds_for(None));
+        let both = plain.after([(&two, &two, true)]);
+        assert_eq!(both, Agreement::KNOWN);
+        assert!(both.holds_for(None));
+        assert_eq!(
+            both.after([(&one, &one, false), (&one, &two, false)]),
+            nothing,
+            "one difference is enough"
+        );
+        assert_eq!(both.after([]), both);
+    }
+
+    #[test]
+    fn an_agreement_is_kept_as_text() {
+        for index in [true, false] {
+            for plain in [true, false] {
+                let agreement = Agreement { index, plain };
+                assert_eq!(Agreement::from_text(agreement.as_str()), agreement);
+            }
+        }
+        assert_eq!(Agreement::from_text("yes"), Agreement::default());
+    }
+}
