@@ -3,6 +3,7 @@
 mod belief;
 mod budget;
 mod failure;
+mod flows;
 mod image;
 mod inventory;
 mod lint;
@@ -15,6 +16,7 @@ mod upload;
 pub use belief::{Agreement, needs_look};
 pub use budget::{Budget, Quota, Turn};
 pub use failure::ErrorKind;
+pub use flows::{AHEAD, FlowPlan, FlowSample, FoundFlows, MANY_FLOWS_FROM, MOST_FLOWS};
 pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
 pub use lint::{Note, lint_image_plan, lint_repository_plan};
@@ -27,4 +29,7 @@ pub use retry::{RetryDecision, after_failure};
 pub use spool::{
     Disk, SpoolDecision, SpoolEntry, SpoolFacts, keep_in_spool, make_room, may_be_spooled, spool_decision,
 };
-pub use upload::{Checkpoint, NextRequest, ResumePoint, UploadFacts, UploadHabit, next_request, resume_point};
+pub use upload::{
+    Checkpoint, FILL_LIMIT, NextRequest, ResumePoint, UploadFacts, UploadHabit, checkpoint_due, next_request,
+    resume_point,
+};

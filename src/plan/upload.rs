@@ -1,5 +1,7 @@
 //! Decisions about one upload: how the next request is cut, and where a broken one goes on.
 
+use std::time::Duration;
+
 use crate::oci::HashState;
 
 /// How a registry treats the bytes of a broken request.
@@ -94,8 +96,31 @@ const MOST_PIECES: u64 = 4000;
 /// The least piece: S3's least part, on which most registries store (same page).
 const LEAST_PIECE: u64 = 5 * MIB;
 
+/// How many seconds of the source one piece holds: a registry that keeps pieces only is asked to remember what came every few
+/// seconds, and not for every breath of a slow link.
+const PIECE_SECONDS: u64 = 4;
+
+/// The longest piece that is filled in memory before it is sent; longer ones are filled in the spool, or stream where the blob
+/// is not there. One that streams is under way as long as the source takes, and with it all that came before is lost when
+/// it breaks; so pieces are longer only where the registry wants them longer.
+pub const FILL_LIMIT: u64 = 8 * MIB;
+
+/// While one request streams, the hash state is stored at least so often, in bytes. Eight are kept.
+const CHECKPOINT_EVERY: u64 = 8 * MIB;
+
+/// Bytes and time after which it is stored where the request is slow. Eight times this much covers what can be on its way to a
+/// destination, which we count as sent, and it does not hold: some 10 MiB in the buffers of both ends' sockets.
+const CHECKPOINT_OF_SLOW: (u64, Duration) = (2 * MIB, Duration::from_secs(1));
+
+/// Whether the hash state is worth storing now: the last one was stored so many bytes and so long ago.
+pub fn checkpoint_due(bytes: u64, time: Duration) -> bool {
+    let (least, pause) = CHECKPOINT_OF_SLOW;
+    bytes >= CHECKPOINT_EVERY || (bytes >= least && time >= pause)
+}
+
 /// Cuts the next request. Bytes kept: one request. Not kept: a blob that the source gives at 32 MiB/s or more, or that will be done within
-/// 30 s, goes in one request; a slower one, or one whose source was not measured yet, in pieces of max(min_piece, size / 4000, 5 MiB), rounded up to whole MiB, cut to max_piece.
+/// 30 s, goes in one request; a slower one in pieces of what the source gives in 4 s, in whole MiB, up to what is filled in memory; none shorter
+/// than max(min_piece, size / 4000, 5 MiB), rounded up to whole MiB, which is the length while the source was not measured yet. All are cut to max_piece.
 /// Where nothing at all is kept, pieces gain nothing. The last piece is a `Rest`. No request is longer than `max_piece`.
 pub fn next_request(facts: UploadFacts) -> NextRequest {
     let left = facts.size.saturating_sub(facts.offset);
@@ -106,7 +131,9 @@ pub fn next_request(facts: UploadFacts) -> NextRequest {
         UploadHabit::KeepsPieces if facts.source_rate.is_some_and(quick) => left,
         UploadHabit::KeepsPieces => {
             let least = facts.min_piece.max(facts.size.div_ceil(MOST_PIECES)).max(LEAST_PIECE);
-            least.checked_next_multiple_of(MIB).unwrap_or(least)
+            let least = least.checked_next_multiple_of(MIB).unwrap_or(least);
+            let given = facts.source_rate.unwrap_or(0).saturating_mul(PIECE_SECONDS);
+            (given / MIB * MIB).min(FILL_LIMIT).max(least)
         }
     };
     let length = length.min(largest);
@@ -203,6 +230,35 @@ mod tests {
             panic!("a piece")
         };
         assert!(length >= u64::MAX / MOST_PIECES);
+    }
+
+    #[test]
+    fn pieces_end_every_few_seconds_and_fit_in_memory() {
+        let cut = |rate: u64, min_piece: u64, max_piece: Option<u64>| {
+            next_request(UploadFacts {
+                source_rate: Some(rate),
+                min_piece,
+                max_piece,
+                ..facts()
+            })
+        };
+        assert_eq!(cut(0, 0, None), piece(5));
+        assert_eq!(cut(MIB, 0, None), piece(5), "not below S3's least");
+        assert_eq!(cut(3 * MIB / 2, 0, None), piece(6));
+        assert_eq!(cut(2 * MIB - 1, 0, None), piece(7));
+        assert_eq!(cut(20 * MIB, 0, None), piece(8), "more would stream");
+        assert_eq!(cut(20 * MIB, 16 * MIB, None), piece(16), "unless the registry wants it");
+        assert_eq!(cut(2 * MIB, 0, Some(6 * MIB)), piece(6));
+    }
+
+    #[test]
+    fn checkpoints_are_dense_where_bytes_are_slow() {
+        let due = |mib: u64, millis: u64| checkpoint_due(mib * MIB, Duration::from_millis(millis));
+        assert!(!due(7, 999));
+        assert!(due(8, 0), "not one a second of a fast one, but one every 8 MiB");
+        assert!(!due(1, 60_000), "eight of them cover what is on its way");
+        assert!(due(2, 1000));
+        assert!(!due(2, 999));
     }
 
     #[test]

@@ -151,6 +151,9 @@ pub struct BlobReader {
     pub offset: u64,
     /// Length of the whole blob, where said.
     pub total: Option<u64>,
+    /// True where a registry has shown, or says, that it gives parts of blobs. A layout holds no connection that anyone
+    /// would gain by closing.
+    pub gives_parts: bool,
     pub(super) stream: futures_util::stream::BoxStream<'static, Result<Bytes>>,
 }
 
@@ -159,7 +162,20 @@ impl std::fmt::Debug for BlobReader {
         f.debug_struct("BlobReader")
             .field("offset", &self.offset)
             .field("total", &self.total)
+            .field("gives_parts", &self.gives_parts)
             .finish_non_exhaustive()
+    }
+}
+
+/// The bytes; ends at the end. A stall, a cut or more bytes than announced is an error.
+impl futures_util::Stream for BlobReader {
+    type Item = Result<Bytes>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.stream.as_mut().poll_next(context)
     }
 }
 
@@ -168,6 +184,15 @@ impl BlobReader {
     pub async fn next(&mut self) -> Option<Result<Bytes>> {
         futures_util::StreamExt::next(&mut self.stream).await
     }
+}
+
+/// Whether a request waits until the registry's window has a place for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It waits.
+    Waits,
+    /// Sent at once or not at all.
+    NoWait,
 }
 
 /// Referrers of a manifest, and where they were found.
@@ -423,6 +448,25 @@ impl Endpoint {
         match self {
             Self::Registry(registry) => registry.open_blob(repository, digest, offset).await,
             Self::Layout(layout) => layout.open_blob(repository, digest, offset).await,
+        }
+    }
+
+    /// Opens the bytes `range` of a blob, which are not all of it. The reader may give less of them, or begin at 0 and give
+    /// everything, where ranges are ignored. `None`: nothing was asked, as no place was free for who does not wait, or the
+    /// end is a layout, which gains nothing by it.
+    ///
+    /// # Errors
+    /// As [`Endpoint::open_blob`]; `Invalid` where other bytes than asked for came.
+    pub async fn open_blob_range(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        range: std::ops::Range<u64>,
+        patience: Patience,
+    ) -> Result<Option<BlobReader>> {
+        match self {
+            Self::Registry(registry) => registry.open_blob_range(repository, digest, range, patience).await,
+            Self::Layout(_) => Ok(None),
         }
     }
 

@@ -13,7 +13,7 @@ mod settings;
 pub use account::Account;
 pub use endpoint::{
     BlobReader, BlobWrite, BodyStream, BulkListing, Endpoint, FinishedBlob, HeadManifest, ListedTag, Listing,
-    MountOutcome, ReferrerList, SessionState, UploadHabit,
+    MountOutcome, Patience, ReferrerList, SessionState, UploadHabit,
 };
 pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
 pub use habits::Habits;

@@ -14,6 +14,7 @@ mod memory;
 mod plan_laws;
 mod policies;
 mod put_off;
+mod ranges;
 mod recovery;
 mod registry_habits;
 mod requests;

@@ -22,6 +22,10 @@ use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failu
 /// a registry's usual pause while it moves a finished piece to its storage.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long no sink may take a byte until the source's connection is closed. Long enough for the pauses of a healthy
+/// registry, well within the time after which servers end connections that nobody reads.
+const STANDSTILL: Duration = Duration::from_secs(5);
+
 /// One attempt at all sinks: opens them, reads the source once from the least offset, feeds all.
 pub(super) async fn attempt(
     context: &TransferContext,
@@ -256,7 +260,7 @@ async fn read_from(
                 end: progress.offset,
                 state: on_boundary.then(|| progress.hasher.save()).flatten(),
             };
-            if !hand_over(chunk, feeders).await {
+            if !hand_over(chunk, feeders, origin).await {
                 // Each sink knows why it ended.
                 return Ok(());
             }
@@ -265,17 +269,17 @@ async fn read_from(
 }
 
 /// Gives a chunk to every sink that still listens; false when none does.
-async fn hand_over(chunk: Chunk, feeders: &mut [Option<Feeder>]) -> bool {
+async fn hand_over(chunk: Chunk, feeders: &mut [Option<Feeder>], origin: &mut Reading<'_>) -> bool {
     let listening = feeders.iter().flatten().count();
     for slot in feeders.iter_mut() {
         let Some(feeder) = slot else { continue };
         let gone = match feeder.try_send(Ok(chunk.clone())) {
             Ok(()) => false,
             Err(TrySendError::Closed(_)) => true,
-            Err(TrySendError::Full(waiting)) if listening == 1 => feeder.send(waiting).await.is_err(),
-            // The others wait for this one only so long; it reads for itself later.
             Err(TrySendError::Full(waiting)) => {
-                !matches!(tokio::time::timeout(PATIENCE, feeder.send(waiting)).await, Ok(Ok(())))
+                // The others wait for this one only so long; it reads for itself later.
+                let patience = (listening > 1).then_some(PATIENCE);
+                !wait_for_room(feeder, waiting, patience, origin).await
             }
         };
         if gone {
@@ -283,4 +287,24 @@ async fn hand_over(chunk: Chunk, feeders: &mut [Option<Feeder>]) -> bool {
         }
     }
     feeders.iter().any(Option::is_some)
+}
+
+/// Gives a chunk to a sink that has no room for it now; false where it is gone, or none was made within `patience`.
+async fn wait_for_room(
+    feeder: &Feeder,
+    waiting: Result<Chunk, Fault>,
+    patience: Option<Duration>,
+    origin: &mut Reading<'_>,
+) -> bool {
+    let mut sent = pin!(feeder.send(waiting));
+    let soon = tokio::select! {
+        sent = &mut sent => return sent.is_ok(),
+        never = origin.receive() => match never {},
+        () = tokio::time::sleep(STANDSTILL) => patience.map(|patience| patience.saturating_sub(STANDSTILL)),
+    };
+    origin.stand_still();
+    match soon {
+        None => sent.await.is_ok(),
+        Some(left) => matches!(tokio::time::timeout(left, sent).await, Ok(Ok(()))),
+    }
 }

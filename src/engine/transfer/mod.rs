@@ -4,20 +4,21 @@
 mod feed;
 mod fetch;
 mod origin;
+mod part;
+mod pool;
 mod session;
 mod sink;
 mod spool;
 
+pub(super) use pool::TransferPool;
 pub(super) use session::UPLOAD_HABIT;
 pub(super) use spool::Spool;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
 
 use super::control::Control;
 use super::event::{Event, Events};
@@ -29,38 +30,6 @@ use crate::plan::{BlobAction, ErrorKind, RetryDecision, after_failure};
 use crate::registry::{Endpoint, Side};
 use crate::rules::RetryPolicy;
 use crate::store::{RunId, Store};
-
-/// Memory for pieces that are filled before they are sent, for the whole process, in MiB. Sixteen hold
-/// three pieces of the usual 5 MiB, so that one fills while others are sent.
-const PIECE_POOL_MIB: usize = 16;
-
-/// Shared by all transfers of a process.
-#[derive(Clone, Debug)]
-pub(super) struct TransferPool {
-    pieces: Arc<Semaphore>,
-    rates: Arc<Mutex<HashMap<String, u64>>>,
-}
-
-impl Default for TransferPool {
-    fn default() -> Self {
-        Self {
-            pieces: Arc::new(Semaphore::new(PIECE_POOL_MIB)),
-            rates: Arc::default(),
-        }
-    }
-}
-
-impl TransferPool {
-    fn rate(&self, registry: &str) -> Option<u64> {
-        let rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.get(registry).copied()
-    }
-
-    fn record_rate(&self, registry: &str, bytes_per_second: u64) {
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        rates.insert(registry.to_owned(), bytes_per_second);
-    }
-}
 
 /// What every transfer of a run needs.
 #[derive(Clone, Debug)]

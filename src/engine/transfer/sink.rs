@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -16,16 +17,11 @@ use crate::engine::event::Event;
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::Digest;
-use crate::plan::{Checkpoint, ErrorKind, NextRequest, UploadFacts, UploadHabit, next_request};
+use crate::plan::{
+    Checkpoint, ErrorKind, FILL_LIMIT, NextRequest, UploadFacts, UploadHabit, checkpoint_due, next_request,
+};
 use crate::registry::{BlobWrite, BodyStream};
 use crate::store::{StoreError, UploadId};
-
-/// How often the hash state is stored while one request streams.
-const CHECKPOINT_EVERY: u64 = 8 * 1024 * 1024;
-
-/// The longest piece that is filled in memory before it is sent; longer ones are filled in the spool, or stream where the blob
-/// is not there.
-const FILL_LIMIT: u64 = 8 * 1024 * 1024;
 
 /// Sends what the feed brings until the blob is at the destination. `alone`: no other sink waits for the same reader.
 pub(super) async fn drive(
@@ -92,6 +88,8 @@ struct Told {
     broken: Arc<Mutex<Option<Fault>>>,
     /// Hash states that are worth storing.
     states: mpsc::Sender<Checkpoint>,
+    /// Where and when the last one was, or the body began.
+    last: (u64, Duration),
 }
 
 impl Upload<'_> {
@@ -124,7 +122,7 @@ impl Upload<'_> {
     /// Sends one piece and remembers the answer.
     async fn piece(&mut self, length: u64) -> Result<(), Fault> {
         let permit = self.permit(length).await;
-        let (told, states) = Told::new();
+        let (told, states) = Told::new(self.offset, self.context.clock.elapsed());
         let (body, checkpoint) = match permit {
             Some(permit) => {
                 let (parts, checkpoint) = self.fill(length, true).await?;
@@ -172,12 +170,11 @@ impl Upload<'_> {
         if length > FILL_LIMIT {
             return None;
         }
-        let mebibytes = u32::try_from(length.div_ceil(1024 * 1024)).ok()?;
-        let pool = Arc::clone(&self.context.pool.pieces);
+        let pool = &self.context.pool;
         if self.alone {
-            pool.acquire_many_owned(mebibytes).await.ok()
+            pool.piece(length).await
         } else {
-            pool.try_acquire_many_owned(mebibytes).ok()
+            pool.spare_piece(length)
         }
     }
 
@@ -226,7 +223,7 @@ impl Upload<'_> {
 
     /// Sends all that is left in the closing request.
     async fn finish(&mut self) -> Result<(), Fault> {
-        let (told, states) = Told::new();
+        let (told, states) = Told::new(self.offset, self.context.clock.elapsed());
         let length = self.source.size - self.offset;
         if length == 0 {
             // Nothing is left to send, so only the reader's end tells whether the bytes are right.
@@ -313,7 +310,7 @@ impl Upload<'_> {
                     }
                 };
                 s.left = s.left.saturating_sub(chunk.bytes.len() as u64);
-                s.told.passed(&chunk);
+                s.told.passed(&chunk, s.context.clock.elapsed());
                 tell(&s.context, &s.sink, &s.digest, &chunk);
                 Some((Ok(chunk.bytes), s))
             }
@@ -333,16 +330,22 @@ impl Upload<'_> {
 }
 
 impl Told {
-    fn new() -> (Self, mpsc::Receiver<Checkpoint>) {
+    fn new(offset: u64, now: Duration) -> (Self, mpsc::Receiver<Checkpoint>) {
         let (states, waiting) = mpsc::channel(STATES_WAITING);
-        let broken = Arc::default();
-        (Self { broken, states }, waiting)
+        let told = Self {
+            broken: Arc::default(),
+            states,
+            last: (offset, now),
+        };
+        (told, waiting)
     }
 
-    fn passed(&self, chunk: &Chunk) {
+    fn passed(&mut self, chunk: &Chunk, now: Duration) {
+        let (offset, since) = self.last;
         if let Some(state) = &chunk.state
-            && chunk.end.is_multiple_of(CHECKPOINT_EVERY)
+            && checkpoint_due(chunk.end.saturating_sub(offset), now.saturating_sub(since))
         {
+            self.last = (chunk.end, now);
             let (offset, state) = (chunk.end, state.clone());
             let _ = self.states.try_send(Checkpoint { offset, state });
         }

@@ -363,6 +363,7 @@ impl Layout {
         Ok(BlobReader {
             offset,
             total: Some(total),
+            gives_parts: false,
             stream: stream.boxed(),
         })
     }

@@ -1,5 +1,7 @@
 //! Reading blobs.
 
+use std::ops::Range;
+
 use futures_util::StreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
@@ -12,7 +14,7 @@ use super::ranges::ContentRange;
 use super::throttle::{Class, Direction, Flow, Permit};
 use super::{Registry, Taken};
 use crate::oci::{Digest, Reference, RepositoryName};
-use crate::registry::{BlobReader, Error, ErrorKind, Operation, Place, Result};
+use crate::registry::{BlobReader, Error, ErrorKind, Operation, Patience, Place, Result};
 
 impl Registry {
     /// Length of a blob that is there, `None` where it is not.
@@ -64,37 +66,63 @@ impl Registry {
     /// # Errors
     /// `NotFound`; `Invalid` where the offset is not within the blob, or the answer is another range than asked for.
     pub async fn open_blob(&self, repository: &RepositoryName, digest: &Digest, offset: u64) -> Result<BlobReader> {
-        let mut call = self
-            .blob_call(Operation::ReadBlob, Method::GET, repository, digest)?
-            .class(Class::BlobRead);
+        let mut call = self.read_call(repository, digest)?;
         if offset > 0 {
-            let range = HeaderValue::from_str(&format!("bytes={offset}-")).map_err(|error| {
-                Error::new(
-                    Operation::ReadBlob,
-                    call.place.clone(),
-                    ErrorKind::Invalid,
-                    "no such offset",
-                )
-                .caused_by(error)
-            })?;
-            call = call.header(header::RANGE, range);
+            call = with_range(call, &format!("bytes={offset}-"))?;
         }
+        self.read(call, self.turn().await, offset..u64::MAX).await
+    }
+
+    /// Opens the bytes `range` of a blob: see [`crate::registry::Endpoint::open_blob_range`].
+    pub async fn open_blob_range(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        range: Range<u64>,
+        patience: Patience,
+    ) -> Result<Option<BlobReader>> {
+        let call = self.read_call(repository, digest)?;
+        let last = range.end.saturating_sub(1);
+        let call = with_range(call, &format!("bytes={}-{last}", range.start))?;
+        let turn = match patience {
+            Patience::Waits => self.turn().await,
+            Patience::NoWait => match self.turn_at_once() {
+                None => return Ok(None),
+                turn => turn,
+            },
+        };
+        self.read(call, turn, range).await.map(Some)
+    }
+
+    /// Sends a read of the bytes `asked` of a blob, in the place of `turn` or another, and gives what comes, which may be all
+    /// of it. An `asked` that ends at `u64::MAX` has no end, and one that begins at 0 as well is no range.
+    async fn read(&self, call: Call, turn: Option<Taken>, asked: Range<u64>) -> Result<BlobReader> {
+        let Range { start, end } = asked;
         let place = call.place.clone();
         let opened = Instant::now();
-        let taken = match &self.reading {
-            Some(place) => place.take().await,
-            None => None,
-        };
-        let answer = match &taken {
+        let answer = match &turn {
             Some(_) => self.run_in_place(call).await?,
             None => self.run(call).await?,
         };
-        let (start, total) = match answer.status {
-            StatusCode::OK => (0, content_length(&answer.headers)),
-            StatusCode::PARTIAL_CONTENT if offset > 0 => match ContentRange::read(&answer.headers) {
-                Some(range) if range.first == offset => (offset, range.total),
+        let in_part = start > 0 || end < u64::MAX;
+        let said = answer.headers.get(header::ACCEPT_RANGES);
+        let said = said.is_some_and(|units| units.as_bytes().eq_ignore_ascii_case(b"bytes"));
+        let (offset, left, total) = match answer.status {
+            StatusCode::OK => {
+                let length = content_length(&answer.headers);
+                (0, length, length)
+            }
+            StatusCode::PARTIAL_CONTENT if in_part => match ContentRange::read(&answer.headers) {
+                Some(range) if range.first == start && range.last < end => {
+                    // What is missing of an open end is noticed as a cut.
+                    let all = range.total.filter(|_| end == u64::MAX);
+                    (start, Some(all.unwrap_or(range.last + 1) - start), range.total)
+                }
                 Some(range) => {
-                    let message = format!("bytes from {offset} were asked for, bytes from {} came", range.first);
+                    let message = format!(
+                        "bytes from {start} were asked for, bytes {}-{} came",
+                        range.first, range.last
+                    );
                     return Err(answer.broken_protocol(message));
                 }
                 None => {
@@ -104,14 +132,18 @@ impl Registry {
                 }
             },
             StatusCode::RANGE_NOT_SATISFIABLE => {
-                return Err(answer.broken_protocol(format!("the blob has no byte at offset {offset}")));
+                return Err(answer.broken_protocol(format!("the blob has no byte at offset {start}")));
             }
             StatusCode::PARTIAL_CONTENT => {
                 return Err(answer.broken_protocol("the whole blob was asked for, a part of it came"));
             }
             _ => return Err(answer.into_error(self.user()).await),
         };
-        let left = total.map(|total| total.saturating_sub(start));
+        // Who ignores a range may say what it likes.
+        let gives_parts = match answer.status {
+            StatusCode::PARTIAL_CONTENT => true,
+            _ => said && !in_part,
+        };
         let (incoming, permit) = answer.into_body();
         let reading = Reading {
             incoming,
@@ -120,7 +152,7 @@ impl Registry {
             flow: self.shared.transport.flow(Direction::Down),
             opened,
             _permit: permit,
-            _taken: taken,
+            _taken: turn,
         };
         let stream = futures_util::stream::unfold(Some(reading), |reading| async move {
             let mut reading = reading?;
@@ -131,10 +163,16 @@ impl Registry {
             }
         });
         Ok(BlobReader {
-            offset: start,
+            offset,
             total,
+            gives_parts,
             stream: stream.boxed(),
         })
+    }
+
+    fn read_call(&self, repository: &RepositoryName, digest: &Digest) -> Result<Call> {
+        let call = self.blob_call(Operation::ReadBlob, Method::GET, repository, digest)?;
+        Ok(call.class(Class::BlobRead))
     }
 
     fn blob_call(
@@ -148,6 +186,12 @@ impl Registry {
         let place = self.place(Some(repository), Some(&Reference::Digest(digest.clone())));
         Ok(Call::new(operation, place, method, url, Scopes::pull(repository)))
     }
+}
+
+fn with_range(call: Call, range: &str) -> Result<Call> {
+    let value = HeaderValue::from_str(range);
+    let value = value.map_err(|error| call.error(ErrorKind::Invalid, "no such offset").caused_by(error))?;
+    Ok(call.header(header::RANGE, value))
 }
 
 /// A blob's body under way.

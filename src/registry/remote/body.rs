@@ -14,10 +14,10 @@ use super::throttle::Flow;
 use crate::registry::endpoint::BodyStream;
 
 /// How long a body may bring less than [`STALL_BYTES`] while we wait for it, and how long an upload may take none of the
-/// bytes that we have for it. TCP gives a lost link some minutes; a registry that needs more than one for 16 KiB is not alive.
+/// bytes that we have for it. TCP gives a lost link some minutes; a registry that gives less than 1 KiB a second is not alive.
 pub(super) const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// The least that a body must bring in [`STALL_LIMIT`] of waiting: a byte now and then must not hold a connection forever.
-const STALL_BYTES: u64 = 16 * 1024;
+const STALL_BYTES: u64 = 60 * 1024;
 /// For the answer after the last byte of an upload: registries on object stores copy and hash the whole blob then,
 /// at some 100 MiB a second, and blobs of tens of GiB exist.
 const COMMIT_LIMIT: Duration = Duration::from_secs(15 * 60);

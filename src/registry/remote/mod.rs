@@ -70,6 +70,14 @@ impl ReadingPlace {
             _place: Arc::clone(self),
         })
     }
+
+    /// `None` while another reader is there.
+    fn take_at_once(self: &Arc<Self>) -> Option<Taken> {
+        Some(Taken {
+            _turn: Arc::clone(&self.turn).try_acquire_owned().ok()?,
+            _place: Arc::clone(self),
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -105,6 +113,24 @@ impl Registry {
             reading: Some(Arc::new(place)),
             ..self.clone()
         }
+    }
+
+    /// Our reading place, when the reader before has gone; `None` where we have none.
+    async fn turn(&self) -> Option<Taken> {
+        self.reading.as_ref()?.take().await
+    }
+
+    /// Our reading place where nobody reads in it, or another one that is free and that nobody waits for. It is given back
+    /// after one reader.
+    fn turn_at_once(&self) -> Option<Taken> {
+        if let Some(taken) = self.reading.as_ref().and_then(ReadingPlace::take_at_once) {
+            return Some(taken);
+        }
+        let place = ReadingPlace {
+            _permit: self.shared.transport.reading_place_at_once()?,
+            turn: Arc::new(Semaphore::new(1)),
+        };
+        Arc::new(place).take_at_once()
     }
 
     /// How many blobs are read at once as things are; further readers wait.

@@ -150,6 +150,11 @@ impl Transport {
         self.0.throttle.enter(Class::BlobRead, account.priority()).await
     }
 
+    /// A place to read a blob that is free and that nobody waits for.
+    pub(super) fn reading_place_at_once(&self) -> Option<Permit> {
+        self.0.throttle.try_enter(Class::BlobRead)
+    }
+
     /// Places to read blobs as things are, free or taken.
     pub(super) fn blob_reads_at_once(&self) -> usize {
         self.0.throttle.size(Class::BlobRead)

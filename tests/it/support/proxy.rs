@@ -30,6 +30,8 @@ pub struct Exchange {
     /// Without the query.
     pub path: String,
     pub query: Option<String>,
+    /// The request's `Range`.
+    pub range: Option<String>,
     /// The status sent to the client, or the upstream's where the reply was dropped.
     pub status: Option<StatusCode>,
     /// Bytes of the request's body passed on.
@@ -95,6 +97,10 @@ pub enum Act {
     DropReply,
     /// Counts pulls, tells what is left, and answers 429 where nothing is.
     Meter(Pulls),
+    /// Passes the request on as if nobody had logged in.
+    DropLogin,
+    /// Gives all of a blob whatever part was asked for, and does not offer parts.
+    IgnoreRange,
 }
 
 /// Which requests are meant, and what happens to them.
@@ -325,6 +331,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Failed> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
+    let range = parts.headers.get(header::RANGE).and_then(|range| range.to_str().ok());
+    let range = range.map(str::to_owned);
     let acts: Vec<Act> = {
         let mut faults = shared.faults.lock().expect("not poisoned");
         let hits = faults.iter_mut().map(|fault| fault.hits(&parts.method, &path));
@@ -337,6 +345,7 @@ async fn pass(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respons
             method: parts.method.clone(),
             path: path.clone(),
             query: parts.uri.query().map(str::to_owned),
+            range: range.clone(),
             status: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -398,6 +407,13 @@ async fn forward(
     // These speak of one connection (RFC 9110, section 7.6.1). `Host` stays: registries make addresses from it.
     headers.remove(header::CONNECTION);
     headers.remove(header::TRANSFER_ENCODING);
+    if acts.iter().any(|act| matches!(act, Act::DropLogin)) {
+        headers.remove(header::AUTHORIZATION);
+    }
+    let whole = acts.iter().any(|act| matches!(act, Act::IgnoreRange));
+    if whole {
+        headers.remove(header::RANGE);
+    }
     let mut request = shared
         .client
         .request(parts.method.clone(), format!("{upstream}{target}"))
@@ -426,6 +442,9 @@ async fn forward(
         if let Act::Meter(pulls) = act {
             pulls.tell(&mut parts_back.headers);
         }
+    }
+    if whole {
+        parts_back.headers.remove(header::ACCEPT_RANGES);
     }
     // The versions of the two connections are their own.
     parts_back.version = http::Version::HTTP_11;

@@ -1,5 +1,6 @@
 //! The bytes of a blob in order: out of the spool as far as it holds them, then from the source, which fills the spool.
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -185,20 +186,19 @@ impl<'a> Reading<'a> {
                 self.offset += bytes.len() as u64;
                 return Some(Ok(bytes));
             }
-            // Opened again after a fault.
-            let mut origin = match self.origin.take() {
-                Some(origin) => origin,
-                None => match self.at_source().await {
-                    Ok(origin) => origin?,
+            if self.origin.is_none() {
+                self.origin = match self.at_source().await {
+                    Ok(origin) => origin,
                     Err(fault) => return Some(Err(fault)),
-                },
-            };
+                };
+            }
+            let origin = self.origin.as_mut()?;
             let begin = origin.offset();
             let mut bytes = match origin.next().await? {
                 Ok(bytes) => bytes,
+                // It goes on there when it is asked again.
                 Err(fault) => return Some(Err(fault)),
             };
-            self.origin = Some(origin);
             self.fill(begin, bytes.clone()).await;
             let known = usize::try_from(self.offset.saturating_sub(begin)).unwrap_or(usize::MAX);
             if known >= bytes.len() {
@@ -209,6 +209,21 @@ impl<'a> Reading<'a> {
             return Some(Ok(new));
         }
         None
+    }
+
+    /// Goes on receiving what the source was asked for: see [`Origin::receive`]. Never ends.
+    pub(in crate::engine::transfer) async fn receive(&mut self) -> Infallible {
+        match &mut self.origin {
+            Some(origin) => origin.receive().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Leaves the source alone until more is wanted: see [`Origin::stand_still`].
+    pub(in crate::engine::transfer) fn stand_still(&mut self) {
+        if let Some(origin) = &mut self.origin {
+            origin.stand_still();
+        }
     }
 
     /// The next bytes where the spool holds them.

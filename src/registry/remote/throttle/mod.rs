@@ -155,6 +155,19 @@ impl Throttle {
         }
     }
 
+    /// A place that is free and that nobody waits for; `None` during a pause, too.
+    pub(super) fn try_enter(self: &Arc<Self>, class: Class) -> Option<Permit> {
+        if self.paused_for().is_some() {
+            return None;
+        }
+        Some(Permit {
+            _place: self.places.try_enter(class)?,
+            _of_the_whole: self.whole.ceiling.try_enter(class)?,
+            throttle: Arc::clone(self),
+            class,
+        })
+    }
+
     /// Waits until a request may be sent: no pause is set, and it is its turn. `again`: it was sent before and refused, so it
     /// goes first.
     ///

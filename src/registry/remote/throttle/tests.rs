@@ -65,6 +65,25 @@ async fn a_copy_within_one_registry_cannot_wait_for_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_does_not_wait_gets_what_is_free_and_nobody_waits_for() {
+    let throttle = throttle(limits(Some(4), None, None));
+    let first = throttle.try_enter(Class::BlobRead);
+    let second = throttle.try_enter(Class::BlobRead);
+    assert!(first.is_some() && second.is_some());
+    assert!(throttle.try_enter(Class::BlobRead).is_none(), "the window is full");
+    let mut waiting = std::pin::pin!(throttle.enter(Class::BlobRead, 0));
+    assert!(soon(&mut waiting).await.is_none());
+    drop(first);
+    assert!(throttle.try_enter(Class::BlobRead).is_none(), "it is another's");
+    assert!(soon(waiting).await.is_some());
+    let third = throttle.try_enter(Class::BlobRead);
+    assert!(third.is_some());
+    drop(third);
+    throttle.pause(SECOND);
+    assert!(throttle.try_enter(Class::BlobRead).is_none(), "not during a pause");
+}
+
+#[tokio::test(start_paused = true)]
 async fn blobs_leave_a_place_to_small_requests() {
     let throttle = throttle(limits(Some(4), None, None));
     let _blobs = (
