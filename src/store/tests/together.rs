@@ -146,7 +146,7 @@ async fn a_verb_that_fails_takes_no_other_along() {
 }
 
 /// Verbs of two statements, given up after some polls: from none at all to so many that they end. With `company` every other
-/// verb is left to end.
+/// verb is left to end: now the first and the third, now the second and the last, which commits for all.
 async fn at_every_point(store: &Store, company: bool) {
     let run = start_run(store, "a", at(0)).await;
     let repository = name("a");
@@ -170,14 +170,14 @@ async fn at_every_point(store: &Store, company: bool) {
             })
             .collect();
         let verbs = writes.iter().enumerate().map(|(index, write)| {
-            let patience = if company && index % 2 == 1 {
+            let patience = if company && index % 2 == polls % 2 {
                 usize::MAX
             } else {
                 polls + index
             };
             Impatient(Box::pin(store.record_write(write, at(1))), patience)
         });
-        for (index, end) in join_all(verbs).await.into_iter().enumerate() {
+        for (index, end) in meeting(store, verbs).await.into_iter().enumerate() {
             match end {
                 Some(end) => {
                     end.unwrap();
