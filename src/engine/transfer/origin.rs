@@ -47,8 +47,6 @@ pub(super) struct Origin {
     /// Worth more than one connection.
     large: bool,
     plan: FlowPlan,
-    /// True once the first bytes came.
-    started: bool,
     round: Round,
     meter: Meter,
 }
@@ -100,7 +98,6 @@ impl Origin {
             learnt: None,
             large,
             plan,
-            started: false,
             round: Round::new(offset, now),
             meter: Meter::default(),
         };
@@ -195,7 +192,6 @@ impl Origin {
             if let Some(bytes) = part.waiting.pop_front() {
                 let before = self.offset;
                 self.offset += bytes.len() as u64;
-                self.started = true;
                 self.meter.bytes += bytes.len() as u64;
                 if before / STATE_EVERY != self.offset / STATE_EVERY
                     && let Some(rate) = self.meter.rate()
@@ -257,7 +253,7 @@ impl Origin {
             Ranges::Never => None,
             Ranges::Work if careful => Some(self.plan.ahead()),
             _ if !self.large => None,
-            _ if in_turn => self.plan.in_turn(at, self.started),
+            _ if in_turn => self.plan.in_turn(at),
             _ => Some(self.plan.ahead()),
         };
         let length = length.map_or(rest, |length| length.min(rest));
@@ -392,6 +388,7 @@ impl Origin {
     fn broke(&mut self, index: usize, fault: Fault) {
         if self.parts.len() > 1 {
             self.plan.failed();
+            self.next_round(self.parts.len());
         }
         let part = &mut self.parts[index];
         // Its own attempt more; whose turn it is leaves that to whoever waits for it.
@@ -485,15 +482,22 @@ impl Origin {
         if let Some(found) = self.plan.found() {
             self.context.pool.record_found(registry, found, now);
         }
+        // What is under way was asked for by fewer or more.
+        self.next_round(if flows == before {
+            0
+        } else {
+            self.parts.len().max(flows)
+        });
+    }
+
+    /// Measures anew, once `skip` parts were given: as many parts as there are connections, or the next request where there is
+    /// one.
+    fn next_round(&mut self, skip: usize) {
+        let flows = self.plan.flows(self.offset);
         self.round = Round {
-            // What is under way was asked for by fewer or more.
-            skip: if flows == before {
-                0
-            } else {
-                self.parts.len().max(flows)
-            },
+            skip,
             left: if flows == 1 { 0 } else { flows },
-            ..Round::new(self.offset, now)
+            ..Round::new(self.offset, self.context.clock.elapsed())
         };
     }
 
