@@ -15,6 +15,6 @@ fn main() -> ExitCode {
 /// on blocks are mapped by themselves, and twice that how much free memory is kept (`M_MMAP_THRESHOLD` in mallopt(3)).
 /// This one is never touched, so it costs no memory itself.
 fn keep_freed_memory() {
-    const BLOCK: usize = 4 * 1024 * 1024;
+    const BLOCK: usize = 2 * 1024 * 1024;
     drop(std::hint::black_box(Vec::<u8>::with_capacity(BLOCK)));
 }

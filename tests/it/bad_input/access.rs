@@ -56,7 +56,7 @@ async fn a_wrong_password_at_the_source() {
         source: "vault/secret",
         destination: None,
         kind: "unauthorized",
-        status: None,
+        status: Some(401),
         says: &[
             "vault/secret",
             "\"transship\"",
@@ -92,7 +92,7 @@ async fn a_wrong_password_at_a_destination() {
         source: "src/web:v1",
         destination: Some("vault/web:v1"),
         kind: "unauthorized",
-        status: None,
+        status: Some(401),
         says: &[
             "vault/web",
             "\"transship\"",
@@ -123,7 +123,7 @@ async fn no_password_where_one_is_needed() {
         source: "src/web:v1",
         destination: Some("vault/web:v1"),
         kind: "unauthorized",
-        status: None,
+        status: Some(401),
         says: &[
             "vault/web",
             "there is no credential for it",
@@ -259,7 +259,7 @@ async fn tls_and_plain_http_mixed_up() {
         source: "src/web:v1",
         destination: Some("sealed/web:v1"),
         kind: "invalid",
-        status: None,
+        status: Some(400),
         says: &["sealed/web", "the port speaks TLS: write https://"],
     };
     fails(&home, row).await;
