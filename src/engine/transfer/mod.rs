@@ -3,6 +3,7 @@
 
 mod feed;
 mod fetch;
+mod measure;
 mod origin;
 mod part;
 mod pool;

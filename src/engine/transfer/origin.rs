@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::feed::STATE_EVERY;
+use super::measure::{Meter, Round};
 use super::part::{Flow, Part, Step};
 use super::{SourceBlob, TransferContext, at_source};
 use crate::engine::fault::Fault;
@@ -49,18 +50,6 @@ pub(super) struct Origin {
     plan: FlowPlan,
     round: Round,
     meter: Meter,
-}
-
-/// What is measured for the next decision.
-#[derive(Debug)]
-struct Round {
-    /// Parts to be given before it begins: they were asked for under other circumstances.
-    skip: usize,
-    /// Parts to be given before it ends.
-    left: usize,
-    from: u64,
-    since: Duration,
-    waited: Duration,
 }
 
 impl Origin {
@@ -526,37 +515,4 @@ pub(super) fn wrong_length(source: &SourceBlob, found: u64) -> Fault {
             source.size
         ),
     ))
-}
-
-impl Round {
-    /// One that begins now and ends with the part whose turn it is.
-    fn new(from: u64, since: Duration) -> Self {
-        Self {
-            skip: 0,
-            left: 1,
-            from,
-            since,
-            waited: Duration::ZERO,
-        }
-    }
-}
-
-/// Measures what the source gives while we wait for it; time spent waiting for sinks does not count.
-#[derive(Debug, Default)]
-struct Meter {
-    bytes: u64,
-    waited: Duration,
-}
-
-/// Bytes after which a rate is believed: the first ones come out of buffers that were filled before we asked.
-const MEASURED_FROM: u64 = 4 * 1024 * 1024;
-
-impl Meter {
-    fn rate(&self) -> Option<u64> {
-        if self.bytes < MEASURED_FROM {
-            return None;
-        }
-        let micros = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX).max(1);
-        Some(self.bytes.saturating_mul(1_000_000) / micros)
-    }
 }
