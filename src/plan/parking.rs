@@ -130,7 +130,10 @@ pub fn put_aside(
                     continue;
                 }
             }
-            if obeys && now.saturating_add(NEARLY).unwrap_or(now) < failure.until {
+            // A time further away than any was put down while the clock was ahead.
+            let longest = now.saturating_add(LONGEST).unwrap_or(Timestamp::MAX);
+            let waits = now.saturating_add(NEARLY).unwrap_or(now) < failure.until && failure.until <= longest;
+            if obeys && waits {
                 destination.decision = Decision::Fail {
                     kind: failure.kind,
                     reason: FailReason::Parked(Box::new(failure)),

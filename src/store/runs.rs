@@ -217,6 +217,7 @@ impl Store {
                 "DELETE FROM parked WHERE until < $1",
                 "DELETE FROM deferred WHERE until < $1",
                 "DELETE FROM rates WHERE kept_at < $1",
+                "DELETE FROM seen_tags WHERE at < $1",
             ] {
                 let mut change = self.0.begin().await?;
                 sqlx::query(statement)

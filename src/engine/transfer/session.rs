@@ -233,7 +233,7 @@ async fn mount(context: &TransferContext, source: &SourceBlob, sink: &Sink) -> R
 }
 
 /// Fails unless the source repository holds the blob.
-async fn must_hold(source: &SourceBlob) -> Result<(), Fault> {
+pub(super) async fn must_hold(source: &SourceBlob) -> Result<(), Fault> {
     let held = source.endpoint.head_blob(&source.repository, &source.digest).await;
     if held.map_err(|error| at_source(error.into()))?.is_some() {
         return Ok(());

@@ -149,8 +149,8 @@ fn an_image_waits_until_its_time_and_counts_as_failed() {
     assert_eq!(decision(&waiting, "lacking"), &expected);
     assert_eq!(decision(&waiting, "moved"), &unchanged, "only that image");
 
-    // Its time has come, all but a minute; or somebody wants it at once.
-    for (obeys, now) in [(true, at(0, 3540)), (false, at(0, 0))] {
+    // Its time has come, all but a minute; or somebody wants it at once; or the clock was ahead when it was put down.
+    for (obeys, now) in [(true, at(0, 3540)), (false, at(0, 0)), (true, at(-24, 0))] {
         let mut tried = plan();
         let parking = put_aside(&mut tried, parked(), obeys, now);
         assert_eq!(parking.tried, parked());

@@ -149,13 +149,19 @@ fn combined(headers: &HeaderMap) -> Option<Duration> {
         .map(Duration::from_secs)
 }
 
+/// No quota is taken to last longer, whatever is said: Docker Hub's is of six hours.
+const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 3600);
+
 /// `ratelimit-remaining: 76;w=21600`, beside `ratelimit-limit: 100;w=21600`.
 fn pull_quota(headers: &HeaderMap) -> Option<PullQuota> {
     let read = |name: &'static str| {
         let value = headers.get(name)?.to_str().ok()?;
         let (number, window) = value.split_once(';')?;
         let window = window.trim().strip_prefix("w=")?.parse().ok()?;
-        Some((number.trim().parse().ok()?, Duration::from_secs(window)))
+        Some((
+            number.trim().parse().ok()?,
+            Duration::from_secs(window).min(LONGEST_WINDOW),
+        ))
     };
     let (remaining, window) = read("ratelimit-remaining")?;
     Some(PullQuota {
@@ -261,6 +267,8 @@ mod tests {
             alone.quota.map(|quota| (quota.limit, quota.remaining)),
             Some((None, 76))
         );
+        let endless = news(&[("ratelimit-remaining", "0;w=18446744073709551615")]).quota;
+        assert_eq!(endless.map(|quota| quota.window), Some(LONGEST_WINDOW));
         // GitLab's and the drafts' are no quota of pulls.
         assert_eq!(
             news(&[("ratelimit-limit", "100"), ("ratelimit-remaining", "7")]).quota,

@@ -301,10 +301,14 @@ impl Transport {
         *self.0.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a quota, unless a newer one is known.
+    /// Takes note of a quota, unless a newer one is known. One that was seen in the future (the clock was ahead) is not newer.
     pub(super) fn set_quota(&self, quota: Quota) {
+        let now = self.0.clock.now();
+        if quota.seen_at > now {
+            return;
+        }
         let mut known = self.0.quota.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_none_or(|known| known.seen_at <= quota.seen_at) {
+        if known.is_none_or(|known| known.seen_at <= quota.seen_at || known.seen_at > now) {
             *known = Some(quota);
         }
     }

@@ -81,23 +81,23 @@ impl Folder {
         if found.mode() & 0o022 != 0 {
             return Err(refuse(&path, "others may write to this directory: chmod 700 it"));
         }
-        let user = our_user(&path)?;
-        if found.uid() != user {
-            return Err(refuse(&path, "this directory belongs to another user: chown it"));
-        }
         let lock_path = path.join(".lock");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).mode(0o600);
         let lock = no_follow(&mut options).open(&lock_path).map_err(at(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(Self {
-                path,
-                user,
-                _lock: lock,
-            })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(at(&lock_path)(error)),
+        if !try_lock(&lock).map_err(at(&lock_path))? {
+            return Ok(None);
         }
+        // Under the lock, as all who look make a file of the same name.
+        let user = our_user(&path)?;
+        if found.uid() != user {
+            return Err(refuse(&path, "this directory belongs to another user: chown it"));
+        }
+        Ok(Some(Self {
+            path,
+            user,
+            _lock: lock,
+        }))
     }
 
     /// Opens the file of a blob of `size` bytes or makes it, removing idle ones where it does not fit otherwise.

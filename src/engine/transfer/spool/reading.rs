@@ -11,6 +11,7 @@ use super::piece::Piece;
 use super::{Claimed, SpoolFile};
 use crate::engine::fault::Fault;
 use crate::engine::transfer::origin::Origin;
+use crate::engine::transfer::session::must_hold;
 use crate::engine::transfer::{SourceBlob, TransferContext};
 use crate::plan::{ErrorKind, SpoolDecision, SpoolFacts, keep_in_spool, may_be_spooled, spool_decision};
 use crate::registry::Endpoint;
@@ -54,6 +55,12 @@ impl Slot {
         *state = match spool.claim(&source.digest, source.size, make).await {
             Claimed::Ours(file) => {
                 if file.held > 0 {
+                    // A manifest may name any digest: what another source's transfer left here is not for whoever names it.
+                    if must_hold(source).await.is_err() {
+                        file.keep().await;
+                        *state = State::Without;
+                        return;
+                    }
                     tracing::info!(
                         digest = %source.digest, held = file.held,
                         "what the spool holds of a blob is not read from the source again"
@@ -69,7 +76,10 @@ impl Slot {
     /// Bytes of the blob that the file holds or is about to; `None` where it is not spooled.
     pub(in crate::engine::transfer) async fn piece(&self, range: Range<u64>) -> Option<Piece> {
         match &*self.0.lock().await {
-            State::Ours(file) if file.grows => Some(Piece::new(Arc::clone(&file.tail), range)),
+            // A file that was made anew while the destination held a part already lacks what comes before.
+            State::Ours(file) if file.grows && file.end >= range.start => {
+                Some(Piece::new(Arc::clone(&file.tail), range))
+            }
             _ => None,
         }
     }
