@@ -9,7 +9,7 @@ use super::context::{Claims, RunContext};
 use super::listings::{self, Listing};
 use super::observe::{observed, unknown};
 use super::resolve::{resolve, resolve_found};
-use super::several::unordered;
+use super::several::one_by_one;
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, Observation, RepositoryInventory, WantedImage, needs_look};
 use crate::registry::{Endpoint, HeadManifest, Side};
@@ -17,6 +17,15 @@ use crate::store::StoreError;
 
 /// Tags asked about at once in one repository. The registry's own limit is narrower; this only keeps it busy.
 const TAGS_AT_ONCE: usize = 64;
+
+/// How a source tag is looked at first.
+enum FirstLook {
+    /// Its manifest will be needed, so it is read at once.
+    Read,
+    /// A listing says what it points to.
+    Known(Digest),
+    Ask,
+}
 
 /// Tags and what looks at them gave.
 type Looks = BTreeMap<Tag, Observation<HeadManifest>>;
@@ -34,15 +43,24 @@ pub(super) async fn look_at_tags(
     let pairs = || inventory.destinations.iter().zip(destinations);
     let known = |tag: &Tag| source.and_then(|listing| listing.believed.get(tag));
     let resolving = async {
-        let each_tag = tags.iter().map(|tag| async {
-            let (look, wanted) = match known(tag) {
-                _ if to_read.contains(tag) => (None, resolve(context, &repository, tag).await),
-                Some(digest) => (None, resolve_found(context, &repository, tag, digest).await),
-                None => look_at_source(context, &repository, tag).await,
+        let each_tag = tags.iter().cloned().map(|tag| {
+            let first = match known(&tag) {
+                _ if to_read.contains(&tag) => FirstLook::Read,
+                Some(digest) => FirstLook::Known(digest.clone()),
+                None => FirstLook::Ask,
             };
-            (tag.clone(), look, wanted)
+            (tag, first)
         });
-        let resolved: Vec<_> = unordered(each_tag, TAGS_AT_ONCE).collect().await;
+        let repository = &repository;
+        let looked = one_by_one(each_tag.collect::<Vec<_>>(), |(tag, first)| async move {
+            let (look, wanted) = match first {
+                FirstLook::Read => (None, resolve(context, repository, &tag).await),
+                FirstLook::Known(digest) => (None, resolve_found(context, repository, &tag, &digest).await),
+                FirstLook::Ask => look_at_source(context, repository, &tag).await,
+            };
+            (tag, look, wanted)
+        });
+        let resolved: Vec<_> = looked.buffer_unordered(TAGS_AT_ONCE).collect().await;
         // Once for all tags, before the first is copied: a process that is killed then need not read them again.
         context.manifests.flush().await;
         resolved
@@ -84,14 +102,12 @@ pub(super) async fn look_at_tags(
         .filter(|tag| known(tag).is_some() && !to_read.contains(*tag) && !in_step_everywhere(inventory, tag))
         .cloned()
         .collect();
-    let each_tag = doubtful.into_iter().map(|tag| {
-        let repository = &repository;
-        async move {
-            let (look, wanted) = look_at_source(context, repository, &tag).await;
-            (tag, look, wanted)
-        }
+    let asked = &repository;
+    let looked = one_by_one(doubtful, |tag| async move {
+        let (look, wanted) = look_at_source(context, asked, &tag).await;
+        (tag, look, wanted)
     });
-    let again: Vec<_> = unordered(each_tag, TAGS_AT_ONCE).collect().await;
+    let again: Vec<_> = looked.buffer_unordered(TAGS_AT_ONCE).collect().await;
     for (tag, look, wanted) in again {
         source_looks.extend(look.map(|look| (tag.clone(), look)));
         inventory.wanted.insert(tag, wanted);
@@ -275,11 +291,11 @@ fn digests(looks: &Looks) -> BTreeMap<Tag, Observation<Digest>> {
 }
 
 async fn look_at_all(endpoint: &Endpoint, repository: &RepositoryName, tags: Vec<Tag>, side: Side) -> Looks {
-    let each_tag = tags.into_iter().map(|tag| async move {
+    let looked = one_by_one(tags, |tag| async move {
         let look = look_at(endpoint, repository, &tag, side).await;
         (tag, look)
     });
-    unordered(each_tag, TAGS_AT_ONCE).collect().await
+    looked.buffer_unordered(TAGS_AT_ONCE).collect().await
 }
 
 async fn look_at(endpoint: &Endpoint, repository: &RepositoryName, tag: &Tag, side: Side) -> Observation<HeadManifest> {
