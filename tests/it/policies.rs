@@ -304,6 +304,33 @@ async fn a_tag_that_two_sources_want_is_refused_with_both_named_and_the_rest_goe
 }
 
 #[tokio::test]
+async fn a_rule_whose_source_or_entry_is_changed_is_not_in_its_own_way() {
+    let pair = Pair::start().await;
+    for (name, number) in [("old/app", 1), ("new/app", 2)] {
+        pair.at_source().push(name, "v1", &image(number, "amd64", &[10])).await;
+    }
+    let rules = |source: &str, repository: &str| {
+        let more = format!("  other: {{ url: \"{}\" }}\n", pair.src.url());
+        let rule = format!(
+            "rules:\n  - {{ name: web, source: {source}, destinations: [dst], repositories: [{{ match: {repository}, to: app }}] }}\n"
+        );
+        pair.rules(&rule)
+            .replacen("registries:\n", &format!("registries:\n{more}"), 1)
+    };
+    let home = Transship::new(&rules("src", "old/app"));
+    home.run(&["sync"]).await.expect(0);
+    for (source, repository) in [("src", "new/app"), ("other", "new/app")] {
+        home.set_rules(&rules(source, repository));
+        let report = json_of(&home, &["sync"], 0).await;
+        assert_eq!(only_run(&report)["failures"], json!([]), "{source}/{repository}");
+    }
+    assert_eq!(
+        pair.at_destination().resolve("app", "v1").await,
+        Some(image(2, "amd64", &[10]).digest())
+    );
+}
+
+#[tokio::test]
 async fn defaults_are_merged_under_each_rule() {
     let pair = Pair::start().await;
     let sample = image(1, "amd64", &[10]);
@@ -447,6 +474,39 @@ async fn a_destination_that_stands_still_does_not_hold_up_the_other() {
         (outcomes(run, 0), outcomes(run, 1)),
         (vec![("copied", 1)], vec![("copied", 1)])
     );
+    assert_eq!(
+        Wire::new(&registry.url()).resolve("app", "v1").await,
+        Some(sample.digest())
+    );
+    pair.assert_same("app", "app", &["v1"]).await;
+}
+
+#[tokio::test]
+async fn a_destination_that_is_only_slow_is_left_behind_and_reads_for_itself() {
+    let pair = Pair::start().await;
+    let (registry, far) = third().await;
+    let sample = image(1, "amd64", &[30_000_000]);
+    pair.at_source().push("app", "v1", &sample).await;
+    let slow = format!("{}\", limits: {{ bandwidth: 1500KiB }} }}", far.url());
+    let rules = both(&pair, &far).replace(&format!("{}\" }}", far.url()), &slow);
+    let home = Transship::new(&rules);
+    let report = json_of(&home, &["sync"], 0).await;
+    let run = only_run(&report);
+    assert_eq!(
+        (outcomes(run, 0), outcomes(run, 1)),
+        (vec![("copied", 1)], vec![("copied", 1)])
+    );
+    let layer = sample
+        .blobs
+        .iter()
+        .map(|blob| blob.len() as u64)
+        .max()
+        .expect("a layer");
+    let read = pair.src.response_bytes("GET", "/blobs/");
+    assert!(read > layer + layer / 4, "the slow one read nothing of its own: {read}");
+    // What it had taken by then is not sent again.
+    let sent = far.request_bytes("*", "/blobs/uploads/");
+    assert!(sent < layer + layer / 2, "{sent}");
     assert_eq!(
         Wire::new(&registry.url()).resolve("app", "v1").await,
         Some(sample.digest())

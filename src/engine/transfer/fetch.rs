@@ -1,12 +1,11 @@
 //! Reading one blob once, hashing it on the way and feeding every sink.
 
 use std::pin::pin;
-use std::time::Duration;
 
 use futures_util::future::{join, join_all};
-use tokio::sync::mpsc::error::TrySendError;
 
-use super::feed::{self, Chunk, Feeder};
+use super::audience::Audience;
+use super::feed::{self, Chunk};
 use super::origin::wrong_length;
 use super::session::{self, Opened, Ready};
 use super::sink;
@@ -17,14 +16,6 @@ use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::{Digest, Hasher};
 use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure};
-
-/// How long a sink may hold up the others before it is left behind, to be served by a read of its own. Longer than
-/// a registry's usual pause while it moves a finished piece to its storage.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long no sink may take a byte until the source's connection is closed. Long enough for the pauses of a healthy
-/// registry, well within the time after which servers end connections that nobody reads.
-const STANDSTILL: Duration = Duration::from_secs(5);
 
 /// One attempt at all sinks: opens them, reads the source once from the least offset, feeds all.
 pub(super) async fn attempt(
@@ -114,18 +105,15 @@ async fn feed_all(
             resumed_from: sink.send_from(),
         });
         let (feeder, feed) = feed::queue(sink.send_from());
-        feeders.push(Some(feeder));
+        feeders.push(feeder);
         drives.push(sink::drive(context, source, slot, sinks[index], sink, feed, alone));
     }
     let reading = async {
-        let outcome = read(context, source, progress, origin, &mut feeders).await;
+        let mut audience = Audience::new(feeders);
+        let outcome = read(context, source, progress, origin, &mut audience).await;
         if let Err(fault) = &outcome {
-            for feeder in feeders.iter().flatten() {
-                // A sink that is gone, or too slow to take even this, ends by its dropped queue.
-                let _ = feeder.try_send(Err(fault.clone()));
-            }
+            audience.break_off(fault);
         }
-        feeders.clear();
         outcome
     };
     let (read, driven) = join(reading, join_all(drives)).await;
@@ -151,7 +139,7 @@ async fn read(
     source: &SourceBlob,
     mut progress: Progress,
     origin: Option<Reading<'_>>,
-    feeders: &mut [Option<Feeder>],
+    audience: &mut Audience,
 ) -> Result<(), Fault> {
     let mut attempts = 0;
     let Some(mut origin) = origin else {
@@ -159,7 +147,7 @@ async fn read(
     };
     loop {
         let before = progress.offset;
-        let fault = match read_from(context, source, &mut origin, &mut progress, feeders).await {
+        let fault = match read_from(context, source, &mut origin, &mut progress, audience).await {
             Ok(()) => return Ok(()),
             Err(fault) => at_source(fault),
         };
@@ -167,7 +155,7 @@ async fn read(
             attempts = 0;
         }
         attempts += 1;
-        if !fault.kind.is_temporary() || feeders.iter().all(Option::is_none) || !context.control.may_start() {
+        if !fault.kind.is_temporary() || audience.is_gone() || !context.control.may_start() {
             return Err(fault);
         }
         let decision = after_failure(
@@ -232,7 +220,7 @@ async fn read_from(
     source: &SourceBlob,
     origin: &mut Reading<'_>,
     progress: &mut Progress,
-    feeders: &mut [Option<Feeder>],
+    audience: &mut Audience,
 ) -> Result<(), Fault> {
     let mut aborted = pin!(context.control.wait_abort());
     debug_assert_eq!(origin.offset(), progress.offset, "read where the hash stands");
@@ -260,51 +248,10 @@ async fn read_from(
                 end: progress.offset,
                 state: on_boundary.then(|| progress.hasher.save()).flatten(),
             };
-            if !hand_over(chunk, feeders, origin).await {
+            if !audience.hand_over(chunk, origin).await {
                 // Each sink knows why it ended.
                 return Ok(());
             }
         }
-    }
-}
-
-/// Gives a chunk to every sink that still listens; false when none does.
-async fn hand_over(chunk: Chunk, feeders: &mut [Option<Feeder>], origin: &mut Reading<'_>) -> bool {
-    let listening = feeders.iter().flatten().count();
-    for slot in feeders.iter_mut() {
-        let Some(feeder) = slot else { continue };
-        let gone = match feeder.try_send(Ok(chunk.clone())) {
-            Ok(()) => false,
-            Err(TrySendError::Closed(_)) => true,
-            Err(TrySendError::Full(waiting)) => {
-                // The others wait for this one only so long; it reads for itself later.
-                let patience = (listening > 1).then_some(PATIENCE);
-                !wait_for_room(feeder, waiting, patience, origin).await
-            }
-        };
-        if gone {
-            *slot = None;
-        }
-    }
-    feeders.iter().any(Option::is_some)
-}
-
-/// Gives a chunk to a sink that has no room for it now; false where it is gone, or none was made within `patience`.
-async fn wait_for_room(
-    feeder: &Feeder,
-    waiting: Result<Chunk, Fault>,
-    patience: Option<Duration>,
-    origin: &mut Reading<'_>,
-) -> bool {
-    let mut sent = pin!(feeder.send(waiting));
-    let soon = tokio::select! {
-        sent = &mut sent => return sent.is_ok(),
-        never = origin.receive() => match never {},
-        () = tokio::time::sleep(STANDSTILL) => patience.map(|patience| patience.saturating_sub(STANDSTILL)),
-    };
-    origin.stand_still();
-    match soon {
-        None => sent.await.is_ok(),
-        Some(left) => matches!(tokio::time::timeout(left, sent).await, Ok(Ok(()))),
     }
 }

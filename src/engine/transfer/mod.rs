@@ -1,6 +1,7 @@
 //! The one unit that moves bytes: a fetch of one source blob with one or more sinks, each with its own bounded
 //! queue, offset, session and error.
 
+mod audience;
 mod feed;
 mod fetch;
 mod measure;
