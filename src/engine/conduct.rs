@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::addresses;
 use super::context::{Claims, RunContext, RunParking};
 use super::control::{Control, ControlHandle, Stop};
 use super::event::Event;
@@ -34,6 +35,7 @@ impl Engine {
             .iter()
             .any(|row| row.rule == name.as_str() && row.outcome != Some(RunOutcome::Ok));
         let started_at = shared.clock.now();
+        addresses::forget_moved(&shared.store, self.ends_of(&rule), started_at).await?;
         let new = NewRun {
             rule: name.as_str(),
             trigger: request.trigger,
@@ -159,6 +161,7 @@ impl Engine {
             self.watch(work, &context, &handle, &control, &mut rates).await
         };
         rates.keep(&context).await;
+        addresses::leave(&context).await;
         let stopped = match (cancelled, context.control.state()) {
             (true, _) => Some(RunOutcome::Cancelled),
             (false, Stop::Run) => None,
