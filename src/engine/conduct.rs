@@ -11,6 +11,7 @@ use super::control::{Control, ControlHandle, Stop};
 use super::event::Event;
 use super::facade::{Engine, EngineError, Shared};
 use super::job::ImageGroup;
+use super::parking;
 use super::rates::RatesKeeper;
 use super::report::RunReport;
 use super::requests::{RunRequest, Single};
@@ -162,6 +163,10 @@ impl Engine {
         };
         rates.keep(&context).await;
         addresses::leave(&context).await;
+        // What it put aside may have failed for settings that have been mended since it began.
+        if self.is_of_before() {
+            parking::settings_were_read(&self.shared.store, self.shared.clock.now()).await;
+        }
         let stopped = match (cancelled, context.control.state()) {
             (true, _) => Some(RunOutcome::Cancelled),
             (false, Stop::Run) => None,

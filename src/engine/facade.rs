@@ -1,6 +1,7 @@
 //! The engine: the ends of the rules made ready, and what can be asked of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct Engine {
     blobs: BlobTable,
     manifests: ManifestCache,
     spool: Option<Spool>,
+    /// The how manieth reading of the rules it is of.
+    reading: u64,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -54,6 +57,8 @@ pub(super) struct Shared {
     limiter: Limiter,
     pub(super) owner: Arc<str>,
     pub(super) running: Mutex<BTreeMap<RuleName, RunId>>,
+    /// How often the rules were read again.
+    readings: AtomicU64,
 }
 
 /// Why the engine could not start something.
@@ -139,6 +144,7 @@ impl Engine {
             limiter,
             owner: format!("pid {}", std::process::id()).into(),
             running: Mutex::default(),
+            readings: AtomicU64::new(0),
         };
         Ok(Self {
             spool: config.spool.clone().map(Spool::new),
@@ -146,6 +152,7 @@ impl Engine {
             ends: Arc::new(ends),
             blobs,
             manifests,
+            reading: 0,
             shared: Arc::new(shared),
         })
     }
@@ -180,13 +187,14 @@ impl Engine {
             config,
             ends: Arc::new(ends),
             spool,
+            reading: self.shared.readings.fetch_add(1, Ordering::Relaxed) + 1,
             shared: Arc::clone(&self.shared),
         })
     }
 
-    /// True where neither was made from rules that were read later than those of the other.
-    pub(super) fn has_settings_of(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.config, &other.config)
+    /// True once the rules have been read again since this engine was made.
+    pub(super) fn is_of_before(&self) -> bool {
+        self.reading < self.shared.readings.load(Ordering::Relaxed)
     }
 
     /// What happens, for progress bars and logs. May drop events for a slow listener; reports lose nothing.

@@ -241,10 +241,6 @@ impl DaemonHandle {
             }
             Err(error) => tracing::error!(%run, %rule, "run ended: {}", super::fault::chain(&error)),
         }
-        // What it put aside may have failed for settings that have been mended since it began.
-        if !self.engine().has_settings_of(&engine) {
-            parking::settings_were_read(engine.store(), engine.clock().now()).await;
-        }
         if lock(&self.0.queued).remove(&rule) {
             lock(&self.0.agenda).add(rule);
         }

@@ -6,6 +6,7 @@ use transship::engine::Engine;
 use transship::engine::daemon::{self, Alive, DaemonHandle};
 use transship::oci::Digest;
 use transship::plan::ErrorKind;
+use transship::rules::RuleName;
 use transship::store::{JobFilter, JobRow, RunId, RunOutcome, RunRow, Trigger};
 
 use crate::support::docker_registry::{DockerConfig, DockerRegistry};
@@ -84,12 +85,13 @@ impl Scene {
     }
 }
 
-/// The run of this number, when it has ended.
+/// The run of this number, when it has ended and its rule may run again.
 async fn ended(engine: &Engine, number: i64) -> RunRow {
     let asking = async {
         loop {
             let run = engine.store().run(RunId(number)).await.expect("a state");
-            if let Some(run) = run.filter(|run| run.outcome.is_some()) {
+            let free = engine.running(&RuleName::new("r")).is_none();
+            if let Some(run) = run.filter(|run| run.outcome.is_some() && free) {
                 return run;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
