@@ -6,8 +6,11 @@ use jiff::Timestamp;
 
 use super::Store;
 use super::error::Result;
-use super::rows::{batches, millis, parsed};
+use super::rows::{json, millis, parsed};
 use crate::oci::{Digest, RepositoryName};
+
+/// Digests that travel to SQLite in one text.
+const BATCH: usize = 1_000;
 
 impl Store {
     /// Remembers blobs seen in or written to a repository.
@@ -23,7 +26,7 @@ impl Store {
         }
         self.verb("remember blobs", async {
             let mut change = self.0.begin().await?;
-            for batch in batches(digests) {
+            for batch in digests.chunks(BATCH) {
                 // `WHERE true`: without it SQLite takes ON CONFLICT for a join's condition.
                 sqlx::query(
                     "INSERT INTO blobs (registry, repository, digest, seen_at) \
@@ -32,7 +35,7 @@ impl Store {
                 )
                 .bind(registry)
                 .bind(repository.as_str())
-                .bind(batch?)
+                .bind(json(batch)?)
                 .bind(millis(now))
                 .execute(&mut *change)
                 .await?;
@@ -54,7 +57,7 @@ impl Store {
         self.verb("look for known blobs", async {
             let mut reader = self.0.reader().await?;
             let mut known: BTreeMap<Digest, Vec<RepositoryName>> = BTreeMap::new();
-            for batch in batches(digests) {
+            for batch in digests.chunks(BATCH) {
                 let rows = sqlx::query(
                     "SELECT digest, repository FROM (SELECT digest, repository, row_number() OVER \
                      (PARTITION BY digest ORDER BY seen_at DESC, repository) AS place FROM blobs \
@@ -62,7 +65,7 @@ impl Store {
                      WHERE place <= 4 ORDER BY digest, place",
                 )
                 .bind(registry)
-                .bind(batch?)
+                .bind(json(batch)?)
                 .fetch_all(&mut *reader)
                 .await?;
                 for row in &rows {
@@ -95,14 +98,14 @@ impl Store {
         self.verb("look for blobs seen lately", async {
             let mut reader = self.0.reader().await?;
             let mut seen = BTreeSet::new();
-            for batch in batches(digests) {
+            for batch in digests.chunks(BATCH) {
                 let rows = sqlx::query(
                     "SELECT digest FROM blobs WHERE registry = $1 AND repository = $2 AND seen_at BETWEEN $4 AND $5 \
                      AND digest IN (SELECT value FROM json_each($3))",
                 )
                 .bind(registry)
                 .bind(repository.as_str())
-                .bind(batch?)
+                .bind(json(batch)?)
                 .bind(millis(since))
                 .bind(millis(now))
                 .fetch_all(&mut *reader)
@@ -123,14 +126,14 @@ impl Store {
         }
         self.verb("forget blobs", async {
             let mut change = self.0.begin().await?;
-            for batch in batches(digests) {
+            for batch in digests.chunks(BATCH) {
                 sqlx::query(
                     "DELETE FROM blobs WHERE registry = $1 AND repository = $2 \
                      AND digest IN (SELECT value FROM json_each($3))",
                 )
                 .bind(registry)
                 .bind(repository.as_str())
-                .bind(batch?)
+                .bind(json(batch)?)
                 .execute(&mut *change)
                 .await?;
             }

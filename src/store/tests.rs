@@ -1,6 +1,5 @@
 //! The state database against real files.
 
-mod addresses;
 mod aside;
 mod beside;
 mod file;
