@@ -11,7 +11,7 @@ mod house;
 mod images;
 mod limits;
 mod memory;
-mod moved;
+mod mounts;
 mod plan_laws;
 mod policies;
 mod put_off;
