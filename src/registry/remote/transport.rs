@@ -23,7 +23,7 @@ use super::targets::{
 };
 use super::throttle::{Class, Direction, Flow, PATIENCE, Permit, Throttle};
 use crate::clock::Clock;
-use crate::plan::Quota;
+use crate::plan::{Quota, newer_quota};
 use crate::registry::{Account, ErrorKind, Operation, Place, Result};
 use crate::telemetry::RedactedUrl;
 
@@ -301,16 +301,10 @@ impl Transport {
         *self.0.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a quota, unless a newer one is known. One that was seen in the future (the clock was ahead) is not newer.
+    /// Takes note of a quota, unless a newer one is known.
     pub(super) fn set_quota(&self, quota: Quota) {
-        let now = self.0.clock.now();
-        if quota.seen_at > now {
-            return;
-        }
         let mut known = self.0.quota.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_none_or(|known| known.seen_at <= quota.seen_at || known.seen_at > now) {
-            *known = Some(quota);
-        }
+        *known = newer_quota(*known, quota, self.0.clock.now());
     }
 
     /// Takes note of what an answer of the registry itself says about rates.
