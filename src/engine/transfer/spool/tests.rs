@@ -276,9 +276,16 @@ async fn what_is_looked_for_in_the_directory_is_looked_for_under_its_lock() {
     assert!(!probe.exists(), "left by a process that was killed");
 }
 
-/// Lets the time pass for which a disk is waited for.
-async fn patience() {
-    tokio::time::advance(DISK_PATIENCE + Duration::from_millis(1)).await;
+/// What work comes to while more time passes than a disk is waited for, counted from when `begun` ends.
+async fn in_time<T>(work: impl Future<Output = T>, begun: impl Future<Output = ()>) -> T {
+    let passing = async {
+        begun.await;
+        for _ in 0..4 {
+            tokio::time::advance(DISK_PATIENCE).await;
+        }
+    };
+    let (done, ()) = tokio::join!(tokio::time::timeout(DISK_PATIENCE * 3, work), passing);
+    done.expect("a disk is not waited for without end")
 }
 
 /// Work at a disk that hangs until the sender is dropped, and word that it has begun.
@@ -312,10 +319,8 @@ async fn a_claim_that_hangs_holds_nobody_up() {
         begins.await.expect("begun");
         assert!(spool.0.reserved.try_lock().is_ok(), "others may count meanwhile");
         assert!(!spool.0.said_unusable.load(Ordering::Relaxed));
-        patience().await;
     };
-    let (claimed, ()) = tokio::join!(claim, meanwhile);
-    assert!(matches!(claimed, Claimed::Without));
+    assert!(matches!(in_time(claim, meanwhile).await, Claimed::Without));
     assert!(spool.0.said_unusable.load(Ordering::Relaxed), "it is said");
     // At once: not one thread more for a disk that hangs.
     assert!(refused(&spool, "b", MIB).await);
@@ -372,10 +377,10 @@ fn a_removal_and_a_read_that_hang_are_left_to_themselves() {
         let (held, begins, hang) = hanging();
         let stuck = tokio::task::spawn_blocking(hang);
         begins.await.expect("begun");
-        let (read, ()) = tokio::join!(file.read(0, 5), patience());
-        assert_eq!(read, Err(TOO_SLOW.to_owned()));
-        tokio::join!(file.remove(), patience());
-        tokio::join!(kept.keep(), patience());
+        let at_once = || std::future::ready(());
+        assert_eq!(in_time(file.read(0, 5), at_once()).await, Err(TOO_SLOW.to_owned()));
+        in_time(file.remove(), at_once()).await;
+        in_time(kept.keep(), at_once()).await;
         drop(held);
         stuck.await.expect("it ended");
     });
