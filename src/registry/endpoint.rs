@@ -327,6 +327,19 @@ impl Endpoint {
         }
     }
 
+    /// Where the end is, without credentials: scheme, host, port and path of a registry, a layout's directory as an absolute path.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Registry(registry) => registry.address().to_owned(),
+            Self::Layout(layout) => {
+                let path = layout.path();
+                // Fails only where there is no current directory any more.
+                let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+                absolute.display().to_string()
+            }
+        }
+    }
+
     /// Leaves the end alone until then; a longer pause that it asked for stays, and a time that is over does nothing.
     pub fn set_penalty(&self, until: jiff::Timestamp) {
         match self {
@@ -343,6 +356,14 @@ impl Endpoint {
             Self::Registry(registry) => Self::Registry(registry.with_reading_place().await),
             Self::Layout(layout) => Self::Layout(layout.with_reading_place().await),
         }
+    }
+
+    /// As [`Endpoint::with_reading_place`], where a place is free that nobody waits for.
+    pub fn with_free_reading_place(&self) -> Option<Self> {
+        Some(match self {
+            Self::Registry(registry) => Self::Registry(registry.with_free_reading_place()?),
+            Self::Layout(layout) => Self::Layout(layout.with_free_reading_place()?),
+        })
     }
 
     /// How many blobs are read at once as things are; further readers wait.

@@ -11,6 +11,8 @@ mod house;
 mod images;
 mod limits;
 mod memory;
+mod mounts;
+mod moved;
 mod plan_laws;
 mod policies;
 mod put_off;

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
-use super::feed::{Chunk, Fed, Feeder};
+use super::feed::{Chunk, Feeder};
 use super::spool::Reading;
 use crate::engine::fault::Fault;
 use crate::plan::{HELD_UP, is_left_behind};
@@ -23,6 +23,24 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Audience {
     listeners: Vec<Option<Listener>>,
     since: Instant,
+    left_behind: Vec<LeftBehind>,
+}
+
+/// A sink that the read goes on without. It has all bytes up to `lacks`, or up to where the read stands.
+pub(super) struct LeftBehind {
+    /// Its place among those that the read began with.
+    pub(super) index: usize,
+    pub(super) feeder: Feeder,
+    /// What it had no room for.
+    pub(super) lacks: Option<Chunk>,
+}
+
+/// What came of waiting for a sink.
+enum Room {
+    Made,
+    Gone,
+    /// It is left behind; with the chunk where it did not get that.
+    TooLate(Option<Chunk>),
 }
 
 struct Listener {
@@ -42,6 +60,7 @@ impl Audience {
         Self {
             listeners: feeders.into_iter().map(listener).collect(),
             since: Instant::now(),
+            left_behind: Vec::new(),
         }
     }
 
@@ -63,22 +82,33 @@ impl Audience {
             let Some(listener) = &self.listeners[index] else {
                 continue;
             };
-            let gone = match listener.feeder.try_send(Ok(chunk.clone())) {
-                Ok(()) => false,
-                Err(TrySendError::Closed(_)) => true,
-                Err(TrySendError::Full(waiting)) => !self.wait_for_room(index, waiting, origin).await,
+            let room = match listener.feeder.try_send(Ok(chunk.clone())) {
+                Ok(()) => Room::Made,
+                Err(TrySendError::Closed(_)) => Room::Gone,
+                Err(TrySendError::Full(_)) => self.wait_for_room(index, &chunk, origin).await,
             };
-            if gone {
-                self.listeners[index] = None;
+            match room {
+                Room::Made => {}
+                Room::Gone => self.listeners[index] = None,
+                Room::TooLate(lacks) => {
+                    let listener = self.listeners[index].take();
+                    self.left_behind
+                        .extend(listener.map(|Listener { feeder, .. }| LeftBehind { index, feeder, lacks }));
+                }
             }
         }
         !self.is_gone()
     }
 
-    /// Gives a chunk to a sink that has no room for it now; false where it is gone, or is left behind.
-    async fn wait_for_room(&mut self, index: usize, waiting: Fed, origin: &mut Reading<'_>) -> bool {
+    /// Who was left behind since this was asked.
+    pub(super) fn take_left_behind(&mut self) -> Vec<LeftBehind> {
+        std::mem::take(&mut self.left_behind)
+    }
+
+    /// Gives a chunk to a sink that has no room for it now.
+    async fn wait_for_room(&mut self, index: usize, chunk: &Chunk, origin: &mut Reading<'_>) -> Room {
         let Some(listener) = &self.listeners[index] else {
-            return false;
+            return Room::Gone;
         };
         let others: Vec<&Feeder> = self
             .listeners
@@ -95,14 +125,14 @@ impl Audience {
         let (began, held_up) = (self.since, listener.held_up);
         let mut idle_since = None;
         let sent = {
-            let mut sent = pin!(listener.feeder.send(waiting));
+            let mut sent = pin!(listener.feeder.send(Ok(chunk.clone())));
             let mut others_idle = pin!(join_all(others.into_iter().map(Feeder::idle)));
             let mut standstill = pin!(tokio::time::sleep(STANDSTILL));
             let mut stood = false;
             loop {
                 let verdict = tokio::time::sleep(HELD_UP.saturating_sub(held_up).max(LOOK_AGAIN));
                 tokio::select! {
-                    sent = &mut sent => break sent.is_ok(),
+                    sent = &mut sent => break Some(sent.is_ok()),
                     never = origin.receive() => match never {},
                     _ = &mut others_idle, if !alone && idle_since.is_none() => idle_since = Some(Instant::now()),
                     () = &mut standstill, if !stood => {
@@ -112,17 +142,21 @@ impl Audience {
                     () = verdict, if idle_since.is_some() => {
                         let now = idle_since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
                         if is_left_behind(held_up + now, began.elapsed()) {
-                            break false;
+                            break None;
                         }
                     }
                 }
             }
         };
         let now = idle_since.map_or(Duration::ZERO, |since| since.elapsed());
-        let Some(listener) = &mut self.listeners[index] else {
-            return false;
-        };
-        listener.held_up += now;
-        sent && (alone || !is_left_behind(listener.held_up, began.elapsed()))
+        if let Some(listener) = &mut self.listeners[index] {
+            listener.held_up += now;
+        }
+        match sent {
+            Some(false) => Room::Gone,
+            None => Room::TooLate(Some(chunk.clone())),
+            Some(true) if !alone && is_left_behind(held_up + now, began.elapsed()) => Room::TooLate(None),
+            Some(true) => Room::Made,
+        }
     }
 }

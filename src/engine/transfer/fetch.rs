@@ -1,10 +1,14 @@
 //! Reading one blob once, hashing it on the way and feeding every sink.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
 
+use futures_util::StreamExt;
 use futures_util::future::{join, join_all};
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
 
-use super::audience::Audience;
+use super::audience::{Audience, LeftBehind};
 use super::feed::{self, Chunk};
 use super::origin::wrong_length;
 use super::session::{self, Opened, Ready};
@@ -45,17 +49,21 @@ pub(super) async fn attempt(
         let results = feed_all(context, source, slot, &sinks, ready).await;
         let corrupt =
             |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind == ErrorKind::Corrupt);
-        let by_spool = results.iter().any(corrupt) && slot.damaged().await;
+        let broken = |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind.is_temporary());
+        let damaged = results.iter().any(corrupt) && slot.damaged().await;
+        let unread = !damaged && results.iter().any(broken) && slot.failed().await;
         for ((index, began), result) in indices.into_iter().zip(began).zip(results) {
-            let by_spool = by_spool && corrupt(&result);
-            if by_spool {
+            if damaged && corrupt(&result) {
                 tracing::warn!(
                     destination = %sinks[index].place(), digest = %source.digest,
                     "what the spool held of a blob is damaged and was removed; the blob is read from the source again"
                 );
+            } else if damaged && result.is_err() {
+                // It may have some of the same bytes, and would find out at its end only.
+                session::discard(context, source, sinks[index]).await;
             }
             attempts[index] = Some(Attempt {
-                by_spool,
+                by_spool: (damaged && corrupt(&result)) || (unread && broken(&result)),
                 ..ended(result, began)
             });
         }
@@ -108,21 +116,24 @@ async fn feed_all(
         feeders.push(feeder);
         drives.push(sink::drive(context, source, slot, sinks[index], sink, feed, alone));
     }
+    let (left_behind, left) = mpsc::unbounded_channel();
     let reading = async {
         let mut audience = Audience::new(feeders);
-        let outcome = read(context, source, progress, origin, &mut audience).await;
+        let outcome = read(context, source, progress, origin, &mut audience, Some(left_behind)).await;
         if let Err(fault) = &outcome {
             audience.break_off(fault);
         }
         outcome
     };
-    let (read, driven) = join(reading, join_all(drives)).await;
+    let served = serve_left_behind(context, source, slot, left);
+    let ((read, served), driven) = join(join(reading, served), join_all(drives)).await;
     let mut results = Vec::with_capacity(driven.len());
-    for (mut result, index) in driven.into_iter().zip(indices) {
+    for (place, (mut result, index)) in driven.into_iter().zip(indices).enumerate() {
+        let read = served.get(&place).unwrap_or(&read);
         // A sink broke off because the source did; and one that had all bytes already is not done before we have seen,
         // and hashed, all of them too.
         let by_source = !matches!(&result, Err(fault) if !fault.kind.is_temporary());
-        if let (true, Err(read_fault)) = (by_source, &read) {
+        if let (true, Err(read_fault)) = (by_source, read) {
             result = Err(read_fault.clone());
         }
         if matches!(&result, Err(fault) if fault.kind == ErrorKind::Corrupt) {
@@ -133,13 +144,73 @@ async fn feed_all(
     results
 }
 
-/// Reads from where `progress` stands to the end. A source that breaks is opened again at the offset reached, so that sinks notice nothing.
+/// A sink that was left behind, with where the read stood then.
+type Late = (LeftBehind, Progress);
+
+/// Gives each sink that is left behind a read of its own, which goes on where it stands: its upload is not broken off. How these
+/// reads ended, by the sinks' places.
+async fn serve_left_behind(
+    context: &TransferContext,
+    source: &SourceBlob,
+    slot: &Slot,
+    mut left: mpsc::UnboundedReceiver<Late>,
+) -> BTreeMap<usize, Result<(), Fault>> {
+    let mut served = BTreeMap::new();
+    let mut reads = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some((sink, progress)) = left.recv() => {
+                let place = sink.index;
+                reads.push(async move { (place, read_for_one(context, source, slot, sink, progress).await) });
+            }
+            Some((place, outcome)) = reads.next() => {
+                served.insert(place, outcome);
+            }
+            else => return served,
+        }
+    }
+}
+
+async fn read_for_one(
+    context: &TransferContext,
+    source: &SourceBlob,
+    slot: &Slot,
+    sink: LeftBehind,
+    progress: Progress,
+) -> Result<(), Fault> {
+    let LeftBehind { feeder, lacks, .. } = sink;
+    tracing::info!(
+        source = source.endpoint.name(), digest = %source.digest, offset = progress.offset,
+        "a destination takes the bytes more slowly than the others and gets a read of its own"
+    );
+    if let Some(chunk) = lacks
+        && feeder.send(Ok(chunk)).await.is_err()
+    {
+        // It knows why it ended.
+        return Ok(());
+    }
+    let mut audience = Audience::new(vec![feeder]);
+    // With a place of its own where one is free. Else after the read that it was left behind by: who holds a place to write waits for
+    // no other's place to read.
+    let source = &source.with_other_reading_place();
+    let outcome = match Reading::open(context, source, slot, progress.offset).await {
+        Ok(origin) => read(context, source, progress, origin, &mut audience, None).await,
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = &outcome {
+        audience.break_off(fault);
+    }
+    outcome
+}
+
+/// Reads from where `progress` stands to the end. `left_behind`: where to put sinks that hold up others. A source that breaks is opened again at the offset reached, so that sinks notice nothing.
 async fn read(
     context: &TransferContext,
     source: &SourceBlob,
     mut progress: Progress,
     origin: Option<Reading<'_>>,
     audience: &mut Audience,
+    left_behind: Option<mpsc::UnboundedSender<Late>>,
 ) -> Result<(), Fault> {
     let mut attempts = 0;
     let Some(mut origin) = origin else {
@@ -147,7 +218,16 @@ async fn read(
     };
     loop {
         let before = progress.offset;
-        let fault = match read_from(context, source, &mut origin, &mut progress, audience).await {
+        let fault = match read_from(
+            context,
+            source,
+            &mut origin,
+            &mut progress,
+            audience,
+            left_behind.as_ref(),
+        )
+        .await
+        {
             Ok(()) => return Ok(()),
             Err(fault) => at_source(fault),
         };
@@ -180,6 +260,7 @@ async fn read(
 }
 
 /// How far the blob has been read and hashed.
+#[derive(Clone)]
 struct Progress {
     offset: u64,
     hasher: Hasher,
@@ -221,6 +302,7 @@ async fn read_from(
     origin: &mut Reading<'_>,
     progress: &mut Progress,
     audience: &mut Audience,
+    left_behind: Option<&mpsc::UnboundedSender<Late>>,
 ) -> Result<(), Fault> {
     let mut aborted = pin!(context.control.wait_abort());
     debug_assert_eq!(origin.offset(), progress.offset, "read where the hash stands");
@@ -248,7 +330,12 @@ async fn read_from(
                 end: progress.offset,
                 state: on_boundary.then(|| progress.hasher.save()).flatten(),
             };
-            if !audience.hand_over(chunk, origin).await {
+            let listens = audience.hand_over(chunk, origin).await;
+            for sink in audience.take_left_behind() {
+                // Whoever serves them listens until the read ends.
+                let _ = left_behind.map(|sender| sender.send((sink, progress.clone())));
+            }
+            if !listens {
                 // Each sink knows why it ended.
                 return Ok(());
             }

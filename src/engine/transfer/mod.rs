@@ -57,6 +57,17 @@ pub(super) struct SourceBlob {
 }
 
 impl SourceBlob {
+    /// The same blob with a place of its own, where one is free.
+    fn with_other_reading_place(&self) -> Self {
+        match self.endpoint.with_free_reading_place() {
+            Some(endpoint) => Self {
+                endpoint,
+                ..self.clone()
+            },
+            None => self.clone(),
+        }
+    }
+
     /// The same blob with a place to read it, held until it is dropped: a fetch whose source breaks off finds it still free.
     async fn with_reading_place(&self) -> Self {
         Self {
@@ -96,7 +107,7 @@ struct Attempt {
     result: Result<BlobWay, Fault>,
     /// Bytes that the destination held when the attempt began; growth from one attempt to the next is a gain.
     began_at: u64,
-    /// The bytes of our own spool were wrong, and are gone: the source has not been asked for them yet.
+    /// The bytes of our own spool were wrong or could not be read, and are gone: the source has not been asked for them yet.
     by_spool: bool,
 }
 

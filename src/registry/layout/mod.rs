@@ -26,13 +26,13 @@ use futures_util::StreamExt;
 use tokio::io::AsyncSeekExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::folder::Folder;
+use self::folder::{Folder, too_large};
 use self::index::Entry;
 use self::lookup::{UNNAMED_TAG, check_complete, find_referrers, invalid, resolve, unnamed_image};
 use self::trouble::{Doing, Trouble};
 use super::endpoint::{BlobReader, BulkListing, HeadManifest, ListedTag, Listing, MountOutcome, ReferrerList};
 use super::error::{Error, ErrorKind, Operation, Place, Result};
-use crate::oci::{AttachmentTag, Digest, Manifest, Reference, RepositoryName, Tag};
+use crate::oci::{AttachmentTag, Digest, MAX_MANIFEST_SIZE, Manifest, Reference, RepositoryName, Tag};
 
 /// The repository whose tags are named in a layout by the tag alone, as other tools write and read them. It is the one
 /// that `oci:DIR:tag` means on the command line.
@@ -83,6 +83,15 @@ impl Layout {
             _reading: permit.map(Arc::new),
             ..self.clone()
         }
+    }
+
+    /// As [`Layout::with_reading_place`], where one is free.
+    pub fn with_free_reading_place(&self) -> Option<Self> {
+        let permit = Arc::clone(&self.reads).try_acquire_owned().ok()?;
+        Some(Self {
+            _reading: Some(Arc::new(permit)),
+            ..self.clone()
+        })
     }
 
     /// How many blobs are read at once; further readers wait.
@@ -254,7 +263,8 @@ impl Layout {
     /// Reads a manifest; its digest is checked. `None` where the tag or digest is not there.
     ///
     /// # Errors
-    /// `Corrupt`: the tag's manifest is missing or its bytes have another digest. `Invalid`: it is no manifest.
+    /// `Corrupt`: the tag's manifest is missing or its bytes have another digest. `Invalid`: it is no manifest. `TooLarge`: it is
+    /// larger than manifests may be.
     pub async fn get_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<Manifest>> {
         let at = self.at(Operation::ReadManifest, Some(repository), Some(reference));
         let (repository, reference) = (repository.clone(), reference.clone());
@@ -263,12 +273,19 @@ impl Layout {
                 return Ok(None);
             };
             let Some(bytes) = folder.manifest_bytes(&entry.digest)? else {
+                if folder
+                    .blob_size(&entry.digest)?
+                    .is_some_and(|size| size > MAX_MANIFEST_SIZE)
+                {
+                    let advice = "no manifest is so large; copy the image into the layout again, or leave it out";
+                    return Err(too_large(&folder.blob(&entry.digest), MAX_MANIFEST_SIZE, advice));
+                }
                 return match reference {
                     Reference::Digest(_) => Ok(None),
                     Reference::Tag(_) => Err(Trouble::new(
                         ErrorKind::Corrupt,
                         format!(
-                            "index.json names {} for this tag, but {} is missing or too large for a manifest; copy the image into the layout again",
+                            "index.json names {} for this tag, but {} is missing; copy the image into the layout again",
                             entry.digest,
                             folder.blob(&entry.digest).display()
                         ),

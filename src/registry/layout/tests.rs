@@ -720,3 +720,52 @@ async fn a_listing_tells_what_the_tags_point_to() {
     let other = layout.list_digests(&repository("none")).await.expect("a listing");
     assert_eq!(other, BulkListing::Absent);
 }
+
+#[tokio::test]
+async fn a_file_too_large_to_be_read_is_named_and_spoils_no_other() {
+    let dir = TempDir::new().expect("a folder");
+    let layout = layout(&dir);
+    put_image(&layout, &image(), "good", b"one").await;
+    let bad = Digest::of(&put_image(&layout, &image(), "bad", b"two").await);
+    let root = dir.path().join("bundle");
+    // A hole takes no room on the disk.
+    let grow = |path: &Path, size: u64| {
+        let file = std::fs::File::options().write(true).open(path).expect("the file");
+        file.set_len(size).expect("a hole");
+    };
+    let blob = root.join("blobs/sha256").join(bad.hex());
+    grow(&blob, (4 << 20) + 1);
+    for reference in [tag("bad"), bad.into()] {
+        let error = layout.get_manifest(&image(), &reference).await.expect_err("too large");
+        assert_eq!(error.kind, ErrorKind::TooLarge, "{error}");
+        let says = error.message.contains("4 MiB") && error.message.contains(&blob.display().to_string());
+        assert!(says, "{error}");
+    }
+    let good = layout.get_manifest(&image(), &tag("good")).await.expect("read");
+    assert!(good.is_some());
+    assert_eq!(
+        layout
+            .list_tags(&image())
+            .await
+            .expect("a listing")
+            .map(|tags| tags.len()),
+        Some(2)
+    );
+
+    let index = root.join("index.json");
+    let size = (256 << 20) + 1;
+    grow(&index, size);
+    let error = layout.list_tags(&image()).await.expect_err("too large");
+    assert_eq!(error.kind, ErrorKind::TooLarge, "{error}");
+    let says = error.message.contains("256 MiB") && error.message.contains("index.json");
+    assert!(says, "{error}");
+    let put = layout
+        .put_manifest(&image(), &tag("v1"), media_type::OCI_MANIFEST, manifest(&[], None))
+        .await;
+    assert_eq!(put.expect_err("too large").kind, ErrorKind::TooLarge);
+    assert_eq!(
+        std::fs::metadata(&index).expect("the file").len(),
+        size,
+        "nothing was changed"
+    );
+}

@@ -105,8 +105,17 @@ impl Registry {
     /// Waits for a place to read a blob: the same registry, holding one until it and its readers are dropped. The blobs that
     /// it opens one after the other need not wait again; one that is opened beside another waits until that is dropped.
     pub async fn with_reading_place(&self) -> Self {
+        self.in_place(self.shared.transport.reading_place(&self.account).await)
+    }
+
+    /// As [`Registry::with_reading_place`], where a place is free that nobody waits for.
+    pub fn with_free_reading_place(&self) -> Option<Self> {
+        Some(self.in_place(self.shared.transport.reading_place_at_once()?))
+    }
+
+    fn in_place(&self, permit: Permit) -> Self {
         let place = ReadingPlace {
-            _permit: self.shared.transport.reading_place(&self.account).await,
+            _permit: permit,
             turn: Arc::new(Semaphore::new(1)),
         };
         Self {
@@ -174,6 +183,11 @@ impl Registry {
     /// The host (with its port) that is asked.
     pub fn host(&self) -> &str {
         &self.shared.host
+    }
+
+    /// Scheme, host, port and path before `/v2/`.
+    pub fn address(&self) -> &str {
+        &self.shared.root
     }
 
     /// What is known of its kind.

@@ -19,11 +19,11 @@ use super::clients::Clients;
 use super::rates::{PullQuota, RateNews, rate_limit_headers};
 use super::refusal::{broken, is_reset, temporary};
 use super::targets::{
-    ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, literal_address, resolve, same_origin,
+    ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, is_public, literal_address, resolve, same_origin,
 };
 use super::throttle::{Class, Direction, Flow, PATIENCE, Permit, Throttle};
 use crate::clock::Clock;
-use crate::plan::Quota;
+use crate::plan::{Quota, newer_quota};
 use crate::registry::{Account, ErrorKind, Operation, Place, Result};
 use crate::telemetry::RedactedUrl;
 
@@ -301,16 +301,10 @@ impl Transport {
         *self.0.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a quota, unless a newer one is known. One that was seen in the future (the clock was ahead) is not newer.
+    /// Takes note of a quota, unless a newer one is known.
     pub(super) fn set_quota(&self, quota: Quota) {
-        let now = self.0.clock.now();
-        if quota.seen_at > now {
-            return;
-        }
         let mut known = self.0.quota.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_none_or(|known| known.seen_at <= quota.seen_at || known.seen_at > now) {
-            *known = Some(quota);
-        }
+        *known = newer_quota(*known, quota, self.0.clock.now());
     }
 
     /// Takes note of what an answer of the registry itself says about rates.
@@ -477,18 +471,16 @@ impl Transport {
         Ok(())
     }
 
-    /// Whether any address of the registry is public: one private address among them, which whoever holds its name can add, must
-    /// not open the way to all others. A name that cannot be resolved counts as public, for now: behind a
-    /// proxy it stays so, else the next question may know better.
+    /// Whether the registry is public ([`is_public`]). A name that cannot be resolved counts as public, for now: behind a proxy it
+    /// stays so, else the next question may know better.
     async fn is_public(&self) -> bool {
         if let Some(&public) = self.0.public.get() {
             return public;
         }
-        let found = addresses(&self.0.base).await;
-        if found.is_empty() {
-            return true;
+        match is_public(&addresses(&self.0.base).await) {
+            Some(found) => *self.0.public.get_or_init(|| found),
+            None => true,
         }
-        *self.0.public.get_or_init(|| !found.into_iter().all(is_private))
     }
 }
 
