@@ -145,7 +145,7 @@ async fn feed_all(
 }
 
 /// A sink that was left behind, with where the read stood then.
-type Late = (LeftBehind, Progress);
+type Late = Box<(LeftBehind, Progress)>;
 
 /// Gives each sink that is left behind a read of its own, which goes on where it stands: its upload is not broken off. How these
 /// reads ended, by the sinks' places.
@@ -159,7 +159,8 @@ async fn serve_left_behind(
     let mut reads = FuturesUnordered::new();
     loop {
         tokio::select! {
-            Some((sink, progress)) = left.recv() => {
+            Some(late) = left.recv() => {
+                let (sink, progress) = *late;
                 let place = sink.index;
                 reads.push(async move { (place, read_for_one(context, source, slot, sink, progress).await) });
             }
@@ -333,7 +334,8 @@ async fn read_from(
             let listens = audience.hand_over(chunk, origin).await;
             for sink in audience.take_left_behind() {
                 // Whoever serves them listens until the read ends.
-                let _ = left_behind.map(|sender| sender.send((sink, progress.clone())));
+                let late = Box::new((sink, progress.clone()));
+                let _ = left_behind.map(|sender| sender.send(late));
             }
             if !listens {
                 // Each sink knows why it ended.

@@ -78,7 +78,7 @@ async fn a_daemon_that_is_stopped_in_the_middle_goes_on_at_its_next_start() {
     daemon.signal("TERM");
     daemon.finish().await;
     gate.open();
-    scene.proxy.heal();
+    scene.src.heal();
     assert_eq!(scene.copied("v1"), None);
     // A sync of another rule does not take the place of the one that was broken off.
     scene.home.run(&["sync", "broken"]).await.expect(1);
