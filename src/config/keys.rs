@@ -248,7 +248,9 @@ static TOTAL_LIMITS: Section = Section {
             "concurrency",
             CONCURRENCY,
             "none",
-            "The most requests under way at once. 1 counts as 2, as a copy reads and writes at once.",
+            "The most requests under way at once. 1 counts as 2, as a copy reads and writes at once. Who waits for a \
+             registry's pause or its `requests_per_second` takes no place, except for the rest of a blob. Logins are not \
+             counted.",
         ),
         optional(
             "requests_per_second",

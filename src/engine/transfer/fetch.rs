@@ -103,6 +103,7 @@ async fn feed_all(
         Ok(origin) => origin,
         Err(fault) => return ready.iter().map(|_| Err(fault.clone())).collect(),
     };
+    source.endpoint.keep_reading_place();
     let mut feeders = Vec::with_capacity(ready.len());
     let mut drives = Vec::with_capacity(ready.len());
     for (index, sink) in ready {

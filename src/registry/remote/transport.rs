@@ -107,7 +107,8 @@ impl Transport {
         }))
     }
 
-    /// Asks a token realm; network failures, 429 and 5xx are tried again here. Charged to the realm's host name.
+    /// Asks a token realm; network failures, 429 and 5xx are tried again here. Charged to the realm's host name. It needs no
+    /// place: those who have one may wait for the token.
     pub(super) async fn token(&self, request: TokenRequest, account: &Account) -> Result<TokenReply> {
         let place = Place {
             registry: self.0.name.clone(),
@@ -139,7 +140,7 @@ impl Transport {
                 Some(value)
             }
         };
-        let answer = self.exchange(account, &mut call, basic.as_ref()).await?;
+        let answer = self.exchange(account, None, &mut call, basic.as_ref()).await?;
         let status = answer.status.as_u16();
         let body = answer.collect(MAX_TOKEN_BODY).await?;
         Ok(TokenReply { status, body })
@@ -170,19 +171,26 @@ impl Transport {
     /// # Errors
     /// As [`Transport::run_in_place`].
     pub(super) async fn run(&self, auth: &Auth, account: &Account, call: Call) -> Result<Answer> {
-        let permit = self.0.throttle.enter(call.class, account.priority()).await;
-        let mut answer = self.run_in_place(auth, account, call).await?;
+        let permit = self.0.throttle.place(call.class, account.priority()).await;
+        let mut answer = self.run_in_place(auth, account, &permit, call).await?;
         answer.permit = Some(permit);
         Ok(answer)
     }
 
-    /// Sends a request with our login and gives the answer, whatever its status, once no further attempt would help.
+    /// Sends a request with our login, in the place of `permit`, and gives the answer, whatever its status, once no further
+    /// attempt would help.
     ///
     /// # Errors
     /// The connection failed, the login failed, or an address that the registry named is forbidden. A body that cannot be
     /// made again and met a 401 is an error of kind `Unauthorized` with a `retry_after` of zero: the login has been renewed
     /// and the caller may send the request once more.
-    pub(super) async fn run_in_place(&self, auth: &Auth, account: &Account, mut call: Call) -> Result<Answer> {
+    pub(super) async fn run_in_place(
+        &self,
+        auth: &Auth,
+        account: &Account,
+        permit: &Permit,
+        mut call: Call,
+    ) -> Result<Answer> {
         let own = same_origin(&call.url, &self.0.base);
         if !own {
             self.check_target(&call.url)
@@ -194,11 +202,14 @@ impl Transport {
         } else {
             None
         };
-        let mut answer = self.exchange(account, &mut call, authorization.as_ref()).await?;
+        let mut answer = self
+            .exchange(account, Some(permit), &mut call, authorization.as_ref())
+            .await?;
         let asked_by_registry = own && !answer.elsewhere && answer.status == StatusCode::UNAUTHORIZED;
         if asked_by_registry && call.renews_login {
             let headers = std::mem::take(&mut answer.headers);
             answer.drain().await;
+            permit.step_back();
             let fresh = auth
                 .after_401(&call.scopes, &headers, authorization.as_ref(), self, account)
                 .await?;
@@ -209,13 +220,19 @@ impl Transport {
                 error.retry_after = Some(Duration::ZERO);
                 return Err(error);
             }
-            answer = self.exchange(account, &mut call, Some(&fresh)).await?;
+            answer = self.exchange(account, Some(permit), &mut call, Some(&fresh)).await?;
         }
         Ok(answer)
     }
 
     /// Attempts until one is worth giving back. The only place that decides about trying again.
-    async fn exchange(&self, account: &Account, call: &mut Call, login: Option<&HeaderValue>) -> Result<Answer> {
+    async fn exchange(
+        &self,
+        account: &Account,
+        permit: Option<&Permit>,
+        call: &mut Call,
+        login: Option<&HeaderValue>,
+    ) -> Result<Answer> {
         let mut delays = ExponentialBuilder::new()
             .with_min_delay(FIRST_DELAY)
             .with_max_delay(MAX_DELAY)
@@ -224,7 +241,7 @@ impl Transport {
             .build();
         let mut again = false;
         loop {
-            self.wait_for_turn(account, call, again).await?;
+            self.wait_for_turn(account, permit, call, again).await?;
             again = true;
             let outcome = self.attempt(account, call, login).await;
             let (wanted, from_registry) = match &outcome {
@@ -258,20 +275,31 @@ impl Transport {
             }
             // A pause of the registry is waited for above; the jittered delay keeps those who waited from coming at once.
             let own_wait = if from_registry { delay } else { delay.max(wanted) };
+            if let Some(permit) = permit {
+                permit.step_back();
+            }
             tokio::time::sleep(own_wait).await;
         }
     }
 
-    /// Waits until the registry may be asked. `again`: the request was sent before.
+    /// Waits until the registry may be asked, and `permit` has a place of the process. `again`: the request was sent before.
     ///
     /// # Errors
     /// `Throttled` with the time that is left, where it is longer than is waited here. Nothing was sent.
-    async fn wait_for_turn(&self, account: &Account, call: &Call, again: bool) -> Result<()> {
+    async fn wait_for_turn(&self, account: &Account, permit: Option<&Permit>, call: &Call, again: bool) -> Result<()> {
+        let priority = account.priority();
         // Only what goes to the registry itself: its token realm and its object store may be other hosts.
-        if !same_origin(&call.url, &self.0.base) {
-            return Ok(());
-        }
-        self.0.throttle.turn(account.priority(), again).await.map_err(|left| {
+        let own = same_origin(&call.url, &self.0.base);
+        let turn = match permit {
+            Some(permit) if own => permit.turn(priority, again).await,
+            Some(permit) => {
+                permit.step_in(priority).await;
+                Ok(())
+            }
+            None if own => self.0.throttle.turn(priority, again).await,
+            None => Ok(()),
+        };
+        turn.map_err(|left| {
             let message = format!(
                 "the registry wants no more requests for {} s; nothing was sent",
                 left.as_secs()
