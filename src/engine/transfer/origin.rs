@@ -13,7 +13,7 @@ use super::measure::{Meter, Round};
 use super::part::{Flow, Part, Step};
 use super::{SourceBlob, TransferContext, at_source};
 use crate::engine::fault::Fault;
-use crate::plan::{ErrorKind, FlowPlan, FlowSample, MANY_FLOWS_FROM};
+use crate::plan::{ErrorKind, FlowPlan, FlowSample, MANY_FLOWS_FROM, is_gain};
 use crate::registry::{BlobReader, Error, Patience};
 
 /// Name of the capability that says which ranges of blobs a registry cannot be asked for.
@@ -318,11 +318,11 @@ impl Origin {
             Step::Failed(error) => self.broke(index, at_source(error.into())),
             Step::Ended => {
                 let part = &mut self.parts[index];
-                if part.bounded && part.at > part.began {
-                    // Less than asked for is allowed; the rest is asked for again.
+                // Less than asked for is allowed; the rest is asked for again, where that gets anywhere.
+                if part.bounded && is_gain(part.at - part.began, part.end - part.began) {
                     part.flow = Flow::Idle;
                 } else {
-                    let fault = self.ended_early(self.parts[index].at);
+                    let fault = self.ended_early(index);
                     self.broke(index, fault);
                 }
             }
@@ -490,16 +490,19 @@ impl Origin {
         };
     }
 
-    fn ended_early(&self, at: u64) -> Fault {
-        at_source(Fault::new(
-            ErrorKind::Network,
-            format!(
-                "{} ended the blob {} after {at} of {} bytes",
-                self.source.endpoint.name(),
-                self.source.digest,
-                self.source.size
+    fn ended_early(&self, index: usize) -> Fault {
+        let part = &self.parts[index];
+        let (name, SourceBlob { digest, size, .. }) = (self.source.endpoint.name(), &self.source);
+        let message = match part.bounded {
+            true => format!(
+                "{name} gave {} bytes of the blob {digest} at {} where {} were asked for",
+                part.at - part.began,
+                part.began,
+                part.end - part.began
             ),
-        ))
+            false => format!("{name} ended the blob {digest} after {} of {size} bytes", part.at),
+        };
+        at_source(Fault::new(ErrorKind::Network, message))
     }
 }
 
