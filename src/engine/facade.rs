@@ -259,6 +259,7 @@ impl Engine {
             control: control.clone(),
             ledger: ledger.clone(),
             events: shared.events.clone(),
+            blobs: shared.blobs.clone(),
             retry: rule.retry,
             pool: shared.pool.clone(),
             spool: self.spool.clone(),

@@ -11,6 +11,7 @@ mod house;
 mod images;
 mod limits;
 mod memory;
+mod mounts;
 mod plan_laws;
 mod policies;
 mod put_off;

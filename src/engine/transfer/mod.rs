@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::blob_table::BlobTable;
 use super::control::Control;
 use super::event::{Event, Events};
 use super::fault::Fault;
@@ -41,6 +42,7 @@ pub(super) struct TransferContext {
     pub(super) control: Control,
     pub(super) ledger: Ledger,
     pub(super) events: Events,
+    pub(super) blobs: BlobTable,
     pub(super) retry: RetryPolicy,
     pub(super) pool: TransferPool,
     pub(super) spool: Option<Spool>,
