@@ -6,6 +6,7 @@ mod body;
 mod call;
 mod clients;
 mod echo;
+mod heed;
 mod links;
 mod lists;
 mod manifests;
@@ -160,22 +161,22 @@ impl Registry {
     /// Until when it wants to be left alone, as its answers said; `None` when it does not. Requests wait for the end of
     /// a short pause, and fail as `Throttled` during one longer than five minutes.
     pub fn penalty(&self) -> Option<jiff::Timestamp> {
-        self.shared.transport.penalty()
+        self.shared.transport.heed().penalty()
     }
 
     /// Leaves it alone until then; a longer pause that it asked for stays.
     pub fn set_penalty(&self, until: jiff::Timestamp) {
-        self.shared.transport.set_penalty(until);
+        self.shared.transport.heed().set_penalty(until);
     }
 
     /// Its metered quota of manifest reads as it last said; `None` where it said nothing of one.
     pub fn quota(&self) -> Option<crate::plan::Quota> {
-        self.shared.transport.quota()
+        self.shared.transport.heed().quota()
     }
 
     /// What an earlier process knew of its quota; a newer answer holds.
     pub fn set_quota(&self, quota: crate::plan::Quota) {
-        self.shared.transport.set_quota(quota);
+        self.shared.transport.heed().set_quota(quota);
     }
 
     /// The host (with its port) that is asked.

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use jiff::Timestamp;
 use tokio::time::Instant;
 use url::Url;
 
@@ -16,14 +15,14 @@ use super::auth::{Auth, Scopes};
 use super::body::{Outgoing, Watch};
 use super::call::{Answer, Call, Payload};
 use super::clients::Clients;
-use super::rates::{PullQuota, RateNews, rate_limit_headers};
-use super::refusal::{broken, is_reset, temporary};
+use super::heed::Heed;
+use super::rates::rate_limit_headers;
+use super::refusal::{broken, temporary};
 use super::targets::{
     ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, literal_address, resolve, same_origin,
 };
 use super::throttle::{Class, Direction, Flow, PATIENCE, Permit, Throttle};
 use crate::clock::Clock;
-use crate::plan::Quota;
 use crate::registry::{Account, ErrorKind, Operation, Place, Result};
 use crate::telemetry::RedactedUrl;
 
@@ -89,7 +88,7 @@ struct Inner {
     throttle: Arc<Throttle>,
     /// Whether the registry has a public address; found out when first needed.
     public: OnceLock<bool>,
-    quota: Mutex<Option<Quota>>,
+    heed: Heed,
     clock: Clock,
 }
 
@@ -100,9 +99,9 @@ impl Transport {
             name: name.to_owned(),
             base,
             clients,
+            heed: Heed::new(Arc::clone(&throttle), clock.clone()),
             throttle,
             public: OnceLock::new(),
-            quota: Mutex::default(),
             clock,
         }))
     }
@@ -310,72 +309,9 @@ impl Transport {
         })
     }
 
-    /// Until when the registry wants to be left alone; `None` when it does not.
-    pub(super) fn penalty(&self) -> Option<Timestamp> {
-        let left = self.0.throttle.paused_for()?;
-        Some(self.0.clock.now() + left)
-    }
-
-    /// Leaves the registry alone until then, or longer where it wants that by itself.
-    pub(super) fn set_penalty(&self, until: Timestamp) {
-        let left = until.duration_since(self.0.clock.now());
-        if let Ok(left) = Duration::try_from(left) {
-            self.0.throttle.pause(left);
-        }
-    }
-
-    /// Its metered quota as it last said, or as an earlier process was told.
-    pub(super) fn quota(&self) -> Option<Quota> {
-        *self.0.quota.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes note of a quota, unless a newer one is known. One that was seen in the future (the clock was ahead) is not newer.
-    pub(super) fn set_quota(&self, quota: Quota) {
-        let now = self.0.clock.now();
-        if quota.seen_at > now {
-            return;
-        }
-        let mut known = self.0.quota.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_none_or(|known| known.seen_at <= quota.seen_at || known.seen_at > now) {
-            *known = Some(quota);
-        }
-    }
-
-    /// Takes note of what an answer of the registry itself says about rates.
-    fn heed(&self, status: StatusCode, news: RateNews) {
-        if let Some(PullQuota {
-            limit,
-            remaining,
-            window,
-        }) = news.quota
-        {
-            self.set_quota(Quota {
-                limit,
-                remaining,
-                window,
-                seen_at: self.0.clock.now(),
-            });
-        }
-        if let Some(pause) = news.pause(temporary(status)) {
-            self.0.throttle.pause(pause);
-        }
-    }
-
-    /// Takes note of how a request went that was sent at `sent`. A token realm's and an object store's troubles are told
-    /// apart by the class alone: the store's are those of the registry's blobs.
-    fn learn(&self, call: &Call, sent: Instant, answer: &Result<reqwest::Response, reqwest::Error>) {
-        if call.operation == Operation::Authenticate {
-            return;
-        }
-        let too_much = match answer {
-            Ok(answer) => matches!(answer.status().as_u16(), 429 | 503),
-            Err(error) => is_reset(error),
-        };
-        match answer {
-            _ if too_much => self.0.throttle.congested(call.class, sent),
-            Ok(_) => self.0.throttle.answered(call.class),
-            Err(_) => {}
-        }
+    /// What the registry said about how much it takes.
+    pub(super) fn heed(&self) -> &Heed {
+        &self.0.heed
     }
 
     /// One attempt with the redirects that it meets.
@@ -398,7 +334,8 @@ impl Transport {
                 now: self.0.clock.now(),
             };
             if same_origin(&answer.url, &self.0.base) {
-                self.heed(answer.status, rate_limit_headers(&answer.headers, answer.now));
+                let news = rate_limit_headers(&answer.headers, answer.now);
+                self.0.heed.answer(answer.status, news);
             }
             // A redirected write would send the bytes twice; no registry does it.
             let reads = matches!(call.method, Method::GET | Method::HEAD);
@@ -488,7 +425,7 @@ impl Transport {
                 .map_err(|_| call.error(ErrorKind::Network, format!("{host} did not answer in time")))?,
             Some(watch) => watched(call, &host, watch, sent).await?,
         };
-        self.learn(call, began, &sent);
+        self.0.heed.learn(call, began, &sent);
         sent.map_err(|error| broken(call.operation, call.place.clone(), &host, url.scheme() == "http", error))
     }
 
