@@ -534,7 +534,7 @@ static RETRY: Section = Section {
             "attempts",
             Kind::Count { least: 1, most: 100 },
             "6",
-            "Attempts in a row that gained nothing. An attempt that moved bytes begins the count anew.",
+            "Attempts in a row that gained nothing. One that moved 64 KiB, or the rest of a blob, begins the count anew.",
         ),
         optional(
             "max_delay",

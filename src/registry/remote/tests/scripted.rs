@@ -78,8 +78,11 @@ async fn a_registry_that_says_when_is_left_alone_until_then() {
     assert_eq!(account.requests()["there"]["HEAD"], 2);
 }
 
+#[rstest]
+#[case::of_a_request(false)]
+#[case::of_a_login(true)]
 #[tokio::test]
-async fn a_registry_that_is_left_alone_holds_no_place_of_the_process() {
+async fn a_registry_that_is_left_alone_holds_no_place_of_the_process(#[case] logs_in: bool) {
     let limiter = Limiter::default();
     limiter.set(Limits {
         concurrency: Some(2),
@@ -105,20 +108,13 @@ async fn a_registry_that_is_left_alone_holds_no_place_of_the_process() {
     let (first, second) = (open(&paused.host()), open(&other.host()));
     let (name, digest) = (repository("a"), Digest::of(b"abc"));
     let waiting = async {
-        let reading = async {
-            first
-                .with_reading_place()
-                .await
-                .open_blob(&name, &digest, 0)
-                .await
-                .map(drop)
-        };
-        tokio::join!(
-            first.ping(),
-            reading,
-            first.head_blob(&name, &digest),
-            first.list_tags(&name),
-        )
+        if logs_in {
+            let (one, other) = tokio::join!(first.ping(), first.ping());
+            return (one.err(), other.err());
+        }
+        let reading = async { first.with_reading_place().await.open_blob(&name, &digest, 0).await };
+        let (read, found) = tokio::join!(reading, first.head_blob(&name, &digest));
+        (read.err(), found.err())
     };
     let asking = async {
         while first.penalty().is_none() {
