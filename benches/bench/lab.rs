@@ -118,6 +118,23 @@ impl Lab {
         Ok(as_run(&finished, process::own_cpu_seconds() - before))
     }
 
+    /// A run between the two proxies.
+    pub async fn run_through(
+        &self,
+        tool: &Tool,
+        corpus: &Corpus,
+        src: &Proxy,
+        dst: &Proxy,
+        home: &Path,
+    ) -> Outcome<Run> {
+        let task = Task {
+            corpus,
+            source: &src.host(),
+            destinations: &[&dst.host()],
+        };
+        self.run(tool, &task, home).await
+    }
+
     /// Each tool in turn, again and again: a first copy into a new registry. Then each once more through counting proxies.
     pub async fn first_copies(
         &self,
@@ -174,13 +191,7 @@ impl Lab {
     ) -> Outcome {
         let src = Proxy::start(source, Conditions::default()).await?;
         let dst = Proxy::start(destination, Conditions::default()).await?;
-        let (src_host, dst_host) = (src.host(), dst.host());
-        let task = Task {
-            corpus,
-            source: &src_host,
-            destinations: &[&dst_host],
-        };
-        let run = self.run(tool, &task, home).await?;
+        let run = self.run_through(tool, corpus, &src, &dst, home).await?;
         if let Some(fault) = run.fault {
             row.notes.push(format!("counted run: {fault}"));
         }

@@ -25,6 +25,7 @@ enum Kind {
     SkopeoSync,
     SkopeoCopy,
     Curl,
+    BareRequests,
     Regsync,
     Crane,
     Ocync,
@@ -79,6 +80,10 @@ impl Tool {
 
     pub fn curl() -> Self {
         Self::new("curl pipe", Kind::Curl, "curl")
+    }
+
+    pub fn bare_requests() -> Self {
+        Self::new("curl, bare requests", Kind::BareRequests, "curl")
     }
 
     fn new(name: &str, kind: Kind, program: impl Into<PathBuf>) -> Self {
@@ -154,6 +159,11 @@ impl Tool {
                 ])
             }
             Kind::Curl => Invocation::script(&curl_pipe(corpus, source, destination)?, home),
+            Kind::BareRequests => {
+                let config = home.join("requests.curl");
+                std::fs::write(&config, bare_requests(corpus, &[source, destination])?)?;
+                Invocation::new(&self.program, home).arguments(["--config", &config.display().to_string()])
+            }
             Kind::Regsync => {
                 let config = home.join("regsync.yaml");
                 let mut text = format!(
@@ -256,6 +266,29 @@ fn curl_pipe(corpus: &Corpus, source: &str, destination: &str) -> Outcome<String
     )?;
     Ok(script)
 }
+
+/// The requests of a run that finds nothing to do, with nobody who waits for one to send the next: what the registries take
+/// for them.
+fn bare_requests(corpus: &Corpus, hosts: &[&str]) -> Outcome<String> {
+    let mut config = format!(
+        "silent\nfail\nhead\nparallel\nparallel-max = {CURL_REQUESTS_AT_ONCE}\nheader = \"Accept: {MANIFEST_TYPE}\"\n"
+    );
+    let mut ask = |url: String| writeln!(config, "url = \"{url}\"\noutput = \"/dev/null\"");
+    for (name, images) in &corpus.repositories {
+        for host in hosts {
+            ask(format!("http://{host}/v2/{name}/tags/list"))?;
+        }
+        for (tag, _) in images {
+            for host in hosts {
+                ask(format!("http://{host}/v2/{name}/manifests/{tag}"))?;
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// As many as transship has at both registries together when it begins.
+const CURL_REQUESTS_AT_ONCE: usize = 96;
 
 /// Every tool that copies whole repositories: ours first.
 pub fn find(ours: &Path) -> Found {

@@ -106,7 +106,7 @@ impl Copy {
         let (handle, control) = ControlHandle::new();
         let events = Events::default();
         let mut progress = Progress::new(&context.output, context.verbose()).worded(worded);
-        let listening = events.listen();
+        let mut listening = events.listen();
         let work = Box::pin(engine::copy(
             request,
             store.clone(),
@@ -117,11 +117,11 @@ impl Copy {
         let beside = async {
             tokio::select! {
                 done = work => done,
-                done = async { progress.follow(listening).await; std::future::pending().await } => done,
+                done = async { progress.follow(&mut listening).await; std::future::pending().await } => done,
             }
         };
         let (done, signal) = Box::pin(signals.guard(&context.output, std::slice::from_ref(&handle), beside)).await;
-        let told = progress.finish();
+        let told = progress.finish(&mut listening);
         store.close().await;
         let stopped = signal.map_or(Exit::Fine, Exit::Stopped);
         let Some(mut report) = done.transpose()? else {

@@ -218,6 +218,7 @@ mod tests {
                 requests: BTreeMap::new(),
                 changes: Vec::new(),
                 failures: Vec::new(),
+                warnings: Vec::new(),
             }
         };
         let strict = StrictArg { strict: true };

@@ -41,7 +41,7 @@ pub(super) async fn run(
         .collect();
     let handles: Vec<ControlHandle> = controls.iter().map(|(_, handle, _)| handle.clone()).collect();
     let mut progress = Progress::new(&context.output, context.verbose());
-    let events = engine.events().listen();
+    let mut events = engine.events().listen();
 
     let mut waiting: Vec<_> = requests.into_iter().zip(controls).enumerate().collect();
     waiting.sort_by_key(|(_, (request, _))| std::cmp::Reverse(engine.priority(&request.rule)));
@@ -61,7 +61,7 @@ pub(super) async fn run(
         ended.sort_by_key(|(place, _)| *place);
         ended.into_iter().map(|(_, ended)| ended).collect::<Vec<_>>()
     };
-    let follow = progress.follow(events);
+    let follow = progress.follow(&mut events);
     let beside = async {
         tokio::select! {
             done = work => done,
@@ -69,7 +69,7 @@ pub(super) async fn run(
         }
     };
     let (done, signal) = Box::pin(signals.guard(&context.output, &handles, beside)).await;
-    let told = progress.finish();
+    let told = progress.finish(&mut events);
     Ok(gather(context, done.unwrap_or_default(), signal, strict, told))
 }
 

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::{
+    self,
+    error::{RecvError, TryRecvError},
+};
 
 use super::output::{Output, size};
 use crate::engine::Event;
@@ -25,7 +28,7 @@ pub(super) struct Progress {
     output: Output,
     verbose: bool,
     bars: Option<Bars>,
-    /// Messages of failures that were shown.
+    /// Messages of failures and warnings that were shown.
     told: BTreeSet<String>,
     /// What is made of a failure's message before it is shown.
     wording: fn(String) -> String,
@@ -67,7 +70,7 @@ impl Progress {
     }
 
     /// Shows what comes until every teller is gone.
-    pub(super) async fn follow(&mut self, mut events: broadcast::Receiver<Event>) {
+    pub(super) async fn follow(&mut self, events: &mut broadcast::Receiver<Event>) {
         loop {
             match events.recv().await {
                 Ok(event) => self.show(event),
@@ -78,8 +81,16 @@ impl Progress {
         }
     }
 
-    /// Takes the bars away; gives the messages of failures that were shown.
-    pub(super) fn finish(&mut self) -> BTreeSet<String> {
+    /// Shows what was told last, which work that ends does not wait for, and takes the bars away; gives the messages of failures
+    /// and warnings that were shown.
+    pub(super) fn finish(&mut self, events: &mut broadcast::Receiver<Event>) -> BTreeSet<String> {
+        loop {
+            match events.try_recv() {
+                Ok(event) => self.show(event),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
         if let Some(bars) = self.bars.take() {
             for moving in bars.moving.values() {
                 if let Some(bar) = &moving.bar {
@@ -188,7 +199,11 @@ impl Progress {
                     self.say(format!("failed   {source}: {message}"));
                 }
             }
-            Event::Warning { message, .. } => self.say(format!("warning  {message}")),
+            Event::Warning { message, .. } => {
+                if !self.output.quiet() && self.told.insert(message.clone()) {
+                    self.say(format!("warning  {message}"));
+                }
+            }
         }
     }
 
@@ -307,6 +322,23 @@ mod tests {
         ] {
             ProgressStyle::with_template(template).expect(template);
         }
+    }
+
+    #[test]
+    fn what_was_told_last_is_shown_and_each_message_once() {
+        let events = crate::engine::Events::default();
+        let mut listening = events.listen();
+        let warning = |message: &str| Event::Warning {
+            run: crate::store::RunId(1),
+            message: message.to_owned(),
+        };
+        for message in ["one", "two", "one"] {
+            events.tell(warning(message));
+        }
+        let mut progress = Progress::new(&Output::new(false), false);
+        let told = progress.finish(&mut listening);
+        assert_eq!(told, BTreeSet::from(["one".to_owned(), "two".to_owned()]));
+        assert!(listening.is_empty());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::views::{self, DestinationView, FailureView, ReportView};
 /// What a reader of a report is told besides.
 #[derive(Debug, Default)]
 pub(super) struct Showing {
-    /// Messages of failures that were shown while the run went on.
+    /// Messages of failures and warnings that were shown while the run went on.
     pub(super) told: BTreeSet<String>,
     /// Leave out ids: commands that take one would look for it in another state.
     pub(super) without_ids: bool,
@@ -77,6 +77,10 @@ fn render(view: &ReportView, showing: &Showing) -> String {
     for line in destinations.lines() {
         text.push_str("\n  ");
         text.push_str(line);
+    }
+    for warning in view.warnings.iter().filter(|warning| !showing.told.contains(*warning)) {
+        text.push_str("\n  warning: ");
+        text.push_str(warning);
     }
     causes(view, showing, &mut text);
     text

@@ -105,6 +105,15 @@ fn render(report: &VerifyReport) -> Result<String, Stop> {
     if report.bytes > 0 {
         text.push_str(&format!(", {} read and hashed", size(report.bytes)));
     }
+    for (count, word) in [
+        (report.kept, "kept by the rule"),
+        (report.skipped, "skipped"),
+        (report.gone, "gone"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("; {count} {word}"));
+        }
+    }
     match report.findings.len() {
         0 => text.push_str("; no fault"),
         1 => text.push_str("; 1 fault"),

@@ -39,6 +39,9 @@ pub(super) struct ReportView {
     pub(super) destinations: Vec<DestinationView>,
     pub(super) bytes: ReadView,
     pub(super) failures: Vec<FailureView>,
+    /// None in reports of earlier versions.
+    #[serde(default)]
+    pub(super) warnings: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

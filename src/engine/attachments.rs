@@ -70,15 +70,18 @@ async fn copy_of_subject(
     let fallback = subject.fallback_tag();
     let own_tags = tags.get(subject).map(Vec::as_slice).unwrap_or_default();
     let mut copied = Vec::new();
+    // One that fails stops no other.
+    let mut fault = None;
     for tag in own_tags.iter().filter(|tag| **tag != fallback) {
-        copied.extend(copy_tag(context, repository, tag, target).await?);
+        match copy_tag(context, repository, tag, target).await {
+            Ok(digests) => copied.extend(digests),
+            Err(failed) => {
+                fault.get_or_insert(failed);
+            }
+        }
     }
     let referrers = source_referrers(context, repository, subject, own_tags.contains(&fallback)).await?;
-    if referrers.is_empty() {
-        return Ok(copied);
-    }
     let mut present = Vec::new();
-    let mut fault = None;
     for referrer in referrers {
         match copy_digest(context, repository, &referrer.digest, target).await {
             Ok(Some(manifest)) => {

@@ -436,7 +436,9 @@ pub(super) async fn refresh_attachments(context: &RunContext, group: &ImageGroup
     }
 }
 
+/// Tells something that a person should know but that fails nothing, now and in the report.
 pub(super) fn warn(context: &RunContext, message: String) {
+    context.ledger.warning(message.clone());
     context.events.tell(Event::Warning {
         run: context.run,
         message,

@@ -34,6 +34,7 @@ struct Counts {
     destinations: Vec<DestinationReport>,
     changes: Vec<Change>,
     failures: Vec<Failure>,
+    warnings: Vec<String>,
 }
 
 impl Ledger {
@@ -77,6 +78,10 @@ impl Ledger {
 
     pub(super) fn selected(&self, tags: usize) {
         self.counts().source.tags_selected += tags as u64;
+    }
+
+    pub(super) fn warning(&self, message: String) {
+        self.counts().warnings.push(message);
     }
 
     pub(super) fn read(&self, bytes: u64) {
@@ -181,6 +186,7 @@ impl Ledger {
             requests: self.0.account.requests(),
             changes: counts.changes.clone(),
             failures: counts.failures.clone(),
+            warnings: counts.warnings.clone(),
         }
     }
 }

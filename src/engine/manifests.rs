@@ -258,17 +258,15 @@ pub(super) async fn read_tree(
     repository: &RepositoryName,
     root: Manifest,
 ) -> Result<ImageTree, Fault> {
-    let place = || format!("{}/{}", endpoint.name(), repository);
     let mut tree = ImageTree {
         root: root.digest().clone(),
         manifests: BTreeMap::new(),
     };
+    let mut bytes = root.bytes().len();
     let mut level = vec![root];
-    let mut bytes = 0;
     for _ in 0..DEEPEST {
         let mut wanted: Vec<Digest> = Vec::new();
         for manifest in level {
-            bytes += manifest.bytes().len();
             wanted.extend(manifest.entries().iter().map(|entry| entry.digest.clone()));
             tree.manifests.insert(manifest.digest().clone(), manifest);
         }
@@ -279,7 +277,7 @@ pub(super) async fn read_tree(
             cache.flush().await;
             return Ok(tree);
         }
-        if tree.manifests.len() + wanted.len() > MOST_MANIFESTS || bytes > MOST_BYTES {
+        if tree.manifests.len() + wanted.len() > MOST_MANIFESTS {
             break;
         }
         let each_child = wanted.into_iter().map(|digest| async move {
@@ -289,18 +287,28 @@ pub(super) async fn read_tree(
         let mut reading = unordered(each_child, CHILDREN_AT_ONCE);
         level = Vec::new();
         while let Some(manifest) = reading.next().await {
-            level.push(manifest?);
+            let manifest = manifest?;
+            bytes += manifest.bytes().len();
+            // One level alone may have thousands.
+            if bytes > MOST_BYTES {
+                return Err(too_large(endpoint, repository, &tree.root));
+            }
+            level.push(manifest);
         }
     }
-    Err(Fault::new(
+    Err(too_large(endpoint, repository, &tree.root))
+}
+
+fn too_large(endpoint: &Endpoint, repository: &RepositoryName, root: &Digest) -> Fault {
+    let place = format!("{}/{repository}@{root}", endpoint.name());
+    Fault::new(
         ErrorKind::TooLarge,
         format!(
-            "{}@{} has more than {MOST_MANIFESTS} manifests, more than {} MiB of them or more than {DEEPEST} levels of indexes",
-            place(),
-            tree.root,
+            "{place} has more than {MOST_MANIFESTS} manifests, more than {} MiB of them or more than {DEEPEST} levels of indexes: \
+             leave the tag out of the rule, or select platforms",
             MOST_BYTES >> 20
         ),
-    ))
+    )
 }
 
 fn missing_child(endpoint: &Endpoint, repository: &RepositoryName, digest: &Digest) -> Fault {

@@ -101,9 +101,9 @@ impl Meter {
         self.0.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, end: &Endpoint) {
+    fn hear(&self, end: &Endpoint, now: Timestamp) {
         if let Some(quota) = end.quota() {
-            self.budget().hear(quota);
+            self.budget().hear(quota, now);
         }
     }
 
@@ -229,7 +229,7 @@ pub(super) async fn admit(
         if !all_fit {
             break;
         }
-        meter.hear(&context.source);
+        meter.hear(&context.source, context.clock.now());
         // Half of the quota is left to images.
         let half = context.source.quota().and_then(|quota| quota.limit).unwrap_or_default() / 2;
         let known = manifests::is_kept(&context.manifests, &context.source, &group.repository, &group.source).await;
@@ -296,12 +296,12 @@ fn wait(context: &RunContext, meter: &Meter, until: Timestamp) -> Wait {
 async fn look_into(context: &RunContext, meter: &Meter, group: &ImageGroup) -> Result<Promise, Timestamp> {
     let _one_at_a_time = meter.0.looking.lock().await;
     let (source, repository) = (&context.source, &group.repository);
-    meter.hear(source);
+    meter.hear(source, context.clock.now());
     let kept = manifests::is_kept(&context.manifests, source, repository, &group.source).await;
     let taken = meter.take(0, u64::from(!kept), context.clock.now())?;
     let needed = needed(context, group).await;
     drop(taken);
-    meter.hear(source);
+    meter.hear(source, context.clock.now());
     match needed {
         Ok(reads) => meter.take(0, reads, context.clock.now()),
         Err(fault) => match deferral::instead_of(context, &fault, "") {

@@ -48,6 +48,8 @@ pub struct RunReport {
     pub changes: Vec<Change>,
     /// What failed: jobs, and listings that are unknown.
     pub failures: Vec<Failure>,
+    /// What a person should know although it fails nothing, such as patterns that match nothing.
+    pub warnings: Vec<String>,
 }
 
 /// What was seen at the source.
@@ -193,7 +195,7 @@ pub struct RulePlan {
     pub rule: String,
     /// Its repositories. Empty where they were given to the caller one by one.
     pub repositories: Vec<RepositoryPlan>,
-    /// Patterns that match nothing.
+    /// Patterns that match nothing, and those whose tags are all left out.
     pub warnings: Vec<String>,
     /// Failures outside a repository: a catalogue that could not be listed.
     pub failures: Vec<Failure>,
@@ -210,6 +212,12 @@ pub struct VerifyReport {
     pub rule: String,
     /// Images compared, counted a destination.
     pub images: u64,
+    /// Images that differ and are left so, as the rule wants it (`on_conflict: keep`, `moved_tags: keep`).
+    pub kept: u64,
+    /// Images of which none of the wanted platforms is there.
+    pub skipped: u64,
+    /// Images whose tag vanished at the source after it was listed.
+    pub gone: u64,
     /// Manifests seen at destinations.
     pub manifests: u64,
     /// Blobs seen at destinations.

@@ -23,8 +23,8 @@ use super::several::one_by_one;
 use super::turn::Turn;
 use crate::oci::{Reference, RepositoryName, Tag};
 use crate::plan::{
-    Decision, ErrorKind, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, plan_images,
-    plan_repository, repository_problem,
+    Decision, ErrorKind, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, SelectedTagsByPattern,
+    plan_images, plan_repository, repository_problem,
 };
 use crate::registry::Side;
 use crate::store::{DeferredImage, JobOutcome};
@@ -55,6 +55,7 @@ struct Outlet<'a> {
     wanted: Mutex<Wanted>,
     /// What the rule let wait in earlier runs.
     waited: Vec<DeferredImage>,
+    selected: Mutex<SelectedTagsByPattern>,
 }
 
 /// The repositories that a rule matches.
@@ -163,6 +164,7 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
             sender: &sender,
             wanted: Mutex::default(),
             waited: deferral::known(context).await,
+            selected: Mutex::default(),
         };
         let outlet = &outlet;
         let wanted = matched.into_iter().filter(|matched| wanted_repository(only, matched));
@@ -175,6 +177,13 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
             .buffer_unordered(REPOSITORIES_AT_ONCE)
             .collect::<()>()
             .await;
+        // Of a run that was stopped, or is about some images only, nothing can be said.
+        if only.is_empty() && context.control.may_start() {
+            let selected = outlet.selected.lock().unwrap_or_else(PoisonError::into_inner);
+            for message in selected.warnings(context.source.name()) {
+                warn(context, message);
+            }
+        }
         let wanted = std::mem::take(&mut *outlet.wanted.lock().unwrap_or_else(PoisonError::into_inner));
         metered::admit(context, place, wanted, &outlet.waited, outlet.sender).await;
     };
@@ -198,6 +207,12 @@ fn wanted_image(only: &[Only], repository: &RepositoryName, tag: &Tag, destinati
 async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: &[Only], outlet: &Outlet<'_>) {
     let listed = list_both(context, matched).await;
     context.ledger.repository(listed.tags_listed);
+    let pattern = matched.entry.pattern.to_string();
+    outlet.selected.lock().unwrap_or_else(PoisonError::into_inner).count(
+        &pattern,
+        listed.tags_listed,
+        listed.selected.len(),
+    );
     for (index, part) in listed.parts().into_iter().enumerate() {
         if index > 0 && !context.control.may_start() {
             return;

@@ -138,7 +138,12 @@ async fn verify_repository(
     });
     let mut looking = ordered(each_image, IMAGES_AT_ONCE);
     while let Some((at, seen)) = looking.next().await {
-        report.images += 1;
+        match seen.left_out {
+            None => report.images += 1,
+            Some(LeftOut::Kept) => report.kept += 1,
+            Some(LeftOut::Skipped) => report.skipped += 1,
+            Some(LeftOut::Gone) => report.gone += 1,
+        }
         report.manifests += seen.manifests;
         report.blobs += seen.blobs;
         report.bytes += seen.bytes;
@@ -150,12 +155,29 @@ async fn verify_repository(
     faulty
 }
 
+/// Why an image is not compared.
+enum LeftOut {
+    Kept,
+    Skipped,
+    Gone,
+}
+
 #[derive(Default)]
 struct Seen {
+    left_out: Option<LeftOut>,
     manifests: u64,
     blobs: u64,
     bytes: u64,
     findings: Vec<VerifyFinding>,
+}
+
+impl Seen {
+    fn left_out(why: LeftOut) -> Self {
+        Self {
+            left_out: Some(why),
+            ..Self::default()
+        }
+    }
 }
 
 async fn verify_image(
@@ -188,7 +210,9 @@ async fn verify_image(
                 .push(finding(fault, image.digest.as_ref(), message.to_owned()));
             return seen;
         }
-        Decision::Keep { .. } | Decision::Skip { .. } | Decision::Gone => return seen,
+        Decision::Keep { .. } => return Seen::left_out(LeftOut::Kept),
+        Decision::Skip { .. } => return Seen::left_out(LeftOut::Skipped),
+        Decision::Gone => return Seen::left_out(LeftOut::Gone),
         Decision::Fail { reason, .. } => {
             seen.findings
                 .push(finding("unknown", image.digest.as_ref(), fail_message(reason)));

@@ -116,3 +116,49 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<LocalAnswer, NoAnswe
         body: body.freeze(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What comes of an answer with a body of so many bytes.
+    async fn answer_of(length: usize) -> Result<LocalAnswer, NoAnswer> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("an address"));
+        let client = http_client(&base, None).expect("a client");
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("the request"));
+            }
+            let sent = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
+            sent.expect("the client reads");
+            let piece = vec![b' '; 64 * 1024];
+            let mut left = length;
+            while left > 0 {
+                let part = left.min(piece.len());
+                // Who has read enough goes away.
+                if stream.write_all(&piece[..part]).await.is_err() {
+                    return;
+                }
+                left -= part;
+            }
+        };
+        tokio::join!(serving, client.get("/", "application/json")).1
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_end_is_cut_off_and_said_to_be_too_long() {
+        let largest = answer_of(MAX_ANSWER).await.expect("an answer");
+        assert_eq!((largest.status, largest.body.len()), (200, MAX_ANSWER));
+        let error = answer_of(usize::MAX).await.expect_err("too long");
+        assert!(matches!(error, NoAnswer::TooLong), "{error:?}");
+        assert_eq!(error.to_string(), "the answer is longer than 16 MiB");
+    }
+}

@@ -6,11 +6,8 @@ use jiff::Timestamp;
 
 use super::Store;
 use super::error::Result;
-use super::rows::{json, millis, parsed};
+use super::rows::{batches, millis, parsed};
 use crate::oci::{Digest, RepositoryName};
-
-/// Digests that travel to SQLite in one text.
-const BATCH: usize = 1_000;
 
 impl Store {
     /// Remembers blobs seen in or written to a repository.
@@ -26,7 +23,7 @@ impl Store {
         }
         self.verb("remember blobs", async {
             let mut change = self.0.begin().await?;
-            for batch in digests.chunks(BATCH) {
+            for batch in batches(digests) {
                 // `WHERE true`: without it SQLite takes ON CONFLICT for a join's condition.
                 sqlx::query(
                     "INSERT INTO blobs (registry, repository, digest, seen_at) \
@@ -35,7 +32,7 @@ impl Store {
                 )
                 .bind(registry)
                 .bind(repository.as_str())
-                .bind(json(batch)?)
+                .bind(batch?)
                 .bind(millis(now))
                 .execute(&mut *change)
                 .await?;
@@ -57,7 +54,7 @@ impl Store {
         self.verb("look for known blobs", async {
             let mut reader = self.0.reader().await?;
             let mut known: BTreeMap<Digest, Vec<RepositoryName>> = BTreeMap::new();
-            for batch in digests.chunks(BATCH) {
+            for batch in batches(digests) {
                 let rows = sqlx::query(
                     "SELECT digest, repository FROM (SELECT digest, repository, row_number() OVER \
                      (PARTITION BY digest ORDER BY seen_at DESC, repository) AS place FROM blobs \
@@ -65,7 +62,7 @@ impl Store {
                      WHERE place <= 4 ORDER BY digest, place",
                 )
                 .bind(registry)
-                .bind(json(batch)?)
+                .bind(batch?)
                 .fetch_all(&mut *reader)
                 .await?;
                 for row in &rows {
@@ -98,14 +95,14 @@ impl Store {
         self.verb("look for blobs seen lately", async {
             let mut reader = self.0.reader().await?;
             let mut seen = BTreeSet::new();
-            for batch in digests.chunks(BATCH) {
+            for batch in batches(digests) {
                 let rows = sqlx::query(
                     "SELECT digest FROM blobs WHERE registry = $1 AND repository = $2 AND seen_at BETWEEN $4 AND $5 \
                      AND digest IN (SELECT value FROM json_each($3))",
                 )
                 .bind(registry)
                 .bind(repository.as_str())
-                .bind(json(batch)?)
+                .bind(batch?)
                 .bind(millis(since))
                 .bind(millis(now))
                 .fetch_all(&mut *reader)
@@ -126,14 +123,14 @@ impl Store {
         }
         self.verb("forget blobs", async {
             let mut change = self.0.begin().await?;
-            for batch in digests.chunks(BATCH) {
+            for batch in batches(digests) {
                 sqlx::query(
                     "DELETE FROM blobs WHERE registry = $1 AND repository = $2 \
                      AND digest IN (SELECT value FROM json_each($3))",
                 )
                 .bind(registry)
                 .bind(repository.as_str())
-                .bind(json(batch)?)
+                .bind(batch?)
                 .execute(&mut *change)
                 .await?;
             }

@@ -313,3 +313,74 @@ async fn signatures_of_a_rewritten_index_stay_behind_and_those_of_its_images_do_
     let reads = |fragment: &str| ends.src_proxy.count("GET", fragment);
     assert_eq!(reads("/manifests/"), 0, "nothing is looked after that cannot come");
 }
+
+/// A signature that is not the one that [`sign`] pushes.
+fn another_signature() -> SampleImage {
+    samples::artifact("application/x.attached", &samples::noise(99, 50))
+}
+
+#[tokio::test]
+async fn an_attachment_tag_that_somebody_else_wrote_is_overwritten_kept_or_warned_of() {
+    for (policy, wins, warns) in [
+        ("overwrite", true, false),
+        ("keep", false, false),
+        ("fail", false, true),
+    ] {
+        let ends = Ends::plain().await;
+        let sample = image(1, "amd64", &[100]);
+        ends.src_wire().push("a", "v1", &sample).await;
+        let signature = sign(&ends.src_wire(), &sample.digest()).await;
+        let attestation = tag(&sample.digest(), AttachmentKind::Attestation);
+        let ours = samples::artifact("application/x.attached", &samples::noise(31, 50));
+        ends.src_wire().push("a", &attestation, &ours).await;
+        ends.dst_wire().push("a", &attestation, &another_signature()).await;
+        // What is said of moved tags must not matter here.
+        let home = ends.home(&format!("{RULE}    moved_tags: fail\n    on_conflict: {policy}\n"));
+        let (run, output) = sync(&home, 0).await;
+        assert_eq!((&run["outcome"], images(&run, "copied")), (&json!("ok"), 1), "{run:#}");
+        let expected = if wins { &ours } else { &another_signature() };
+        let held = ends.dst_wire().resolve("a", &attestation).await;
+        assert_eq!(held, Some(expected.digest()), "{policy}");
+        let told = output.stderr.contains("attachments were not all copied") && output.stderr.contains(&attestation);
+        assert_eq!(told, warns, "{policy}: {}", output.stderr);
+        let reported = run["warnings"].to_string();
+        assert_eq!(reported.contains(&attestation), warns, "{policy}: {reported}");
+        // One that may not be written stops no other.
+        let (src, dst) = (ends.src_side("a"), ends.dst_side("a"));
+        assert_same_images(&src, &dst, &["v1", &signature], Reader::OciClient).await;
+    }
+}
+
+#[tokio::test]
+async fn an_attachment_tag_that_moved_at_the_source_is_followed_kept_or_warned_of() {
+    for (policy, follows, warns) in [("follow", true, false), ("keep", false, false), ("fail", false, true)] {
+        let ends = Ends::plain().await;
+        let sample = image(1, "amd64", &[100]);
+        ends.src_wire().push("a", "v1", &sample).await;
+        let signature = sign(&ends.src_wire(), &sample.digest()).await;
+        let first = ends.src_wire().resolve("a", &signature).await;
+        let home = ends.home(&format!("{RULE}    moved_tags: {policy}\n    on_conflict: fail\n"));
+        sync(&home, 0).await;
+        assert_eq!(ends.dst_wire().resolve("a", &signature).await, first);
+        // Another person signs, which changes the same tag. The SBOM, a new tag, has the image looked after at once.
+        ends.src_wire().push("a", &signature, &another_signature()).await;
+        let sbom = tag(&sample.digest(), AttachmentKind::Sbom);
+        let content = samples::artifact("application/x.attached", &samples::noise(32, 50));
+        ends.src_wire().push("a", &sbom, &content).await;
+        let (run, output) = sync(&home, 0).await;
+        assert_eq!(images(&run, "in_step"), 1, "{run:#}");
+        let expected = if follows {
+            Some(another_signature().digest())
+        } else {
+            first
+        };
+        assert_eq!(ends.dst_wire().resolve("a", &signature).await, expected, "{policy}");
+        assert_eq!(
+            ends.dst_wire().resolve("a", &sbom).await,
+            Some(content.digest()),
+            "{policy}"
+        );
+        let told = output.stderr.contains("attachments were not all copied") && output.stderr.contains(&signature);
+        assert_eq!(told, warns, "{policy}: {}", output.stderr);
+    }
+}

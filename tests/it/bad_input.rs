@@ -6,6 +6,7 @@
 mod access;
 mod content;
 mod front;
+mod large;
 mod moving;
 mod rules_file;
 mod space;

@@ -8,42 +8,33 @@ mod work;
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use transship::demo::images::{SampleImage, two_platforms};
-use transship::demo::registry::{Options, Registry, Running};
-use transship::oci::{Digest, RepositoryName, Tag};
+use transship::demo::images::SampleImage;
+use transship::oci::Digest;
 
 use crate::support::command::{Process, Transship};
-use crate::support::proxy::{Act, Fault, Gate, Proxy};
+use crate::support::ours::{Ours, repository};
+use crate::support::proxy::{Act, Fault, Gate};
 use crate::support::within;
 
-/// Two registries, the source behind a proxy, and a home with a rule `web` for `app/web` and a rule `broken` for a repository that
-/// is not there.
+/// Two registries, and a home with a rule `web` for `app/web` and a rule `broken` for a repository that is not there.
 struct Scene {
-    source: Running,
-    destination: Running,
-    proxy: Proxy,
+    ours: Ours,
     home: Transship,
 }
 
-fn repository() -> RepositoryName {
-    "app/web".parse().expect("a name")
-}
+impl std::ops::Deref for Scene {
+    type Target = Ours;
 
-fn tag(text: &str) -> Tag {
-    text.parse().expect("a tag")
+    fn deref(&self) -> &Ours {
+        &self.ours
+    }
 }
 
 impl Scene {
     async fn new() -> Self {
-        let start = || async { Registry::start(Options::default()).await.expect("a registry") };
-        let (source, destination) = (start().await, start().await);
-        let proxy = Proxy::start(&source.url()).await;
-        let home = Transship::new("");
         let scene = Self {
-            source,
-            destination,
-            proxy,
-            home,
+            ours: Ours::start().await,
+            home: Transship::new(""),
         };
         scene
             .home
@@ -55,8 +46,8 @@ impl Scene {
     fn rules(&self, rules: &[(&str, &str)]) -> String {
         let mut text = format!(
             "version: 1\nregistries:\n  from: {{ url: \"{}\" }}\n  to: {{ url: \"{}\" }}\nrules:\n",
-            self.proxy.url(),
-            self.destination.url()
+            self.src.url(),
+            self.dst.url()
         );
         for (name, repository) in rules {
             let (repository, more) = repository.split_once(';').unwrap_or((repository, ""));
@@ -72,14 +63,7 @@ impl Scene {
     }
 
     fn seed(&self, name: &str, seed: u64) -> SampleImage {
-        let image = two_platforms(seed, &[200_000]);
-        self.source.seed(&repository(), &tag(name), &image);
-        image
-    }
-
-    /// What the destination's tag points to.
-    fn copied(&self, name: &str) -> Option<Digest> {
-        self.destination.resolve(&repository(), &tag(name))
+        self.seed_layers(name, seed, 200_000)
     }
 
     async fn daemon(&self) -> Process {
@@ -101,13 +85,13 @@ impl Scene {
     fn hold(&self, image: &SampleImage) -> (Digest, Gate) {
         let layer = Digest::of(&image.children[0].blobs[1]);
         let gate = Gate::new();
-        self.proxy
+        self.src
             .add(Fault::once("GET", layer.hex(), Act::HoldResponse(1000, gate.clone())));
         (layer, gate)
     }
 
     async fn wait_for_hold(&self) {
-        self.proxy
+        self.src
             .wait_for("a transfer that stands still", |all| {
                 all.iter().any(|exchange| exchange.held)
             })

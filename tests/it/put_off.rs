@@ -1,46 +1,33 @@
 //! What is not done at once: failures that are put aside, images that wait for a quota or for the end of a pause.
 
+mod mended;
 mod parking;
 mod pauses;
 mod quota;
 
-use transship::demo::images::{SampleImage, two_platforms};
-use transship::demo::registry::{Options, Registry, Running};
-use transship::oci::{Digest, RepositoryName, Tag};
+use transship::demo::images::SampleImage;
 
 use crate::support::engine::Workshop;
-use crate::support::proxy::Proxy;
+use crate::support::ours::{Ours, repository, tag};
 
-/// Two registries behind proxies, and rules with one rule `web` for the repository `app/web`.
+/// Two registries, and rules with one rule `web` for the repository `app/web`.
 struct Scene {
-    source: Running,
-    destination: Running,
-    src: Proxy,
-    dst: Proxy,
+    ours: Ours,
     workshop: Workshop,
 }
 
-fn repository() -> RepositoryName {
-    "app/web".parse().expect("a name")
-}
+impl std::ops::Deref for Scene {
+    type Target = Ours;
 
-fn tag(text: &str) -> Tag {
-    text.parse().expect("a tag")
+    fn deref(&self) -> &Ours {
+        &self.ours
+    }
 }
 
 impl Scene {
     async fn new() -> Self {
-        let start = || async { Registry::start(Options::default()).await.expect("a registry") };
-        let (source, destination) = (start().await, start().await);
-        let (src, dst) = (
-            Proxy::start(&source.url()).await,
-            Proxy::start(&destination.url()).await,
-        );
         let mut scene = Self {
-            source,
-            destination,
-            src,
-            dst,
+            ours: Ours::start().await,
             workshop: Workshop::new(""),
         };
         scene.workshop.set_rules(&scene.rules(""));
@@ -58,13 +45,6 @@ impl Scene {
     }
 
     fn seed(&self, name: &str, seed: u64) -> SampleImage {
-        let image = two_platforms(seed, &[2_000]);
-        self.source.seed(&repository(), &tag(name), &image);
-        image
-    }
-
-    /// What the destination's tag points to.
-    fn copied(&self, name: &str) -> Option<Digest> {
-        self.destination.resolve(&repository(), &tag(name))
+        self.seed_layers(name, seed, 2_000)
     }
 }

@@ -1,10 +1,17 @@
 //! A process that dies or is in the way: what the next one finds, says and does.
 
+use std::time::Duration;
+
+use http::StatusCode;
 use serde_json::Value;
+use transship::engine::Engine;
+use transship::store::RunOutcome;
 
 use crate::support::docker_registry::DockerRegistry;
+use crate::support::engine::{Workshop, scheduled};
 use crate::support::images::image;
 use crate::support::link::{Link, MIB, REPOSITORY, only_run};
+use crate::support::ours::Ours;
 use crate::support::proxy::{Act, Exchange, Fault, Gate};
 use crate::support::within;
 
@@ -169,4 +176,50 @@ async fn a_state_that_cannot_be_written_starts_nothing() {
     assert_eq!(link.dst.count("*", ""), 0, "nothing was started");
     link.sync().await.expect(0);
     link.assert_copied(&["v1"]).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_no_rule_needs_any_more_is_given_up_after_a_day() {
+    let ours = Ours::start().await;
+    let layer = 5 * usize::try_from(MIB).expect("a length");
+    ours.seed_layers("large", 1, layer);
+    ours.seed_layers("small", 2, 1000);
+    let rules = |tag: &str| {
+        format!(
+            "version: 1\nregistries:\n  from: {{ url: \"{}\" }}\n  to: {{ url: \"{}\" }}\nrules:\n  - name: web\n    source: from\n    \
+             destinations: [to]\n    repositories: [app/web]\n    tags: {{ include: [{tag}] }}\n    retry: {{ attempts: 1 }}\n",
+            ours.src.url(),
+            ours.dst.url()
+        )
+    };
+    let mut workshop = Workshop::new(&rules("large"));
+    ours.dst
+        .add(Fault::every("PUT", "/blobs/uploads/", Act::CutRequest(MIB)));
+    let engine = workshop.engine().await;
+    assert_eq!(scheduled(&engine, "web").await.outcome, RunOutcome::Failed);
+    let open = async |engine: &Engine| engine.store().uploads().await.expect("uploads").len();
+    let left = open(&engine).await;
+    assert!(left > 0, "the large layers' uploads are remembered");
+    ours.dst.heal();
+
+    workshop.set_rules(&rules("small"));
+    let engine = workshop.engine().await;
+    let given_up = || ours.dst.count("DELETE", "/blobs/uploads/");
+    assert_eq!(scheduled(&engine, "web").await.outcome, RunOutcome::Ok);
+    workshop.pass(Duration::from_secs(24 * 3600 - 1));
+    assert_eq!(scheduled(&engine, "web").await.outcome, RunOutcome::Ok);
+    assert_eq!((open(&engine).await, given_up()), (left, 0), "it may still be wanted");
+    workshop.pass(Duration::from_secs(1));
+    let forbidden = Act::Answer(StatusCode::FORBIDDEN, None);
+    ours.src.add(Fault::every("GET", "/tags/list", forbidden));
+    assert_eq!(scheduled(&engine, "web").await.outcome, RunOutcome::Failed);
+    assert_eq!((open(&engine).await, given_up()), (left, 0), "what failed may need it");
+    ours.src.heal();
+    assert_eq!(scheduled(&engine, "web").await.outcome, RunOutcome::Ok);
+    assert_eq!((open(&engine).await, given_up()), (0, left), "here and at the registry");
+    let answers = ours.dst.exchanges();
+    let mut answers = answers
+        .iter()
+        .filter(|exchange| exchange.is("DELETE", "/blobs/uploads/"));
+    assert!(answers.all(|exchange| exchange.status == Some(StatusCode::NO_CONTENT)));
 }

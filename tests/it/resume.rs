@@ -1,6 +1,6 @@
 //! What is sent and read again after a kill or a break, in bytes that passed the proxies.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use transship::demo::registry::{Habits, Logged, Options, Registry, Running};
 
 use crate::support::docker_registry::DockerRegistry;
@@ -447,4 +447,100 @@ async fn an_interrupted_sync_goes_on_where_the_destination_keeps_bytes() {
     assert_eq!(link.sent_twice(), 0);
     assert!(link.read_twice() <= middle - 16 * MIB, "{}", link.read_twice());
     assert_eq!(resumed(&only_run(&second)), middle);
+}
+
+/// A first run that is killed when the destination has every byte of the layer and no request to close its upload. Gives where the
+/// upload is.
+async fn killed_before_the_close(link: &Link, destination: &Running) -> url::Url {
+    let middle = 20 * MIB;
+    let hold = Act::HoldResponse(middle, Gate::new());
+    link.src.add(Fault::once("GET", &link.layer(), hold));
+    let mut first = link.start();
+    received(destination, middle).await;
+    link.hashed(16 * MIB).await;
+    first.kill();
+    let ended = |all: &[Exchange]| all.iter().all(|exchange| exchange.done || exchange.broken);
+    link.dst.wait_for("the killed process' connections to end", ended).await;
+    // The rest comes in a request of the same upload; only the request that would have closed it does not.
+    let upload = link.upload().await.expect("it is remembered");
+    let write: serde_json::Value = serde_json::from_str(&upload.write).expect("JSON");
+    let location: url::Url = write["location"].as_str().expect("an address").parse().expect("a URL");
+    let rest = link.image.blobs[1].slice(usize::try_from(middle).expect("a length")..);
+    let range = format!("{middle}-{}", LAYER - 1);
+    let headers = [
+        ("content-type", "application/octet-stream"),
+        ("content-range", range.as_str()),
+    ];
+    let answer = link
+        .destination_wire()
+        .send(Method::PATCH, location.as_str(), &headers, rest)
+        .await;
+    assert_eq!(
+        answer.expect(202).header("range"),
+        Some(format!("0-{}", LAYER - 1).as_str())
+    );
+    location
+}
+
+#[tokio::test]
+async fn killed_before_the_close_of_a_whole_blob_no_byte_is_sent_again() {
+    let (source, destination) = (DockerRegistry::plain().await, lab(Habits::distribution_3()).await);
+    let link = Link::new(&source.url(), &destination.url(), LAYER).await;
+    let location = killed_before_the_close(&link, &destination).await;
+    let before = link.dst.exchanges().len();
+
+    let second = link.sync().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+    let exchanges = &link.dst.exchanges()[before..];
+    let upload = exchanges.iter().filter(|exchange| exchange.path == location.path());
+    let writes: Vec<_> = upload.filter(|exchange| exchange.method != Method::GET).collect();
+    let [close] = writes.as_slice() else {
+        panic!("not the close alone: {writes:?}");
+    };
+    assert_eq!(
+        (&close.method, close.request_bytes, close.status),
+        (&Method::PUT, 0, Some(StatusCode::CREATED))
+    );
+    let large = exchanges.iter().find(|exchange| exchange.request_bytes >= MIB);
+    assert!(large.is_none(), "{large:?}");
+    assert_eq!(resumed(&only_run(&second)), LAYER);
+    // What the dead process had not hashed is read, so that the close is known to be right.
+    assert!(
+        (1..=LAYER - 16 * MIB).contains(&last_read(&link)),
+        "{}",
+        last_read(&link)
+    );
+    assert!(link.upload().await.is_none(), "what is done is forgotten");
+}
+
+#[tokio::test]
+async fn the_upload_of_a_whole_blob_is_not_closed_while_the_source_gives_other_bytes() {
+    let (source, destination) = (DockerRegistry::plain().await, lab(Habits::distribution_3()).await);
+    let link = Link::new(&source.url(), &destination.url(), LAYER).await;
+    let location = killed_before_the_close(&link, &destination).await;
+    let before = link.dst.exchanges().len();
+    link.src.add(Fault::every("GET", &link.layer(), Act::FlipResponse(MIB)));
+
+    let second = link.sync().await.expect(1);
+    let failures = only_run(&second)["failures"].clone();
+    assert_eq!(
+        (failures.as_array().map(Vec::len), &failures[0]["kind"]),
+        (Some(1), &"corrupt".into())
+    );
+    let exchanges = &link.dst.exchanges()[before..];
+    let closes = exchanges.iter().filter(|exchange| exchange.path == location.path());
+    let closes: Vec<_> = closes.filter(|exchange| exchange.method == Method::PUT).collect();
+    assert!(closes.is_empty(), "{closes:?}");
+    let done = exchanges
+        .iter()
+        .filter(|exchange| exchange.status == Some(StatusCode::CREATED));
+    assert!(
+        done.clone().all(|exchange| exchange.request_bytes < MIB),
+        "{:?}",
+        done.collect::<Vec<_>>()
+    );
+
+    link.src.heal();
+    link.sync().await.expect(0);
+    link.assert_copied(&["v1"]).await;
 }

@@ -8,7 +8,7 @@ use crate::lab::{Lab, remove};
 use crate::proxy::{Conditions, Proxy};
 use crate::registry::Family;
 use crate::report::{Row, Section};
-use crate::tools::{Task, Tool};
+use crate::tools::Tool;
 
 const FAMILY: &Family = &Family::Distribution2;
 
@@ -28,6 +28,8 @@ pub async fn many_tags(lab: &Lab) -> Outcome<Section> {
     if lab.knows_key("trust_destination") {
         tools.push(lab.ours().with_rule_line("trust_destination", "trust_destination: 6h"));
     }
+    let bare = Tool::bare_requests();
+    tools.push(bare.clone());
     let far = Conditions {
         latency: Duration::from_millis(50),
         ..Conditions::default()
@@ -35,23 +37,21 @@ pub async fn many_tags(lab: &Lab) -> Outcome<Section> {
     for tool in tools {
         let src = Proxy::start(source.host(), far.clone()).await?;
         let dst = Proxy::start(destination.host(), far.clone()).await?;
-        let (src_host, dst_host) = (src.host(), dst.host());
         let home = lab.home()?;
-        let task = Task {
-            corpus: &corpus,
-            source: &src_host,
-            destinations: &[&dst_host],
-        };
         let mut row = Row::new(&tool.name);
         // Peers take long, and what they take does not change: one round. Ours has one run before, to remember from.
-        let rounds = if tool.is_transship() { lab.options.rounds() } else { 1 };
+        let rounds = if tool.is_transship() || tool == bare {
+            lab.options.rounds()
+        } else {
+            1
+        };
         if tool.is_transship() {
-            lab.run(&tool, &task, &home).await?;
+            lab.run_through(&tool, &corpus, &src, &dst, &home).await?;
         }
         for round in 1..=rounds {
             src.reset();
             dst.reset();
-            let mut run = lab.run(&tool, &task, &home).await?;
+            let mut run = lab.run_through(&tool, &corpus, &src, &dst, &home).await?;
             run.found(lab.check(destination.host(), &corpus).await?);
             run.log(round, &row.tool);
             row.runs.push(run);
@@ -88,14 +88,8 @@ pub async fn capped_flow(lab: &Lab) -> Outcome<Section> {
             let destination = lab.empty(FAMILY).await?;
             let src = Proxy::start(source.host(), narrow.clone()).await?;
             let dst = Proxy::start(destination.host(), Conditions::default()).await?;
-            let (src_host, dst_host) = (src.host(), dst.host());
             let home = lab.home()?;
-            let task = Task {
-                corpus: &corpus,
-                source: &src_host,
-                destinations: &[&dst_host],
-            };
-            let mut run = lab.run(tool, &task, &home).await?;
+            let mut run = lab.run_through(tool, &corpus, &src, &dst, &home).await?;
             run.found(lab.check(destination.host(), &corpus).await?);
             run.log(round, &row.tool);
             row.runs.push(run);

@@ -6,7 +6,7 @@ use crate::lab::{Lab, remove};
 use crate::proxy::{Conditions, Proxy};
 use crate::registry::{Family, Registry};
 use crate::report::{Row, Run, Section, Spread};
-use crate::tools::{Task, Tool};
+use crate::tools::Tool;
 
 const FAMILY: &Family = &Family::Distribution2;
 
@@ -23,14 +23,8 @@ async fn through(
     let [of_source, of_destination] = conditions;
     let src = Proxy::start(source.host(), of_source).await?;
     let dst = Proxy::start(destination.host(), of_destination).await?;
-    let (src_host, dst_host) = (src.host(), dst.host());
     let home = lab.home()?;
-    let task = Task {
-        corpus,
-        source: &src_host,
-        destinations: &[&dst_host],
-    };
-    let mut run = lab.run(tool, &task, &home).await?;
+    let mut run = lab.run_through(tool, corpus, &src, &dst, &home).await?;
     run.found(lab.check(destination.host(), corpus).await?);
     row.count(&src, &dst);
     let injured = src.injured() + dst.injured();

@@ -55,41 +55,60 @@ fn tools(lab: &Lab) -> Vec<Tool> {
     tools
 }
 
-pub async fn again(lab: &Lab) -> Outcome<Section> {
-    let corpus = super::copies::corpus(lab);
-    let source = lab.filled(FAMILY, &corpus).await?;
-    let mut settled = settle(lab, &source, &corpus, &tools(lab)).await?;
-    for round in 1..=lab.options.rounds() {
-        for one in &mut settled {
-            let destinations = [one.destination.host()];
-            let task = Task {
-                corpus: &corpus,
-                source: source.host(),
-                destinations: &destinations,
-            };
-            let mut run = lab.run(&one.tool, &task, &one.home).await?;
-            run.found(lab.check(one.destination.host(), &corpus).await?);
-            run.log(round, &one.row.tool);
-            one.row.runs.push(run);
-        }
+/// A round: every tool once.
+async fn round(lab: &Lab, number: usize, source: &Registry, corpus: &Corpus, settled: &mut [Settled]) -> Outcome {
+    for one in settled {
+        let destinations = [one.destination.host()];
+        let task = Task {
+            corpus,
+            source: source.host(),
+            destinations: &destinations,
+        };
+        let mut run = lab.run(&one.tool, &task, &one.home).await?;
+        run.found(lab.check(one.destination.host(), corpus).await?);
+        run.log(number, &one.row.tool);
+        one.row.runs.push(run);
     }
-    for one in &mut settled {
-        // What a tool remembers, it remembers of an address: one run before through the same proxies.
+    Ok(())
+}
+
+/// Counts the requests of one more run each. What a tool remembers, it remembers of an address: one run before goes through the
+/// same proxies. `change` happens between the two.
+async fn count(
+    lab: &Lab,
+    source: &Registry,
+    corpus: &mut Corpus,
+    settled: &mut [Settled],
+    change: impl AsyncFnOnce(&mut Corpus) -> Outcome,
+) -> Outcome {
+    let mut ways = Vec::new();
+    for one in settled.iter() {
         let src = Proxy::start(source.host(), Conditions::default()).await?;
         let dst = Proxy::start(one.destination.host(), Conditions::default()).await?;
-        let (src_host, dst_host) = (src.host(), dst.host());
         let home = lab.home()?;
-        let task = Task {
-            corpus: &corpus,
-            source: &src_host,
-            destinations: &[&dst_host],
-        };
-        lab.run(&one.tool, &task, &home).await?;
+        lab.run_through(&one.tool, corpus, &src, &dst, &home).await?;
+        ways.push((src, dst, home));
+    }
+    change(corpus).await?;
+    for (one, (src, dst, home)) in settled.iter_mut().zip(&ways) {
         src.reset();
         dst.reset();
-        lab.run(&one.tool, &task, &home).await?;
-        one.row.count(&src, &dst);
+        lab.run_through(&one.tool, corpus, src, dst, home).await?;
+        one.row.count(src, dst);
     }
+    Ok(())
+}
+
+pub async fn again(lab: &Lab) -> Outcome<Section> {
+    let mut corpus = super::copies::corpus(lab);
+    let source = lab.filled(FAMILY, &corpus).await?;
+    let mut tools = tools(lab);
+    tools.push(Tool::bare_requests());
+    let mut settled = settle(lab, &source, &corpus, &tools).await?;
+    for number in 1..=lab.options.rounds() {
+        round(lab, number, &source, &corpus, &mut settled).await?;
+    }
+    count(lab, &source, &mut corpus, &mut settled, async |_| Ok(())).await?;
     let mut section = Section::new("w3", super::title("w3"));
     section.rows = settled.into_iter().map(|one| one.row).collect();
     section.our_completeness();
@@ -120,40 +139,14 @@ pub async fn one_changed(lab: &Lab) -> Outcome<Section> {
     let source = lab.filled(FAMILY, &corpus).await?;
     let mut settled = settle(lab, &source, &corpus, &tools(lab)).await?;
     let wire = Wire::new(source.host())?;
-    for round in 1..=lab.options.rounds() {
-        change(&mut corpus, round as u64, &wire).await?;
-        for one in &mut settled {
-            let destinations = [one.destination.host()];
-            let task = Task {
-                corpus: &corpus,
-                source: source.host(),
-                destinations: &destinations,
-            };
-            let mut run = lab.run(&one.tool, &task, &one.home).await?;
-            run.found(lab.check(one.destination.host(), &corpus).await?);
-            run.log(round, &one.row.tool);
-            one.row.runs.push(run);
-        }
+    for number in 1..=lab.options.rounds() {
+        change(&mut corpus, number as u64, &wire).await?;
+        round(lab, number, &source, &corpus, &mut settled).await?;
     }
-    // What the counted run finds must be a change too: both a new address and one changed tag.
-    change(&mut corpus, 1000, &wire).await?;
-    for one in &mut settled {
-        let home = lab.home()?;
-        lab.counted(
-            &one.tool,
-            &mut one.row,
-            source.host(),
-            one.destination.host(),
-            &corpus,
-            &home,
-        )
-        .await?;
-    }
+    let changed = async |corpus: &mut Corpus| change(corpus, 1000, &wire).await;
+    count(lab, &source, &mut corpus, &mut settled, changed).await?;
     let mut section = Section::new("w5", super::title("w5"));
     section.rows = settled.into_iter().map(|one| one.row).collect();
-    section
-        .remarks
-        .push("Requests are counted with nothing remembered.".to_owned());
     section.our_completeness();
     let seconds = section.ours().and_then(Row::seconds).map(|seconds| seconds.median);
     section.at_most("at most 0.3 s", seconds, 0.3);

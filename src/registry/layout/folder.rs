@@ -216,7 +216,10 @@ impl Folder {
     /// The bytes of a blob that may be a manifest; `None` where it is not there or is too large for one.
     pub(super) fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Vec<u8>>, Trouble> {
         let path = self.blob(digest);
-        read_at_most(&path, MAX_MANIFEST_SIZE).doing("read", &path)
+        match open_regular(&path).doing("read", &path)? {
+            Some(file) => read_whole(file, MAX_MANIFEST_SIZE).doing("read", &path),
+            None => Ok(None),
+        }
     }
 
     /// What `index.json` says; `None` where there is no layout.
@@ -248,7 +251,7 @@ impl Folder {
             return Ok(Some(Arc::clone(view)));
         }
         // Where it is replaced between the two reads, the new view stands under the old stamp, and is read again.
-        let index = self.read_index()?.ok_or_else(|| self.damaged("is gone or too large"))?;
+        let index = self.read_index()?.ok_or_else(|| self.damaged("is gone"))?;
         let view = Arc::new(index.view());
         *lock(&self.view) = Some((stamp, Arc::clone(&view)));
         Ok(Some(view))
@@ -256,9 +259,12 @@ impl Folder {
 
     fn read_index(&self) -> Result<Option<Index>, Trouble> {
         let path = self.root.join(INDEX);
-        let Some(bytes) = read_at_most(&path, MAX_INDEX_SIZE).doing("read", &path)? else {
+        let Some(file) = open_regular(&path).doing("read", &path)? else {
             return Ok(None);
         };
+        let bytes = read_whole(file, MAX_INDEX_SIZE)
+            .doing("read", &path)?
+            .ok_or_else(|| too_large(&path, MAX_INDEX_SIZE, "split the layout into several"))?;
         Index::read(&bytes).map(Some).map_err(|what| self.damaged(&what))
     }
 
@@ -447,16 +453,19 @@ impl Folder {
 /// What is said of symlinks, pipes, devices and the like, where a file belongs.
 const NOT_REGULAR: &str = "is not a regular file";
 
-/// The bytes of a file; `None` where it is not there, or is larger.
-fn read_at_most(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    match open_regular(path)? {
-        Some(file) => read_whole(file, limit),
-        None => Ok(None),
-    }
+/// A file of which no more than `limit` bytes are read.
+pub(super) fn too_large(path: &Path, limit: u64, advice: &str) -> Trouble {
+    let (path, mebibytes) = (path.display(), limit >> 20);
+    let message = format!("{path} has more than {mebibytes} MiB, the most that is read of such a file: {advice}");
+    Trouble::new(ErrorKind::TooLarge, message)
 }
 
 /// The bytes of an open file; `None` where it is larger.
 fn read_whole(file: File, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    if file.metadata()?.len() > limit {
+        return Ok(None);
+    }
+    // It may grow meanwhile.
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= limit).then_some(bytes))

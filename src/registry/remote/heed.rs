@@ -12,7 +12,7 @@ use super::rates::{PullQuota, RateNews};
 use super::refusal::{is_reset, temporary};
 use super::throttle::Throttle;
 use crate::clock::Clock;
-use crate::plan::Quota;
+use crate::plan::{Quota, newer_quota};
 use crate::registry::Operation;
 
 /// What one registry has said so far.
@@ -52,16 +52,10 @@ impl Heed {
         *self.quota.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a quota, unless a newer one is known. One that was seen in the future (the clock was ahead) is not newer.
+    /// Takes note of a quota, unless a newer one is known.
     pub(super) fn set_quota(&self, quota: Quota) {
-        let now = self.clock.now();
-        if quota.seen_at > now {
-            return;
-        }
         let mut known = self.quota.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_none_or(|known| known.seen_at <= quota.seen_at || known.seen_at > now) {
-            *known = Some(quota);
-        }
+        *known = newer_quota(*known, quota, self.clock.now());
     }
 
     /// Takes note of what an answer of the registry itself says about rates.

@@ -184,6 +184,11 @@ impl Registry {
         &self.shared.host
     }
 
+    /// Scheme, host, port and path before `/v2/`.
+    pub fn address(&self) -> &str {
+        &self.shared.root
+    }
+
     /// What is known of its kind.
     pub fn habits(&self) -> &Habits {
         &self.shared.habits

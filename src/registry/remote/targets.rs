@@ -70,6 +70,12 @@ pub(super) fn literal_address(url: &Url) -> Option<IpAddr> {
     }
 }
 
+/// Whether a registry with these addresses counts as public; `None` where none is known. One public address is enough: whoever
+/// holds its name can add a private one, and that must not open the way to all others.
+pub(super) fn is_public(addresses: &[IpAddr]) -> Option<bool> {
+    (!addresses.is_empty()).then(|| !addresses.iter().copied().all(is_private))
+}
+
 /// True for an address that is not of the public internet: loopback, private, link-local (where clouds keep
 /// their metadata services), shared, unspecified.
 pub(super) fn is_private(address: IpAddr) -> bool {
@@ -236,5 +242,18 @@ mod tests {
         assert!(literal_address(&url("http://[::1]/")).is_some_and(is_private));
         assert!(literal_address(&url("http://2130706433/")).is_some_and(is_private));
         assert_eq!(literal_address(&url("https://r.example/")), None);
+    }
+
+    #[test]
+    fn one_public_address_makes_a_registry_public() {
+        let public = |texts: &[&str]| {
+            let addresses: Vec<IpAddr> = texts.iter().map(|text| text.parse().expect("an address")).collect();
+            is_public(&addresses)
+        };
+        assert_eq!(public(&[]), None);
+        assert_eq!(public(&["10.0.0.1", "fd00::1"]), Some(false));
+        assert_eq!(public(&["1.1.1.1", "2606:4700::1111"]), Some(true));
+        assert_eq!(public(&["1.1.1.1", "10.0.0.1"]), Some(true));
+        assert_eq!(public(&["127.0.0.1", "2606:4700::1111"]), Some(true));
     }
 }

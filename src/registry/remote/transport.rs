@@ -19,7 +19,7 @@ use super::heed::Heed;
 use super::rates::rate_limit_headers;
 use super::refusal::{broken, temporary};
 use super::targets::{
-    ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, literal_address, resolve, same_origin,
+    ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, is_public, literal_address, resolve, same_origin,
 };
 use super::throttle::{Class, Direction, Flow, PATIENCE, Permit, Throttle};
 use crate::clock::Clock;
@@ -442,18 +442,16 @@ impl Transport {
         Ok(())
     }
 
-    /// Whether any address of the registry is public: one private address among them, which whoever holds its name can add, must
-    /// not open the way to all others. A name that cannot be resolved counts as public, for now: behind a
-    /// proxy it stays so, else the next question may know better.
+    /// Whether the registry is public ([`is_public`]). A name that cannot be resolved counts as public, for now: behind a proxy it
+    /// stays so, else the next question may know better.
     async fn is_public(&self) -> bool {
         if let Some(&public) = self.0.public.get() {
             return public;
         }
-        let found = addresses(&self.0.base).await;
-        if found.is_empty() {
-            return true;
+        match is_public(&addresses(&self.0.base).await) {
+            Some(found) => *self.0.public.get_or_init(|| found),
+            None => true,
         }
-        *self.0.public.get_or_init(|| !found.into_iter().all(is_private))
     }
 }
 

@@ -107,6 +107,7 @@ async fn the_report_is_as_promised() {
         "requests",
         "changes",
         "failures",
+        "warnings",
     ];
     expected.sort_unstable();
     let mut found = keys(run);

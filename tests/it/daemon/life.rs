@@ -8,6 +8,7 @@ use transship::clock::Clock;
 use transship::store::{NewRun, RunOutcome, Store, Trigger};
 
 use super::Scene;
+use crate::support::proxy::{Act, Exchange, Fault};
 
 #[tokio::test]
 async fn a_stopped_daemon_lets_the_transfer_under_way_end() {
@@ -29,7 +30,7 @@ async fn a_stopped_daemon_lets_the_transfer_under_way_end() {
     assert!(scene.destination.blob(&super::repository(), &layer).is_some());
     scene.home.run(&["sync", "web"]).await.expect(0);
     assert_eq!(scene.copied("v1"), Some(image.digest()));
-    assert_eq!(scene.proxy.count("GET", layer.hex()), 1);
+    assert_eq!(scene.src.count("GET", layer.hex()), 1);
 }
 
 #[tokio::test]
@@ -42,7 +43,7 @@ async fn a_killed_daemon_goes_on_where_it_was() {
     scene.wait_for_hold().await;
     daemon.kill();
     gate.open();
-    scene.proxy.heal();
+    scene.src.heal();
     assert_eq!(scene.copied("v1"), None);
 
     let daemon = scene.daemon().await;
@@ -179,4 +180,39 @@ async fn a_run_that_was_missed_is_made_up_for_at_the_start() {
         status["rules"][1]["last"]["id"], "run-2",
         "missed: skip ran nevertheless"
     );
+}
+
+#[tokio::test]
+async fn limits_that_are_read_again_on_hangup_hold_from_then_on() {
+    let scene = Scene::new().await;
+    let rules = scene.rules(&[("web", "app/web")]);
+    scene.home.set_rules(&rules);
+    for number in 0..8 {
+        scene.seed(&format!("first-{number}"), 10 * number + 1);
+    }
+    scene
+        .src
+        .add(Fault::every("*", "/v2/", Act::Delay(Duration::from_millis(10))));
+    let mut daemon = scene.daemon().await;
+    scene.home.run(&["trigger", "web", "--wait"]).await.expect(0);
+    let free = scene.src.most_at_once();
+    assert!(free > 2, "without a limit it is asked for more at once: {free}");
+
+    let url = format!("url: \"{}\"", scene.src.url());
+    let limited = rules.replace(&url, &format!("{url}, limits: {{ concurrency: 1 }}"));
+    assert_ne!(limited, rules);
+    scene.home.set_rules(&limited);
+    daemon.signal("HUP");
+    daemon.wait_for_line("are in use").await;
+    let ended = |all: &[Exchange]| all.iter().all(|exchange| exchange.done || exchange.broken);
+    scene.src.wait_for("all exchanges to be over", ended).await;
+    scene.src.reset();
+    for number in 0..8 {
+        scene.seed(&format!("second-{number}"), 10 * number + 1001);
+    }
+    scene.home.run(&["trigger", "web", "--wait"]).await.expect(0);
+    assert!(scene.copied("second-7").is_some());
+    // One counts as two, as a copy within one registry reads and writes at once.
+    let most = scene.src.most_at_once();
+    assert!((1..=2).contains(&most), "{most}");
 }

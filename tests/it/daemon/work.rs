@@ -94,7 +94,7 @@ async fn what_failed_is_listed_and_retried_after_mending() {
     let (good, bad) = (scene.seed("good", 1), scene.seed("bad", 2));
     let layer = Digest::of(&bad.children[0].blobs[1]);
     let lost = || Fault::every("GET", layer.hex(), Act::Answer(StatusCode::NOT_FOUND, None));
-    scene.proxy.add(lost());
+    scene.src.add(lost());
     let daemon = scene.daemon().await;
     scene.home.run(&["trigger", "web", "--wait"]).await.expect(1);
     assert_eq!(
@@ -117,8 +117,8 @@ async fn what_failed_is_listed_and_retried_after_mending() {
     );
 
     scene.home.run(&["retry", &id, "--wait"]).await.expect(1);
-    scene.proxy.heal();
-    let before = scene.proxy.count("GET", "/manifests/good");
+    scene.src.heal();
+    let before = scene.src.count("GET", "/manifests/good");
     let retried = scene
         .home
         .run(&["retry", &id, "--wait", "-o", "json"])
@@ -131,11 +131,11 @@ async fn what_failed_is_listed_and_retried_after_mending() {
         (&Value::from(1), &Value::from(0)),
         "only that job: {retried}"
     );
-    assert_eq!(scene.proxy.count("GET", "/manifests/good"), before);
+    assert_eq!(scene.src.count("GET", "/manifests/good"), before);
     assert_eq!(scene.copied("bad"), Some(bad.digest()));
 
     // A whole run, and without a daemon.
-    scene.proxy.add(lost());
+    scene.src.add(lost());
     let moved = scene.seed("later", 2);
     scene.destination.lose_blob(&layer);
     let run = scene.home.run(&["trigger", "web", "--wait", "-o", "json"]).await;
@@ -145,7 +145,7 @@ async fn what_failed_is_listed_and_retried_after_mending() {
         .to_owned();
     daemon.signal("TERM");
     daemon.finish().await.expect(0);
-    scene.proxy.heal();
+    scene.src.heal();
     let retried = scene.home.run(&["retry", &run]).await.expect(0);
     assert!(retried.stderr.contains("no daemon runs"), "{}", retried.stderr);
     assert_eq!(scene.copied("later"), Some(moved.digest()));
@@ -167,4 +167,29 @@ async fn cancel_without_a_daemon_reaches_the_sync_that_runs() {
     );
     let report = sync.finish().await.expect(1).json();
     assert_eq!(report["runs"][0]["outcome"], "cancelled");
+}
+
+#[tokio::test]
+async fn trigger_that_waits_says_whom_it_asked_and_that_the_daemon_was_stopped() {
+    let scene = Scene::new().await;
+    let image = scene.seed("v1", 1);
+    let (_, gate) = scene.hold(&image);
+    let mut daemon = scene.daemon().await;
+    let waiting = scene.home.spawn(&["trigger", "web", "--wait"]);
+    scene.wait_for_hold().await;
+    daemon.signal("TERM");
+    daemon.wait_for_line("SIGTERM: stopping").await;
+    gate.open();
+    let waited = waiting.finish().await.expect(1);
+    assert!(waited.stderr.contains("asked the daemon at unix:"), "{}", waited.stderr);
+    let stopped = "the daemon was stopped; it goes on at its next start";
+    assert!(waited.stderr.contains(stopped), "{}", waited.stderr);
+    assert!(waited.stdout.contains("interrupted"), "{}", waited.stdout);
+    daemon.finish().await.expect(0);
+
+    // It does, and who waits for a run that ends by itself is told nothing of the kind.
+    let _daemon = scene.daemon().await;
+    let waited = scene.home.run(&["trigger", "web", "--wait"]).await.expect(0);
+    assert!(!waited.stderr.contains(stopped), "{}", waited.stderr);
+    assert_eq!(scene.copied("v1"), Some(image.digest()));
 }

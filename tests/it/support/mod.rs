@@ -10,6 +10,7 @@ pub mod engine;
 pub mod images;
 pub mod link;
 pub mod origin;
+pub mod ours;
 pub mod pair;
 pub mod proxy;
 pub mod report;

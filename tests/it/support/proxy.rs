@@ -273,7 +273,7 @@ impl Proxy {
         self.sum(method, fragment, |exchange| exchange.response_bytes)
     }
 
-    /// Forgets what passed; only where nothing is under way.
+    /// Forgets what passed, and how much of it at once; only where nothing is under way.
     pub fn reset(&self) {
         self.shared.exchanges.send_modify(|exchanges| {
             assert!(
@@ -281,6 +281,7 @@ impl Proxy {
                 "an exchange is under way"
             );
             exchanges.clear();
+            self.shared.most_at_once.store(0, Ordering::Relaxed);
         });
     }
 

@@ -144,6 +144,7 @@ fn run(place: &str, value: &Value) {
             ("requests", requests),
             ("changes", |place, value| each(place, value, change)),
             ("failures", |place, value| each(place, value, failure)),
+            ("warnings", |place, value| each(place, value, text)),
         ],
     );
     assert!(
