@@ -54,17 +54,21 @@ pub(super) async fn attempt(
         let results = feed_all(context, source, slot, &sinks, ready).await;
         let corrupt =
             |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind == ErrorKind::Corrupt);
-        let by_spool = results.iter().any(corrupt) && slot.damaged().await;
+        let broken = |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind.is_temporary());
+        let damaged = results.iter().any(corrupt) && slot.damaged().await;
+        let unread = !damaged && results.iter().any(broken) && slot.failed().await;
         for ((index, began), result) in indices.into_iter().zip(began).zip(results) {
-            let by_spool = by_spool && corrupt(&result);
-            if by_spool {
+            if damaged && corrupt(&result) {
                 tracing::warn!(
                     destination = %sinks[index].place(), digest = %source.digest,
                     "what the spool held of a blob is damaged and was removed; the blob is read from the source again"
                 );
+            } else if damaged && result.is_err() {
+                // It may have some of the same bytes, and would find out at its end only.
+                session::discard(context, source, sinks[index]).await;
             }
             attempts[index] = Some(Attempt {
-                by_spool,
+                by_spool: (damaged && corrupt(&result)) || (unread && broken(&result)),
                 ..ended(result, began)
             });
         }

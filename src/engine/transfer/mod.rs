@@ -97,7 +97,7 @@ struct Attempt {
     result: Result<BlobWay, Fault>,
     /// Bytes that the destination held when the attempt began; growth from one attempt to the next is a gain.
     began_at: u64,
-    /// The bytes of our own spool were wrong, and are gone: the source has not been asked for them yet.
+    /// The bytes of our own spool were wrong or could not be read, and are gone: the source has not been asked for them yet.
     by_spool: bool,
 }
 

@@ -239,11 +239,11 @@ async fn mount(context: &TransferContext, source: &SourceBlob, sink: &Sink) -> R
     Ok(way)
 }
 
-/// Fails unless the source repository holds the blob.
-pub(super) async fn must_hold(source: &SourceBlob) -> Result<(), Fault> {
+/// The blob's length at the source in bytes. Fails unless the source repository holds it.
+pub(super) async fn must_hold(source: &SourceBlob) -> Result<u64, Fault> {
     let held = source.endpoint.head_blob(&source.repository, &source.digest).await;
-    if held.map_err(|error| at_source(error.into()))?.is_some() {
-        return Ok(());
+    if let Some(length) = held.map_err(|error| at_source(error.into()))? {
+        return Ok(length);
     }
     let place = format!("{}/{}", source.endpoint.name(), source.repository);
     Err(at_source(Fault::new(
