@@ -19,7 +19,7 @@ use crate::engine::event::Event;
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::{Digest, Hasher};
-use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure};
+use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure, is_gain};
 
 /// One attempt at all sinks: opens them, reads the source once from the least offset, feeds all.
 pub(super) async fn attempt(
@@ -102,6 +102,7 @@ async fn feed_all(
         Ok(origin) => origin,
         Err(fault) => return ready.iter().map(|_| Err(fault.clone())).collect(),
     };
+    source.endpoint.keep_reading_place();
     let mut feeders = Vec::with_capacity(ready.len());
     let mut drives = Vec::with_capacity(ready.len());
     for (index, sink) in ready {
@@ -217,8 +218,8 @@ async fn read(
     let Some(mut origin) = origin else {
         return progress.check(source);
     };
+    let mut gained_to = progress.offset;
     loop {
-        let before = progress.offset;
         let fault = match read_from(
             context,
             source,
@@ -232,8 +233,9 @@ async fn read(
             Ok(()) => return Ok(()),
             Err(fault) => at_source(fault),
         };
-        if progress.offset > before {
+        if is_gain(progress.offset - gained_to, source.size.saturating_sub(gained_to)) {
             attempts = 0;
+            gained_to = progress.offset;
         }
         attempts += 1;
         if !fault.kind.is_temporary() || audience.is_gone() || !context.control.may_start() {
