@@ -299,6 +299,7 @@ impl Engine {
             control: control.clone(),
             ledger: ledger.clone(),
             events: shared.events.clone(),
+            blobs: self.blobs.clone(),
             retry: rule.retry,
             pool: shared.pool.clone(),
             spool: self.spool.clone(),

@@ -26,7 +26,7 @@ pub use repository::{
     CopyReason, Decision, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, over_held,
     plan_images, plan_repository, repository_problem,
 };
-pub use retry::{RetryDecision, after_failure};
+pub use retry::{RetryDecision, after_failure, is_gain};
 pub use selected::SelectedTagsByPattern;
 pub use spool::{
     Disk, SpoolDecision, SpoolEntry, SpoolFacts, keep_in_spool, make_room, may_be_spooled, spool_decision,

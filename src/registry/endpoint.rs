@@ -358,6 +358,16 @@ impl Endpoint {
         }
     }
 
+    /// From now on what is read in the place of [`Endpoint::with_reading_place`] is being written, so that it is held as a
+    /// whole until the end. Before that, others have its part of the process's places while the registry has a pause.
+    pub fn keep_reading_place(&self) {
+        match self {
+            Self::Registry(registry) => registry.keep_reading_place(),
+            // Layouts have no pauses.
+            Self::Layout(_) => {}
+        }
+    }
+
     /// How many blobs are read at once as things are; further readers wait.
     pub fn blob_reads_at_once(&self) -> usize {
         match self {

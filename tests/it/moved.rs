@@ -111,10 +111,13 @@ async fn what_a_run_with_the_rules_of_before_remembers_ends_with_it() {
         known.expect("a state").len()
     };
     let gate = Gate::new();
-    pair.dst
-        .add(Fault::every("PUT", "/web/manifests/", Act::HoldBefore(gate.clone())));
+    pair.dst.add(Fault::every(
+        "POST",
+        "/web/blobs/uploads/",
+        Act::HoldBefore(gate.clone()),
+    ));
     let meanwhile = async {
-        let waiting = "the manifest of a run with the rules of before";
+        let waiting = "the blobs of a run with the rules of before";
         pair.dst.wait_for(waiting, |all| all.iter().any(|one| one.held)).await;
         let report = by_hand(&after, "api").await;
         assert_eq!(report.failures, []);

@@ -16,7 +16,7 @@ use crate::engine::event::Event;
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::{Digest, Hasher};
-use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure};
+use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure, is_gain};
 
 /// How long a sink may hold up the others before it is left behind, to be served by a read of its own. Longer than
 /// a registry's usual pause while it moves a finished piece to its storage.
@@ -54,17 +54,21 @@ pub(super) async fn attempt(
         let results = feed_all(context, source, slot, &sinks, ready).await;
         let corrupt =
             |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind == ErrorKind::Corrupt);
-        let by_spool = results.iter().any(corrupt) && slot.damaged().await;
+        let broken = |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind.is_temporary());
+        let damaged = results.iter().any(corrupt) && slot.damaged().await;
+        let unread = !damaged && results.iter().any(broken) && slot.failed().await;
         for ((index, began), result) in indices.into_iter().zip(began).zip(results) {
-            let by_spool = by_spool && corrupt(&result);
-            if by_spool {
+            if damaged && corrupt(&result) {
                 tracing::warn!(
                     destination = %sinks[index].place(), digest = %source.digest,
                     "what the spool held of a blob is damaged and was removed; the blob is read from the source again"
                 );
+            } else if damaged && result.is_err() {
+                // It may have some of the same bytes, and would find out at its end only.
+                session::discard(context, source, sinks[index]).await;
             }
             attempts[index] = Some(Attempt {
-                by_spool,
+                by_spool: (damaged && corrupt(&result)) || (unread && broken(&result)),
                 ..ended(result, began)
             });
         }
@@ -103,6 +107,7 @@ async fn feed_all(
         Ok(origin) => origin,
         Err(fault) => return ready.iter().map(|_| Err(fault.clone())).collect(),
     };
+    source.endpoint.keep_reading_place();
     let mut feeders = Vec::with_capacity(ready.len());
     let mut drives = Vec::with_capacity(ready.len());
     for (index, sink) in ready {
@@ -157,14 +162,15 @@ async fn read(
     let Some(mut origin) = origin else {
         return progress.check(source);
     };
+    let mut gained_to = progress.offset;
     loop {
-        let before = progress.offset;
         let fault = match read_from(context, source, &mut origin, &mut progress, feeders).await {
             Ok(()) => return Ok(()),
             Err(fault) => at_source(fault),
         };
-        if progress.offset > before {
+        if is_gain(progress.offset - gained_to, source.size.saturating_sub(gained_to)) {
             attempts = 0;
+            gained_to = progress.offset;
         }
         attempts += 1;
         if !fault.kind.is_temporary() || feeders.iter().all(Option::is_none) || !context.control.may_start() {
