@@ -3,11 +3,37 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteConnection;
 
 use super::Store;
 use super::error::Result;
 use super::rows::{batches, millis, parsed};
 use crate::oci::{Digest, RepositoryName};
+
+/// Remembers blobs as part of a change.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    registry: &str,
+    repository: &RepositoryName,
+    digests: &[Digest],
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    for batch in batches(digests) {
+        // `WHERE true`: without it SQLite takes ON CONFLICT for a join's condition.
+        sqlx::query(
+            "INSERT INTO blobs (registry, repository, digest, seen_at) \
+             SELECT $1, $2, value, $4 FROM json_each($3) WHERE true \
+             ON CONFLICT (registry, digest, repository) DO UPDATE SET seen_at = excluded.seen_at",
+        )
+        .bind(registry)
+        .bind(repository.as_str())
+        .bind(batch?)
+        .bind(millis(now))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
 
 impl Store {
     /// Remembers blobs seen in or written to a repository.
@@ -23,20 +49,7 @@ impl Store {
         }
         self.verb("remember blobs", async {
             let mut change = self.0.begin().await?;
-            for batch in batches(digests) {
-                // `WHERE true`: without it SQLite takes ON CONFLICT for a join's condition.
-                sqlx::query(
-                    "INSERT INTO blobs (registry, repository, digest, seen_at) \
-                     SELECT $1, $2, value, $4 FROM json_each($3) WHERE true \
-                     ON CONFLICT (registry, digest, repository) DO UPDATE SET seen_at = excluded.seen_at",
-                )
-                .bind(registry)
-                .bind(repository.as_str())
-                .bind(batch?)
-                .bind(millis(now))
-                .execute(&mut *change)
-                .await?;
-            }
+            insert(&mut change, registry, repository, digests, now).await?;
             change.commit().await
         })
         .await
