@@ -129,7 +129,10 @@ fn failures(jobs: &[JobView]) -> String {
                 job.attempts,
             );
             if let Some(at) = job.next_attempt_at {
-                text.push_str(&format!("; tried again by itself at {}", time(at)));
+                text.push_str(&format!(
+                    "; tried again by the first run of its rule from {} on",
+                    time(at)
+                ));
             }
             text.push_str(&format!("; now: transship retry {}", job.id));
             text

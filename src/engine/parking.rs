@@ -81,8 +81,8 @@ pub(super) fn still_failed(failure: &ParkedFailure) -> FinishedJob {
     }
 }
 
-/// Puts a job aside that failed for good, and forgets it where that is over. Gives when it is tried again by itself,
-/// where that is not simply the next run.
+/// Puts a job aside that failed for good, and forgets it where that is over. Gives the time from which the
+/// first run of its rule tries it again, where that is not simply the next run.
 pub(super) async fn settle(
     context: &RunContext,
     group: &ImageGroup,

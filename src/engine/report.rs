@@ -184,7 +184,7 @@ pub struct Failure {
     pub message: String,
     /// Attempts made.
     pub attempts: u32,
-    /// When it is tried again by itself.
+    /// The first run of its rule from then on tries it again; `None`: the next one does.
     pub next_attempt_at: Option<Timestamp>,
 }
 

@@ -162,7 +162,7 @@ pub struct FinishedJob {
     pub attempts: u32,
     /// Bytes sent to the destination.
     pub bytes_written: u64,
-    /// When it is tried again by itself.
+    /// The first run of its rule from then on tries it again; of a deferred one: when it fits at the latest.
     pub next_attempt_at: Option<Timestamp>,
 }
 
@@ -205,7 +205,7 @@ pub struct JobRow {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
-    /// When it is tried again by itself.
+    /// The first run of its rule from then on tries it again; of a deferred one: when it fits at the latest.
     pub next_attempt_at: Option<Timestamp>,
 }
 

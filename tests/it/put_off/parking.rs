@@ -211,7 +211,10 @@ async fn the_commands_say_when_it_is_tried_again() {
     let jobs = home.run(&["jobs", "--failed", "-o", "json"]).await.expect(0).json();
     assert_eq!(&jobs["jobs"][0]["next_attempt_at"], next);
     let text = home.run(&["jobs", "--failed"]).await.expect(0).stdout;
-    assert!(text.contains("tried again by itself at "), "{text}");
+    assert!(
+        text.contains("tried again by the first run of its rule from "),
+        "{text}"
+    );
     let tries = scene.dst.count("POST", "/blobs/uploads/");
     home.run(&["sync"]).await.expect(1);
     assert!(scene.dst.count("POST", "/blobs/uploads/") > tries, "sync tries at once");
