@@ -13,7 +13,7 @@ use super::context::RunContext;
 use super::fault::Fault;
 use super::retry::persist;
 use super::several::unordered;
-use super::transfer::{Moved, Sink, SourceBlob, move_blob};
+use super::transfer::{Moved, RangeTrust, Sink, SourceBlob, move_blob};
 use crate::oci::{Digest, Manifest, ManifestShape, Reference, RepositoryName, Tag};
 use crate::plan::{BlobAction, ErrorKind, ImagePlan, ImageTree, KnownContent, image_plan};
 use crate::registry::{Endpoint, Side};
@@ -176,6 +176,7 @@ async fn bring_blobs(
             repository: repository.clone(),
             digest: digest.clone(),
             size,
+            ranges: RangeTrust::default(),
         };
         let ends = bring(context, &source, targets, by, moving).await;
         context.turn.end();

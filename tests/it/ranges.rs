@@ -2,6 +2,7 @@
 
 mod many;
 mod standstill;
+mod wrong;
 
 use http::StatusCode;
 use transship::demo::registry::{Options, Registry};

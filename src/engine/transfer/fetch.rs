@@ -11,6 +11,7 @@ use super::origin::wrong_length;
 use super::session::{self, Opened, Ready};
 use super::sink;
 use super::spool::{Reading, Slot};
+use super::trust::remember_wrong_ranges;
 use super::{Attempt, Sink, SourceBlob, TransferContext, at_source, open_all, random_fraction};
 use crate::engine::event::Event;
 use crate::engine::fault::Fault;
@@ -54,17 +55,27 @@ pub(super) async fn attempt(
         let results = feed_all(context, source, slot, &sinks, ready).await;
         let corrupt =
             |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind == ErrorKind::Corrupt);
-        let by_spool = results.iter().any(corrupt) && slot.damaged().await;
+        let any_corrupt = results.iter().any(corrupt);
+        let by_spool = any_corrupt && slot.damaged().await;
+        let by_range = any_corrupt && !by_spool && source.ranges.lose();
+        if source.ranges.is_lost() && results.iter().any(|result| matches!(result, Ok(BlobWay::Copied))) {
+            remember_wrong_ranges(context, source).await;
+        }
         for ((index, began), result) in indices.into_iter().zip(began).zip(results) {
-            let by_spool = by_spool && corrupt(&result);
-            if by_spool {
+            let unproven = (by_spool || by_range) && corrupt(&result);
+            if unproven && by_range {
+                tracing::warn!(
+                    destination = %sinks[index].place(), digest = %source.digest,
+                    "a blob read by parts is not what it should be; it is read again as a whole"
+                );
+            } else if unproven {
                 tracing::warn!(
                     destination = %sinks[index].place(), digest = %source.digest,
                     "what the spool held of a blob is damaged and was removed; the blob is read from the source again"
                 );
             }
             attempts[index] = Some(Attempt {
-                by_spool,
+                unproven,
                 ..ended(result, began)
             });
         }
@@ -76,7 +87,7 @@ fn ended(result: Result<BlobWay, Fault>, began_at: u64) -> Attempt {
     Attempt {
         result,
         began_at,
-        by_spool: false,
+        unproven: false,
     }
 }
 

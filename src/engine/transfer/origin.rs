@@ -11,13 +11,13 @@ use bytes::Bytes;
 use super::feed::STATE_EVERY;
 use super::measure::{Meter, Round};
 use super::part::{Flow, Part, Step};
-use super::{SourceBlob, TransferContext, at_source};
+use super::{SourceBlob, TransferContext, at_source, trust};
 use crate::engine::fault::Fault;
 use crate::plan::{ErrorKind, FlowPlan, FlowSample, MANY_FLOWS_FROM};
 use crate::registry::{BlobReader, Error, Patience};
 
 /// Name of the capability that says which ranges of blobs a registry cannot be asked for.
-const BLOB_RANGES: &str = "blob_ranges";
+pub(super) const BLOB_RANGES: &str = "blob_ranges";
 
 /// How long that is believed: registries are upgraded.
 const RANGES_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -30,7 +30,10 @@ const DECIDE_AT: u64 = 1024 * 1024;
 enum Ranges {
     Untried,
     Work,
+    /// No end is named.
     Never,
+    /// Nor a beginning: ranges bring wrong bytes.
+    Wrong,
 }
 
 /// Gives the bytes of a blob from an offset on. Faults are the source's; after one that passes, the next call goes on where it
@@ -64,17 +67,18 @@ impl Origin {
         }
         let registry = source.endpoint.name();
         let large = source.size - offset >= MANY_FLOWS_FROM;
-        let known = match large {
+        let known = match large || offset > 0 {
             true => {
                 let now = context.clock.now();
                 context.store.capability(registry, "*", BLOB_RANGES, now).await?
             }
             false => None,
         };
-        let ranges = if known.is_some() {
-            Ranges::Never
-        } else {
-            Ranges::Untried
+        let ranges = match known.as_deref() {
+            _ if source.ranges.is_lost() => Ranges::Wrong,
+            Some(trust::WRONG) => Ranges::Wrong,
+            Some(_) => Ranges::Never,
+            None => Ranges::Untried,
         };
         let now = context.clock.elapsed();
         let plan = FlowPlan::new(source.endpoint.blob_reads_at_once(), context.pool.found(registry, now));
@@ -239,7 +243,7 @@ impl Origin {
         let in_turn = self.parts.is_empty();
         let careful = self.plan.is_careful(at);
         let length = match self.ranges {
-            Ranges::Never => None,
+            Ranges::Never | Ranges::Wrong => None,
             Ranges::Work if careful => Some(self.plan.ahead()),
             _ if !self.large => None,
             _ if in_turn => self.plan.in_turn(at),
@@ -267,8 +271,12 @@ impl Origin {
             repository,
             digest,
             size,
+            ..
         } = self.source.clone();
-        let range = part.at..part.end;
+        let mut range = part.at..part.end;
+        if self.ranges == Ranges::Wrong {
+            range.start = 0;
+        }
         part.began = part.at;
         part.skip = 0;
         part.bounded = part.end < size || index > 0;
@@ -332,10 +340,18 @@ impl Origin {
 
     fn opened(&mut self, index: usize, reader: BlobReader) {
         let part = &mut self.parts[index];
+        if reader.gives_parts && (part.bounded || reader.offset > 0) {
+            self.source.ranges.used();
+        }
         if let Some(total) = reader.total
             && total != self.source.size
         {
             part.flow = Flow::Broken(wrong_length(&self.source, total));
+            return;
+        }
+        if self.ranges == Ranges::Wrong {
+            part.skip = part.at - reader.offset;
+            part.flow = Flow::Reading(reader);
             return;
         }
         let whole = reader.offset < part.at || (part.bounded && !reader.gives_parts);
@@ -369,6 +385,16 @@ impl Origin {
         if part.bounded && error.kind == ErrorKind::Invalid && self.ranges != Ranges::Never {
             part.flow = Flow::Idle;
             self.never_again(&error.message.clone(), index);
+            return;
+        }
+        // So did a resume that names no end: the rest is had only with all that is before it.
+        if index == 0 && part.at > 0 && error.kind == ErrorKind::Invalid && self.ranges != Ranges::Wrong {
+            tracing::info!(
+                source = self.source.endpoint.name(), digest = %self.source.digest, offset = part.at,
+                "the blob is read from its beginning again: {error}"
+            );
+            part.flow = Flow::Idle;
+            self.ranges = Ranges::Wrong;
             return;
         }
         self.broke(index, at_source(error.into()));
