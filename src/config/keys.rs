@@ -248,7 +248,9 @@ static TOTAL_LIMITS: Section = Section {
             "concurrency",
             CONCURRENCY,
             "none",
-            "The most requests under way at once. 1 counts as 2, as a copy reads and writes at once.",
+            "The most requests under way at once. 1 counts as 2, as a copy reads and writes at once. Who waits for a \
+             registry's pause or its `requests_per_second` takes no place, except for the rest of a blob. Logins are not \
+             counted.",
         ),
         optional(
             "requests_per_second",
@@ -532,7 +534,7 @@ static RETRY: Section = Section {
             "attempts",
             Kind::Count { least: 1, most: 100 },
             "6",
-            "Attempts in a row that gained nothing. An attempt that moved bytes begins the count anew.",
+            "Attempts in a row that gained nothing. One that moved 64 KiB, or the rest of a blob, begins the count anew.",
         ),
         optional(
             "max_delay",

@@ -46,7 +46,31 @@ impl Drop for Wants {
     }
 }
 
-type Places = HashMap<RepositoryName, State>;
+/// What is known of one blob at one registry.
+#[derive(Debug, Default)]
+struct Places {
+    /// Where it is, or is brought to.
+    states: HashMap<RepositoryName, State>,
+    /// Mounts that were refused, from and to, and when: they are not proposed again as long as what was seen is trusted.
+    refused: HashMap<(RepositoryName, RepositoryName), Duration>,
+}
+
+impl Places {
+    /// Drops what is no longer trusted.
+    fn expire(&mut self, now: Duration) {
+        let trusted = |since: &Duration| now.saturating_sub(*since) < TRUSTED_FOR;
+        self.states.retain(|_, state| match state {
+            State::Present(since) => trusted(since),
+            State::Moving(_) => true,
+        });
+        self.refused.retain(|_, at| trusted(at));
+    }
+
+    fn is_refused(&self, from: &RepositoryName, to: &RepositoryName) -> bool {
+        // Names are cloned only for the few blobs of which a mount was refused.
+        !self.refused.is_empty() && self.refused.contains_key(&(from.clone(), to.clone()))
+    }
+}
 
 #[derive(Clone, Debug)]
 enum State {
@@ -94,30 +118,32 @@ impl BlobTable {
         self.with(|blobs| {
             if blobs.len() >= REMEMBERED {
                 blobs.retain(|_, places| {
-                    places.retain(|_, state| matches!(state, State::Moving(_)));
-                    !places.is_empty()
+                    places.states.retain(|_, state| matches!(state, State::Moving(_)));
+                    places.refused.clear();
+                    !places.states.is_empty()
                 });
             }
             let key = (registry.to_owned(), digest.clone());
             let places = blobs.entry(key.clone()).or_default();
-            places.retain(|_, state| match state {
-                State::Present(since) => now.saturating_sub(*since) < TRUSTED_FOR,
-                State::Moving(_) => true,
-            });
-            match places.get(repository) {
+            places.expire(now);
+            match places.states.get(repository) {
                 Some(State::Present(_)) => return Claim::Present,
                 Some(State::Moving(moving)) => return Claim::Wait(moving.clone()),
                 None => {}
             }
-            let present = places.iter().find(|(_, state)| matches!(state, State::Present(_)));
-            let mount_from = present.map(|(repository, _)| repository.clone());
+            let mut open = places
+                .states
+                .iter()
+                .filter(|(from, _)| !places.is_refused(from, repository));
+            let present = open.clone().find(|(_, state)| matches!(state, State::Present(_)));
+            let mount_from = present.map(|(from, _)| from.clone());
             if mount_from.is_none()
-                && let Some(State::Moving(moving)) = places.values().next()
+                && let Some((_, State::Moving(moving))) = open.next()
             {
                 return Claim::Wait(moving.clone());
             }
             let (sender, receiver) = watch::channel(());
-            places.insert(repository.clone(), State::Moving(receiver));
+            places.states.insert(repository.clone(), State::Moving(receiver));
             let lead = Lead {
                 table: self.clone(),
                 key,
@@ -152,7 +178,37 @@ impl BlobTable {
     pub(super) fn is_moving(&self, registry: &str, repository: &RepositoryName, digest: &Digest) -> bool {
         self.with(|blobs| {
             let places = blobs.get(&(registry.to_owned(), digest.clone()));
-            matches!(places.and_then(|places| places.get(repository)), Some(State::Moving(_)))
+            matches!(
+                places.and_then(|places| places.states.get(repository)),
+                Some(State::Moving(_))
+            )
+        })
+    }
+
+    /// Keeps that the registry did not mount a blob from one repository into another, so that it is not proposed again.
+    pub(super) fn mount_refused(&self, registry: &str, digest: &Digest, from: &RepositoryName, to: &RepositoryName) {
+        let now = self.clock.elapsed();
+        self.with(|blobs| {
+            let places = blobs.entry((registry.to_owned(), digest.clone())).or_default();
+            places.refused.insert((from.clone(), to.clone()), now);
+        });
+    }
+
+    /// True where [`BlobTable::mount_refused`] was told so within the hour.
+    pub(super) fn is_mount_refused(
+        &self,
+        registry: &str,
+        digest: &Digest,
+        from: &RepositoryName,
+        to: &RepositoryName,
+    ) -> bool {
+        let now = self.clock.elapsed();
+        self.with(|blobs| {
+            let places = blobs.get_mut(&(registry.to_owned(), digest.clone()));
+            places.is_some_and(|places| {
+                places.expire(now);
+                places.is_refused(from, to)
+            })
         })
     }
 
@@ -166,9 +222,9 @@ impl BlobTable {
         self.with(|blobs| {
             for digest in digests {
                 if let Some(places) = blobs.get_mut(&(registry.to_owned(), digest.clone()))
-                    && matches!(places.get(repository), Some(State::Present(_)))
+                    && matches!(places.states.get(repository), Some(State::Present(_)))
                 {
-                    places.remove(repository);
+                    places.states.remove(repository);
                 }
             }
         });
@@ -188,9 +244,11 @@ impl Drop for Lead {
         self.table.with(|blobs| {
             let places = blobs.entry(self.key.clone()).or_default();
             if self.done {
-                places.insert(self.repository.clone(), State::Present(now));
+                // It may not have been there when a mount from here was refused.
+                places.refused.retain(|(from, _), _| *from != self.repository);
+                places.states.insert(self.repository.clone(), State::Present(now));
             } else {
-                places.remove(&self.repository);
+                places.states.remove(&self.repository);
             }
         });
     }
@@ -263,6 +321,50 @@ mod tests {
         drop(first);
         ended(moving).await;
         lead(table.claim("r", &name("a"), &digest));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_mount_is_not_proposed_again_and_others_are() {
+        let table = BlobTable::new(Clock::system());
+        let digest = Digest::of(b"x");
+        let claim = |to| table.claim("r", &name(to), &digest);
+        let refuse = |from, to| table.mount_refused("r", &digest, &name(from), &name(to));
+        lead(claim("a")).0.done();
+        for _ in 0..3 {
+            let (tried, from) = lead(claim("b"));
+            refuse("a", "b");
+            assert!(from.is_none_or(|from| from == name("a")));
+            drop(tried);
+        }
+        assert_eq!(lead(claim("b")).1, None, "it was refused");
+        assert_eq!(lead(claim("c")).1, Some(name("a")), "nothing is known of this one");
+        assert!(table.is_mount_refused("r", &digest, &name("a"), &name("b")));
+        assert!(!table.is_mount_refused("r", &Digest::of(b"y"), &name("a"), &name("b")));
+        lead(claim("d")).0.done();
+        assert_eq!(lead(claim("b")).1, Some(name("d")), "from elsewhere it may be");
+        // Who cannot mount what is brought does not wait for it.
+        table.forget("r", &name("a"), [&digest]);
+        table.forget("r", &name("d"), [&digest]);
+        let (_under_way, _) = lead(claim("d"));
+        refuse("d", "b");
+        lead(claim("b"));
+        let Claim::Wait(_) = claim("c") else { panic!("to mount") };
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_mount_may_be_tried_when_the_blob_was_brought_again_or_an_hour_has_passed() {
+        let table = BlobTable::new(Clock::system());
+        let digest = Digest::of(b"x");
+        let refused = || table.is_mount_refused("r", &digest, &name("a"), &name("b"));
+        for passes in [false, true] {
+            table.mount_refused("r", &digest, &name("a"), &name("b"));
+            assert!(refused());
+            match passes {
+                true => tokio::time::advance(TRUSTED_FOR).await,
+                false => lead(table.claim("r", &name("a"), &digest)).0.done(),
+            }
+            assert!(!refused());
+        }
     }
 
     #[tokio::test(start_paused = true)]

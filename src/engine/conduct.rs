@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::addresses;
 use super::context::{Claims, RunContext, RunParking};
 use super::control::{Control, ControlHandle, Stop};
 use super::event::Event;
 use super::facade::{Engine, EngineError, Shared};
 use super::job::ImageGroup;
+use super::parking;
 use super::rates::RatesKeeper;
 use super::report::RunReport;
 use super::requests::{RunRequest, Single};
@@ -34,6 +36,7 @@ impl Engine {
             .iter()
             .any(|row| row.rule == name.as_str() && row.outcome != Some(RunOutcome::Ok));
         let started_at = shared.clock.now();
+        addresses::forget_moved(&shared.store, self.ends_of(&rule), started_at).await?;
         let new = NewRun {
             rule: name.as_str(),
             trigger: request.trigger,
@@ -159,6 +162,11 @@ impl Engine {
             self.watch(work, &context, &handle, &control, &mut rates).await
         };
         rates.keep(&context).await;
+        addresses::leave(&context).await;
+        // What it put aside may have failed for settings that have been mended since it began.
+        if self.is_of_before() {
+            parking::settings_were_read(&self.shared.store, self.shared.clock.now()).await;
+        }
         let stopped = match (cancelled, context.control.state()) {
             (true, _) => Some(RunOutcome::Cancelled),
             (false, Stop::Run) => None,

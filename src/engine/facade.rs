@@ -1,10 +1,13 @@
 //! The engine: the ends of the rules made ready, and what can be asked of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 
+use super::addresses;
 use super::attachments::TagLocks;
 use super::blob_table::BlobTable;
 use super::context::{Claims, RunContext, RunParking};
@@ -34,7 +37,11 @@ use crate::vendors;
 pub struct Engine {
     config: Arc<Config>,
     ends: Arc<BTreeMap<RegistryName, Endpoint>>,
+    blobs: BlobTable,
+    manifests: ManifestCache,
     spool: Option<Spool>,
+    /// The how manieth reading of the rules it is of.
+    reading: u64,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -44,14 +51,14 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) clock: Clock,
     pub(super) events: Events,
-    pub(super) blobs: BlobTable,
-    pub(super) manifests: ManifestCache,
     pub(super) tag_locks: TagLocks,
     pub(super) meters: Meters,
     pub(super) pool: TransferPool,
     limiter: Limiter,
     pub(super) owner: Arc<str>,
     pub(super) running: Mutex<BTreeMap<RuleName, RunId>>,
+    /// How often the rules were read again.
+    readings: AtomicU64,
 }
 
 /// Why the engine could not start something.
@@ -125,9 +132,9 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let limiter = Limiter::default();
         let ends = open_ends(&config, &clock, &limiter)?;
+        let blobs = BlobTable::new(clock.clone());
+        let manifests = ManifestCache::stored(store.clone(), clock.clone());
         let shared = Shared {
-            blobs: BlobTable::new(clock.clone()),
-            manifests: ManifestCache::stored(store.clone(), clock.clone()),
             store,
             clock,
             events,
@@ -137,16 +144,20 @@ impl Engine {
             limiter,
             owner: format!("pid {}", std::process::id()).into(),
             running: Mutex::default(),
+            readings: AtomicU64::new(0),
         };
         Ok(Self {
             spool: config.spool.clone().map(Spool::new),
             config,
             ends: Arc::new(ends),
+            blobs,
+            manifests,
+            reading: 0,
             shared: Arc::new(shared),
         })
     }
 
-    /// The same engine with other rules; what is known of blobs and what runs stays.
+    /// The same engine with other rules. What runs stays, and so does what is known of blobs and manifests, unless a registry has moved.
     ///
     /// # Errors
     /// As [`Engine::new`].
@@ -157,12 +168,33 @@ impl Engine {
             Some(spool) if config.spool.as_ref() == Some(spool.settings()) => Some(spool.clone()),
             _ => config.spool.clone().map(Spool::new),
         };
+        let stays = |(name, end): (&RegistryName, &Endpoint)| {
+            let now = ends.get(name);
+            now.is_some_and(|now| now.address() == end.address())
+        };
+        let (store, clock) = (&self.shared.store, &self.shared.clock);
+        // Runs under way keep theirs: what they see is true where they look.
+        let (blobs, manifests) = match self.ends.iter().all(stays) {
+            true => (self.blobs.clone(), self.manifests.clone()),
+            false => (
+                BlobTable::new(clock.clone()),
+                ManifestCache::stored(store.clone(), clock.clone()),
+            ),
+        };
         Ok(Self {
+            blobs,
+            manifests,
             config,
             ends: Arc::new(ends),
             spool,
+            reading: self.shared.readings.fetch_add(1, Ordering::Relaxed) + 1,
             shared: Arc::clone(&self.shared),
         })
+    }
+
+    /// True once the rules have been read again since this engine was made.
+    pub(super) fn is_of_before(&self) -> bool {
+        self.reading < self.shared.readings.load(Ordering::Relaxed)
     }
 
     /// What happens, for progress bars and logs. May drop events for a slow listener; reports lose nothing.
@@ -227,6 +259,14 @@ impl Engine {
             .copied()
     }
 
+    /// The ends of a rule that there are.
+    pub(super) fn ends_of<'e>(&'e self, rule: &'e Rule) -> impl Iterator<Item = &'e Endpoint> {
+        let names = rule.destinations.iter().map(|destination| &destination.registry);
+        std::iter::once(&rule.source)
+            .chain(names)
+            .filter_map(|name| self.ends.get(name))
+    }
+
     fn end(&self, name: &RegistryName) -> Result<&Endpoint, EngineError> {
         self.ends
             .get(name)
@@ -259,6 +299,7 @@ impl Engine {
             control: control.clone(),
             ledger: ledger.clone(),
             events: shared.events.clone(),
+            blobs: self.blobs.clone(),
             retry: rule.retry,
             pool: shared.pool.clone(),
             spool: self.spool.clone(),
@@ -273,9 +314,9 @@ impl Engine {
             control,
             ledger,
             events: shared.events.clone(),
-            blobs: shared.blobs.clone(),
+            blobs: self.blobs.clone(),
             turn: Turn::default(),
-            manifests: shared.manifests.clone(),
+            manifests: self.manifests.clone(),
             tag_locks: shared.tag_locks.clone(),
             meters: shared.meters.clone(),
             transfer,
@@ -294,14 +335,18 @@ impl Engine {
     /// Plans a rule and changes nothing; repositories are given to `each` as they are planned.
     ///
     /// # Errors
-    /// No such rule.
+    /// No such rule, or the state database fails.
     pub async fn plan(
         &self,
         rule: &RuleName,
         control: &Control,
         each: &mut (dyn FnMut(RepositoryPlan) + Send),
     ) -> Result<RulePlan, EngineError> {
-        let rule = self.rule(rule.as_str())?.clone();
+        let mut rule = self.rule(rule.as_str())?.clone();
+        // Not forgotten: a daemon may be at work with the rules as they were.
+        if addresses::has_moved(self.store(), self.ends_of(&rule)).await? {
+            rule.trust_destination = Duration::ZERO;
+        }
         let name = rule.name.to_string();
         let context = self.context(rule, RunId(0), false, Claims::Look, control.clone())?;
         super::rates::restore(&context).await;

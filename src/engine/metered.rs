@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -18,6 +19,10 @@ use crate::oci::{RepositoryName, Tag};
 use crate::plan::{Budget, Turn};
 use crate::registry::Endpoint;
 use crate::store::DeferredImage;
+
+/// How long a rule waits for those of a higher priority to say what they want. Looking at some thousand tags takes minutes;
+/// one that takes longer lists a registry that hardly answers, or one without an end, and may do so for hours.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// The meters of all sources that count, shared by all runs.
 #[derive(Clone, Debug, Default)]
@@ -74,28 +79,31 @@ impl Meters {
 
     /// Takes a place for a run. Where its source does not count, it is of no consequence.
     pub(super) fn enter(&self, context: &RunContext) -> Place {
-        let (meter, priority) = (self.of(&context.source), context.rule.priority);
-        let mut number = 0;
-        meter.0.undecided.send_modify(|all| {
-            number = all.iter().map(|(other, _)| other + 1).max().unwrap_or_default();
-            all.push((number, priority));
-        });
-        Place {
-            meter,
-            number,
-            priority,
-        }
+        self.of(&context.source).enter(context.rule.priority)
     }
 }
 
 impl Meter {
+    fn enter(&self, priority: i32) -> Place {
+        let mut number = 0;
+        self.0.undecided.send_modify(|all| {
+            number = all.iter().map(|(other, _)| other + 1).max().unwrap_or_default();
+            all.push((number, priority));
+        });
+        Place {
+            meter: self.clone(),
+            number,
+            priority,
+        }
+    }
+
     fn budget(&self) -> MutexGuard<'_, Budget> {
         self.0.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, end: &Endpoint) {
+    fn hear(&self, end: &Endpoint, now: Timestamp) {
         if let Some(quota) = end.quota() {
-            self.budget().hear(quota);
+            self.budget().hear(quota, now);
         }
     }
 
@@ -119,12 +127,27 @@ impl Meter {
 }
 
 impl Place {
-    /// Waits until every run of a higher priority has said what it wants.
-    async fn turn(&self) {
+    /// Waits until every run of a higher priority has said what it wants of `source`, but not for ever.
+    async fn turn(&self, rule: &str, source: &str) {
         let mut undecided = self.meter.0.undecided.subscribe();
         let first = |all: &Vec<(u64, i32)>| all.iter().all(|(_, priority)| *priority <= self.priority);
+        if first(&undecided.borrow()) {
+            return;
+        }
+        let minutes = LONGEST_WAIT.as_secs() / 60;
+        tracing::info!(
+            rule,
+            "{source} counts what is read of it, and rules of a higher priority are still looking at what they want there: \
+             this one waits for them, {minutes} min at most"
+        );
         // The sender lives as long as the meter, which we hold.
-        let _ = undecided.wait_for(first).await;
+        let waited = tokio::time::timeout(LONGEST_WAIT, undecided.wait_for(first)).await;
+        if waited.is_err() {
+            tracing::info!(
+                rule,
+                "rules of a higher priority have not said for {minutes} min what they want of {source}: this one goes on"
+            );
+        }
     }
 }
 
@@ -156,7 +179,7 @@ pub(super) async fn admit(
         return;
     }
     tokio::select! {
-        () = place.turn() => {}
+        () = place.turn(context.rule.name.as_str(), context.source.name()) => {}
         _ = context.control.wait_stop() => {}
     }
     let queue = Queue::new(waited);
@@ -206,7 +229,7 @@ pub(super) async fn admit(
         if !all_fit {
             break;
         }
-        meter.hear(&context.source);
+        meter.hear(&context.source, context.clock.now());
         // Half of the quota is left to images.
         let half = context.source.quota().and_then(|quota| quota.limit).unwrap_or_default() / 2;
         let known = manifests::is_kept(&context.manifests, &context.source, &group.repository, &group.source).await;
@@ -273,12 +296,12 @@ fn wait(context: &RunContext, meter: &Meter, until: Timestamp) -> Wait {
 async fn look_into(context: &RunContext, meter: &Meter, group: &ImageGroup) -> Result<Promise, Timestamp> {
     let _one_at_a_time = meter.0.looking.lock().await;
     let (source, repository) = (&context.source, &group.repository);
-    meter.hear(source);
+    meter.hear(source, context.clock.now());
     let kept = manifests::is_kept(&context.manifests, source, repository, &group.source).await;
     let taken = meter.take(0, u64::from(!kept), context.clock.now())?;
     let needed = needed(context, group).await;
     drop(taken);
-    meter.hear(source);
+    meter.hear(source, context.clock.now());
     match needed {
         Ok(reads) => meter.take(0, reads, context.clock.now()),
         Err(fault) => match deferral::instead_of(context, &fault, "") {
@@ -302,4 +325,32 @@ async fn needed(context: &RunContext, group: &ImageGroup) -> Result<u64, Fault> 
         reads += u64::from(!kept);
     }
     Ok(reads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rule_waits_for_those_of_a_higher_priority_but_not_for_ever() {
+        let meter = Meter::default();
+        let low = meter.enter(0);
+        let start = Instant::now();
+        let turn = || low.turn("low", "hub");
+        turn().await;
+        assert_eq!(start.elapsed(), Duration::ZERO, "nobody is before it");
+        let (equal, high) = (meter.enter(0), meter.enter(5));
+        let decides = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            drop(high);
+        };
+        tokio::join!(turn(), decides);
+        assert_eq!(start.elapsed(), Duration::from_secs(60), "{equal:?} is not waited for");
+        let silent = meter.enter(1);
+        turn().await;
+        assert_eq!(start.elapsed(), Duration::from_secs(60) + LONGEST_WAIT);
+        silent.turn("silent", "hub").await;
+        assert_eq!(start.elapsed(), Duration::from_secs(60) + LONGEST_WAIT, "it is first");
+    }
 }

@@ -1,5 +1,6 @@
 //! The shell that acts: observe, plan, execute, verify, schedule, recover. Decides nothing that `plan` can decide.
 
+mod addresses;
 mod attachments;
 mod attachments_due;
 mod blob_memory;

@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::job::{GroupDestination, ImageGroup};
 use super::observe::Observed;
 use crate::plan::{self, ErrorKind, ParkedFailure, ParkingPlace, RepositoryPlan};
-use crate::store::{FinishedJob, JobOutcome, StoreError};
+use crate::store::{FinishedJob, JobOutcome, Store, StoreError};
 
 /// Lets images of the plan wait that failed for good before. Gives those that are tried again now.
 pub(super) async fn put_aside(
@@ -115,6 +115,19 @@ pub(super) async fn settle(
             tracing::warn!(run = %context.run, "cannot keep that an image failed: {error}");
             None
         }
+    }
+}
+
+/// Lets what the settings may be to blame for be tried by the next run, as they have been read anew. That this fails costs
+/// those images the rest of their wait, nothing else.
+pub(super) async fn settings_were_read(store: &Store, now: Timestamp) {
+    match store.end_parking(&plan::MENDED_BY_SETTINGS, now).await {
+        Ok(0) => {}
+        Ok(images) => tracing::info!(
+            images,
+            "what failed for a login, a right, a certificate or a setting is tried again by the next run"
+        ),
+        Err(error) => tracing::warn!("what failed for a setting waits on: {error}"),
     }
 }
 

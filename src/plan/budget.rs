@@ -29,6 +29,17 @@ impl Quota {
     }
 }
 
+/// The quota to go by after `new` came while `known` was: the one that was seen last. One that was seen in the future, by a
+/// clock that was ahead, counts for nothing.
+pub fn newer_quota(known: Option<Quota>, new: Quota, now: Timestamp) -> Option<Quota> {
+    let counts = |quota: &Quota| quota.seen_at <= now;
+    let known = known.filter(counts);
+    if !counts(&new) || known.is_some_and(|known| known.seen_at > new.seen_at) {
+        return known;
+    }
+    Some(new)
+}
+
 /// Whether reads fit into what is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -53,12 +64,13 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Takes note of the newest answer.
-    pub fn hear(&mut self, quota: Quota) {
-        if self.latest.is_some_and(|latest| latest.seen_at > quota.seen_at) {
+    /// Takes note of the newest answer, as [`newer_quota`] judges it.
+    pub fn hear(&mut self, quota: Quota, now: Timestamp) {
+        self.latest = newer_quota(self.latest, quota, now);
+        self.base = self.base.filter(|base| base.seen_at <= now);
+        if self.latest != Some(quota) {
             return;
         }
-        self.latest = Some(quota);
         let over = self.base.is_none_or(|base| base.renewed_at() <= quota.seen_at);
         // Answers to reads that are under way come in any order, so they are counted by us until all have come.
         if self.open == 0 || over {

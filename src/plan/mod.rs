@@ -15,18 +15,18 @@ mod spool;
 mod upload;
 
 pub use belief::{Agreement, needs_look};
-pub use budget::{Budget, Quota, Turn};
+pub use budget::{Budget, Quota, Turn, newer_quota};
 pub use failure::ErrorKind;
 pub use flows::{AHEAD, FlowPlan, FlowSample, FoundFlows, MANY_FLOWS_FROM, MOST_FLOWS};
 pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
 pub use lint::{Note, lint_image_plan, lint_repository_plan};
-pub use parking::{ParkedFailure, Parking, ParkingPlace, park, put_aside};
+pub use parking::{MENDED_BY_SETTINGS, ParkedFailure, Parking, ParkingPlace, park, put_aside};
 pub use repository::{
     CopyReason, Decision, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, over_held,
     plan_images, plan_repository, repository_problem,
 };
-pub use retry::{RetryDecision, after_failure};
+pub use retry::{RetryDecision, after_failure, is_gain};
 pub use selected::SelectedTagsByPattern;
 pub use spool::{
     Disk, SpoolDecision, SpoolEntry, SpoolFacts, keep_in_spool, make_room, may_be_spooled, spool_decision,

@@ -41,6 +41,15 @@ pub struct ParkedFailure {
     pub until: Timestamp,
 }
 
+/// Kinds that somebody mends in the settings, be it a login, a right, a certificate or a key of the rules: to be tried at
+/// once when the settings have been read again.
+pub const MENDED_BY_SETTINGS: [ErrorKind; 4] = [
+    ErrorKind::Unauthorized,
+    ErrorKind::Denied,
+    ErrorKind::Tls,
+    ErrorKind::Config,
+];
+
 /// An image at a destination: registry, repository, tag.
 pub type ParkingPlace = (String, RepositoryName, Tag);
 

@@ -17,7 +17,17 @@ pub enum RetryDecision {
 /// The first wait. It doubles with each attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 
-/// Decides after the `attempts`-th attempt in a row without a gain (a new acknowledged byte, a finished step) failed with `kind`.
+/// Bytes that are worth a request of their own. A connection that breaks after this much may be asked for the rest as often as it
+/// takes; a gibibyte in smaller parts would be tens of thousands of requests.
+const WORTH_A_REQUEST: u64 = 64 * 1024;
+
+/// Whether `came` bytes, where `left` were wanted, are a gain: then attempts are counted anew. Less than 64 KiB is none, unless it
+/// is all; who counts adds up what comes until it is one.
+pub fn is_gain(came: u64, left: u64) -> bool {
+    came > 0 && came >= left.min(WORTH_A_REQUEST)
+}
+
+/// Decides after the `attempts`-th attempt in a row without a gain ([`is_gain`], a finished step) failed with `kind`.
 /// `jitter` is a random number in 0..1; `retry_after` is what the registry asked for, obeyed up to the policy's longest delay, beyond which
 /// the job is given up. `Corrupt` and `MissingContent` are tried again twice and once; final kinds never.
 pub fn after_failure(
@@ -85,6 +95,13 @@ mod tests {
         assert_eq!(wait(4_000_000, many, None, 0.9), Some(300_000));
         assert_eq!(wait(0, POLICY, None, f64::NAN), Some(200));
         assert_eq!(wait(1, POLICY, None, 7.0), Some(400));
+    }
+
+    #[test]
+    fn a_few_bytes_are_no_gain_unless_they_are_all() {
+        assert!(!is_gain(1, 1 << 30) && !is_gain(WORTH_A_REQUEST - 1, 1 << 30));
+        assert!(is_gain(WORTH_A_REQUEST, 1 << 30) && is_gain(1 << 20, 1 << 30));
+        assert!(!is_gain(0, 0) && !is_gain(0, 1) && !is_gain(9, 10) && is_gain(10, 10));
     }
 
     #[test]

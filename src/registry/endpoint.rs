@@ -327,6 +327,19 @@ impl Endpoint {
         }
     }
 
+    /// Where the end is, without credentials: scheme, host, port and path of a registry, a layout's directory as an absolute path.
+    pub fn address(&self) -> String {
+        match self {
+            Self::Registry(registry) => registry.address().to_owned(),
+            Self::Layout(layout) => {
+                let path = layout.path();
+                // Fails only where there is no current directory any more.
+                let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+                absolute.display().to_string()
+            }
+        }
+    }
+
     /// Leaves the end alone until then; a longer pause that it asked for stays, and a time that is over does nothing.
     pub fn set_penalty(&self, until: jiff::Timestamp) {
         match self {
@@ -342,6 +355,16 @@ impl Endpoint {
         match self {
             Self::Registry(registry) => Self::Registry(registry.with_reading_place().await),
             Self::Layout(layout) => Self::Layout(layout.with_reading_place().await),
+        }
+    }
+
+    /// From now on what is read in the place of [`Endpoint::with_reading_place`] is being written, so that it is held as a
+    /// whole until the end. Before that, others have its part of the process's places while the registry has a pause.
+    pub fn keep_reading_place(&self) {
+        match self {
+            Self::Registry(registry) => registry.keep_reading_place(),
+            // Layouts have no pauses.
+            Self::Layout(_) => {}
         }
     }
 

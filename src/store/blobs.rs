@@ -7,11 +7,8 @@ use jiff::Timestamp;
 
 use super::Store;
 use super::error::Result;
-use super::rows::{json, millis, parsed};
+use super::rows::{batches, millis, parsed};
 use crate::oci::{Digest, RepositoryName};
-
-/// Digests that travel to SQLite in one text.
-const BATCH: usize = 1_000;
 
 /// How long a refused mount is not tried again.
 const MOUNT_REFUSAL_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -30,7 +27,7 @@ impl Store {
         }
         self.verb("remember blobs", async {
             let mut change = self.0.begin().await?;
-            for batch in digests.chunks(BATCH) {
+            for batch in batches(digests) {
                 // `WHERE true`: without it SQLite takes ON CONFLICT for a join's condition.
                 sqlx::query(
                     "INSERT INTO blobs (registry, repository, digest, seen_at) \
@@ -39,7 +36,7 @@ impl Store {
                 )
                 .bind(registry)
                 .bind(repository.as_str())
-                .bind(json(batch)?)
+                .bind(batch?)
                 .bind(millis(now))
                 .execute(&mut *change)
                 .await?;
@@ -61,7 +58,7 @@ impl Store {
         self.verb("look for known blobs", async {
             let mut reader = self.0.reader().await?;
             let mut known: BTreeMap<Digest, Vec<RepositoryName>> = BTreeMap::new();
-            for batch in digests.chunks(BATCH) {
+            for batch in batches(digests) {
                 let rows = sqlx::query(
                     "SELECT digest, repository FROM (SELECT digest, repository, row_number() OVER \
                      (PARTITION BY digest ORDER BY seen_at DESC, repository) AS place FROM blobs \
@@ -69,7 +66,7 @@ impl Store {
                      WHERE place <= 4 ORDER BY digest, place",
                 )
                 .bind(registry)
-                .bind(json(batch)?)
+                .bind(batch?)
                 .fetch_all(&mut *reader)
                 .await?;
                 for row in &rows {
@@ -102,14 +99,14 @@ impl Store {
         self.verb("look for blobs seen lately", async {
             let mut reader = self.0.reader().await?;
             let mut seen = BTreeSet::new();
-            for batch in digests.chunks(BATCH) {
+            for batch in batches(digests) {
                 let rows = sqlx::query(
                     "SELECT digest FROM blobs WHERE registry = $1 AND repository = $2 AND seen_at BETWEEN $4 AND $5 \
                      AND digest IN (SELECT value FROM json_each($3))",
                 )
                 .bind(registry)
                 .bind(repository.as_str())
-                .bind(json(batch)?)
+                .bind(batch?)
                 .bind(millis(since))
                 .bind(millis(now))
                 .fetch_all(&mut *reader)
@@ -130,14 +127,14 @@ impl Store {
         }
         self.verb("forget blobs", async {
             let mut change = self.0.begin().await?;
-            for batch in digests.chunks(BATCH) {
+            for batch in batches(digests) {
                 sqlx::query(
                     "DELETE FROM blobs WHERE registry = $1 AND repository = $2 \
                      AND digest IN (SELECT value FROM json_each($3))",
                 )
                 .bind(registry)
                 .bind(repository.as_str())
-                .bind(json(batch)?)
+                .bind(batch?)
                 .execute(&mut *change)
                 .await?;
             }

@@ -3,6 +3,7 @@
 //! Verbs, never a transaction handed out: a verb that has returned is on disk, one that failed left no trace, one that
 //! was dropped while it ran is done wholly or not at all. Times are [`jiff::Timestamp`]s given by the caller and stored as milliseconds UTC.
 
+mod addresses;
 mod blobs;
 mod capabilities;
 mod choices;

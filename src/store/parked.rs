@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use sqlx::Row;
 
 use super::Store;
@@ -9,7 +10,7 @@ use super::error::Result;
 use super::jobs::kind;
 use super::rows::{count, json, millis, parsed, time};
 use crate::oci::RepositoryName;
-use crate::plan::{ParkedFailure, ParkingPlace};
+use crate::plan::{ErrorKind, ParkedFailure, ParkingPlace};
 
 impl Store {
     /// What is put aside of images that come from `source` (`registry/repository`) to a destination repository.
@@ -77,6 +78,24 @@ impl Store {
             .execute(&mut *change)
             .await?;
             change.commit().await
+        })
+        .await
+    }
+
+    /// Ends the waiting of all failures of these kinds; how often they failed in a row stays. Gives how many had waited.
+    pub async fn end_parking(&self, kinds: &[ErrorKind], now: Timestamp) -> Result<u64> {
+        self.verb("end the waiting of what is put aside", async {
+            let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+            let mut change = self.0.begin().await?;
+            let done = sqlx::query(
+                "UPDATE parked SET until = $2 WHERE until > $2 AND kind IN (SELECT value FROM json_each($1))",
+            )
+            .bind(json(&kinds)?)
+            .bind(millis(now))
+            .execute(&mut *change)
+            .await?;
+            change.commit().await?;
+            Ok(done.rows_affected())
         })
         .await
     }

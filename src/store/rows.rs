@@ -16,9 +16,17 @@ pub(super) fn signed(number: u64) -> sqlx::Result<i64> {
     i64::try_from(number).map_err(|error| sqlx::Error::Encode(error.into()))
 }
 
-/// A list as JSON text, for `json_each`: one statement, however long the list.
+/// A list as JSON text, for `json_each`: one statement, whatever the length.
 pub(super) fn json<T: serde::Serialize + ?Sized>(list: &T) -> sqlx::Result<String> {
     serde_json::to_string(list).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+/// Values that travel to SQLite in one text.
+const BATCH: usize = 1_000;
+
+/// A long list as several JSON texts for `json_each`, so that none takes much memory.
+pub(super) fn batches<T: serde::Serialize>(list: &[T]) -> impl Iterator<Item = sqlx::Result<String>> {
+    list.chunks(BATCH).map(json)
 }
 
 fn wrong(column: &str, found: impl std::fmt::Debug) -> sqlx::Error {

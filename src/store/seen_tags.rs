@@ -6,11 +6,8 @@ use jiff::Timestamp;
 
 use super::Store;
 use super::error::Result;
-use super::rows::{json, millis, parsed};
+use super::rows::{batches, millis, parsed};
 use crate::oci::{Digest, RepositoryName, Tag};
-
-/// Tags that travel to SQLite in one text.
-const BATCH: usize = 1_000;
 
 impl Store {
     /// Records what tags of a repository were seen to point to, in one transaction.
@@ -26,7 +23,7 @@ impl Store {
         }
         self.verb("record what tags point to", async {
             let mut change = self.0.begin().await?;
-            for batch in tags.chunks(BATCH) {
+            for batch in batches(tags) {
                 sqlx::query(
                     "INSERT INTO seen_tags (registry, repository, tag, digest, at) \
                      SELECT $1, $2, value ->> 0, value ->> 1, $4 FROM json_each($3) WHERE true \
@@ -34,7 +31,7 @@ impl Store {
                 )
                 .bind(registry)
                 .bind(repository.as_str())
-                .bind(json(batch)?)
+                .bind(batch?)
                 .bind(millis(now))
                 .execute(&mut *change)
                 .await?;
@@ -57,14 +54,14 @@ impl Store {
         self.verb("read what tags pointed to", async {
             let mut reader = self.0.reader().await?;
             let mut seen = BTreeMap::new();
-            for batch in tags.chunks(BATCH) {
+            for batch in batches(tags) {
                 let rows = sqlx::query(
                     "SELECT tag, digest FROM seen_tags WHERE registry = $1 AND repository = $2 AND at BETWEEN $4 AND $5 \
                      AND tag IN (SELECT value FROM json_each($3))",
                 )
                 .bind(registry)
                 .bind(repository.as_str())
-                .bind(json(batch)?)
+                .bind(batch?)
                 .bind(millis(since))
                 .bind(millis(now))
                 .fetch_all(&mut *reader)

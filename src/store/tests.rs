@@ -1,5 +1,6 @@
 //! The state database against real files.
 
+mod addresses;
 mod aside;
 mod beside;
 mod file;

@@ -1,4 +1,4 @@
-//! What we wrote: the audit trail, the digests under each tag, and when tags were seen to be whole.
+//! What we wrote: the audit trail and the digests under each tag.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::{AuditEntry, JobId, RunId, Store, Write};
 use crate::oci::{Digest, RepositoryName, Tag};
 
 impl Store {
-    /// Records that a tag was put: audit trail, history, and that all that it reaches was there then.
+    /// Records that a tag was put: audit trail, history, and what it points to since.
     pub async fn record_write(&self, write: &Write<'_>, now: Timestamp) -> Result<()> {
         self.verb("record that a tag was written", async {
             let mut change = self.0.begin().await?;
@@ -41,17 +41,6 @@ impl Store {
             .bind(write.tag.as_str())
             .bind(&digest)
             .bind(write.rule)
-            .bind(millis(now))
-            .execute(&mut *change)
-            .await?;
-            sqlx::query(
-                "INSERT INTO verified (registry, repository, tag, digest, at) VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (registry, repository, tag) DO UPDATE SET digest = excluded.digest, at = excluded.at",
-            )
-            .bind(write.registry)
-            .bind(write.repository.as_str())
-            .bind(write.tag.as_str())
-            .bind(&digest)
             .bind(millis(now))
             .execute(&mut *change)
             .await?;
@@ -148,25 +137,6 @@ impl Store {
                         previous_digest: parsed_or_none(row, "previous_digest")?,
                     })
                 })
-                .collect()
-        })
-        .await
-    }
-
-    /// Which digest of each tag of a repository was last seen whole, and when.
-    pub async fn verified(
-        &self,
-        registry: &str,
-        repository: &RepositoryName,
-    ) -> Result<BTreeMap<Tag, (Digest, Timestamp)>> {
-        self.verb("read what was verified", async {
-            let rows = sqlx::query("SELECT tag, digest, at FROM verified WHERE registry = $1 AND repository = $2")
-                .bind(registry)
-                .bind(repository.as_str())
-                .fetch_all(&mut *self.0.reader().await?)
-                .await?;
-            rows.iter()
-                .map(|row| Ok((parsed(row, "tag")?, (parsed(row, "digest")?, time(row, "at")?))))
                 .collect()
         })
         .await

@@ -12,6 +12,7 @@ mod images;
 mod limits;
 mod memory;
 mod mounts;
+mod moved;
 mod plan_laws;
 mod policies;
 mod put_off;

@@ -1,12 +1,16 @@
-//! Copies within one registry: blobs are mounted, and none of their bytes moves.
+//! Blobs that are mounted: within one registry none of their bytes moves, and a place that lost one is not tried again.
 
 use http::StatusCode;
 use serde_json::json;
+use transship::engine::Engine;
+use transship::oci::Digest;
 
 use crate::support::command::Transship;
 use crate::support::compare::{Reader, Side, assert_same_images};
 use crate::support::docker_registry::DockerRegistry;
-use crate::support::pair::Fleet;
+use crate::support::engine::{Workshop, by_hand};
+use crate::support::images::SampleImage;
+use crate::support::pair::{Fleet, Pair};
 use crate::support::proxy::{Act, Fault, Proxy};
 use crate::support::wire::Wire;
 use crate::sync::only_run;
@@ -70,4 +74,39 @@ async fn within_a_registry_that_refuses_mounts_blobs_are_read_and_sent() {
     assert!(run["destinations"][0]["blobs"]["copied"].as_u64() >= Some(1), "{run}");
     assert_eq!(run["bytes"]["read"], run["destinations"][0]["bytes"]["written"]);
     assert_copied(&registry, &fleet).await;
+}
+
+/// To another registry.
+const RULE: &str =
+    "rules:\n  - name: fleet\n    source: src\n    destinations: [dst]\n    repositories: [\"fleet/*\"]\n";
+
+/// Copies one repository more; gives how many of its blobs were mounted.
+async fn copy(pair: &Pair, engine: &Engine, (name, tags): &(String, Vec<(String, SampleImage)>)) -> u64 {
+    pair.at_source().push(name, "v0", &tags[0].1).await;
+    let run = by_hand(engine, "fleet").await;
+    assert_eq!(run.destinations[0].images.copied, 1, "{:?}", run.failures);
+    run.destinations[0].blobs.mounted
+}
+
+#[tokio::test]
+async fn a_repository_that_lost_a_blob_is_asked_for_it_once() {
+    let mut pair = Pair::start().await;
+    let fleet = Fleet::new(7, 1, 400);
+    let (first, others) = fleet.repositories.split_first().expect("seven");
+    let workshop = Workshop::new(&pair.rules(RULE));
+    let engine = workshop.engine().await;
+    copy(&pair, &engine, first).await;
+    let shared = Digest::of(&first.1[0].1.blobs[1]);
+    pair.destination.lose_blob(&first.0, &shared);
+    pair.destination.restart().await;
+    let mut mounted = Vec::new();
+    for other in others {
+        mounted.push(copy(&pair, &engine, other).await);
+    }
+    assert_eq!(mounted, [0, 1, 1, 1, 1, 1], "sent once more, and mounted from there");
+    let asked = pair.dst.count("HEAD", &format!("{}/blobs/{shared}", first.0));
+    assert_eq!(asked, 1, "where it is gone, nobody looks again");
+    for (name, _) in others {
+        pair.assert_same(name, name, &["v0"]).await;
+    }
 }

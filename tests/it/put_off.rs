@@ -1,5 +1,6 @@
 //! What is not done at once: failures that are put aside, images that wait for a quota or for the end of a pause.
 
+mod mended;
 mod parking;
 mod pauses;
 mod quota;

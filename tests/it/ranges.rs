@@ -1,5 +1,6 @@
 //! Large blobs of slow sources over several connections, and what happens to connections that nobody reads from.
 
+mod few_bytes;
 mod many;
 mod standstill;
 mod wrong;

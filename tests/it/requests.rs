@@ -244,12 +244,7 @@ async fn a_blob_that_the_destination_lost_is_noticed_and_sent_again() {
     // One of the layers that all images of the repository share; the registry has never been asked about it since.
     let lost = Digest::of(&new.blobs[2]);
     assert!(fleet.repositories[0].1[0].1.blobs.contains(&new.blobs[2]));
-    let storage = pair.destination.storage().join("docker/registry/v2");
-    let (blob, hex) = (lost.to_string(), lost.hex());
-    let data = storage.join(format!("blobs/sha256/{}/{hex}", &hex[..2]));
-    let link = storage.join(format!("repositories/fleet/app-00/_layers/sha256/{hex}"));
-    std::fs::remove_dir_all(data).expect("the blob");
-    std::fs::remove_dir_all(link).expect("its link");
+    pair.destination.lose_blob("fleet/app-00", &lost);
     pair.destination.restart().await;
     pair.at_source().push("fleet/app-00", "v2", new).await;
     let run = sync(&home, &pair).await;
@@ -261,7 +256,7 @@ async fn a_blob_that_the_destination_lost_is_noticed_and_sent_again() {
         "dst": { "GET": 3, "HEAD": 6 + 2 + 6, "POST": 2 + 1, "PUT": 2 + 1 + 1 + 1 },
     });
     assert_eq!(run["requests"], expected);
-    assert_eq!(run["outcome"], "ok", "{blob}");
+    assert_eq!(run["outcome"], "ok", "{lost}");
     pair.assert_same("fleet/app-00", "fleet/app-00", &["v0", "v2"]).await;
 }
 

@@ -1,14 +1,18 @@
 //! The spool: what the source is asked for after a kill or a break, in bytes that passed its proxy, and a spool that does not work.
 
+mod damage;
+mod several;
+
 use std::fs::Permissions;
 use std::ops::Deref;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use transship::demo::registry::{Habits, Options, Registry};
 
 use crate::support::command::Transship;
+use crate::support::compare::{Reader, Side, assert_same_images};
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::images::image;
 use crate::support::link::{Link, MIB, REPOSITORY, only_run, rules};
@@ -75,6 +79,45 @@ impl Slow {
 
     fn rules(&self, max_size: &str) -> String {
         with_spool(&self.src, &self.dst, self.spool.path(), max_size)
+    }
+
+    /// The same rules with `other` as a second destination.
+    fn to_two(&self, other: &Proxy) {
+        let rules = std::fs::read_to_string(self.home.rules()).expect("rules");
+        let rules = rules
+            .replace(
+                "\nrules:",
+                &format!("\n  other: {{ url: \"{}\" }}\nrules:", other.url()),
+            )
+            .replace("[destination]", "[destination, other]");
+        self.home.set_rules(&rules);
+    }
+
+    /// Not even one attempt may be counted for what went wrong.
+    fn try_once(&self) {
+        let rules = std::fs::read_to_string(self.home.rules()).expect("rules");
+        self.home.set_rules(&rules.replace("attempts: 2", "attempts: 1"));
+    }
+
+    /// The image is at `other` too, where nobody had it.
+    async fn assert_copied_to(&self, source: &DockerRegistry, other: &str) {
+        let at = |host: &str| Side::new(host.trim_start_matches("http://"), REPOSITORY);
+        assert_same_images(&at(source.host()), &at(other), &["v1"], Reader::OciClient).await;
+    }
+
+    /// Puts bytes where the layer is spooled, as an earlier process left them.
+    fn leave(&self, bytes: &[u8]) {
+        std::fs::write(self.file(), bytes).expect("a file");
+        std::fs::set_permissions(self.file(), Permissions::from_mode(0o600)).expect("a mode");
+    }
+
+    /// Changes a byte of the file in its place.
+    fn flip(&self, offset: u64) {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(self.file());
+        let file = file.expect("a file");
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).expect("a byte");
+        file.write_all_at(&[byte[0] ^ 1], offset).expect("a byte");
     }
 
     /// Where the layer is spooled.
@@ -231,45 +274,6 @@ async fn an_image_that_failed_for_now_leaves_its_file_to_the_next_sync() {
     // What was on its way when the read was given up.
     assert!(link.read_twice() <= MIB, "{}", link.read_twice());
     assert_eq!(link.files(), Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_damaged_file_is_dropped_and_the_source_not_blamed() {
-    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
-    let link = Slow::new(&source, &destination.url()).await;
-    killed_in_the_middle(&link).await;
-    let path = link.file();
-    let mut bytes = std::fs::read(&path).expect("a file");
-    bytes[3_000_000] ^= 1;
-    std::fs::write(&path, bytes).expect("a file");
-    // Not even one attempt may be counted for it.
-    let once = std::fs::read_to_string(link.home.rules()).expect("rules");
-    link.home.set_rules(&once.replace("attempts: 2", "attempts: 1"));
-
-    let second = link.sync().await.expect(0);
-    link.assert_copied(&["v1"]).await;
-    no_failure(&only_run(&second));
-    assert_eq!(reads(&link), [MIDDLE, LAYER - MIDDLE, LAYER]);
-    assert!(
-        second.stderr.contains("what the spool held of a blob is damaged"),
-        "{}",
-        second.stderr
-    );
-    assert!(!second.stderr.contains("source holds a damaged"), "{}", second.stderr);
-    assert_eq!(link.files(), Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn a_source_that_gave_a_damaged_byte_is_read_again_and_not_the_spool() {
-    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
-    let link = Slow::new(&source, &destination.url()).await;
-    link.src
-        .add(Fault::once("GET", &link.layer(), Act::FlipResponse(LAYER / 2)));
-    let output = link.sync().await.expect(0);
-    link.assert_copied(&["v1"]).await;
-    no_failure(&only_run(&output));
-    assert_eq!(reads(&link), [LAYER, LAYER]);
-    assert!(!output.stderr.contains("what the spool held"), "{}", output.stderr);
 }
 
 #[tokio::test]

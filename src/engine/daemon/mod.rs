@@ -15,6 +15,7 @@ use super::conduct::Started;
 use super::control::ControlHandle;
 use super::event::Event;
 use super::facade::{Engine, EngineError};
+use super::parking;
 use super::requests::{Only, RunRequest};
 use crate::config::Config;
 use crate::rules::{Overlap, RuleName};
@@ -193,6 +194,7 @@ impl DaemonHandle {
         let engine = self.engine().with_config(config)?;
         let now = engine.clock().now();
         keep_claims(&engine).await?;
+        parking::settings_were_read(engine.store(), now).await;
         lock(&self.0.agenda).replace(&engine.config().rules, now);
         *lock(&self.0.engine) = engine;
         *lock(&self.0.reload_error) = None;
@@ -357,6 +359,7 @@ pub async fn start(engine: Engine, alive: Alive) -> Result<DaemonHandle, EngineE
     keep_claims(&engine).await?;
     let clock = engine.clock().clone();
     let now = clock.now();
+    parking::settings_were_read(engine.store(), now).await;
     let mut last_started = BTreeMap::new();
     for rule in &engine.config().rules {
         if let Some(at) = engine.store().last_started(rule.name.as_str()).await? {

@@ -17,7 +17,7 @@ use crate::engine::event::Event;
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::{Digest, Hasher};
-use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure};
+use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure, is_gain};
 
 /// How long a sink may hold up the others before it is left behind, to be served by a read of its own. Longer than
 /// a registry's usual pause while it moves a finished piece to its storage.
@@ -55,27 +55,31 @@ pub(super) async fn attempt(
         let results = feed_all(context, source, slot, &sinks, ready).await;
         let corrupt =
             |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind == ErrorKind::Corrupt);
+        let broken = |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind.is_temporary());
         let any_corrupt = results.iter().any(corrupt);
-        let by_spool = any_corrupt && slot.damaged().await;
-        let by_range = any_corrupt && !by_spool && source.ranges.lose();
+        let damaged = any_corrupt && slot.damaged().await;
+        let unread = !damaged && results.iter().any(broken) && slot.failed().await;
+        let by_range = any_corrupt && !damaged && source.ranges.lose();
         if source.ranges.is_lost() && results.iter().any(|result| matches!(result, Ok(BlobWay::Copied))) {
             remember_wrong_ranges(context, source).await;
         }
         for ((index, began), result) in indices.into_iter().zip(began).zip(results) {
-            let unproven = (by_spool || by_range) && corrupt(&result);
-            if unproven && by_range {
+            if by_range && corrupt(&result) {
                 tracing::warn!(
                     destination = %sinks[index].place(), digest = %source.digest,
-                    "a blob read by parts is not what it should be; it is read again as a whole"
+                    "a blob of which parts were asked for is not what it should be; it is read again as a whole"
                 );
-            } else if unproven {
+            } else if damaged && corrupt(&result) {
                 tracing::warn!(
                     destination = %sinks[index].place(), digest = %source.digest,
                     "what the spool held of a blob is damaged and was removed; the blob is read from the source again"
                 );
+            } else if (damaged || by_range) && result.is_err() {
+                // It may have some of the same bytes, and would find out at its end only.
+                session::discard(context, source, sinks[index]).await;
             }
             attempts[index] = Some(Attempt {
-                unproven,
+                unproven: ((damaged || by_range) && corrupt(&result)) || (unread && broken(&result)),
                 ..ended(result, began)
             });
         }
@@ -114,6 +118,7 @@ async fn feed_all(
         Ok(origin) => origin,
         Err(fault) => return ready.iter().map(|_| Err(fault.clone())).collect(),
     };
+    source.endpoint.keep_reading_place();
     let mut feeders = Vec::with_capacity(ready.len());
     let mut drives = Vec::with_capacity(ready.len());
     for (index, sink) in ready {
@@ -168,14 +173,15 @@ async fn read(
     let Some(mut origin) = origin else {
         return progress.check(source);
     };
+    let mut gained_to = progress.offset;
     loop {
-        let before = progress.offset;
         let fault = match read_from(context, source, &mut origin, &mut progress, feeders).await {
             Ok(()) => return Ok(()),
             Err(fault) => at_source(fault),
         };
-        if progress.offset > before {
+        if is_gain(progress.offset - gained_to, source.size.saturating_sub(gained_to)) {
             attempts = 0;
+            gained_to = progress.offset;
         }
         attempts += 1;
         if !fault.kind.is_temporary() || feeders.iter().all(Option::is_none) || !context.control.may_start() {

@@ -23,13 +23,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::blob_table::BlobTable;
 use super::control::Control;
 use super::event::{Event, Events};
 use super::fault::Fault;
 use super::ledger::{BlobWay, Ledger};
 use crate::clock::Clock;
 use crate::oci::{Digest, RepositoryName};
-use crate::plan::{BlobAction, ErrorKind, RetryDecision, after_failure};
+use crate::plan::{BlobAction, ErrorKind, RetryDecision, after_failure, is_gain};
 use crate::registry::{Endpoint, Side};
 use crate::rules::RetryPolicy;
 use crate::store::{RunId, Store};
@@ -43,6 +44,7 @@ pub(super) struct TransferContext {
     pub(super) control: Control,
     pub(super) ledger: Ledger,
     pub(super) events: Events,
+    pub(super) blobs: BlobTable,
     pub(super) retry: RetryPolicy,
     pub(super) pool: TransferPool,
     pub(super) spool: Option<Spool>,
@@ -99,8 +101,8 @@ struct Attempt {
     result: Result<BlobWay, Fault>,
     /// Bytes that the destination held when the attempt began; growth from one attempt to the next is a gain.
     began_at: u64,
-    /// The bytes were wrong, and may not be the source's: they came from our own spool, which is gone, or by a range, which is
-    /// not asked for again. The source has not been asked for the whole blob yet.
+    /// The bytes were wrong, and may not be the source's: they came from our own spool, which is gone (as it is where it could not
+    /// be read), or by a range, which is not asked for again. The source has not been asked for the whole blob yet.
     unproven: bool,
 }
 
@@ -134,7 +136,7 @@ pub(super) async fn move_blob(context: &TransferContext, source: &SourceBlob, si
         let mut again = Vec::new();
         let mut longest = Duration::ZERO;
         for (mut sink, attempt) in pending.into_iter().zip(attempts) {
-            match sink.after(attempt, context.retry) {
+            match sink.after(attempt, source.size, context.retry) {
                 After::Ended(end) => {
                     context.events.tell(Event::TransferFinished {
                         digest: source.digest.clone(),
@@ -180,7 +182,8 @@ struct Pending {
     sink: Sink,
     /// In a row without a gain.
     attempts: u32,
-    began_at: u64,
+    /// Bytes that the destination held when attempts were last counted anew.
+    gained_to: u64,
     renewed_login: bool,
 }
 
@@ -195,19 +198,23 @@ impl Pending {
             index,
             sink,
             attempts: 0,
-            began_at: 0,
+            gained_to: 0,
             renewed_login: false,
         }
     }
 
-    fn after(&mut self, attempt: Attempt, policy: RetryPolicy) -> After {
+    /// What follows an attempt at a blob of `size` bytes.
+    fn after(&mut self, attempt: Attempt, size: u64, policy: RetryPolicy) -> After {
         if attempt.unproven {
             return After::Again(Duration::ZERO);
         }
-        if attempt.began_at > self.began_at {
+        // Of an upload that lost bytes, what comes from there on counts.
+        self.gained_to = self.gained_to.min(attempt.began_at);
+        let came = attempt.began_at - self.gained_to;
+        if is_gain(came, size.saturating_sub(self.gained_to)) {
             self.attempts = 0;
+            self.gained_to = attempt.began_at;
         }
-        self.began_at = attempt.began_at;
         self.attempts += 1;
         let fault = match attempt.result {
             Ok(way) => return self.ended(Ok(way)),

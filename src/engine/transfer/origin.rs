@@ -1,29 +1,25 @@
 //! The bytes of one source blob in order: over one connection or several, whose parts are asked for ahead of their turn.
 
+mod answers;
+mod rounds;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::feed::STATE_EVERY;
 use super::measure::{Meter, Round};
-use super::part::{Flow, Part, Step};
+use super::part::{Flow, Part};
 use super::{SourceBlob, TransferContext, at_source, trust};
 use crate::engine::fault::Fault;
-use crate::plan::{ErrorKind, FlowPlan, FlowSample, MANY_FLOWS_FROM};
-use crate::registry::{BlobReader, Error, Patience};
+use crate::plan::{ErrorKind, FlowPlan, MANY_FLOWS_FROM};
+use crate::registry::Patience;
 
 /// Name of the capability that says which ranges of blobs a registry cannot be asked for.
 pub(super) const BLOB_RANGES: &str = "blob_ranges";
-
-/// How long that is believed: registries are upgraded.
-const RANGES_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// What is left of the one request under way when it is decided how to go on, so that what follows is under way in time.
-const DECIDE_AT: u64 = 1024 * 1024;
 
 /// What is known of ranges at the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -311,221 +307,6 @@ impl Origin {
             Flow::Idle | Flow::Broken(_) | Flow::Done => true,
         });
         if ended || ready { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// Takes note of what happened on a connection; true where it ended and another can take its place.
-    fn step(&mut self, index: usize, step: Step) -> bool {
-        match step {
-            Step::Opened(Ok(Some(reader))) => self.opened(index, reader),
-            Step::Opened(Ok(None)) => self.not_asked(index),
-            Step::Opened(Err(error)) => self.refused(index, error),
-            Step::Came(bytes) => {
-                self.context.ledger.read(bytes.len() as u64);
-                return self.parts[index].came(bytes);
-            }
-            Step::Failed(error) => self.broke(index, at_source(error.into())),
-            Step::Ended => {
-                let part = &mut self.parts[index];
-                if part.bounded && part.at > part.began {
-                    // Less than asked for is allowed; the rest is asked for again.
-                    part.flow = Flow::Idle;
-                } else {
-                    let fault = self.ended_early(self.parts[index].at);
-                    self.broke(index, fault);
-                }
-            }
-        }
-        false
-    }
-
-    fn opened(&mut self, index: usize, reader: BlobReader) {
-        let part = &mut self.parts[index];
-        if reader.gives_parts && (part.bounded || reader.offset > 0) {
-            self.source.ranges.used();
-        }
-        if let Some(total) = reader.total
-            && total != self.source.size
-        {
-            part.flow = Flow::Broken(wrong_length(&self.source, total));
-            return;
-        }
-        if self.ranges == Ranges::Wrong {
-            part.skip = part.at - reader.offset;
-            part.flow = Flow::Reading(reader);
-            return;
-        }
-        let whole = reader.offset < part.at || (part.bounded && !reader.gives_parts);
-        if !whole {
-            if reader.gives_parts && self.ranges == Ranges::Untried {
-                self.ranges = Ranges::Work;
-            }
-            part.flow = Flow::Reading(reader);
-            return;
-        }
-        // A source that ignores ranges gives everything from the start.
-        if index == 0 {
-            part.skip = part.at - reader.offset;
-            part.flow = Flow::Reading(reader);
-        }
-        self.never_again("a range was asked for, the whole blob came", index);
-    }
-
-    /// Nothing was asked: there was no place for one more, or it is a layout.
-    fn not_asked(&mut self, index: usize) {
-        self.parts[index].flow = Flow::Idle;
-        if index == 0 {
-            self.whole_from(0);
-        } else if index + 1 == self.parts.len() {
-            self.parts.pop_back();
-        }
-    }
-
-    fn refused(&mut self, index: usize, error: Error) {
-        let part = &mut self.parts[index];
-        if part.bounded && error.kind == ErrorKind::Invalid && self.ranges != Ranges::Never {
-            part.flow = Flow::Idle;
-            self.never_again(&error.message.clone(), index);
-            return;
-        }
-        // So did a resume that names no end: the rest is had only with all that is before it.
-        if index == 0 && part.at > 0 && error.kind == ErrorKind::Invalid && self.ranges != Ranges::Wrong {
-            tracing::info!(
-                source = self.source.endpoint.name(), digest = %self.source.digest, offset = part.at,
-                "the blob is read from its beginning again: {error}"
-            );
-            part.flow = Flow::Idle;
-            self.ranges = Ranges::Wrong;
-            return;
-        }
-        self.broke(index, at_source(error.into()));
-    }
-
-    fn broke(&mut self, index: usize, fault: Fault) {
-        if self.parts.len() > 1 {
-            self.plan.failed();
-            self.next_round(self.parts.len());
-        }
-        let part = &mut self.parts[index];
-        // Its own attempt more; whose turn it is leaves that to whoever waits for it.
-        if index > 0 && !part.failed && fault.kind.is_temporary() {
-            part.failed = true;
-            part.flow = Flow::Idle;
-        } else {
-            part.flow = Flow::Broken(fault);
-        }
-    }
-
-    /// No more ranges are asked for. What is before `index` ends as asked for.
-    fn never_again(&mut self, evidence: &str, index: usize) {
-        self.learnt = Some(evidence.to_owned());
-        self.whole_from(index);
-    }
-
-    fn whole_from(&mut self, index: usize) {
-        self.ranges = Ranges::Never;
-        self.parts.truncate(index.max(1));
-        if index == 0
-            && let Some(part) = self.parts.front_mut()
-        {
-            part.end = self.source.size;
-            part.memory = None;
-        }
-    }
-
-    /// Stores what was learnt.
-    async fn remember(&mut self) -> Result<(), Fault> {
-        let Some(evidence) = self.learnt.take() else {
-            return Ok(());
-        };
-        let registry = self.source.endpoint.name();
-        tracing::info!(source = registry, "blobs are read whole there: {evidence}");
-        let now = self.context.clock.now();
-        let until = now + RANGES_LIFE;
-        let store = &self.context.store;
-        store
-            .learn(registry, "*", BLOB_RANGES, "none", &evidence, now, until)
-            .await?;
-        Ok(())
-    }
-
-    /// The one request under way has so much to give.
-    fn near_end(&mut self, left: u64) {
-        let follows = self.parts.len() == 1 && self.parts[0].end < self.source.size;
-        if self.plan.flows(self.offset) == 1 && follows && left <= DECIDE_AT && self.round.left > 0 {
-            self.decide();
-        }
-    }
-
-    /// A part was given as a whole.
-    fn given(&mut self) {
-        let flows = self.plan.flows(self.offset);
-        if flows < 2 {
-            return;
-        }
-        match (self.round.skip, self.round.left) {
-            (0, 0 | 1) => self.decide(),
-            (0, _) => self.round.left -= 1,
-            (skip, _) => {
-                let left = self.round.left;
-                self.round = Round {
-                    skip: skip - 1,
-                    left,
-                    ..Round::new(self.offset, self.context.clock.elapsed())
-                };
-            }
-        }
-    }
-
-    fn decide(&mut self) {
-        if self.ranges != Ranges::Work || !self.large || self.plan.is_careful(self.offset) {
-            return;
-        }
-        let now = self.context.clock.elapsed();
-        let sample = FlowSample {
-            bytes: self.offset - self.round.from,
-            elapsed: now.saturating_sub(self.round.since),
-            waited: self.round.waited,
-        };
-        let before = self.plan.flows(self.offset);
-        self.plan.after(sample);
-        let flows = self.plan.flows(self.offset);
-        let registry = self.source.endpoint.name();
-        if flows != before {
-            self.meter = Meter::default();
-            tracing::debug!(source = registry, digest = %self.source.digest, offset = self.offset, before, flows, "connections");
-        }
-        if let Some(found) = self.plan.found() {
-            self.context.pool.record_found(registry, found, now);
-        }
-        // What is under way was asked for by fewer or more.
-        self.next_round(if flows == before {
-            0
-        } else {
-            self.parts.len().max(flows)
-        });
-    }
-
-    /// Measures anew, once `skip` parts were given: as many parts as there are connections, or the next request where there is
-    /// one.
-    fn next_round(&mut self, skip: usize) {
-        let flows = self.plan.flows(self.offset);
-        self.round = Round {
-            skip,
-            left: if flows == 1 { 0 } else { flows },
-            ..Round::new(self.offset, self.context.clock.elapsed())
-        };
-    }
-
-    fn ended_early(&self, at: u64) -> Fault {
-        at_source(Fault::new(
-            ErrorKind::Network,
-            format!(
-                "{} ended the blob {} after {at} of {} bytes",
-                self.source.endpoint.name(),
-                self.source.digest,
-                self.source.size
-            ),
-        ))
     }
 }
 

@@ -191,6 +191,10 @@ async fn mount(context: &TransferContext, source: &SourceBlob, sink: &Sink) -> R
     };
     let registry = sink.endpoint.name();
     let now = context.clock.now();
+    let digest = &source.digest;
+    if context.blobs.is_mount_refused(registry, digest, from, &sink.repository) {
+        return Ok(Mount::No);
+    }
     // A manifest may name any digest. What the source repository does not hold is not mounted from a repository that its
     // readers need not be allowed to see; within one registry the registry itself looks.
     let own = registry == source.endpoint.name() && *from == source.repository;
@@ -202,11 +206,12 @@ async fn mount(context: &TransferContext, source: &SourceBlob, sink: &Sink) -> R
         .mount_refused(registry, from, &sink.repository, now)
         .await?
     {
+        context.blobs.mount_refused(registry, digest, from, &sink.repository);
         return Ok(Mount::No);
     }
     let outcome = sink
         .endpoint
-        .mount(&sink.repository, &source.digest, from)
+        .mount(&sink.repository, digest, from)
         .await
         .map_err(at_destination)?;
     let way = match outcome {
@@ -214,10 +219,12 @@ async fn mount(context: &TransferContext, source: &SourceBlob, sink: &Sink) -> R
         MountOutcome::Opened(write) => Mount::Opened(write),
         MountOutcome::Refused => Mount::No,
     };
+    context.blobs.mount_refused(registry, digest, from, &sink.repository);
     // Where the other repository does not have the blob any more, it is our memory that was wrong.
-    let there = sink.endpoint.head_blob(from, &source.digest).await;
+    let there = sink.endpoint.head_blob(from, digest).await;
     if matches!(there, Ok(None)) {
-        let gone = [source.digest.clone()];
+        let gone = [digest.clone()];
+        context.blobs.forget(registry, from, &gone);
         context.store.forget_blobs(registry, from, &gone).await?;
         return Ok(way);
     }
@@ -228,11 +235,11 @@ async fn mount(context: &TransferContext, source: &SourceBlob, sink: &Sink) -> R
     Ok(way)
 }
 
-/// Fails unless the source repository holds the blob.
-pub(super) async fn must_hold(source: &SourceBlob) -> Result<(), Fault> {
+/// The blob's length at the source in bytes. Fails unless the source repository holds it.
+pub(super) async fn must_hold(source: &SourceBlob) -> Result<u64, Fault> {
     let held = source.endpoint.head_blob(&source.repository, &source.digest).await;
-    if held.map_err(|error| at_source(error.into()))?.is_some() {
-        return Ok(());
+    if let Some(length) = held.map_err(|error| at_source(error.into()))? {
+        return Ok(length);
     }
     let place = format!("{}/{}", source.endpoint.name(), source.repository);
     Err(at_source(Fault::new(

@@ -101,7 +101,7 @@ impl Registry {
         let place = call.place.clone();
         let opened = Instant::now();
         let answer = match &turn {
-            Some(_) => self.run_in_place(call).await?,
+            Some(taken) => self.run_in_place(taken, call).await?,
             None => self.run(call).await?,
         };
         let in_part = start > 0 || end < u64::MAX;

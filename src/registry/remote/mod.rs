@@ -6,6 +6,7 @@ mod body;
 mod call;
 mod clients;
 mod echo;
+mod heed;
 mod links;
 mod lists;
 mod manifests;
@@ -51,7 +52,7 @@ pub struct Registry {
 /// A place to read one blob after the other.
 #[derive(Debug)]
 struct ReadingPlace {
-    _permit: Permit,
+    permit: Permit,
     turn: Arc<Semaphore>,
 }
 
@@ -59,7 +60,7 @@ struct ReadingPlace {
 #[derive(Debug)]
 struct Taken {
     _turn: OwnedSemaphorePermit,
-    _place: Arc<ReadingPlace>,
+    place: Arc<ReadingPlace>,
 }
 
 impl ReadingPlace {
@@ -67,7 +68,7 @@ impl ReadingPlace {
     async fn take(self: &Arc<Self>) -> Option<Taken> {
         Some(Taken {
             _turn: Arc::clone(&self.turn).acquire_owned().await.ok()?,
-            _place: Arc::clone(self),
+            place: Arc::clone(self),
         })
     }
 
@@ -75,7 +76,7 @@ impl ReadingPlace {
     fn take_at_once(self: &Arc<Self>) -> Option<Taken> {
         Some(Taken {
             _turn: Arc::clone(&self.turn).try_acquire_owned().ok()?,
-            _place: Arc::clone(self),
+            place: Arc::clone(self),
         })
     }
 }
@@ -104,12 +105,19 @@ impl Registry {
     /// it opens one after the other need not wait again; one that is opened beside another waits until that is dropped.
     pub async fn with_reading_place(&self) -> Self {
         let place = ReadingPlace {
-            _permit: self.shared.transport.reading_place(&self.account).await,
+            permit: self.shared.transport.reading_place(&self.account).await,
             turn: Arc::new(Semaphore::new(1)),
         };
         Self {
             reading: Some(Arc::new(place)),
             ..self.clone()
+        }
+    }
+
+    /// From now on what is read in our reading place is being written: it is held during a pause of the registry, too.
+    pub fn keep_reading_place(&self) {
+        if let Some(place) = &self.reading {
+            place.permit.keep();
         }
     }
 
@@ -125,7 +133,7 @@ impl Registry {
             return Some(taken);
         }
         let place = ReadingPlace {
-            _permit: self.shared.transport.reading_place_at_once()?,
+            permit: self.shared.transport.reading_place_at_once()?,
             turn: Arc::new(Semaphore::new(1)),
         };
         Arc::new(place).take_at_once()
@@ -151,27 +159,32 @@ impl Registry {
     /// Until when it wants to be left alone, as its answers said; `None` when it does not. Requests wait for the end of
     /// a short pause, and fail as `Throttled` during one longer than five minutes.
     pub fn penalty(&self) -> Option<jiff::Timestamp> {
-        self.shared.transport.penalty()
+        self.shared.transport.heed().penalty()
     }
 
     /// Leaves it alone until then; a longer pause that it asked for stays.
     pub fn set_penalty(&self, until: jiff::Timestamp) {
-        self.shared.transport.set_penalty(until);
+        self.shared.transport.heed().set_penalty(until);
     }
 
     /// Its metered quota of manifest reads as it last said; `None` where it said nothing of one.
     pub fn quota(&self) -> Option<crate::plan::Quota> {
-        self.shared.transport.quota()
+        self.shared.transport.heed().quota()
     }
 
     /// What an earlier process knew of its quota; a newer answer holds.
     pub fn set_quota(&self, quota: crate::plan::Quota) {
-        self.shared.transport.set_quota(quota);
+        self.shared.transport.heed().set_quota(quota);
     }
 
     /// The host (with its port) that is asked.
     pub fn host(&self) -> &str {
         &self.shared.host
+    }
+
+    /// Scheme, host, port and path before `/v2/`.
+    pub fn address(&self) -> &str {
+        &self.shared.root
     }
 
     /// What is known of its kind.
@@ -287,13 +300,9 @@ impl Registry {
     }
 
     /// As [`Registry::run`], for who has a place already.
-    async fn run_in_place(&self, call: Call) -> Result<Answer> {
-        Box::pin(
-            self.shared
-                .transport
-                .run_in_place(&self.shared.auth, &self.account, call),
-        )
-        .await
+    async fn run_in_place(&self, taken: &Taken, call: Call) -> Result<Answer> {
+        let Shared { transport, auth, .. } = &*self.shared;
+        Box::pin(transport.run_in_place(auth, &self.account, &taken.place.permit, call)).await
     }
 
     fn user(&self) -> Option<&str> {

@@ -36,6 +36,18 @@ fn end_with_user(host: &str) -> (Endpoint, Arc<Account>) {
 }
 
 fn open(host: &str, plain_http: bool, login: LoginSource, tls: TlsSettings, habits: Habits) -> Endpoint {
+    open_under(&Limiter::default(), host, plain_http, login, tls, habits)
+}
+
+/// The same, of a process with these limits.
+fn open_under(
+    limiter: &Limiter,
+    host: &str,
+    plain_http: bool,
+    login: LoginSource,
+    tls: TlsSettings,
+    habits: Habits,
+) -> Endpoint {
     let settings = RegistrySettings::Remote {
         url: RegistryUrl {
             plain_http,
@@ -50,7 +62,7 @@ fn open(host: &str, plain_http: bool, login: LoginSource, tls: TlsSettings, habi
         },
         token_hosts: Vec::new(),
     };
-    Endpoint::open("there", &settings, habits, Clock::system(), &Limiter::default()).expect("an end")
+    Endpoint::open("there", &settings, habits, Clock::system(), limiter).expect("an end")
 }
 
 /// An end at a plain-http address of this machine with `places` for requests at once.

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
-use jiff::Timestamp;
 use tokio::time::Instant;
 use url::Url;
 
@@ -16,14 +15,14 @@ use super::auth::{Auth, Scopes};
 use super::body::{Outgoing, STALL_BYTES, STALL_LIMIT, Watch};
 use super::call::{Answer, Call, Late, Payload};
 use super::clients::Clients;
-use super::rates::{PullQuota, RateNews, rate_limit_headers};
-use super::refusal::{broken, is_reset, temporary};
+use super::heed::Heed;
+use super::rates::rate_limit_headers;
+use super::refusal::{broken, temporary};
 use super::targets::{
     ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, is_public, literal_address, resolve, same_origin,
 };
 use super::throttle::{Class, Direction, Flow, PATIENCE, Permit, Throttle};
 use crate::clock::Clock;
-use crate::plan::Quota;
 use crate::registry::{Account, ErrorKind, Operation, Place, Result};
 use crate::telemetry::RedactedUrl;
 
@@ -89,7 +88,7 @@ struct Inner {
     throttle: Arc<Throttle>,
     /// Whether the registry has a public address; found out when first needed.
     public: OnceLock<bool>,
-    quota: Mutex<Option<Quota>>,
+    heed: Heed,
     clock: Clock,
 }
 
@@ -100,14 +99,15 @@ impl Transport {
             name: name.to_owned(),
             base,
             clients,
+            heed: Heed::new(Arc::clone(&throttle), clock.clone()),
             throttle,
             public: OnceLock::new(),
-            quota: Mutex::default(),
             clock,
         }))
     }
 
-    /// Asks a token realm; network failures, 429 and 5xx are tried again here. Charged to the realm's host name.
+    /// Asks a token realm; network failures, 429 and 5xx are tried again here. Charged to the realm's host name. It needs no
+    /// place: those who have one may wait for the token.
     pub(super) async fn token(&self, request: TokenRequest, account: &Account) -> Result<TokenReply> {
         let place = Place {
             registry: self.0.name.clone(),
@@ -139,7 +139,7 @@ impl Transport {
                 Some(value)
             }
         };
-        let answer = self.exchange(account, &mut call, basic.as_ref()).await?;
+        let answer = self.exchange(account, None, &mut call, basic.as_ref()).await?;
         let status = answer.status.as_u16();
         let body = answer.collect(MAX_TOKEN_BODY).await?;
         Ok(TokenReply { status, body })
@@ -170,19 +170,26 @@ impl Transport {
     /// # Errors
     /// As [`Transport::run_in_place`].
     pub(super) async fn run(&self, auth: &Auth, account: &Account, call: Call) -> Result<Answer> {
-        let permit = self.0.throttle.enter(call.class, account.priority()).await;
-        let mut answer = self.run_in_place(auth, account, call).await?;
+        let permit = self.0.throttle.place(call.class, account.priority()).await;
+        let mut answer = self.run_in_place(auth, account, &permit, call).await?;
         answer.permit = Some(permit);
         Ok(answer)
     }
 
-    /// Sends a request with our login and gives the answer, whatever its status, once no further attempt would help.
+    /// Sends a request with our login, in the place of `permit`, and gives the answer, whatever its status, once no further
+    /// attempt would help.
     ///
     /// # Errors
     /// The connection failed, the login failed, or an address that the registry named is forbidden. A body that cannot be
     /// made again and met a 401 is an error of kind `Unauthorized` with a `retry_after` of zero: the login has been renewed
     /// and the caller may send the request once more.
-    pub(super) async fn run_in_place(&self, auth: &Auth, account: &Account, mut call: Call) -> Result<Answer> {
+    pub(super) async fn run_in_place(
+        &self,
+        auth: &Auth,
+        account: &Account,
+        permit: &Permit,
+        mut call: Call,
+    ) -> Result<Answer> {
         let own = same_origin(&call.url, &self.0.base);
         if !own {
             self.check_target(&call.url)
@@ -194,11 +201,14 @@ impl Transport {
         } else {
             None
         };
-        let mut answer = self.exchange(account, &mut call, authorization.as_ref()).await?;
+        let mut answer = self
+            .exchange(account, Some(permit), &mut call, authorization.as_ref())
+            .await?;
         let asked_by_registry = own && !answer.elsewhere && answer.status == StatusCode::UNAUTHORIZED;
         if asked_by_registry && call.renews_login {
             let headers = std::mem::take(&mut answer.headers);
             answer.drain().await;
+            permit.step_back();
             let fresh = auth
                 .after_401(&call.scopes, &headers, authorization.as_ref(), self, account)
                 .await?;
@@ -209,13 +219,19 @@ impl Transport {
                 error.retry_after = Some(Duration::ZERO);
                 return Err(error);
             }
-            answer = self.exchange(account, &mut call, Some(&fresh)).await?;
+            answer = self.exchange(account, Some(permit), &mut call, Some(&fresh)).await?;
         }
         Ok(answer)
     }
 
     /// Attempts until one is worth giving back. The only place that decides about trying again.
-    async fn exchange(&self, account: &Account, call: &mut Call, login: Option<&HeaderValue>) -> Result<Answer> {
+    async fn exchange(
+        &self,
+        account: &Account,
+        permit: Option<&Permit>,
+        call: &mut Call,
+        login: Option<&HeaderValue>,
+    ) -> Result<Answer> {
         let mut delays = ExponentialBuilder::new()
             .with_min_delay(FIRST_DELAY)
             .with_max_delay(MAX_DELAY)
@@ -224,7 +240,7 @@ impl Transport {
             .build();
         let mut again = false;
         loop {
-            self.wait_for_turn(account, call, again).await?;
+            self.wait_for_turn(account, permit, call, again).await?;
             again = true;
             let outcome = self.attempt(account, call, login).await;
             let (wanted, from_registry) = match &outcome {
@@ -258,20 +274,31 @@ impl Transport {
             }
             // A pause of the registry is waited for above; the jittered delay keeps those who waited from coming at once.
             let own_wait = if from_registry { delay } else { delay.max(wanted) };
+            if let Some(permit) = permit {
+                permit.step_back();
+            }
             tokio::time::sleep(own_wait).await;
         }
     }
 
-    /// Waits until the registry may be asked. `again`: the request was sent before.
+    /// Waits until the registry may be asked, and `permit` has a place of the process. `again`: the request was sent before.
     ///
     /// # Errors
     /// `Throttled` with the time that is left, where it is longer than is waited here. Nothing was sent.
-    async fn wait_for_turn(&self, account: &Account, call: &Call, again: bool) -> Result<()> {
+    async fn wait_for_turn(&self, account: &Account, permit: Option<&Permit>, call: &Call, again: bool) -> Result<()> {
+        let priority = account.priority();
         // Only what goes to the registry itself: its token realm and its object store may be other hosts.
-        if !same_origin(&call.url, &self.0.base) {
-            return Ok(());
-        }
-        self.0.throttle.turn(account.priority(), again).await.map_err(|left| {
+        let own = same_origin(&call.url, &self.0.base);
+        let turn = match permit {
+            Some(permit) if own => permit.turn(priority, again).await,
+            Some(permit) => {
+                permit.step_in(priority).await;
+                Ok(())
+            }
+            None if own => self.0.throttle.turn(priority, again).await,
+            None => Ok(()),
+        };
+        turn.map_err(|left| {
             let message = format!(
                 "the registry wants no more requests for {} s; nothing was sent",
                 left.as_secs()
@@ -282,72 +309,9 @@ impl Transport {
         })
     }
 
-    /// Until when the registry wants to be left alone; `None` when it does not.
-    pub(super) fn penalty(&self) -> Option<Timestamp> {
-        let left = self.0.throttle.paused_for()?;
-        Some(self.0.clock.now() + left)
-    }
-
-    /// Leaves the registry alone until then, or longer where it wants that by itself.
-    pub(super) fn set_penalty(&self, until: Timestamp) {
-        let left = until.duration_since(self.0.clock.now());
-        if let Ok(left) = Duration::try_from(left) {
-            self.0.throttle.pause(left);
-        }
-    }
-
-    /// Its metered quota as it last said, or as an earlier process was told.
-    pub(super) fn quota(&self) -> Option<Quota> {
-        *self.0.quota.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes note of a quota, unless a newer one is known. One that was seen in the future (the clock was ahead) is not newer.
-    pub(super) fn set_quota(&self, quota: Quota) {
-        let now = self.0.clock.now();
-        if quota.seen_at > now {
-            return;
-        }
-        let mut known = self.0.quota.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_none_or(|known| known.seen_at <= quota.seen_at || known.seen_at > now) {
-            *known = Some(quota);
-        }
-    }
-
-    /// Takes note of what an answer of the registry itself says about rates.
-    fn heed(&self, status: StatusCode, news: RateNews) {
-        if let Some(PullQuota {
-            limit,
-            remaining,
-            window,
-        }) = news.quota
-        {
-            self.set_quota(Quota {
-                limit,
-                remaining,
-                window,
-                seen_at: self.0.clock.now(),
-            });
-        }
-        if let Some(pause) = news.pause(temporary(status)) {
-            self.0.throttle.pause(pause);
-        }
-    }
-
-    /// Takes note of how a request went that was sent at `sent`. A token realm's and an object store's troubles are told
-    /// apart by the class alone: the store's are those of the registry's blobs.
-    fn learn(&self, call: &Call, sent: Instant, answer: &Result<reqwest::Response, reqwest::Error>) {
-        if call.operation == Operation::Authenticate {
-            return;
-        }
-        let too_much = match answer {
-            Ok(answer) => matches!(answer.status().as_u16(), 429 | 503),
-            Err(error) => is_reset(error),
-        };
-        match answer {
-            _ if too_much => self.0.throttle.congested(call.class, sent),
-            Ok(_) => self.0.throttle.answered(call.class),
-            Err(_) => {}
-        }
+    /// What the registry said about how much it takes.
+    pub(super) fn heed(&self) -> &Heed {
+        &self.0.heed
     }
 
     /// One attempt with the redirects that it meets.
@@ -370,7 +334,8 @@ impl Transport {
                 now: self.0.clock.now(),
             };
             if same_origin(&answer.url, &self.0.base) {
-                self.heed(answer.status, rate_limit_headers(&answer.headers, answer.now));
+                let news = rate_limit_headers(&answer.headers, answer.now);
+                self.0.heed.answer(answer.status, news);
             }
             // A redirected write would send the bytes twice; no registry does it.
             let reads = matches!(call.method, Method::GET | Method::HEAD);
@@ -460,7 +425,7 @@ impl Transport {
                 .map_err(|_| call.error(ErrorKind::Network, format!("{host} {Late}")).caused_by(Late))?,
             Some(watch) => watched(call, &host, watch, sent).await?,
         };
-        self.learn(call, began, &sent);
+        self.0.heed.learn(call, began, &sent);
         sent.map_err(|error| broken(call.operation, call.place.clone(), &host, url.scheme() == "http", error))
     }
 

@@ -56,6 +56,27 @@ async fn failures_are_kept_by_destination_and_forgotten() {
 }
 
 #[tokio::test]
+async fn the_waiting_of_some_kinds_ends_and_that_of_the_others_does_not() {
+    let (_folder, store) = fresh().await;
+    let kinds = [ErrorKind::Denied, ErrorKind::Tls, ErrorKind::TooLarge];
+    for (number, kind) in kinds.into_iter().enumerate() {
+        let failure = ParkedFailure { kind, ..failure(1) };
+        let place = place("ecr", &format!("v{number}"));
+        store.park(&place, "hub/app", "nightly", &failure).await.unwrap();
+    }
+    let ended = store.end_parking(&[ErrorKind::Denied, ErrorKind::Tls], at(40)).await;
+    assert_eq!(ended.unwrap(), 2);
+    let parked = store.parked("hub/app", "ecr", &name("mirror/app")).await.unwrap();
+    let parked: Vec<_> = parked
+        .into_values()
+        .map(|parked| (parked.until, parked.times))
+        .collect();
+    assert_eq!(parked, [(at(40), 3), (at(40), 3), (at(100), 3)]);
+    let again = store.end_parking(&[ErrorKind::Denied, ErrorKind::Tls], at(50)).await;
+    assert_eq!(again.unwrap(), 0, "none of them waits");
+}
+
+#[tokio::test]
 async fn failures_end_with_their_rule_and_with_history() {
     let (_folder, store) = fresh().await;
     let (one, two) = (place("ecr", "v1"), place("ecr", "v2"));

@@ -294,9 +294,6 @@ async fn writes_are_in_the_history_and_the_audit_trail() {
     };
     assert_eq!(audit[1], expected);
     assert_eq!((audit[0].run, audit[0].job), (Some(RunId(3)), Some(JobId(4))));
-
-    let verified = store.verified("ecr", &repository).await.unwrap();
-    assert_eq!(verified, BTreeMap::from([(latest, (old, at(3)))]));
 }
 
 #[tokio::test]

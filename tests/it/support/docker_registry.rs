@@ -96,6 +96,16 @@ impl DockerRegistry {
         storage(&self.config, self.directory.path())
     }
 
+    /// Removes a blob and that a repository has it, behind the registry's back: restart it, as it remembers.
+    pub fn lose_blob(&self, repository: &str, digest: &transship::oci::Digest) {
+        let storage = self.storage().join("docker/registry/v2");
+        let hex = digest.hex();
+        let data = storage.join(format!("blobs/sha256/{}/{hex}", &hex[..2]));
+        let link = storage.join(format!("repositories/{repository}/_layers/sha256/{hex}"));
+        std::fs::remove_dir_all(data).expect("the blob");
+        std::fs::remove_dir_all(link).expect("its link");
+    }
+
     /// Ends it as `kill -9` does. [`DockerRegistry::restart`] brings it back.
     pub fn kill(&mut self) {
         // Both fail only where it has ended already.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tempfile::TempDir;
 use transship::clock::Clock;
-use transship::config::{self, Environment, Mode};
+use transship::config::{self, Config, Environment, Mode};
 use transship::engine::{ControlHandle, Engine, Failure, RunReport, RunRequest};
 use transship::rules::RuleName;
 use transship::store::{Store, Trigger};
@@ -39,17 +39,20 @@ impl Workshop {
         self.clock.set(self.clock.now() + time);
     }
 
-    /// An engine as a new process would make it.
-    pub async fn engine(&self) -> Engine {
+    /// The rules as they are read now.
+    pub fn config(&self) -> Arc<Config> {
         let files = [("rules.yaml".to_owned(), self.rules.clone())];
         let loaded = config::parse(&files, &Environment, Mode::Run);
-        let config = loaded
-            .unwrap_or_else(|failure| panic!("the rules are wrong: {failure:?}"))
-            .config;
+        let loaded = loaded.unwrap_or_else(|failure| panic!("the rules are wrong: {failure:?}"));
+        Arc::new(loaded.config)
+    }
+
+    /// An engine as a new process would make it.
+    pub async fn engine(&self) -> Engine {
         let store = Store::open(&self.folder.path().join("state.db"))
             .await
             .expect("a state");
-        Engine::new(Arc::new(config), store, self.clock.clone()).expect("an engine")
+        Engine::new(self.config(), store, self.clock.clone()).expect("an engine")
     }
 }
 

@@ -105,6 +105,8 @@ pub enum Act {
     WrongRange,
     /// Answers a range with a part that does not say which.
     UnsaidRange,
+    /// Asks for no more than so many bytes of a range, so that the answer is a right one that is shorter than wanted.
+    ShortRange(u64),
 }
 
 /// Which requests are meant, and what happens to them.
@@ -421,6 +423,13 @@ async fn forward(
     if whole {
         headers.remove(header::RANGE);
     }
+    let short = acts.iter().find_map(|act| match act {
+        Act::ShortRange(bytes) => Some(*bytes),
+        _ => None,
+    });
+    if let Some(bytes) = short {
+        shorten(headers.get_mut(header::RANGE), bytes);
+    }
     let mut request = shared
         .client
         .request(parts.method.clone(), format!("{upstream}{target}"))
@@ -493,4 +502,18 @@ fn flipped(data: &Bytes, at: usize) -> Bytes {
     let mut bytes = data.to_vec();
     bytes[at] ^= 0x20;
     Bytes::from(bytes)
+}
+
+/// Makes a range end after so many bytes, unless it ends before.
+fn shorten(range: Option<&mut HeaderValue>, bytes: u64) {
+    let Some(range) = range else { return };
+    let text = range.to_str().expect("a range").to_owned();
+    let (first, last) = text
+        .strip_prefix("bytes=")
+        .and_then(|range| range.split_once('-'))
+        .expect("one range");
+    let first: u64 = first.parse().expect("an offset");
+    let end = first + bytes - 1;
+    let last = last.parse().map_or(end, |last: u64| last.min(end));
+    *range = HeaderValue::from_str(&format!("bytes={first}-{last}")).expect("a range");
 }

@@ -27,6 +27,8 @@ pub(super) enum Claim {
     Taken,
     /// There is none, and none was to be made.
     Absent,
+    /// It holds more than the blob is said to have, and stays as it is.
+    Longer,
     /// There is no room for it.
     Full,
     /// Another process looks through the directory at this moment.
@@ -120,6 +122,10 @@ impl Folder {
         {
             return Ok(Claim::Taken);
         }
+        // A manifest may give any length. Whoever has the right one needs what is there, or removes it when the blob has arrived.
+        if existing.as_ref().is_some_and(|(_, found)| found.len() > size) {
+            return Ok(Claim::Longer);
+        }
         let has = existing.as_ref().map_or(0, |(_, found)| taken(found));
         let disk = disk_of(&self._lock)?;
         let others = self.others(&name, reserved)?;
@@ -130,11 +136,6 @@ impl Folder {
             std::fs::remove_file(path).map_err(at(path))?;
         }
         let (file, held) = match existing {
-            // More than the blob can have: nobody knows what it is.
-            Some((file, found)) if found.len() > size => {
-                file.set_len(0).map_err(at(&path))?;
-                (file, 0)
-            }
             Some((file, found)) => (file, found.len()),
             None if room.is_none() => return Ok(Claim::Full),
             None => {

@@ -1,7 +1,7 @@
 //! The spool: blobs of slow sources on disk while they are copied, so that no byte of them is read twice.
 //!
 //! It helps and never hinders: whatever is wrong with it, the blob is copied without. Its bytes are hashed on their way as the
-//! source's are, so a damaged file costs a second read and no more.
+//! source's are, and those of a piece that it sends by the destination, so a damaged file costs a second read and no more.
 
 mod disk;
 mod piece;
@@ -9,12 +9,14 @@ mod reading;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 pub(super) use reading::{Reading, Slot};
 
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,14 +26,11 @@ use crate::config::SpoolSettings;
 use crate::oci::Digest;
 use disk::{Claim, Folder, Reserved};
 use tail::Tail;
+use threads::{DISK_PATIENCE, TOO_SLOW, Threads};
 
 /// How long a process waits for another one that looks through the directory, which takes milliseconds.
 const FOLDER_PATIENCE: Duration = Duration::from_secs(2);
 const FOLDER_PAUSE: Duration = Duration::from_millis(10);
-
-/// How long a transfer waits for the disk before it goes on without the spool. Disks pause for a second or two while they
-/// write back what many wrote.
-const DISK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Files that nobody wrote to for so long belong to images that are wanted no longer: as long as registries keep uploads.
 const IDLE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -45,6 +44,7 @@ struct Shared {
     settings: SpoolSettings,
     /// Files of this process with the bytes that they will take.
     reserved: Mutex<Reserved>,
+    threads: Threads,
     said_unusable: AtomicBool,
     said_full: AtomicBool,
 }
@@ -54,6 +54,7 @@ impl Spool {
         Self(Arc::new(Shared {
             settings,
             reserved: Mutex::default(),
+            threads: Threads::default(),
             said_unusable: AtomicBool::new(false),
             said_full: AtomicBool::new(false),
         }))
@@ -69,22 +70,30 @@ impl Spool {
 
     /// The blob's file with what an earlier read left in it; where there is none, a new one if it is to be made.
     async fn claim(&self, digest: &Digest, size: u64, make: bool) -> Claimed {
+        let (wanted, max_size) = (digest.clone(), self.settings().max_size);
+        let claim = move |folder: &Folder, reserved: &Reserved| folder.claim(&wanted, size, make, max_size, reserved);
+        self.claim_by(digest, size, claim).await
+    }
+
+    /// As [`Spool::claim`], with the work at the disk.
+    async fn claim_by(
+        &self,
+        digest: &Digest,
+        size: u64,
+        claim: impl FnOnce(&Folder, &Reserved) -> io::Result<Claim> + Send + 'static,
+    ) -> Claimed {
         let spool = self.clone();
-        let wanted = digest.clone();
+        let name = disk::name(digest);
         let claimed = self.in_folder((Claim::Busy, None), move |folder| {
-            let mut reserved = spool.reserved();
-            let claim = folder.claim(&wanted, size, make, spool.settings().max_size, &reserved)?;
-            Ok(match claim {
-                Claim::Ours { .. } => {
-                    reserved.insert(disk::name(&wanted), size);
-                    let reservation = Reservation {
-                        spool: spool.clone(),
-                        name: disk::name(&wanted),
-                    };
-                    (claim, Some(reservation))
-                }
-                other => (other, None),
-            })
+            // A copy, as others must not wait here for a disk that hangs. The directory's lock keeps other claims away until
+            // ours is in it; what is given back meanwhile counts as taken, which does no harm.
+            let reserved = spool.reserved().clone();
+            let claim = claim(folder, &reserved)?;
+            let reservation = matches!(claim, Claim::Ours { .. }).then(|| {
+                spool.reserved().insert(name.clone(), size);
+                Reservation { spool, name }
+            });
+            Ok((claim, reservation))
         });
         match claimed.await {
             Ok((Claim::Ours { file, held, grows }, reservation)) => Claimed::Ours(SpoolFile {
@@ -95,10 +104,16 @@ impl Spool {
                 end: held,
                 grows,
                 gave: false,
+                sends: false,
+                failed: Arc::default(),
                 tail: Arc::new(Tail::new(file, held)),
                 _reservation: reservation,
             }),
             Ok((Claim::Absent, _)) => Claimed::Absent,
+            Ok((Claim::Longer, _)) => {
+                tracing::debug!(%digest, size, "the spool's file of a blob is longer than its manifest says, and is left alone");
+                Claimed::Absent
+            }
             Ok((Claim::Taken, _)) => {
                 tracing::debug!(%digest, "another transfer of this blob has its file in the spool");
                 Claimed::Without
@@ -153,34 +168,25 @@ impl Spool {
         busy: T,
         work: impl FnOnce(&Folder) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let asking = async {
-            loop {
-                let path = self.settings().path.clone();
-                if let Some(folder) = blocking(move || Folder::lock(&path)).await? {
-                    return Ok::<_, io::Error>(folder);
-                }
-                tokio::time::sleep(FOLDER_PAUSE).await;
+        let mut patience = pin!(tokio::time::sleep(FOLDER_PATIENCE));
+        loop {
+            let path = self.settings().path.clone();
+            if let Some(folder) = self.0.threads.run(move || Folder::lock(&path)).await? {
+                return self.0.threads.run(move || work(&folder)).await;
             }
-        };
-        match tokio::time::timeout(FOLDER_PATIENCE, asking).await {
-            Ok(folder) => {
-                let folder = folder?;
-                blocking(move || work(&folder)).await
+            tokio::select! {
+                biased;
+                () = &mut patience => return Ok(busy),
+                () = tokio::time::sleep(FOLDER_PAUSE) => {}
             }
-            Err(_) => Ok(busy),
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 /// What asking for a blob's file came to.
 enum Claimed {
     Ours(SpoolFile),
-    /// There is none, and none was to be made.
+    /// There is none for it, and none was to be made.
     Absent,
     /// The reason has been told.
     Without,
@@ -213,11 +219,20 @@ pub(super) struct SpoolFile {
     grows: bool,
     /// Bytes were read from it.
     gave: bool,
+    /// Pieces are sent from it.
+    sends: bool,
+    /// A piece could not be read.
+    failed: Arc<AtomicBool>,
     tail: Arc<Tail>,
     _reservation: Option<Reservation>,
 }
 
 impl SpoolFile {
+    /// True where a destination may have bytes that were read from it.
+    fn is_used(&self) -> bool {
+        self.held > 0 || self.gave || self.sends
+    }
+
     /// Adds bytes that begin at `offset` of the blob, as far as they go on from its end.
     async fn add(&mut self, offset: u64, mut bytes: Bytes) -> Result<(), String> {
         let Some(known) = self
@@ -237,7 +252,7 @@ impl SpoolFile {
         let length = new.len() as u64;
         match tokio::time::timeout(DISK_PATIENCE, self.tail.add(new)).await {
             Ok(added) => added?,
-            Err(_) => return Err("the disk is too slow".to_owned()),
+            Err(_) => return Err(TOO_SLOW.to_owned()),
         }
         self.end += length;
         Ok(())
@@ -249,7 +264,7 @@ impl SpoolFile {
         self.wait_for(offset + length).await?;
         let tail = Arc::clone(&self.tail);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let read = blocking(move || tail.read(offset, length)).await;
+        let read = self.spool.0.threads.run(move || tail.read(offset, length)).await;
         match read {
             Ok(bytes) if bytes.len() == length => Ok(bytes),
             Ok(_) => Err("it is shorter than it was".to_owned()),
@@ -261,7 +276,7 @@ impl SpoolFile {
     async fn wait_for(&self, end: u64) -> Result<(), String> {
         match tokio::time::timeout(DISK_PATIENCE, self.tail.wait_for(end)).await {
             Ok(written) => written,
-            Err(_) => Err("the disk is too slow".to_owned()),
+            Err(_) => Err(TOO_SLOW.to_owned()),
         }
     }
 
@@ -271,9 +286,11 @@ impl SpoolFile {
             tracing::debug!(digest = %self.digest, "the end of a blob is not in the spool: {why}");
         }
         // A thread that has written everything may hold the file, and with it the lock, an instant longer than we do.
-        if let Err(error) = self.tail.file().unlock() {
+        let tail = Arc::clone(&self.tail);
+        if let Err(error) = self.spool.0.threads.run(move || tail.file().unlock()).await {
             tracing::debug!(digest = %self.digest, "cannot unlock a file of the spool: {error}");
         }
+        self.close();
     }
 
     /// Removes it.
@@ -291,6 +308,18 @@ impl SpoolFile {
         });
         if let Err(error) = removed.await {
             tracing::debug!(digest = %self.digest, "cannot remove a file from the spool: {error}");
+        }
+        if !rested {
+            let writing: Weak<Tail> = Arc::downgrade(&self.tail);
+            self.spool.0.threads.wait_for(writing);
+        }
+        self.close();
+    }
+
+    /// Where the disk hangs, closing may hang too.
+    fn close(self) {
+        if self.spool.0.threads.hang() {
+            drop(tokio::task::spawn_blocking(move || drop(self)));
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
@@ -31,8 +32,10 @@ enum State {
     /// Nobody has asked for it yet.
     #[default]
     Unasked,
-    /// This transfer goes without.
-    Without,
+    /// This transfer goes without. `gave`: destinations have bytes of the file that it had.
+    Without {
+        gave: bool,
+    },
     Ours(SpoolFile),
 }
 
@@ -55,10 +58,11 @@ impl Slot {
         *state = match spool.claim(&source.digest, source.size, make).await {
             Claimed::Ours(file) => {
                 if file.held > 0 {
-                    // A manifest may name any digest: what another source's transfer left here is not for whoever names it.
-                    if must_hold(source).await.is_err() {
+                    // A manifest may name any digest, with any length: what another source's transfer left here is not for
+                    // whoever names it, nor to be dropped when the length turns out to be wrong.
+                    if must_hold(source).await.ok() != Some(source.size) {
                         file.keep().await;
-                        *state = State::Without;
+                        *state = State::Without { gave: false };
                         return;
                     }
                     tracing::info!(
@@ -69,16 +73,18 @@ impl Slot {
                 State::Ours(file)
             }
             Claimed::Absent => State::Unasked,
-            Claimed::Without => State::Without,
+            Claimed::Without => State::Without { gave: false },
         };
     }
 
     /// Bytes of the blob that the file holds or is about to; `None` where it is not spooled.
     pub(in crate::engine::transfer) async fn piece(&self, range: Range<u64>) -> Option<Piece> {
-        match &*self.0.lock().await {
+        match &mut *self.0.lock().await {
             // A file that was made anew while the destination held a part already lacks what comes before.
             State::Ours(file) if file.grows && file.end >= range.start => {
-                Some(Piece::new(Arc::clone(&file.tail), range))
+                file.sends = true;
+                let (spool, tail) = (file.spool.clone(), Arc::clone(&file.tail));
+                Some(Piece::new(spool, tail, range, Arc::clone(&file.failed)))
             }
             _ => None,
         }
@@ -90,19 +96,29 @@ impl Slot {
         let mut state = self.0.lock().await;
         match std::mem::take(&mut *state) {
             State::Ours(file) => {
-                let used = file.held > 0 || file.gave;
+                let used = file.is_used();
                 if used {
-                    *state = State::Without;
+                    *state = State::Without { gave: false };
                 }
                 file.remove().await;
                 used
             }
-            State::Without => {
-                *state = State::Without;
-                false
+            State::Without { gave } => {
+                *state = State::Without { gave: false };
+                gave
             }
             State::Unasked => false,
         }
+    }
+
+    /// True where a piece could not be read, so that no destination is to blame: gives the file up.
+    pub(in crate::engine::transfer) async fn failed(&self) -> bool {
+        let mut state = self.0.lock().await;
+        let failed = matches!(&*state, State::Ours(file) if file.failed.load(Ordering::Relaxed));
+        if failed {
+            give_up(&mut state, "a piece cannot be read from it").await;
+        }
+        failed
     }
 
     /// After the last attempt: the file stays where a later transfer has use for it. `ends`: how each destination ended.
@@ -121,7 +137,7 @@ impl Slot {
                     spool.forget(&source.digest).await;
                 }
             }
-            State::Unasked | State::Without => {}
+            State::Unasked | State::Without { .. } => {}
         }
     }
 }
@@ -251,7 +267,7 @@ impl<'a> Reading<'a> {
                 Some(bytes)
             }
             Err(why) => {
-                give_up(self.source, &mut state, &why).await;
+                give_up(&mut state, &why).await;
                 None
             }
         }
@@ -268,24 +284,75 @@ impl<'a> Reading<'a> {
         let now = spool_decision(facts(self.context, self.source, true, held));
         // A piece that is being filled needs what is there.
         if now != SpoolDecision::Spool && Arc::strong_count(&file.tail) == 1 {
-            if let State::Ours(file) = std::mem::replace(&mut *state, State::Without) {
+            if let State::Ours(file) = std::mem::replace(&mut *state, State::Without { gave: false }) {
                 tracing::debug!(digest = %self.source.digest, "the source is fast, so its blob is not spooled");
                 file.remove().await;
             }
             return;
         }
         if let Err(why) = file.add(begin, bytes).await {
-            give_up(self.source, &mut state, &why).await;
+            give_up(&mut state, &why).await;
         }
     }
 }
 
-async fn give_up(source: &SourceBlob, state: &mut State, why: &str) {
-    if let State::Ours(file) = std::mem::replace(state, State::Without) {
+async fn give_up(state: &mut State, why: &str) {
+    if let State::Ours(file) = std::mem::take(state) {
+        *state = State::Without { gave: file.is_used() };
         tracing::warn!(
-            digest = %source.digest,
+            digest = %file.digest,
             "the spool's file of a blob is given up, which goes on without: {why}"
         );
         file.remove().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{folder, ours, spool};
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[tokio::test]
+    async fn no_piece_waits_for_a_file_that_lacks_its_beginning() {
+        let folder = folder();
+        let file = ours(&spool(folder.path(), 20 * MIB), "a", 16 * MIB).await;
+        // The destination holds five already, and the file was made anew.
+        let slot = Slot(Mutex::new(State::Ours(file)));
+        assert!(slot.piece(5 * MIB..10 * MIB).await.is_none());
+        assert!(slot.piece(0..5 * MIB).await.is_some(), "what comes next will be there");
+        for part in 0..5 {
+            if let State::Ours(file) = &mut *slot.0.lock().await {
+                let bytes = vec![7; MIB as usize - u64::from(part == 4) as usize];
+                file.add(part * MIB, bytes.into()).await.expect("added");
+            }
+        }
+        assert!(slot.piece(5 * MIB..10 * MIB).await.is_none(), "a byte is missing");
+        if let State::Ours(file) = &mut *slot.0.lock().await {
+            file.add(5 * MIB - 1, vec![7].into()).await.expect("added");
+        }
+        assert!(slot.piece(5 * MIB..10 * MIB).await.is_some());
+        assert!(slot.damaged().await, "pieces may have been sent");
+        assert!(slot.piece(5 * MIB..10 * MIB).await.is_none());
+        assert!(!slot.damaged().await, "only once");
+    }
+
+    #[tokio::test]
+    async fn a_piece_that_cannot_be_read_gives_the_file_up() {
+        let folder = folder();
+        let mut file = ours(&spool(folder.path(), 20 * MIB), "a", 16 * MIB).await;
+        file.add(0, vec![7; MIB as usize].into()).await.expect("added");
+        let tail = Arc::clone(&file.tail);
+        let slot = Slot(Mutex::new(State::Ours(file)));
+        let piece = slot.piece(0..MIB).await.expect("it is there");
+        piece.filled().await.expect("it is on disk");
+        assert!(!slot.failed().await);
+        tail.file().set_len(100).expect("cut");
+        let body: Vec<_> = futures_util::StreamExt::collect(piece.body()).await;
+        assert!(body.iter().any(Result::is_err));
+        assert!(slot.failed().await);
+        assert!(slot.piece(0..MIB).await.is_none());
+        assert!(slot.damaged().await, "a part of it may have been sent");
     }
 }

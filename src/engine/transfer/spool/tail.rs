@@ -51,6 +51,15 @@ impl Tail {
         }
     }
 
+    /// One whose disk hangs for as long as the second lives, which stands for the thread that writes.
+    #[cfg(test)]
+    pub(super) fn hung(file: File) -> (Arc<Self>, Arc<Self>) {
+        let tail = Self::new(file, 0);
+        tail.queue().writing = true;
+        let tail = Arc::new(tail);
+        (Arc::clone(&tail), tail)
+    }
+
     pub(super) fn file(&self) -> &File {
         &self.file
     }

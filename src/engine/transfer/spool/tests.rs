@@ -9,7 +9,7 @@ use super::*;
 
 const MIB: u64 = 1024 * 1024;
 
-fn spool(folder: &Path, max_size: u64) -> Spool {
+pub(super) fn spool(folder: &Path, max_size: u64) -> Spool {
     Spool::new(SpoolSettings {
         path: folder.join("spool"),
         max_size,
@@ -17,7 +17,7 @@ fn spool(folder: &Path, max_size: u64) -> Spool {
 }
 
 /// On a disk of which more than a tenth is free, as the spool uses no other.
-fn folder() -> TempDir {
+pub(super) fn folder() -> TempDir {
     let mut parents = [std::env::temp_dir(), PathBuf::from("/dev/shm")].into_iter();
     let roomy = |parent: &PathBuf| {
         let folder = std::fs::File::open(parent).and_then(|folder| disk::disk_of(&folder));
@@ -35,7 +35,7 @@ fn path(folder: &Path, text: &str) -> PathBuf {
     folder.join("spool").join(disk::name(&digest(text)))
 }
 
-async fn ours(spool: &Spool, text: &str, size: u64) -> SpoolFile {
+pub(super) async fn ours(spool: &Spool, text: &str, size: u64) -> SpoolFile {
     match spool.claim(&digest(text), size, true).await {
         Claimed::Ours(file) => file,
         Claimed::Absent => panic!("not made"),
@@ -89,8 +89,13 @@ async fn a_file_never_grows_beyond_its_blob() {
     file.add(0, Bytes::from_static(b"0123456789")).await.expect("cut");
     file.keep().await;
     assert_eq!(ours(&spool, "a", 8).await.held, 8);
-    // Its length says that it is another's.
-    assert_eq!(ours(&spool, "a", 7).await.held, 0);
+    // Somebody has a wrong length: it is not used, and stays.
+    for make in [true, false] {
+        let claimed = spool.claim(&digest("a"), 7, make).await;
+        assert!(matches!(claimed, Claimed::Absent));
+    }
+    assert_eq!(ours(&spool, "a", 8).await.held, 8);
+    assert_eq!(std::fs::read(path(folder.path(), "a")).expect("a file"), b"01234567");
 }
 
 #[tokio::test]
@@ -254,4 +259,129 @@ async fn another_process_that_looks_through_the_directory_is_waited_for() {
     assert!(refused(&spool, "a", 1000).await, "not for long");
     drop(busy);
     ours(&spool, "a", 1000).await.remove().await;
+}
+
+#[tokio::test]
+async fn what_is_looked_for_in_the_directory_is_looked_for_under_its_lock() {
+    let folder = folder();
+    let place = folder.path().join("spool");
+    let lock = Folder::lock(&place).expect("a directory").expect("nobody else");
+    // As if a process of the same number, which sees the directory from a container of its own, were just asking.
+    let probe = place.join(format!(".probe-{}", std::process::id()));
+    std::fs::write(&probe, "of another").expect("a file");
+    assert!(Folder::lock(&place).expect("a directory").is_none());
+    assert_eq!(std::fs::read(&probe).expect("it is still there"), b"of another");
+    drop(lock);
+    drop(Folder::lock(&place).expect("a directory").expect("nobody else"));
+    assert!(!probe.exists(), "left by a process that was killed");
+}
+
+/// What work comes to while more time passes than a disk is waited for, counted from when `begun` ends.
+async fn in_time<T>(work: impl Future<Output = T>, begun: impl Future<Output = ()>) -> T {
+    let passing = async {
+        begun.await;
+        for _ in 0..4 {
+            tokio::time::advance(DISK_PATIENCE).await;
+        }
+    };
+    let (done, ()) = tokio::join!(tokio::time::timeout(DISK_PATIENCE * 3, work), passing);
+    done.expect("a disk is not waited for without end")
+}
+
+/// Work at a disk that hangs until the sender is dropped, and word that it has begun.
+fn hanging() -> (
+    std::sync::mpsc::Sender<()>,
+    tokio::sync::oneshot::Receiver<()>,
+    impl FnOnce() + Send,
+) {
+    let (held, hangs) = std::sync::mpsc::channel::<()>();
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let work = move || {
+        let _ = begun.send(());
+        let _ = hangs.recv();
+    };
+    (held, begins, work)
+}
+
+#[tokio::test]
+async fn a_claim_that_hangs_holds_nobody_up() {
+    let folder = folder();
+    let spool = spool(folder.path(), 10 * MIB);
+    tokio::time::pause();
+    let (held, begins, hang) = hanging();
+    let wanted = digest("a");
+    let slow = wanted.clone();
+    let claim = spool.claim_by(&wanted, MIB, move |folder, reserved| {
+        hang();
+        folder.claim(&slow, MIB, true, 10 * MIB, reserved)
+    });
+    let meanwhile = async {
+        begins.await.expect("begun");
+        assert!(spool.0.reserved.try_lock().is_ok(), "others may count meanwhile");
+        assert!(!spool.0.said_unusable.load(Ordering::Relaxed));
+    };
+    assert!(matches!(in_time(claim, meanwhile).await, Claimed::Without));
+    assert!(spool.0.said_unusable.load(Ordering::Relaxed), "it is said");
+    // At once: not one thread more for a disk that hangs.
+    assert!(refused(&spool, "b", MIB).await);
+    spool.forget(&digest("c")).await;
+
+    drop(held);
+    tokio::time::resume();
+    while spool.0.threads.hang() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(spool.reserved().is_empty(), "what came too late is given back");
+    ours(&spool, "a", MIB).await.remove().await;
+}
+
+#[tokio::test]
+async fn a_write_that_hangs_is_given_up_and_the_file_with_it() {
+    let folder = folder();
+    let spool = spool(folder.path(), 10 * MIB);
+    tokio::time::pause();
+    let mut file = ours(&spool, "a", 4 * MIB).await;
+    let (tail, hung) = Tail::hung(file.tail.file().try_clone().expect("a file"));
+    file.tail = tail;
+    let part = Bytes::from(vec![7; MIB as usize]);
+    file.add(0, part.clone()).await.expect("it waits for the disk");
+    assert_eq!(file.add(MIB, part).await, Err(TOO_SLOW.to_owned()));
+    assert_eq!(file.read(0, 1).await, Err(TOO_SLOW.to_owned()));
+    file.remove().await;
+    assert!(spool.0.threads.hang() && refused(&spool, "b", MIB).await);
+    drop(hung);
+    // The file is closed on a thread, which is soon done.
+    tokio::time::resume();
+    while spool.0.threads.hang() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    ours(&spool, "b", MIB).await.remove().await;
+}
+
+#[test]
+fn a_removal_and_a_read_that_hang_are_left_to_themselves() {
+    // One thread for everything that blocks, which hangs: nothing begins at all.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let folder = folder();
+        let (one, other) = (spool(folder.path(), 10 * MIB), spool(folder.path(), 10 * MIB));
+        let kept = ours(&other, "b", MIB).await;
+        let mut file = ours(&one, "a", MIB).await;
+        file.add(0, Bytes::from_static(b"hello")).await.expect("added");
+        assert_eq!(file.read(0, 5).await.expect("read"), "hello");
+        let (held, begins, hang) = hanging();
+        let stuck = tokio::task::spawn_blocking(hang);
+        begins.await.expect("begun");
+        let at_once = || std::future::ready(());
+        assert_eq!(in_time(file.read(0, 5), at_once()).await, Err(TOO_SLOW.to_owned()));
+        in_time(file.remove(), at_once()).await;
+        in_time(kept.keep(), at_once()).await;
+        drop(held);
+        stuck.await.expect("it ended");
+    });
 }

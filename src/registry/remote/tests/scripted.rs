@@ -9,9 +9,11 @@ use rstest::rstest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::server::{Server, answer};
-use super::{blob, body, end_at, end_with_user, repository};
+use super::{blob, body, end_at, end_with_user, open_under, repository};
 use crate::oci::{Digest, Reference, media_type};
-use crate::registry::{BlobWrite, ErrorKind, Habits, MountOutcome, SessionState, UploadHabit};
+use crate::registry::{
+    BlobWrite, ErrorKind, Habits, Limiter, Limits, LoginSource, MountOutcome, SessionState, TlsSettings, UploadHabit,
+};
 
 const IMAGE: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"m","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}"#;
 
@@ -74,6 +76,61 @@ async fn a_registry_that_says_when_is_left_alone_until_then() {
         start.elapsed()
     );
     assert_eq!(account.requests()["there"]["HEAD"], 2);
+}
+
+#[rstest]
+#[case::of_a_request(false)]
+#[case::of_a_login(true)]
+#[tokio::test]
+async fn a_registry_that_is_left_alone_holds_no_place_of_the_process(#[case] logs_in: bool) {
+    let limiter = Limiter::default();
+    limiter.set(Limits {
+        concurrency: Some(2),
+        ..Limits::default()
+    });
+    // It asks for a login at its own address, and then for minutes.
+    let host = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
+    let own = std::sync::Arc::clone(&host);
+    let paused = Server::start(move |request, _| match (request.target.as_str(), own.get()) {
+        ("/v2/", Some(host)) => {
+            let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"s\"");
+            answer(401, &[("www-authenticate", &challenge)], "")
+        }
+        _ => answer(429, &[("retry-after", "250")], ""),
+    })
+    .await;
+    host.set(paused.host()).expect("set once");
+    let other = Server::start(|_, _| answer(200, &[("content-length", "3")], "abc")).await;
+    let open = |host: &str| {
+        let (login, tls) = (LoginSource::Anonymous, TlsSettings::default());
+        open_under(&limiter, host, true, login, tls, Habits::default())
+    };
+    let (first, second) = (open(&paused.host()), open(&other.host()));
+    let (name, digest) = (repository("a"), Digest::of(b"abc"));
+    let waiting = async {
+        if logs_in {
+            let (one, other) = tokio::join!(first.ping(), first.ping());
+            return (one.err(), other.err());
+        }
+        let reading = async { first.with_reading_place().await.open_blob(&name, &digest, 0).await };
+        let (read, found) = tokio::join!(reading, first.head_blob(&name, &digest));
+        (read.err(), found.err())
+    };
+    let asking = async {
+        while first.penalty().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let found = second.head_blob(&name, &digest).await;
+        let read = second.open_blob(&name, &digest, 0).await.map(drop);
+        (found, read)
+    };
+    tokio::select! {
+        answers = waiting => panic!("it waited for a pause: {answers:?}"),
+        (found, read) = asking => {
+            assert_eq!(found.expect("an answer"), Some(3));
+            read.expect("a reader");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,14 +1,15 @@
 //! How much is asked of a registry at once and a second, and when it wants to be left alone.
 //!
-//! A request first waits for a place ([`gate`]): there are windows for each class of request, which learn ([`window`]),
-//! and a ceiling over all, of the registry and of the process ([`places`]). Before each attempt it waits for the end of a
-//! pause ([`pause`]) and for its turn ([`turnstile`], [`pace`]). Bytes of blobs wait for their turn in queues of their
-//! own, one for each direction, so that small requests never wait for them.
+//! A request first waits for a place at the registry ([`gate`]): there are windows for each class of request, which learn
+//! ([`window`]), and a ceiling over all ([`places`]). Before each attempt it waits for the end of a pause ([`pause`]), for
+//! its turn ([`turnstile`], [`pace`]) and for a place under the ceiling of the process, in this order ([`permit`]). Bytes of
+//! blobs wait for their turn in queues of their own, one for each direction, so that small requests never wait for them.
 
 mod class;
 mod gate;
 mod pace;
 mod pause;
+mod permit;
 mod places;
 #[cfg(test)]
 mod tests;
@@ -23,10 +24,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub(super) use class::Class;
-use gate::{Gate, Place};
+use gate::Gate;
 use pause::Pause;
-use places::{Ceiling, Windows};
-use turnstile::{AGAIN, Turnstile};
+pub(super) use permit::Permit;
+use places::{Ceiling, OneOfEach, Windows};
+use turnstile::{Turnstile, order};
 
 use super::super::settings::Limits;
 
@@ -100,6 +102,7 @@ impl Limiter {
         let throttle = registries.entry((name.to_owned(), host.to_owned())).or_insert_with(|| {
             Arc::new(Throttle {
                 places: Arc::default(),
+                lines: Arc::default(),
                 rates: Rates::default(),
                 pause,
                 whole: Arc::clone(&self.0),
@@ -114,18 +117,11 @@ impl Limiter {
 #[derive(Debug)]
 pub(super) struct Throttle {
     places: Arc<Gate<Windows>>,
+    /// Where `requests_per_second` is waited for without a place of the process: of each class the first may look for one.
+    lines: Arc<Gate<OneOfEach>>,
     rates: Rates,
     pause: Arc<Pause>,
     whole: Arc<Whole>,
-}
-
-/// The right to have one request under way. Dropping it lets the next one in.
-#[derive(Debug)]
-pub(super) struct Permit {
-    throttle: Arc<Throttle>,
-    class: Class,
-    _place: Place<Windows>,
-    _of_the_whole: Place<Ceiling>,
 }
 
 /// Counts a blob's bytes on their way and makes them wait for their turn.
@@ -143,38 +139,36 @@ impl Throttle {
         self.rates.set(limits);
     }
 
-    /// Waits for a place, the higher priority first. Reads and writes of blobs wait in different queues, so that a
-    /// copy within one registry cannot wait for itself. Whoever needs both takes the read first.
-    pub(super) async fn enter(self: &Arc<Self>, class: Class, priority: i32) -> Permit {
-        let priority = priority.into();
-        Permit {
-            _place: self.places.enter(class, priority).await,
-            _of_the_whole: self.whole.ceiling.enter(class, priority).await,
-            throttle: Arc::clone(self),
-            class,
-        }
+    /// Waits for a place at the registry, the higher priority first. Reads and writes of blobs wait in different queues, so
+    /// that a copy within one registry cannot wait for itself. Whoever needs both takes the read first.
+    pub(super) async fn place(self: &Arc<Self>, class: Class, priority: i32) -> Permit {
+        Permit::new(self, class, self.places.enter(class, priority.into()).await)
     }
 
-    /// A place that is free and that nobody waits for; `None` during a pause, too.
+    /// As [`Throttle::place`], and for one of the process, which is not taken during a pause.
+    pub(super) async fn enter(self: &Arc<Self>, class: Class, priority: i32) -> Permit {
+        let permit = self.place(class, priority).await;
+        permit.come_in(priority).await;
+        permit
+    }
+
+    /// Places that are free and that nobody waits for, to be kept; `None` during a pause, too.
     pub(super) fn try_enter(self: &Arc<Self>, class: Class) -> Option<Permit> {
         if self.paused_for().is_some() {
             return None;
         }
-        Some(Permit {
-            _place: self.places.try_enter(class)?,
-            _of_the_whole: self.whole.ceiling.try_enter(class)?,
-            throttle: Arc::clone(self),
-            class,
-        })
+        let place = self.places.try_enter(class)?;
+        let of_the_whole = self.whole.ceiling.try_enter(class)?;
+        Some(Permit::kept(self, class, place, of_the_whole))
     }
 
-    /// Waits until a request may be sent: no pause is set, and it is its turn. `again`: it was sent before and refused, so it
-    /// goes first.
+    /// Waits until a request may be sent for which no place of the process is looked for: no pause is set, and it is its turn.
+    /// `again`: it was sent before and refused, so it goes first.
     ///
     /// # Errors
     /// The time that is left of a pause, where it is too long to be waited for.
     pub(super) async fn turn(&self, priority: i32, again: bool) -> Result<(), Duration> {
-        let priority = i64::from(priority) + if again { AGAIN } else { 0 };
+        let priority = order(priority, again);
         loop {
             self.pause.over(PATIENCE).await?;
             self.rates.requests.pass(1, priority, &self.whole.rates.requests).await;
@@ -241,15 +235,6 @@ impl Throttle {
     /// Places of a class as things are, free or taken.
     pub(super) fn size(&self, class: Class) -> usize {
         self.places.with(|windows| windows.size(class))
-    }
-}
-
-impl Permit {
-    /// See [`Throttle::charge`]. The bytes of a blob wait for their turn instead ([`Flow`]).
-    pub(super) fn charge(&self, direction: Direction, bytes: usize) {
-        if !self.class.is_blob() {
-            self.throttle.charge(direction, bytes);
-        }
     }
 }
 

@@ -33,6 +33,24 @@ impl Rules for OneByOne {
     }
 }
 
+/// One at a time of each class.
+#[derive(Debug, Default)]
+pub(super) struct OneOfEach {
+    taken: [bool; Class::ALL.len()],
+}
+
+impl Rules for OneOfEach {
+    fn room(&self, class: Class) -> bool {
+        !self.taken[class.number()]
+    }
+    fn enter(&mut self, class: Class) {
+        self.taken[class.number()] = true;
+    }
+    fn leave(&mut self, class: Class) {
+        self.taken[class.number()] = false;
+    }
+}
+
 /// `limits.concurrency`: no more than so many of all classes together.
 ///
 /// It counts as 2 at least, and reads of blobs never fill it: a blob that is copied within one registry is read and

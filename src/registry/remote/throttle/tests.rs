@@ -293,3 +293,184 @@ async fn a_window_recovers_by_small_blobs_too() {
     }
     assert!(throttle.size(Class::BlobRead) > 1);
 }
+
+/// Two registries of one process that has so many places.
+fn two(of_process: usize) -> [Arc<Throttle>; 2] {
+    let limiter = Limiter::default();
+    limiter.set(limits(Some(of_process), None, None));
+    ["a", "b"].map(|name| limiter.throttle(name, name, Limits::default()))
+}
+
+/// Asks once, as the request loop does it.
+async fn ask(throttle: &Arc<Throttle>, class: Class) -> Permit {
+    let permit = throttle.place(class, 0).await;
+    permit.turn(0, false).await.expect("patience");
+    permit
+}
+
+const CLASSES: [Class; 3] = [Class::Read, Class::BlobRead, Class::BlobWrite];
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_end_of_a_pause_keeps_none_from_asking_another_registry() {
+    for of_process in [1, 2, 5] {
+        for class in CLASSES {
+            let [paused, other] = two(of_process);
+            let start = Instant::now();
+            paused.pause(60 * SECOND);
+            let waiting = futures_util::future::join_all((0..8).map(|_| async {
+                drop(ask(&paused, class).await);
+                start.elapsed()
+            }));
+            let asking = async {
+                // After all that wait.
+                tokio::task::yield_now().await;
+                for _ in 0..20 {
+                    drop(ask(&other, class).await);
+                }
+                start.elapsed()
+            };
+            let (waited, asked) = tokio::join!(waiting, asking);
+            assert_eq!(asked, Duration::ZERO, "{class:?} of {of_process}");
+            assert!(waited.iter().all(|waited| *waited >= 60 * SECOND), "{waited:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_begins_while_places_are_held_frees_them_for_others() {
+    let [paused, other] = two(2);
+    let start = Instant::now();
+    // One was refused just now, the other has its place and no turn yet.
+    let refused = ask(&paused, Class::Read).await;
+    let entered = paused.enter(Class::Read, 0).await;
+    paused.pause(60 * SECOND);
+    let again = async {
+        refused.turn(0, true).await.expect("patience");
+        start.elapsed()
+    };
+    let first = async {
+        entered.turn(0, false).await.expect("patience");
+        start.elapsed()
+    };
+    let asking = async {
+        tokio::task::yield_now().await;
+        drop(ask(&other, Class::Read).await);
+        start.elapsed()
+    };
+    let (again, first, asked) = tokio::join!(again, first, asking);
+    assert_eq!(asked, Duration::ZERO);
+    assert!(again >= 60 * SECOND && first > again, "{again:?} {first:?}");
+    // Both places are taken again.
+    assert!(soon(ask(&other, Class::Read)).await.is_none());
+    drop((refused, entered));
+    assert!(soon(ask(&other, Class::Read)).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_begins_while_a_place_is_waited_for_is_heeded() {
+    let [paused, other] = two(2);
+    let start = Instant::now();
+    let held = [ask(&other, Class::Read).await, ask(&other, Class::Read).await];
+    let waiting = async {
+        drop(ask(&paused, Class::Read).await);
+        start.elapsed()
+    };
+    let pausing = async {
+        tokio::time::sleep(SECOND).await;
+        paused.pause(60 * SECOND);
+        drop(held);
+        let _both = [ask(&other, Class::Read).await, ask(&other, Class::Read).await];
+        start.elapsed()
+    };
+    let (waited, asked) = tokio::join!(waiting, pausing);
+    assert_eq!((waited, asked), (61 * SECOND, SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_its_turn_at_a_slow_registry_keeps_none_from_asking_another() {
+    for class in CLASSES {
+        let limiter = Limiter::default();
+        limiter.set(limits(Some(2), None, None));
+        let slow = limiter.throttle("a", "a", limits(None, Some(0.1), None));
+        let other = limiter.throttle("b", "b", Limits::default());
+        let start = Instant::now();
+        let waiting = futures_util::future::join_all((0..4).map(|_| async {
+            let permit = ask(&slow, class).await;
+            tokio::time::sleep(SECOND / 10).await;
+            drop(permit);
+            start.elapsed()
+        }));
+        let asking = async {
+            let mut longest = Duration::ZERO;
+            while start.elapsed() < 25 * SECOND {
+                let asked = Instant::now();
+                drop(ask(&other, class).await);
+                longest = longest.max(asked.elapsed());
+                tokio::time::sleep(SECOND / 7).await;
+            }
+            longest
+        };
+        let (waited, longest) = tokio::join!(waiting, asking);
+        assert!(longest <= SECOND / 10, "{class:?}: {longest:?}");
+        // One every ten seconds, in turn.
+        let seconds: Vec<u64> = waited.iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [0, 10, 20, 30], "{class:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_a_second_are_exact_however_long_a_place_of_the_process_is_waited_for() {
+    let limiter = Limiter::default();
+    limiter.set(limits(Some(2), None, None));
+    let slow = limiter.throttle("a", "a", limits(None, Some(2.0), None));
+    let other = limiter.throttle("b", "b", Limits::default());
+    let held = [ask(&other, Class::Read).await, ask(&other, Class::Read).await];
+    let sent = Mutex::new(Vec::new());
+    let asking = futures_util::future::join_all((0..12_usize).map(|number| {
+        let (slow, sent) = (&slow, &sent);
+        let class = Class::ALL[number % Class::ALL.len()];
+        async move {
+            drop(ask(slow, class).await);
+            sent.lock().expect("no panic").push(Instant::now());
+        }
+    }));
+    let freeing = async {
+        tokio::time::sleep(30 * SECOND).await;
+        drop(held);
+    };
+    tokio::join!(asking, freeing);
+    let sent = sent.into_inner().expect("no panic");
+    assert_eq!(sent.len(), 12);
+    let gaps: Vec<Duration> = sent.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // The first may come a little early, as everywhere.
+    assert!(gaps.iter().all(|gap| *gap >= SECOND * 2 / 5), "{gaps:?}");
+    assert!(gaps.iter().sum::<Duration>() <= 6 * SECOND, "{gaps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_is_being_written_keeps_its_place_to_read() {
+    let [paused, other] = two(2);
+    let reading = paused.enter(Class::BlobRead, 0).await;
+    reading.keep();
+    paused.pause(60 * SECOND);
+    let mut turn = Box::pin(reading.turn(0, true));
+    assert!(soon(&mut turn).await.is_none());
+    assert!(soon(ask(&other, Class::BlobRead)).await.is_none(), "it is taken");
+    let write = soon(ask(&other, Class::BlobWrite)).await;
+    assert!(write.is_some(), "what it feeds has its own");
+    turn.await.expect("patience");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_place_is_not_taken_during_a_pause() {
+    let [paused, other] = two(2);
+    paused.pause(60 * SECOND);
+    let mut reading = Box::pin(paused.enter(Class::BlobRead, 0));
+    assert!(soon(&mut reading).await.is_none());
+    assert!(soon(ask(&other, Class::BlobRead)).await.is_some());
+    drop(reading.await);
+    // One that is too long is not waited for: the request says so.
+    paused.pause(3600 * SECOND);
+    let reading = soon(paused.enter(Class::BlobRead, 0)).await.expect("at once");
+    assert!(reading.turn(0, false).await.is_err());
+}

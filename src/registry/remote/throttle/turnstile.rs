@@ -11,7 +11,12 @@ use super::pace::Pace;
 use super::places::OneByOne;
 
 /// Added to a priority: who was sent away once goes before who comes for the first time.
-pub(super) const AGAIN: i64 = 1 << 32;
+const AGAIN: i64 = 1 << 32;
+
+/// The priority of a request among those that wait; `again`: it was sent before and refused.
+pub(super) fn order(priority: i32, again: bool) -> i64 {
+    i64::from(priority) + if again { AGAIN } else { 0 }
+}
 
 /// Bytes pass in parts of at most this, so that blobs side by side get their share in turn.
 const LARGEST_PART: u64 = 16 * 1024;
@@ -41,8 +46,7 @@ impl Turnstile {
     /// Waits for the turn of `units`, here and then at `whole`, which stands behind several of us. Whoever waits there
     /// keeps the turn here, so that nothing bunches up between the two and both rates are exact.
     pub(super) async fn pass(&self, units: u64, priority: i64, whole: &Self) {
-        let free = |turnstile: &Self| turnstile.pace().is_free(Instant::now());
-        if free(self) && free(whole) {
+        if self.is_free() && whole.is_free() {
             self.pace().pass(Instant::now(), units);
             return;
         }
@@ -52,14 +56,37 @@ impl Turnstile {
         self.pace().pass(Instant::now(), units);
     }
 
-    async fn pass_alone(&self, units: u64, priority: i64) {
+    /// Waits for the turn of `units`, here only.
+    pub(super) async fn pass_alone(&self, units: u64, priority: i64) {
         let _turn = self.turn.enter(Class::Read, priority).await;
         self.opened().await;
         self.pace().pass(Instant::now(), units);
     }
 
+    /// Nothing has to wait.
+    pub(super) fn is_free(&self) -> bool {
+        self.pace().is_free(Instant::now())
+    }
+
+    /// The next may pass now.
+    pub(super) fn is_open(&self) -> bool {
+        let now = Instant::now();
+        self.pace().opens(now) <= now
+    }
+
+    /// Passes where the next may do so now, whoever waits for it; false where not.
+    pub(super) fn try_pass(&self, units: u64) -> bool {
+        let now = Instant::now();
+        let mut pace = self.pace();
+        let open = pace.opens(now) <= now;
+        if open {
+            pace.pass(now, units);
+        }
+        open
+    }
+
     /// Waits until the next may pass. The pace may change meanwhile.
-    async fn opened(&self) {
+    pub(super) async fn opened(&self) {
         loop {
             let now = Instant::now();
             let opens = self.pace().opens(now);
