@@ -44,8 +44,14 @@ async fn a_read_that_goes_on_with_wrong_bytes_begins_anew() {
         let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
         let link = Link::new(&source.url(), &destination.url(), SMALL).await;
         let layer = link.layer();
+        let rules = crate::support::link::rules(&link.src.url(), &link.dst.url());
+        link.home
+            .set_rules(&format!("{rules}    retry: {{ attempts: 2, max_delay: 1s }}\n"));
         link.src.add(Fault::every("GET", &layer, wrong));
-        link.src.add(Fault::once("GET", &layer, Act::CutResponse(3 * MIB)));
+        // The third is the whole blob, which breaks off and goes on as well.
+        for cut in [1, 3] {
+            link.src.add(Fault::nth(cut, "GET", &layer, Act::CutResponse(3 * MIB)));
+        }
         link.sync().await.expect(0);
         link.assert_copied(&["v1"]).await;
         let exchanges = link.src.exchanges();
