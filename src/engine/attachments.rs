@@ -229,10 +229,9 @@ async fn copy(
         tag,
         ..target.clone()
     };
-    let arrived = copy_tree(context, repository, tree, std::slice::from_ref(&target), |_| async {
-        Ok(())
-    })
-    .await;
+    let targets = std::slice::from_ref(&target);
+    let nothing = |_| async { Ok(()) };
+    let arrived = copy_tree(context, repository, tree, targets, nothing, nothing).await;
     arrived.into_iter().next().map_or(Ok(()), |arrived| arrived.result)
 }
 

@@ -1,4 +1,4 @@
-//! When a blob that an earlier run saw or wrote counts as present without a look.
+//! When a blob that an earlier run saw or wrote, in this process or another one, counts as present without a look.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,18 +19,20 @@ const REFUSES_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Name of the capability.
 const REFUSES_MISSING_BLOBS: &str = "refuses_missing_blobs";
 
-/// Blobs of a tree that need no look at the target, as they were there within a day. Only where a wrong memory shows
-/// itself: a registry that takes a manifest without its blobs would be left with a broken image.
+/// True where what earlier runs saw or wrote at the target is believed. Only where a wrong memory shows itself: a registry
+/// that takes a manifest without its blobs would be left with a broken image.
+pub(super) async fn is_believed(context: &RunContext, target: &Target) -> Result<bool, Fault> {
+    // After a run that ended badly a repository without tags may hold what that run sent.
+    let nothing = target.absent && !context.careful;
+    Ok(!context.looks_anew && !nothing && refuses(context, &target.endpoint).await?)
+}
+
+/// Blobs of a tree that need no look at a target that is believed ([`is_believed`]), as they were there within a day.
 pub(super) async fn present(
     context: &RunContext,
     target: &Target,
     digests: &[Digest],
 ) -> Result<BTreeSet<Digest>, Fault> {
-    // After a run that ended badly a repository without tags may hold what that run sent.
-    let nothing = target.absent && !context.careful;
-    if context.looks_anew || nothing || !refuses(context, &target.endpoint).await? {
-        return Ok(BTreeSet::new());
-    }
     let now = context.clock.now();
     let (registry, since) = (target.endpoint.name(), now - BELIEVED_FOR);
     let seen = context

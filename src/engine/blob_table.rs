@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::oci::{Digest, RepositoryName};
 
-/// How long a blob that we saw or wrote counts as present without asking again. Registries collect
-/// garbage in hours at the soonest, and a manifest that is refused for a missing blob heals (see `image`).
+/// How long a blob that we saw or wrote counts as present without asking again, at most. Registries collect
+/// garbage in hours at the soonest, and a manifest that is refused for a missing blob heals (see `image`). Where a wrong
+/// belief would not show itself so, nothing of earlier runs counts (see `blob_memory`).
 const TRUSTED_FOR: Duration = Duration::from_secs(3600);
 
 /// Blobs remembered at most; past it the knowledge that is trusted no longer is thrown away, and past that all of it.
@@ -113,7 +114,8 @@ impl BlobTable {
         change(&mut self.blobs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn claim(&self, registry: &str, repository: &RepositoryName, digest: &Digest) -> Claim {
+    /// What to do about a blob. That it was at the repository before `since` (monotonic time) counts for nothing.
+    pub(super) fn claim(&self, registry: &str, repository: &RepositoryName, digest: &Digest, since: Duration) -> Claim {
         let now = self.clock.elapsed();
         self.with(|blobs| {
             if blobs.len() >= REMEMBERED {
@@ -126,6 +128,9 @@ impl BlobTable {
             let key = (registry.to_owned(), digest.clone());
             let places = blobs.entry(key.clone()).or_default();
             places.expire(now);
+            if matches!(places.states.get(repository), Some(State::Present(seen)) if *seen < since) {
+                places.states.remove(repository);
+            }
             match places.states.get(repository) {
                 Some(State::Present(_)) => return Claim::Present,
                 Some(State::Moving(moving)) => return Claim::Wait(moving.clone()),
@@ -268,6 +273,9 @@ mod tests {
         text.parse().expect("a repository name")
     }
 
+    /// Whatever is known counts.
+    const EVER: Duration = Duration::ZERO;
+
     fn lead(claim: Claim) -> (Lead, Option<RepositoryName>) {
         match claim {
             Claim::Lead(lead, mount_from) => (lead, mount_from),
@@ -279,19 +287,19 @@ mod tests {
     async fn one_leads_and_the_others_wait() {
         let table = BlobTable::new(Clock::system());
         let digest = Digest::of(b"x");
-        let (first, none) = lead(table.claim("r", &name("a"), &digest));
+        let (first, none) = lead(table.claim("r", &name("a"), &digest, EVER));
         assert_eq!(none, None);
-        let Claim::Wait(same) = table.claim("r", &name("a"), &digest) else {
+        let Claim::Wait(same) = table.claim("r", &name("a"), &digest, EVER) else {
             panic!("the same repository waits")
         };
-        let Claim::Wait(_) = table.claim("r", &name("b"), &digest) else {
+        let Claim::Wait(_) = table.claim("r", &name("b"), &digest, EVER) else {
             panic!("another repository waits, to mount")
         };
-        let (_elsewhere, _) = lead(table.claim("other", &name("a"), &digest));
+        let (_elsewhere, _) = lead(table.claim("other", &name("a"), &digest, EVER));
         first.done();
         ended(same).await;
-        assert!(matches!(table.claim("r", &name("a"), &digest), Claim::Present));
-        let (_second, from) = lead(table.claim("r", &name("b"), &digest));
+        assert!(matches!(table.claim("r", &name("a"), &digest, EVER), Claim::Present));
+        let (_second, from) = lead(table.claim("r", &name("b"), &digest, EVER));
         assert_eq!(from, Some(name("a")));
     }
 
@@ -314,20 +322,47 @@ mod tests {
     async fn a_failed_lead_passes_on() {
         let table = BlobTable::new(Clock::system());
         let digest = Digest::of(b"x");
-        let (first, _) = lead(table.claim("r", &name("a"), &digest));
-        let Claim::Wait(moving) = table.claim("r", &name("a"), &digest) else {
+        let (first, _) = lead(table.claim("r", &name("a"), &digest, EVER));
+        let Claim::Wait(moving) = table.claim("r", &name("a"), &digest, EVER) else {
             panic!("waits")
         };
         drop(first);
         ended(moving).await;
-        lead(table.claim("r", &name("a"), &digest));
+        lead(table.claim("r", &name("a"), &digest, EVER));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_there_before_a_run_counts_only_where_it_is_said_to() {
+        let clock = Clock::system();
+        let table = BlobTable::new(clock.clone());
+        let digest = Digest::of(b"x");
+        let claim = |place, since| table.claim("r", &name(place), &digest, since);
+        for place in ["a", "b"] {
+            lead(claim(place, EVER)).0.done();
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let began = clock.elapsed();
+        assert!(matches!(claim("a", EVER), Claim::Present));
+        let (again, from) = lead(claim("a", began));
+        assert_eq!(
+            from,
+            Some(name("b")),
+            "a mount is tried, as it costs nothing where it fails"
+        );
+        assert!(matches!(claim("a", EVER), Claim::Wait(_)));
+        again.done();
+        assert!(matches!(claim("a", began), Claim::Present));
+        // Who waits to mount does so also where it had the blob before.
+        table.forget("r", &name("a"), [&digest]);
+        let (_under_way, _) = lead(claim("a", began));
+        assert!(matches!(claim("b", began), Claim::Wait(_)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_mount_is_not_proposed_again_and_others_are() {
         let table = BlobTable::new(Clock::system());
         let digest = Digest::of(b"x");
-        let claim = |to| table.claim("r", &name(to), &digest);
+        let claim = |to| table.claim("r", &name(to), &digest, EVER);
         let refuse = |from, to| table.mount_refused("r", &digest, &name(from), &name(to));
         lead(claim("a")).0.done();
         for _ in 0..3 {
@@ -361,7 +396,7 @@ mod tests {
             assert!(refused());
             match passes {
                 true => tokio::time::advance(TRUSTED_FOR).await,
-                false => lead(table.claim("r", &name("a"), &digest)).0.done(),
+                false => lead(table.claim("r", &name("a"), &digest, EVER)).0.done(),
             }
             assert!(!refused());
         }
@@ -371,10 +406,10 @@ mod tests {
     async fn knowledge_is_forgotten() {
         let table = BlobTable::new(Clock::system());
         let digest = Digest::of(b"x");
-        lead(table.claim("r", &name("a"), &digest)).0.done();
+        lead(table.claim("r", &name("a"), &digest, EVER)).0.done();
         table.forget("r", &name("a"), [&digest]);
-        lead(table.claim("r", &name("a"), &digest)).0.done();
+        lead(table.claim("r", &name("a"), &digest, EVER)).0.done();
         tokio::time::advance(TRUSTED_FOR).await;
-        lead(table.claim("r", &name("a"), &digest));
+        lead(table.claim("r", &name("a"), &digest, EVER));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -66,6 +67,8 @@ pub(super) struct RunContext {
     pub(super) careful: bool,
     /// True where memory is what is in doubt: a repair looks for every blob.
     pub(super) looks_anew: bool,
+    /// Monotonic time at its start, as [`Clock::elapsed`] gives it.
+    pub(super) began: Duration,
     /// Where the run stands in time and among failures of earlier ones.
     pub(super) parking: RunParking,
     /// Blobs whose bytes at a destination were found damaged: that they are there is no reason not to send them.

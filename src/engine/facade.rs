@@ -324,6 +324,7 @@ impl Engine {
             claims,
             careful,
             looks_anew: false,
+            began: shared.clock.elapsed(),
             parking: RunParking {
                 obeys: false,
                 started_at: shared.clock.now(),

@@ -1,7 +1,8 @@
 //! Bringing one tree of manifests, with its blobs, to one or more destinations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -11,21 +12,19 @@ use super::blob_memory::{self, may_lack_blobs};
 use super::blob_table::{Claim, Lead, ended};
 use super::context::RunContext;
 use super::fault::Fault;
-use super::retry::persist;
+use super::put::put_manifests;
 use super::several::unordered;
 use super::transfer::{Moved, RangeTrust, Sink, SourceBlob, move_blob};
-use crate::oci::{Digest, Manifest, ManifestShape, Reference, RepositoryName, Tag};
+use crate::oci::{Digest, RepositoryName, Tag};
 use crate::plan::{BlobAction, ErrorKind, ImagePlan, ImageTree, KnownContent, image_plan};
-use crate::registry::{Endpoint, Side};
+use crate::registry::Endpoint;
+use crate::store::Intention;
 
 /// Blobs of one image that are looked after at once; the registries' own limits are narrower.
 const BLOBS_AT_ONCE: usize = 8;
 
 /// The same with those that other images bring.
 const BLOBS_UNDER_WAY: usize = 64;
-
-/// Manifests of one image that are put at once.
-const MANIFESTS_AT_ONCE: usize = 4;
 
 /// One destination repository of a tree.
 #[derive(Clone, Debug)]
@@ -60,6 +59,18 @@ struct Brought {
     fault: Option<Fault>,
     attempts: u32,
     bytes: u64,
+    /// Those that were seen there or brought.
+    arrived: Vec<Digest>,
+    /// True where some were taken to be there without a look.
+    believed: bool,
+}
+
+/// What is to be done at one target.
+#[derive(Clone, Debug)]
+struct TargetPlan {
+    image: ImagePlan,
+    /// Blobs that this process saw or brought there before this (monotonic time) are looked for again.
+    believed_since: Duration,
 }
 
 /// One blob of a tree and the targets that want it, by index.
@@ -68,16 +79,19 @@ struct WantedBlob {
     by: Vec<(usize, BlobAction)>,
 }
 
-/// Copies blobs, then manifests, children first, the tag last. `before_tag` is asked just before each target's tag is put.
-pub(super) async fn copy_tree<F>(
+/// Copies blobs, then manifests, children first, the tag last. `before_tag` is asked just before each target's tag is put,
+/// and `after_tag` once it is, whatever other targets still wait for. Without a tag it is the same with the top manifest.
+pub(super) async fn copy_tree<F, G>(
     context: &RunContext,
     repository: &RepositoryName,
     tree: &ImageTree,
     targets: &[Target],
     before_tag: impl Fn(usize) -> F,
+    after_tag: impl Fn(usize) -> G,
 ) -> Vec<Arrived>
 where
     F: Future<Output = Result<(), Fault>>,
+    G: Future<Output = Result<(), Fault>>,
 {
     let mut plans = Vec::with_capacity(targets.len());
     for target in targets {
@@ -90,13 +104,14 @@ where
         .zip(brought)
         .enumerate()
         .map(|(index, ((target, plan), brought))| {
-            let before_tag = &before_tag;
+            let (before_tag, after_tag) = (&before_tag, &after_tag);
             async move {
-                let Brought { fault, attempts, bytes } = brought;
-                let (result, tried) = match (plan, fault) {
-                    (Err(fault), _) | (Ok(_), Some(fault)) => (Err(fault), 0),
-                    (Ok(plan), None) => put_all(context, repository, tree, target, &plan, || before_tag(index)).await,
-                };
+                let (attempts, bytes) = (brought.attempts, brought.bytes);
+                let put = put_brought(context, repository, tree, target, plan, brought, || before_tag(index));
+                let (mut result, tried) = put.await;
+                if result.is_ok() {
+                    result = after_tag(index).await;
+                }
                 Arrived {
                     result,
                     attempts: attempts.max(tried),
@@ -112,7 +127,7 @@ async fn plan(
     repository: &RepositoryName,
     tree: &ImageTree,
     target: &Target,
-) -> Result<ImagePlan, Fault> {
+) -> Result<TargetPlan, Fault> {
     let digests: Vec<Digest> = tree.blobs().into_iter().map(|blob| blob.digest.clone()).collect();
     let remembered = context.store.known_blobs(target.registry(), &digests).await?;
     let elsewhere = |places: Vec<RepositoryName>| places.into_iter().find(|place| *place != target.repository);
@@ -124,7 +139,10 @@ async fn plan(
     if target.registry() == context.source.name() && target.repository != *repository {
         mountable.extend(digests.iter().map(|digest| (digest.clone(), repository.clone())));
     }
-    let present = blob_memory::present(context, target, &digests).await?;
+    let (present, believed_since) = match blob_memory::is_believed(context, target).await? {
+        true => (blob_memory::present(context, target, &digests).await?, Duration::ZERO),
+        false => (BTreeSet::new(), context.began),
+    };
     let known = KnownContent {
         repository_absent: target.absent && !context.careful,
         present,
@@ -138,7 +156,10 @@ async fn plan(
             step.action = BlobAction::Send { mount_from: None };
         }
     }
-    Ok(plan)
+    Ok(TargetPlan {
+        image: plan,
+        believed_since,
+    })
 }
 
 /// Brings every blob to every target that lacks it; each blob is read once for all. A target's fault is its first.
@@ -146,11 +167,16 @@ async fn bring_blobs(
     context: &RunContext,
     repository: &RepositoryName,
     targets: &[Target],
-    plans: &[Result<ImagePlan, Fault>],
+    plans: &[Result<TargetPlan, Fault>],
 ) -> Vec<Brought> {
+    let since: Vec<Duration> = plans
+        .iter()
+        .map(|plan| plan.as_ref().map_or(context.began, |plan| plan.believed_since))
+        .collect();
+    let since = since.as_slice();
     let mut wanted: BTreeMap<&Digest, WantedBlob> = BTreeMap::new();
     for (index, plan) in plans.iter().enumerate() {
-        for step in plan.iter().flat_map(|plan| &plan.blobs) {
+        for step in plan.iter().flat_map(|plan| &plan.image.blobs) {
             let blob = wanted.entry(&step.digest).or_insert_with(|| WantedBlob {
                 size: step.size,
                 by: Vec::new(),
@@ -167,7 +193,6 @@ async fn bring_blobs(
         std::cmp::Reverse((images, blob.size))
     });
     let mut outcomes: Vec<Brought> = targets.iter().map(|_| Brought::default()).collect();
-    let mut arrived: Vec<Vec<Digest>> = targets.iter().map(|_| Vec::new()).collect();
     context.turn.begin(blobs.len());
     let moving = &Semaphore::new(BLOBS_AT_ONCE);
     let each_blob = blobs.into_iter().map(|(digest, WantedBlob { size, by })| async move {
@@ -178,7 +203,7 @@ async fn bring_blobs(
             size,
             ranges: RangeTrust::default(),
         };
-        let ends = bring(context, &source, targets, by, moving).await;
+        let ends = bring(context, &source, targets, since, by, moving).await;
         context.turn.end();
         (digest, ends)
     });
@@ -193,7 +218,9 @@ async fn bring_blobs(
                     context.ledger.blob(targets[index].registry(), way);
                     // What nobody looked for was not seen either.
                     if moved.attempts > 0 {
-                        arrived[index].push(digest.clone());
+                        outcome.arrived.push(digest.clone());
+                    } else {
+                        outcome.believed = true;
                     }
                 }
                 Err(fault) => {
@@ -202,25 +229,50 @@ async fn bring_blobs(
             }
         }
     }
-    for (target, digests) in targets.iter().zip(&arrived) {
-        let now = context.clock.now();
-        if let Err(error) = context
-            .store
-            .remember_blobs(target.registry(), &target.repository, digests, now)
-            .await
-        {
-            tracing::warn!("cannot remember blobs: {error}");
-        }
-        blob_memory::learn_from_answers(context, &target.endpoint).await;
-    }
     outcomes
 }
 
-/// Brings one blob to the targets that want it, sharing the work with everybody who wants the same.
+/// Remembers blobs that arrived, and the digest that the target's tag is about to point to, where one is given: both with
+/// one wait for the disk.
+///
+/// # Errors
+/// The digest could not be recorded, so the tag must not be put. That blobs are not remembered is no error.
+async fn remember(
+    context: &RunContext,
+    target: &Target,
+    arrived: &[Digest],
+    about_to_put: Option<&Digest>,
+) -> Result<(), Fault> {
+    let (registry, repository, now) = (target.registry(), &target.repository, context.clock.now());
+    let recorded = match target.tag.as_ref().zip(about_to_put) {
+        Some((tag, digest)) => {
+            let intention = Intention {
+                rule: context.rule.name.as_str(),
+                registry,
+                repository,
+                tag,
+                digest,
+            };
+            context.store.record_intention(&intention, arrived, now).await
+        }
+        None => {
+            if let Err(error) = context.store.remember_blobs(registry, repository, arrived, now).await {
+                tracing::warn!("cannot remember blobs: {error}");
+            }
+            Ok(())
+        }
+    };
+    blob_memory::learn_from_answers(context, &target.endpoint).await;
+    Ok(recorded?)
+}
+
+/// Brings one blob to the targets that want it, sharing the work with everybody who wants the same. `since`: from when each
+/// target's blobs are taken to be there without a look.
 async fn bring(
     context: &RunContext,
     source: &SourceBlob,
     targets: &[Target],
+    since: &[Duration],
     wants: Vec<(usize, BlobAction)>,
     moving: &Semaphore,
 ) -> Vec<(usize, Moved)> {
@@ -241,7 +293,7 @@ async fn bring(
             }
             match context
                 .blobs
-                .claim(target.registry(), &target.repository, &source.digest)
+                .claim(target.registry(), &target.repository, &source.digest, since[index])
             {
                 Claim::Present => ends.push((index, Moved::present())),
                 Claim::Wait(moving) => {
@@ -289,20 +341,48 @@ fn with_mount(action: BlobAction, place: Option<RepositoryName>) -> BlobAction {
     }
 }
 
-async fn put_all<F>(
+/// Puts the manifests where all blobs are there.
+async fn put_brought<F>(
     context: &RunContext,
     repository: &RepositoryName,
     tree: &ImageTree,
     target: &Target,
-    plan: &ImagePlan,
+    plan: Result<TargetPlan, Fault>,
+    brought: Brought,
     before_tag: impl Fn() -> F,
 ) -> (Result<(), Fault>, u32)
 where
     F: Future<Output = Result<(), Fault>>,
 {
-    let first = put_manifests(context, tree, target, plan, &before_tag).await;
+    let complete = match (plan, brought.fault) {
+        (Err(fault), _) | (Ok(_), Some(fault)) => Err(fault),
+        (Ok(plan), None) => Ok(plan),
+    };
+    // Before the put: else a process that ends between the put and its record, or never hears the answer, would take its own
+    // tag for somebody else's. An intention whose put never happens does no harm: it says that this digest is what the source
+    // had for the tag, so whoever puts it there has put what we would have put.
+    let about_to_put = complete.is_ok().then_some(&tree.root);
+    let remembered = remember(context, target, &brought.arrived, about_to_put).await;
+    match complete.and_then(|plan| remembered.map(|()| plan)) {
+        Ok(plan) => put_all(context, repository, tree, target, &plan, brought.believed, before_tag).await,
+        Err(fault) => (Err(fault), 0),
+    }
+}
+
+async fn put_all<F>(
+    context: &RunContext,
+    repository: &RepositoryName,
+    tree: &ImageTree,
+    target: &Target,
+    plan: &TargetPlan,
+    believed: bool,
+    before_tag: impl Fn() -> F,
+) -> (Result<(), Fault>, u32)
+where
+    F: Future<Output = Result<(), Fault>>,
+{
+    let first = put_manifests(context, tree, target, &plan.image, &before_tag).await;
     let (Err(fault), attempts) = &first else { return first };
-    let believed = plan.blobs.iter().any(|step| step.action == BlobAction::Present);
     if !may_lack_blobs(fault.kind, believed) {
         return first;
     }
@@ -316,7 +396,7 @@ where
         destination = %format!("{}/{}", target.registry(), target.repository),
         "content that was there is missing, sending it again: {fault}"
     );
-    let digests: Vec<Digest> = plan.blobs.iter().map(|step| step.digest.clone()).collect();
+    let digests: Vec<Digest> = plan.image.blobs.iter().map(|step| step.digest.clone()).collect();
     context.blobs.forget(target.registry(), &target.repository, &digests);
     let attempts = *attempts;
     if let Err(error) = context
@@ -326,109 +406,19 @@ where
     {
         return (Err(error.into()), attempts);
     }
-    let again = ImagePlan {
-        blobs: plan
-            .blobs
-            .iter()
-            .cloned()
-            .map(|mut step| {
-                step.action = BlobAction::Find { mount_from: None };
-                step
-            })
-            .collect(),
-        ..plan.clone()
-    };
-    let plans = [Ok(again.clone())];
+    let mut again = plan.clone();
+    for step in &mut again.image.blobs {
+        step.action = BlobAction::Find { mount_from: None };
+    }
+    let plans = [Ok(again)];
     let mut healed = bring_blobs(context, repository, std::slice::from_ref(target), &plans).await;
-    match healed.pop() {
-        Some(Brought {
-            fault: Some(fault),
-            attempts,
-            ..
-        }) => (Err(fault), attempts),
-        _ => put_manifests(context, tree, target, &again, &before_tag).await,
+    let healed = healed.pop().unwrap_or_default();
+    // What the tag is about to point to is recorded already.
+    if let Err(fault) = remember(context, target, &healed.arrived, None).await {
+        return (Err(fault), healed.attempts);
     }
-}
-
-async fn put_manifests<F>(
-    context: &RunContext,
-    tree: &ImageTree,
-    target: &Target,
-    plan: &ImagePlan,
-    before_tag: &impl Fn() -> F,
-) -> (Result<(), Fault>, u32)
-where
-    F: Future<Output = Result<(), Fault>>,
-{
-    let Some((top, children)) = plan.manifests.split_last() else {
-        return (Ok(()), 0);
-    };
-    let shape = |digest: &Digest| tree.manifests.get(digest).map(Manifest::shape);
-    let (images, indexes): (Vec<_>, Vec<_>) = children
-        .iter()
-        .partition(|step| shape(&step.digest) != Some(ManifestShape::Index));
-    let mut worst = 0;
-    // Images need nothing but blobs, so their order is free; an index comes after all that it names.
-    let each_image = images
-        .into_iter()
-        .map(|step| put(context, tree, target, &step.digest, &step.reference));
-    let mut putting = unordered(each_image, MANIFESTS_AT_ONCE);
-    while let Some((result, attempts)) = putting.next().await {
-        worst = worst.max(attempts);
-        if result.is_err() {
-            return (result, worst);
-        }
+    match healed.fault {
+        Some(fault) => (Err(fault), healed.attempts),
+        None => put_manifests(context, tree, target, &plan.image, &before_tag).await,
     }
-    for step in indexes {
-        let (result, attempts) = put(context, tree, target, &step.digest, &step.reference).await;
-        worst = worst.max(attempts);
-        if result.is_err() {
-            return (result, worst);
-        }
-    }
-    if let Err(fault) = before_tag().await {
-        return (Err(fault), worst);
-    }
-    let (result, attempts) = put(context, tree, target, &top.digest, &top.reference).await;
-    (result, worst.max(attempts))
-}
-
-async fn put(
-    context: &RunContext,
-    tree: &ImageTree,
-    target: &Target,
-    digest: &Digest,
-    reference: &Reference,
-) -> (Result<(), Fault>, u32) {
-    let Some(manifest) = tree.manifests.get(digest) else {
-        let fault = Fault::new(ErrorKind::Invalid, format!("the manifest {digest} was not read"));
-        return (Err(fault), 0);
-    };
-    if let Some(reason) = context.control.aborted() {
-        return (Err(Fault::stopped(&reason)), 0);
-    }
-    let putting = || async {
-        let bytes = manifest.bytes().clone();
-        let put = target
-            .endpoint
-            .put_manifest(&target.repository, reference, manifest.media_type(), bytes)
-            .await;
-        put.map_err(|error| name_foreign(manifest, error.on(Side::Destination).into()))
-    };
-    let (result, attempts) = persist(context, putting).await;
-    (result.map(|_| ()), attempts)
-}
-
-/// Says what a registry does not say that takes no foreign layers: distribution answers 500 UNKNOWN where its
-/// configuration does not allow their addresses, however often it is asked.
-fn name_foreign(manifest: &Manifest, mut fault: Fault) -> Fault {
-    let foreign = manifest.blobs().any(|blob| blob.is_foreign() && !blob.urls.is_empty());
-    if foreign && matches!(fault.status, Some(400 | 500)) {
-        fault.kind = ErrorKind::Unsupported;
-        fault.message.push_str(
-            "; the image has foreign layers, which are fetched from their own `urls`: allow these at the registry \
-             (in distribution, validation.manifests.urls.allow) or leave the tag out of the rule",
-        );
-    }
-    fault
 }

@@ -15,11 +15,12 @@ use super::parking;
 use super::prepare::{NotCopied, Prepared, prepare};
 use super::report::Change;
 use super::settle::skip_message;
+use super::tag_put::{KEPT, record_put, still_ours};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
-use crate::plan::{CopyReason, Decision, ErrorKind, Observation, ParkedFailure, over_held};
+use crate::plan::{CopyReason, ErrorKind, Observation, ParkedFailure};
 use crate::registry::{Place, Side};
-use crate::rules::{MovedTags, OnConflict, RegistryName};
-use crate::store::{FinishedJob, JobId, JobOutcome, NewJob, Write};
+use crate::rules::RegistryName;
+use crate::store::{FinishedJob, JobId, JobOutcome, NewJob};
 
 /// One image of a source repository and the destinations that need it.
 #[derive(Clone, Debug)]
@@ -66,7 +67,8 @@ impl GroupDestination {
             .map_or_else(|| Reference::Digest(digest.clone()), Reference::Tag)
     }
 
-    fn place(&self, digest: &Digest) -> String {
+    /// What it is called for people; `digest` is what it is to hold.
+    pub(super) fn place(&self, digest: &Digest) -> String {
         Place::image(self.registry.as_str(), &self.repository, Some(&self.reference(digest))).to_string()
     }
 }
@@ -255,25 +257,28 @@ async fn copy_prepared(
         })
         .collect();
     let before_tag = |index: usize| still_ours(context, &targets[index], &group.destinations[index], root);
-    let arrived = copy_tree(context, &group.repository, &prepared.tree, &targets, before_tag).await;
+    let after_tag = |index: usize| {
+        let destination = &group.destinations[index];
+        record_put(context, group, root, &targets[index], destination, jobs[index])
+    };
+    let arrived = copy_tree(
+        context,
+        &group.repository,
+        &prepared.tree,
+        &targets,
+        before_tag,
+        after_tag,
+    )
+    .await;
     let mut ends = Vec::with_capacity(arrived.len());
-    for (
-        (
-            (
-                Arrived {
-                    result,
-                    attempts,
-                    bytes,
-                },
-                target,
-            ),
-            destination,
-        ),
-        job,
-    ) in arrived.into_iter().zip(&targets).zip(&group.destinations).zip(jobs)
-    {
+    for (arrived, target) in arrived.into_iter().zip(&targets) {
+        let Arrived {
+            result,
+            attempts,
+            bytes,
+        } = arrived;
         let mut end = match result {
-            Ok(()) => put(context, group, prepared, target, destination, *job, attempts).await,
+            Ok(()) => attach(context, group, prepared, target, attempts).await,
             Err(fault) if fault.code.as_deref() == Some(KEPT) => End::settled(JobOutcome::Kept, Some(fault.message)),
             Err(fault) => End::failed(fault, attempts),
         };
@@ -283,83 +288,9 @@ async fn copy_prepared(
     ends
 }
 
-/// Marks the fault by which a put that the policy forbids ends early.
-const KEPT: &str = "TRANSSHIP_KEPT";
-
-/// Where the rule does not let the source win, the destination is read again just before the put.
-async fn still_ours(
-    context: &RunContext,
-    target: &Target,
-    destination: &GroupDestination,
-    wanted: &Digest,
-) -> Result<(), Fault> {
-    let rule = &context.rule;
-    let Some(tag) = &target.tag else { return Ok(()) };
-    if rule.moved_tags == MovedTags::Follow && rule.on_conflict == OnConflict::Overwrite {
-        return Ok(());
-    }
-    let now = match head(&target.endpoint, &target.repository, tag, Side::Destination).await {
-        Observation::Known(digest) => Some(digest),
-        Observation::Absent => None,
-        Observation::Unknown(unknown) => return Err(Fault::from(unknown)),
-    };
-    if now == destination.previous || now.as_ref() == Some(wanted) {
-        return Ok(());
-    }
-    // Gone meanwhile: there is nothing left that the rule could want to keep.
-    let Some(now) = now else { return Ok(()) };
-    let written = context
-        .store
-        .written(target.endpoint.name(), &target.repository)
-        .await?;
-    let ours = written.get(tag).is_some_and(|ours| ours.contains(&now));
-    let keep = match over_held(ours, rule.moved_tags, rule.on_conflict) {
-        Decision::Copy { .. } => return Ok(()),
-        Decision::Keep { .. } => true,
-        _ => false,
-    };
-    let mut fault = Fault::new(
-        ErrorKind::Conflict,
-        format!(
-            "{} was changed at the destination while it was being copied",
-            destination.place(wanted)
-        ),
-    );
-    if keep {
-        fault.code = Some(KEPT.to_owned());
-    }
-    Err(fault)
-}
-
-/// The tag is put: record it, then see to its attachments, whose failure is a warning.
-async fn put(
-    context: &RunContext,
-    group: &ImageGroup,
-    prepared: &Prepared,
-    target: &Target,
-    destination: &GroupDestination,
-    job: Option<JobId>,
-    attempts: u32,
-) -> End {
+/// The image is there: see to its attachments, whose failure is a warning.
+async fn attach(context: &RunContext, group: &ImageGroup, prepared: &Prepared, target: &Target, attempts: u32) -> End {
     let root = &prepared.tree.root;
-    let now = context.clock.now();
-    if let Some(tag) = &target.tag {
-        let source = format!("{}/{}", context.source.name(), group.repository);
-        let write = Write {
-            run: Some(context.run),
-            job,
-            rule: context.rule.name.as_str(),
-            source: &source,
-            registry: target.endpoint.name(),
-            repository: &target.repository,
-            tag,
-            digest: root,
-            previous: destination.previous.as_ref(),
-        };
-        if let Err(error) = context.store.record_write(&write, now).await {
-            return End::failed(error.into(), attempts);
-        }
-    }
     let faults = copy_attachments(
         context,
         &group.repository,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteConnection;
 
 use super::Store;
 use super::error::Result;
@@ -12,6 +13,31 @@ use crate::oci::{Digest, RepositoryName};
 
 /// How long a refused mount is not tried again.
 const MOUNT_REFUSAL_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// Remembers blobs as part of a change.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    registry: &str,
+    repository: &RepositoryName,
+    digests: &[Digest],
+    now: Timestamp,
+) -> sqlx::Result<()> {
+    for batch in batches(digests) {
+        // `WHERE true`: without it SQLite takes ON CONFLICT for a join's condition.
+        sqlx::query(
+            "INSERT INTO blobs (registry, repository, digest, seen_at) \
+             SELECT $1, $2, value, $4 FROM json_each($3) WHERE true \
+             ON CONFLICT (registry, digest, repository) DO UPDATE SET seen_at = excluded.seen_at",
+        )
+        .bind(registry)
+        .bind(repository.as_str())
+        .bind(batch?)
+        .bind(millis(now))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
 
 impl Store {
     /// Remembers blobs seen in or written to a repository.
@@ -27,20 +53,7 @@ impl Store {
         }
         self.verb("remember blobs", async {
             let mut change = self.0.begin().await?;
-            for batch in batches(digests) {
-                // `WHERE true`: without it SQLite takes ON CONFLICT for a join's condition.
-                sqlx::query(
-                    "INSERT INTO blobs (registry, repository, digest, seen_at) \
-                     SELECT $1, $2, value, $4 FROM json_each($3) WHERE true \
-                     ON CONFLICT (registry, digest, repository) DO UPDATE SET seen_at = excluded.seen_at",
-                )
-                .bind(registry)
-                .bind(repository.as_str())
-                .bind(batch?)
-                .bind(millis(now))
-                .execute(&mut *change)
-                .await?;
-            }
+            insert(&mut change, registry, repository, digests, now).await?;
             change.commit().await
         })
         .await

@@ -31,8 +31,8 @@ pub use error::StoreError;
 pub use lock::{Holder, StateLock};
 pub use rates::Rates;
 pub use types::{
-    AuditEntry, FinishedJob, JobFilter, JobId, JobOutcome, JobRow, KeptManifest, NewJob, NewManifest, NewRun, RunId,
-    RunOutcome, RunRow, StoredUpload, Trigger, UploadId, UploadKey, Write,
+    AuditEntry, FinishedJob, Intention, JobFilter, JobId, JobOutcome, JobRow, KeptManifest, NewJob, NewManifest,
+    NewRun, RunId, RunOutcome, RunRow, StoredUpload, Trigger, UploadId, UploadKey, Write,
 };
 
 use std::path::{Path, PathBuf};

@@ -303,6 +303,21 @@ pub struct Write<'a> {
     pub previous: Option<&'a Digest>,
 }
 
+/// A tag that is about to be put.
+#[derive(Clone, Copy, Debug)]
+pub struct Intention<'a> {
+    /// Under which rule (empty for `copy`).
+    pub rule: &'a str,
+    /// Destination registry's name.
+    pub registry: &'a str,
+    /// Destination repository.
+    pub repository: &'a RepositoryName,
+    /// The tag.
+    pub tag: &'a Tag,
+    /// What it is to point to.
+    pub digest: &'a Digest,
+}
+
 /// A line of the audit trail.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AuditEntry {

@@ -4,13 +4,42 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
 
 use super::error::Result;
 use super::rows::{json, millis, parsed, parsed_or_none, time};
-use super::{AuditEntry, JobId, RunId, Store, Write};
+use super::{AuditEntry, Intention, JobId, RunId, Store, Write, blobs};
 use crate::oci::{Digest, RepositoryName, Tag};
 
+async fn insert(connection: &mut SqliteConnection, intention: &Intention<'_>, now: Timestamp) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO written (registry, repository, tag, digest, rule, at) VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (registry, repository, tag, digest, rule) DO UPDATE SET at = excluded.at",
+    )
+    .bind(intention.registry)
+    .bind(intention.repository.as_str())
+    .bind(intention.tag.as_str())
+    .bind(intention.digest.to_string())
+    .bind(intention.rule)
+    .bind(millis(now))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 impl Store {
+    /// Records that a tag is about to be put, so that the digest is known for ours whether or not the put is heard of again, and
+    /// remembers `blobs`, which were seen in its repository or brought there for it.
+    pub async fn record_intention(&self, intention: &Intention<'_>, blobs: &[Digest], now: Timestamp) -> Result<()> {
+        self.verb("record that a tag is about to be written", async {
+            let mut change = self.0.begin().await?;
+            blobs::insert(&mut change, intention.registry, intention.repository, blobs, now).await?;
+            insert(&mut change, intention, now).await?;
+            change.commit().await
+        })
+        .await
+    }
+
     /// Records that a tag was put: audit trail, history, and what it points to since.
     pub async fn record_write(&self, write: &Write<'_>, now: Timestamp) -> Result<()> {
         self.verb("record that a tag was written", async {
@@ -32,18 +61,14 @@ impl Store {
             .bind(write.previous.map(ToString::to_string))
             .execute(&mut *change)
             .await?;
-            sqlx::query(
-                "INSERT INTO written (registry, repository, tag, digest, rule, at) VALUES ($1, $2, $3, $4, $5, $6) \
-                 ON CONFLICT (registry, repository, tag, digest, rule) DO UPDATE SET at = excluded.at",
-            )
-            .bind(write.registry)
-            .bind(write.repository.as_str())
-            .bind(write.tag.as_str())
-            .bind(&digest)
-            .bind(write.rule)
-            .bind(millis(now))
-            .execute(&mut *change)
-            .await?;
+            let intention = Intention {
+                rule: write.rule,
+                registry: write.registry,
+                repository: write.repository,
+                tag: write.tag,
+                digest: write.digest,
+            };
+            insert(&mut change, &intention, now).await?;
             sqlx::query(
                 "INSERT INTO seen_tags (registry, repository, tag, digest, at) VALUES ($1, $2, $3, $4, $5) \
                  ON CONFLICT (registry, repository, tag) DO UPDATE SET digest = excluded.digest, at = excluded.at",
@@ -60,7 +85,7 @@ impl Store {
         .await
     }
 
-    /// All digests that we wrote under the tags of a repository.
+    /// All digests that we wrote, or were about to write, under the tags of a repository.
     pub async fn written(
         &self,
         registry: &str,

@@ -6,6 +6,7 @@ mod bad_input;
 mod cli_help;
 mod commands;
 mod daemon;
+mod deleted;
 mod demo;
 mod house;
 mod images;

@@ -73,6 +73,13 @@ async fn within_a_registry_that_refuses_mounts_blobs_are_read_and_sent() {
     let run = only_run(&report);
     assert!(run["destinations"][0]["blobs"]["copied"].as_u64() >= Some(1), "{run}");
     assert_eq!(run["bytes"]["read"], run["destinations"][0]["bytes"]["written"]);
+    // Taken for a mount, the refusal would show when the manifest is refused, and all be mended then.
+    assert_eq!(
+        proxy.count("PUT", "/copy/app-00/manifests/"),
+        1,
+        "{:?}",
+        proxy.exchanges()
+    );
     assert_copied(&registry, &fleet).await;
 }
 

@@ -4,6 +4,7 @@ mod destinations;
 mod overwriting;
 mod planning;
 mod selection;
+mod unheard;
 mod verifying;
 
 use serde_json::Value;

@@ -180,7 +180,7 @@ fn check_content(
                     "unknown error",
                 ));
             }
-        } else if storage.blob(name, &blob.digest).is_none() {
+        } else if !shared.options.takes_incomplete && storage.blob(name, &blob.digest).is_none() {
             return Err(unknown());
         }
     }

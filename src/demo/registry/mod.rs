@@ -165,6 +165,11 @@ impl Running {
         self.shared.storage().lose_blob(digest)
     }
 
+    /// Deletes a repository with all that it holds; false where there is none.
+    pub fn delete_repository(&self, repository: &RepositoryName) -> bool {
+        self.shared.storage().delete_repository(repository)
+    }
+
     /// Answers no new request, lets those under way end for a short while, and ends.
     pub async fn stop(mut self) {
         self.stopping.cancel();

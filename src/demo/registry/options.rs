@@ -27,6 +27,9 @@ pub struct Options {
     pub allow_foreign: bool,
     /// Answers `OCI-Subject` and serves the referrers API (distribution-spec 1.1), which distribution does not.
     pub referrers_api: bool,
+    /// Takes manifests whose blobs the repository lacks, and is not known by the addresses of its uploads for one that refuses
+    /// them, as distribution is. Not together with [`Habits::offset_in_location`].
+    pub takes_incomplete: bool,
     /// Names this as the least length of a piece but the last (`OCI-Chunk-Min-Length`, distribution-spec 1.1), without insisting on it.
     pub least_piece: Option<u64>,
 }

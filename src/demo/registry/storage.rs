@@ -90,6 +90,10 @@ impl Storage {
         self.blobs.remove(digest).is_some()
     }
 
+    pub(super) fn delete_repository(&mut self, name: &RepositoryName) -> bool {
+        self.repositories.remove(name).is_some()
+    }
+
     /// Bytes of all blobs.
     pub(super) fn used(&self) -> u64 {
         self.blobs.values().map(|bytes| bytes.len() as u64).sum()

@@ -40,7 +40,7 @@ pub(super) fn start(shared: &Shared, asked: &Asked, name: &RepositoryName) -> Re
         return Ok(created(asked, name, &digest));
     }
     let id = storage.start_upload(name);
-    let mut response = progress(asked, StatusCode::ACCEPTED, name, &id, 0);
+    let mut response = progress(shared, asked, StatusCode::ACCEPTED, name, &id, 0);
     if let Some(least) = shared.options.least_piece {
         let name = header::HeaderName::from_static("oci-chunk-min-length");
         response.headers_mut().insert(name, least.into());
@@ -52,7 +52,7 @@ pub(super) fn start(shared: &Shared, asked: &Asked, name: &RepositoryName) -> Re
 pub(super) fn status(shared: &Shared, asked: &Asked, name: &RepositoryName, id: &str) -> Result<Response, Failure> {
     let upload = open(shared, asked, name, id)?;
     let size = lock(&upload).data.len();
-    Ok(progress(asked, StatusCode::NO_CONTENT, name, id, size))
+    Ok(progress(shared, asked, StatusCode::NO_CONTENT, name, id, size))
 }
 
 /// PATCH: appends. What a broken request brought stays.
@@ -69,7 +69,7 @@ pub(super) async fn patch(
     }
     append(shared, asked, &upload, body).await?;
     let size = lock(&upload).data.len();
-    Ok(progress(asked, StatusCode::ACCEPTED, name, id, size))
+    Ok(progress(shared, asked, StatusCode::ACCEPTED, name, id, size))
 }
 
 /// PUT: appends, then checks the digest and closes.
@@ -172,8 +172,18 @@ async fn append(shared: &Shared, asked: &Asked, upload: &Mutex<Upload>, mut body
     Ok(())
 }
 
-fn progress(asked: &Asked, status: StatusCode, name: &RepositoryName, id: &str, size: usize) -> Response {
-    let path = format!("/v2/{name}/blobs/uploads/{id}?_state=offset-{size}");
+fn progress(
+    shared: &Shared,
+    asked: &Asked,
+    status: StatusCode,
+    name: &RepositoryName,
+    id: &str,
+    size: usize,
+) -> Response {
+    let path = match shared.options.takes_incomplete {
+        true => format!("/v2/{name}/blobs/uploads/{id}"),
+        false => format!("/v2/{name}/blobs/uploads/{id}?_state=offset-{size}"),
+    };
     // Zero bytes and one byte read the same, as in distribution.
     let range = format!("0-{}", size.saturating_sub(1));
     let location = asked.absolute(&path);

@@ -84,6 +84,29 @@ async fn a_hundred_verbs_at_once_share_one_commit() {
     assert_eq!(commits(store.path()), before + 6);
 }
 
+#[tokio::test]
+async fn what_is_about_to_be_put_and_its_blobs_cost_one_commit_and_no_line_of_the_audit_trail() {
+    let (_folder, store) = fresh().await;
+    let (repository, v1) = (name("a"), tag("v1"));
+    let intention = Intention {
+        rule: "nightly",
+        registry: "ecr",
+        repository: &repository,
+        tag: &v1,
+        digest: &digest(9),
+    };
+    let blobs = [digest(1), digest(2)];
+    store.record_intention(&intention, &[], at(0)).await.unwrap();
+    let before = commits(store.path());
+    store.record_intention(&intention, &blobs, at(1)).await.unwrap();
+    assert_eq!(commits(store.path()), before + 1);
+    let seen = store.blobs_seen("ecr", &repository, &blobs, at(1), at(1)).await;
+    assert_eq!(seen.unwrap(), BTreeSet::from(blobs));
+    let written = store.written("ecr", &repository).await.unwrap();
+    assert_eq!(written[&v1], BTreeSet::from([digest(9)]));
+    assert_eq!(store.audit(1).await.unwrap(), []);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn verbs_of_many_tasks_share_commits() {
     let (_folder, store) = fresh().await;

@@ -11,15 +11,18 @@ use crate::support::proxy::{Act, Fault, Gate, Proxy};
 use crate::support::wire::Wire;
 use crate::sync::only_run;
 
+const RETRY: &str = "    retry: { attempts: 2, max_delay: 1s }\n";
+
 /// A third registry, `far`, behind a proxy of its own.
-async fn third() -> (DockerRegistry, Proxy) {
+pub(super) async fn third() -> (DockerRegistry, Proxy) {
     let registry = DockerRegistry::plain().await;
     let proxy = Proxy::start(&registry.url()).await;
     (registry, proxy)
 }
 
-fn both(pair: &Pair, far: &Proxy) -> String {
-    let rule = app("    retry: { attempts: 2, max_delay: 1s }\n").replace("[dst]", "[dst, far]");
+/// A rule from `src` to `dst` and `far`, with these further keys.
+pub(super) fn both(pair: &Pair, far: &Proxy, keys: &str) -> String {
+    let rule = app(keys).replace("[dst]", "[dst, far]");
     pair.rules_with(&[("far", &far.url())], &rule)
 }
 
@@ -29,7 +32,7 @@ async fn two_destinations_cost_one_read() {
     let (registry, far) = third().await;
     let sample = image(1, "amd64", &[300_000, 20]);
     pair.at_source().push("app", "v1", &sample).await;
-    let home = Transship::new(&both(&pair, &far));
+    let home = Transship::new(&both(&pair, &far, RETRY));
     let report = json_of(&home, &["sync"], 0).await;
     let run = only_run(&report);
     let bytes: usize = sample.blobs.iter().map(bytes::Bytes::len).sum();
@@ -55,7 +58,7 @@ async fn a_destination_that_fails_does_not_disturb_the_other() {
     let sample = image(1, "amd64", &[300_000, 20]);
     pair.at_source().push("app", "v1", &sample).await;
     far.add(Fault::every("PUT", "/blobs/uploads/", Act::CutRequest(1000)));
-    let home = Transship::new(&both(&pair, &far));
+    let home = Transship::new(&both(&pair, &far, RETRY));
     let report = json_of(&home, &["sync"], 1).await;
     let run = only_run(&report);
     assert_eq!(
@@ -107,7 +110,7 @@ async fn a_destination_that_stands_still_does_not_hold_up_the_other() {
         "/blobs/uploads/",
         Act::HoldRequest(1000, gate.clone()),
     ));
-    let home = Transship::new(&both(&pair, &far));
+    let home = Transship::new(&both(&pair, &far, RETRY));
     let process = home.spawn(&["sync", "--format", "json"]);
     // Every byte of the blobs gets to the one that works while the other has taken none of a blob's end.
     let bytes: u64 = sample.blobs.iter().map(|blob| blob.len() as u64).sum();
