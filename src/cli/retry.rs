@@ -80,6 +80,7 @@ impl Retry {
         let engine = Engine::new(config, store, context.clock.clone())?;
         // What a dead process left open is closed first, so that it can be named.
         engine.recover().await?;
+        engine.end_old_claims().await?;
         let selected = selection(engine.store(), target).await.map_err(|error| match error {
             NothingToRetry::Store(error) => error.into(),
             other => Stop::unusable(chain(&other)),

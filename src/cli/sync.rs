@@ -34,6 +34,7 @@ impl Sync {
         let engine = Engine::new(config, store, context.clock.clone())?;
         let names = engine.rule_names(&self.names)?;
         let mut interrupted = engine.recover().await?;
+        engine.end_old_claims().await?;
         let requests = names
             .into_iter()
             .map(|rule| {
@@ -54,6 +55,7 @@ impl Sync {
             })
             .collect();
         let done = Box::pin(foreground::run(context, &engine, requests, self.strict)).await?;
+        engine.forget_old_runs().await;
         show(context, self.format.format, done)
     }
 }

@@ -33,10 +33,12 @@ pub(super) struct Verify {
 
 impl Verify {
     pub(super) async fn run(self, context: &Context) -> Result<Exit, Stop> {
-        let engine = if self.repair {
-            context.engine().await?
+        // A repair is a run: no other process runs the same rule meanwhile.
+        let (engine, _lock) = if self.repair {
+            let lock = context.lock("verify --repair")?;
+            (context.engine().await?, Some(lock))
         } else {
-            context.engine_to_look().await?
+            (context.engine_to_look().await?, None)
         };
         let names = engine.rule_names(&self.names)?;
         let mut signals = Signals::listen()?;

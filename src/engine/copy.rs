@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::control::Control;
 use super::event::Events;
 use super::facade::{Engine, EngineError};
+use super::history::HISTORY;
 use super::report::RunReport;
 use super::requests::{CopyRequest, RunRequest, Single};
 use crate::clock::Clock;
@@ -17,9 +18,6 @@ use crate::rules::{
     RetryPolicy, Rule, RuleName, TagFilter,
 };
 use crate::store::{Store, Trigger};
-
-/// Copies by hand older than this are forgotten.
-const HISTORY: std::time::Duration = std::time::Duration::from_secs(90 * 24 * 3600);
 
 /// Copies one image (or all tags of a repository) without a rules file.
 ///

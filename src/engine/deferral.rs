@@ -1,7 +1,6 @@
 //! Images that wait: for a quota, or for a registry that wants to be left alone.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -12,12 +11,9 @@ use super::job::{GroupDestination, ImageGroup, warn};
 use super::report::Change;
 use super::requests::Only;
 use crate::oci::{Digest, RepositoryName, Tag};
-use crate::plan::{Decision, ErrorKind, RepositoryPlan};
+use crate::plan::{Decision, ErrorKind, PAUSE_WAITED_FOR, RepositoryPlan};
 use crate::registry::{Endpoint, Side};
 use crate::store::{DeferredImage, FinishedJob, JobOutcome, NewJob};
-
-/// A pause up to this long is waited for; during a longer one images are put off.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// Until when something waits, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +34,7 @@ pub(super) fn seconds(time: Timestamp) -> Timestamp {
 pub(super) fn long_pause(context: &RunContext, end: &Endpoint) -> Option<Wait> {
     let now = context.clock.now();
     let until = end.penalty()?;
-    if until <= now || until.duration_since(now).unsigned_abs() <= PATIENCE {
+    if until <= now || until.duration_since(now).unsigned_abs() <= PAUSE_WAITED_FOR {
         return None;
     }
     let until = seconds(until);

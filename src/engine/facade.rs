@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::plan::{Decision, RepositoryPlan, SelectedTagsByPattern};
 use crate::registry::{Endpoint, Limiter, RegistrySettings};
 use crate::rules::{RegistryName, Rule, RuleName};
-use crate::store::{RunId, Store, StoreError, Trigger};
+use crate::store::{RunId, RunOutcome, Store, StoreError, Trigger};
 use crate::vendors;
 
 /// Executes rules. Cheap to clone.
@@ -405,29 +405,22 @@ impl Engine {
         self.execute(started, control).await
     }
 
-    /// Closes what a dead process left open; gives the rules that should run again, each with the run it continues.
+    /// Closes what a dead process left open; gives the rules whose last run was broken off, by that or by a signal, each with the run
+    /// that is gone on with.
     ///
     /// # Errors
     /// The state database fails.
     pub async fn recover(&self) -> Result<Vec<RunRequest>, EngineError> {
-        let interrupted = self.shared.store.close_interrupted(self.shared.clock.now()).await?;
-        let mut newest: BTreeMap<String, RunId> = BTreeMap::new();
-        for row in interrupted {
-            newest.insert(row.rule, row.id);
-        }
-        let exists = |rule: &String| {
-            self.config
-                .rules
-                .iter()
-                .any(|known| known.name.as_str() == rule.as_str())
-        };
-        Ok(newest
+        self.shared.store.close_interrupted(self.shared.clock.now()).await?;
+        let last = self.shared.store.last_runs().await?;
+        let interrupted = last
             .into_iter()
-            .filter(|(rule, _)| exists(rule))
-            .map(|(rule, run)| RunRequest {
-                rule: RuleName::new(rule),
+            .filter(|run| run.outcome == Some(RunOutcome::Interrupted) && self.rule(&run.rule).is_ok());
+        Ok(interrupted
+            .map(|run| RunRequest {
+                rule: RuleName::new(run.rule),
                 trigger: Trigger::Recovery,
-                continues: Some(run),
+                continues: Some(run.id),
                 only: Vec::new(),
                 at_once: false,
             })

@@ -15,6 +15,7 @@ mod deferral;
 mod event;
 mod facade;
 mod fault;
+mod history;
 mod image;
 mod job;
 mod ledger;

@@ -8,11 +8,14 @@ use super::parking;
 use super::report::{Change, Failure};
 use super::run::place_failed;
 use crate::plan::{CopyReason, Decision, ErrorKind, FailReason, RepositoryPlan};
-use crate::store::{FinishedJob, JobOutcome, NewJob};
+use crate::store::{DeferredImage, FinishedJob, JobOutcome, NewJob};
 
-/// Records the jobs that need nothing done. Gives how many.
+/// Settles the jobs that need nothing done; gives how many. Recorded is what a user may ask for later: of images in step, the
+/// many of every run, the report has the number.
 pub(super) async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize {
     let mut jobs = Vec::new();
+    let mut waiting = Vec::new();
+    let mut settled_jobs = 0;
     let source_place = format!("{}/{}", plan.registry, plan.repository);
     for image in &plan.images {
         let source = format!("{source_place}:{}", image.tag);
@@ -25,6 +28,19 @@ pub(super) async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize
                 Some(wait) => deferral::finished(wait, 1, 0),
                 None => finished,
             };
+            settled_jobs += 1;
+            if let Some(wait) = &waits {
+                waiting.push(DeferredImage {
+                    source: plan.repository.clone(),
+                    registry: destination.registry.to_string(),
+                    repository: destination.repository.clone(),
+                    tag: image.tag.clone(),
+                    digest: image.source_digest.clone(),
+                    message: wait.message.clone(),
+                    since: context.parking.started_at,
+                    until: wait.until,
+                });
+            }
             let place = format!("{}/{}:{}", destination.registry, destination.repository, image.tag);
             context.ledger.job(destination.registry.as_str(), finished.outcome);
             if destination.trusted {
@@ -52,17 +68,18 @@ pub(super) async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize
                     outcome: finished.outcome,
                 }),
             }
-            if finished.outcome != JobOutcome::InStep {
-                context.events.tell(Event::JobFinished {
-                    run: context.run,
-                    job: None,
-                    source: source.clone(),
-                    destination: place,
-                    outcome: finished.outcome,
-                    message: finished.message.clone(),
-                    bytes: 0,
-                });
+            if finished.outcome == JobOutcome::InStep {
+                continue;
             }
+            context.events.tell(Event::JobFinished {
+                run: context.run,
+                job: None,
+                source: source.clone(),
+                destination: place,
+                outcome: finished.outcome,
+                message: finished.message.clone(),
+                bytes: 0,
+            });
             let new = NewJob {
                 run: context.run,
                 source_registry: plan.registry.as_str(),
@@ -76,10 +93,16 @@ pub(super) async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize
             jobs.push((new, finished));
         }
     }
-    if let Err(error) = context.store.record_settled_jobs(&jobs, context.clock.now()).await {
+    if !jobs.is_empty()
+        && let Err(error) = context.store.record_settled_jobs(&jobs, context.clock.now()).await
+    {
         place_failed(context, source_place, &Fault::from(error));
     }
-    jobs.len()
+    // As those that were put off by their jobs: a later run in the same pause then knows them.
+    if !waiting.is_empty() {
+        deferral::keep(context, &waiting).await;
+    }
+    settled_jobs
 }
 
 /// The end of a job that the plan itself settles; `None` for one that must be copied.
@@ -153,7 +176,9 @@ pub(super) fn fail_message(reason: &FailReason) -> String {
         FailReason::SourceUnknown(unknown) | FailReason::DestinationUnknown(unknown) => unknown.message.clone(),
         FailReason::Parked(failure) => failure.message.clone(),
         FailReason::Ambiguous { claim } => {
-            format!("another source wants the same destination tag ({claim}): give one of them another `to`")
+            format!(
+                "another source wants the same destination tag ({claim}): give one of them another `to`. A rule that is gone or has another source now claims nothing more when the daemon has read the rules again"
+            )
         }
     }
 }

@@ -12,6 +12,9 @@ pub(super) struct Turn(Option<Arc<Inner>>);
 #[derive(Debug)]
 struct Inner {
     places: Arc<Semaphore>,
+    /// Held by the one blob that gets the image its place again. If each asked for one, images would hold their own place while
+    /// a second blob of theirs waits for another, and no place would be left.
+    regaining: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -44,6 +47,7 @@ impl Turn {
     pub(super) fn new(places: Arc<Semaphore>, place: OwnedSemaphorePermit) -> Self {
         Self(Some(Arc::new(Inner {
             places,
+            regaining: tokio::sync::Mutex::default(),
             state: Mutex::new(State {
                 place: Some(place),
                 active: 0,
@@ -76,19 +80,19 @@ impl Turn {
             state.rest();
         }
         let done = wait.await;
-        let lacking = {
+        let lacks_place = || inner.state().place.is_none();
+        {
             let mut state = inner.state();
             state.waiting = state.waiting.saturating_sub(1);
             state.active += 1;
-            state.place.is_none()
-        };
-        if lacking {
-            // Never closed.
-            let place = Arc::clone(&inner.places).acquire_owned().await.ok();
-            // Another blob of the image may have been quicker; one place is enough.
-            let mut state = inner.state();
-            if state.place.is_none() {
-                state.place = place;
+        }
+        if lacks_place() {
+            let _alone = inner.regaining.lock().await;
+            // Another blob of the image may have been quicker.
+            if lacks_place() {
+                // Never closed.
+                let place = Arc::clone(&inner.places).acquire_owned().await.ok();
+                inner.state().place = place;
             }
         }
         done
@@ -123,5 +127,28 @@ mod tests {
         assert_eq!(places.available_permits(), 0, "it has its place again");
         turn.end();
         assert_eq!(places.available_permits(), 0, "the manifests are still to be put");
+    }
+
+    #[tokio::test]
+    async fn an_image_takes_one_place_however_many_of_its_blobs_have_waited() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).acquire_owned().await.expect("open");
+        let turn = Turn::new(Arc::clone(&places), place);
+        turn.begin(2);
+        let ((go, gone), (start, started)) = (oneshot::channel::<()>(), oneshot::channel::<()>());
+        let mut first = std::pin::pin!(turn.while_waiting(gone));
+        let mut second = std::pin::pin!(turn.while_waiting(started));
+        assert!(futures_util::poll!(&mut first).is_pending());
+        assert!(futures_util::poll!(&mut second).is_pending());
+        let other = Arc::clone(&places)
+            .try_acquire_owned()
+            .expect("a place for another image");
+        go.send(()).expect("somebody waits");
+        start.send(()).expect("somebody waits");
+        assert!(futures_util::poll!(&mut first).is_pending());
+        assert!(futures_util::poll!(&mut second).is_pending());
+        drop(other);
+        assert!(futures_util::poll!(&mut first).is_ready());
+        assert!(futures_util::poll!(&mut second).is_ready(), "the image has its place");
     }
 }

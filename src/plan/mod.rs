@@ -6,6 +6,7 @@ mod failure;
 mod flows;
 mod image;
 mod inventory;
+mod laggard;
 mod lint;
 mod parking;
 mod repository;
@@ -20,13 +21,14 @@ pub use failure::ErrorKind;
 pub use flows::{AHEAD, FlowPlan, FlowSample, FoundFlows, MANY_FLOWS_FROM, MOST_FLOWS};
 pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
+pub use laggard::{HELD_UP, is_left_behind};
 pub use lint::{Note, lint_image_plan, lint_repository_plan};
 pub use parking::{MENDED_BY_SETTINGS, ParkedFailure, Parking, ParkingPlace, park, put_aside};
 pub use repository::{
     CopyReason, Decision, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, over_held,
     plan_images, plan_repository, repository_problem,
 };
-pub use retry::{RetryDecision, after_failure, is_gain};
+pub use retry::{PAUSE_WAITED_FOR, RetryDecision, after_failure, is_gain};
 pub use selected::SelectedTagsByPattern;
 pub use spool::{
     Disk, SpoolDecision, SpoolEntry, SpoolFacts, keep_in_spool, make_room, may_be_spooled, spool_decision,

@@ -17,6 +17,9 @@ pub enum RetryDecision {
 /// The first wait. It doubles with each attempt.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 
+/// A pause up to this long that a registry asks for is waited for; during a longer one images are put off.
+pub const PAUSE_WAITED_FOR: Duration = Duration::from_secs(5 * 60);
+
 /// Bytes that are worth a request of their own. A connection that breaks after this much may be asked for the rest as often as it
 /// takes; a gibibyte in smaller parts would be tens of thousands of requests.
 const WORTH_A_REQUEST: u64 = 64 * 1024;
@@ -28,8 +31,8 @@ pub fn is_gain(came: u64, left: u64) -> bool {
 }
 
 /// Decides after the `attempts`-th attempt in a row without a gain ([`is_gain`], a finished step) failed with `kind`.
-/// `jitter` is a random number in 0..1; `retry_after` is what the registry asked for, obeyed up to the policy's longest delay, beyond which
-/// the job is given up. `Corrupt` and `MissingContent` are tried again twice and once; final kinds never.
+/// `jitter` is a random number in 0..1; `retry_after` is what the registry asked for, obeyed up to [`PAUSE_WAITED_FOR`] whatever
+/// the policy's longest delay, which is for delays of our own choosing; beyond it the job is given up. `Corrupt` and `MissingContent` are tried again twice and once; final kinds never.
 pub fn after_failure(
     kind: ErrorKind,
     attempts: u32,
@@ -44,7 +47,7 @@ pub fn after_failure(
         _ => return RetryDecision::GiveUp,
     };
     let asked = retry_after.unwrap_or(Duration::ZERO);
-    if attempts >= allowed || asked > policy.max_delay {
+    if attempts >= allowed || asked > PAUSE_WAITED_FOR.max(policy.max_delay) {
         return RetryDecision::GiveUp;
     }
     // After 2^31 the longest delay has long been reached.
@@ -110,6 +113,21 @@ mod tests {
         assert_eq!(wait(5, POLICY, Some(1), 0.0), Some(3200));
         assert_eq!(wait(1, POLICY, Some(300), 0.5), Some(300_000));
         assert_eq!(wait(1, POLICY, Some(301), 0.5), None);
+        let hasty = RetryPolicy {
+            max_delay: Duration::from_secs(30),
+            ..POLICY
+        };
+        assert_eq!(
+            wait(1, hasty, Some(40), 0.5),
+            Some(40_000),
+            "a pause is not ours to cut short"
+        );
+        assert_eq!(wait(1, hasty, Some(301), 0.5), None);
+        let patient = RetryPolicy {
+            max_delay: Duration::from_secs(3600),
+            ..POLICY
+        };
+        assert_eq!(wait(1, patient, Some(301), 0.5), Some(301_000));
         assert_eq!(wait(6, POLICY, Some(1), 0.5), None);
     }
 

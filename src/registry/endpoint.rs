@@ -358,6 +358,14 @@ impl Endpoint {
         }
     }
 
+    /// As [`Endpoint::with_reading_place`], where a place is free that nobody waits for.
+    pub fn with_free_reading_place(&self) -> Option<Self> {
+        Some(match self {
+            Self::Registry(registry) => Self::Registry(registry.with_free_reading_place()?),
+            Self::Layout(layout) => Self::Layout(layout.with_free_reading_place()?),
+        })
+    }
+
     /// From now on what is read in the place of [`Endpoint::with_reading_place`] is being written, so that it is held as a
     /// whole until the end. Before that, others have its part of the process's places while the registry has a pause.
     pub fn keep_reading_place(&self) {

@@ -33,6 +33,15 @@ fn others(rows: &[sqlx::sqlite::SqliteRow]) -> std::result::Result<BTreeMap<Tag,
     Ok(others)
 }
 
+/// Who claims destination tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// The rule's name.
+    pub rule: String,
+    /// `registry/repository` whose images it brings there.
+    pub source: String,
+}
+
 impl Store {
     /// Claims destination tags for a source (`rule`, `source registry/repository`); gives the tags that another source
     /// claims too, with the other claim in words. A claim by the same source is renewed, whatever the rule; one not renewed since
@@ -130,6 +139,39 @@ impl Store {
                 .fetch_all(&mut *self.0.reader().await?)
                 .await?;
             others(&rows)
+        })
+        .await
+    }
+
+    /// Who has claims, each once.
+    pub async fn claimants(&self) -> Result<Vec<Claimant>> {
+        self.verb("list who claims tags", async {
+            let rows = sqlx::query("SELECT DISTINCT rule, source FROM claims ORDER BY rule, source")
+                .fetch_all(&mut *self.0.reader().await?)
+                .await?;
+            let claimant = |row: &sqlx::sqlite::SqliteRow| {
+                Ok(Claimant {
+                    rule: row.try_get("rule")?,
+                    source: row.try_get("source")?,
+                })
+            };
+            rows.iter().map(claimant).collect()
+        })
+        .await
+    }
+
+    /// Ends all claims of these.
+    pub async fn end_claims(&self, claimants: &[Claimant]) -> Result<()> {
+        self.verb("end claims on tags", async {
+            let mut change = self.0.begin().await?;
+            for Claimant { rule, source } in claimants {
+                sqlx::query("DELETE FROM claims WHERE rule = $1 AND source = $2")
+                    .bind(rule)
+                    .bind(source)
+                    .execute(&mut *change)
+                    .await?;
+            }
+            change.commit().await
         })
         .await
     }

@@ -26,6 +26,7 @@ mod uploads;
 mod writer;
 mod written;
 
+pub use claims::Claimant;
 pub use deferred::DeferredImage;
 pub use error::StoreError;
 pub use lock::{Holder, StateLock};

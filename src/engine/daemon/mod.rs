@@ -28,9 +28,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long what is under way may go on after the daemon was told to end.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// Runs older than this are cleaned, except each rule's last.
-const HISTORY: Duration = Duration::from_secs(90 * 24 * 3600);
-
 /// How often they are looked for.
 const CLEAN_EVERY: Duration = Duration::from_secs(24 * 3600);
 
@@ -193,7 +190,8 @@ impl DaemonHandle {
     pub async fn reload(&self, config: Arc<Config>) -> Result<(), EngineError> {
         let engine = self.engine().with_config(config)?;
         let now = engine.clock().now();
-        keep_claims(&engine).await?;
+        engine.forget_other_rules().await?;
+        engine.end_old_claims().await?;
         parking::settings_were_read(engine.store(), now).await;
         lock(&self.0.agenda).replace(&engine.config().rules, now);
         *lock(&self.0.engine) = engine;
@@ -306,11 +304,7 @@ impl DaemonHandle {
             }
             if cleaned.is_none_or(|at| clock.elapsed().saturating_sub(at) >= CLEAN_EVERY) {
                 cleaned = Some(clock.elapsed());
-                match self.engine().store().clean_runs(now - HISTORY).await {
-                    Ok(0) => {}
-                    Ok(runs) => tracing::info!(runs, "old runs were cleaned from the state database"),
-                    Err(error) => tracing::warn!("old runs cannot be cleaned: {error}"),
-                }
+                self.engine().forget_old_runs().await;
             }
             let next = lock(&self.0.agenda).next();
             let longest = LOOK_EVERY.min(alive.every);
@@ -335,12 +329,6 @@ fn until(now: Timestamp, then: Timestamp) -> Duration {
     gap + Duration::from_millis(1)
 }
 
-async fn keep_claims(engine: &Engine) -> Result<(), EngineError> {
-    let rules: Vec<&str> = engine.config().rules.iter().map(|rule| rule.name.as_str()).collect();
-    engine.store().keep_claims(&rules).await?;
-    Ok(())
-}
-
 /// Who is told that the scheduler's loop turns: a watchdog.
 pub struct Alive {
     /// Called by the loop itself, so that a hanging one is silent.
@@ -356,7 +344,8 @@ pub struct Alive {
 /// The state database fails.
 pub async fn start(engine: Engine, alive: Alive) -> Result<DaemonHandle, EngineError> {
     let recovered = engine.recover().await?;
-    keep_claims(&engine).await?;
+    engine.forget_other_rules().await?;
+    engine.end_old_claims().await?;
     let clock = engine.clock().clone();
     let now = clock.now();
     parking::settings_were_read(engine.store(), now).await;

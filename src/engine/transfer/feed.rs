@@ -1,7 +1,8 @@
 //! The bounded queue between the one reader of a blob and one of its sinks.
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::{SendError, TryRecvError, TrySendError};
+use tokio::sync::{mpsc, watch};
 
 use crate::engine::fault::Fault;
 use crate::oci::HashState;
@@ -24,28 +25,63 @@ pub(super) struct Chunk {
     pub(super) state: Option<HashState>,
 }
 
+/// What goes through the queue.
+pub(super) type Fed = Result<Chunk, Fault>;
+
 /// The reader's end.
-pub(super) type Feeder = mpsc::Sender<Result<Chunk, Fault>>;
+#[derive(Debug)]
+pub(super) struct Feeder {
+    chunks: mpsc::Sender<Fed>,
+    /// True while the sink has taken all there is and waits for more.
+    idle: watch::Receiver<bool>,
+}
+
+impl Feeder {
+    pub(super) fn try_send(&self, fed: Fed) -> Result<(), TrySendError<Fed>> {
+        self.chunks.try_send(fed)
+    }
+
+    pub(super) async fn send(&self, fed: Fed) -> Result<(), SendError<Fed>> {
+        self.chunks.send(fed).await
+    }
+
+    /// Waits until the sink has taken all there is and waits for more, or is gone.
+    pub(super) async fn idle(&self) {
+        // An error: it is gone, and nobody's concern.
+        let _ = self.idle.clone().wait_for(|idle| *idle).await;
+    }
+}
 
 /// The sink's end.
 #[derive(Debug)]
 pub(super) struct Feed {
-    chunks: mpsc::Receiver<Result<Chunk, Fault>>,
+    chunks: mpsc::Receiver<Fed>,
+    idle: watch::Sender<bool>,
     /// Bytes before this are not for the sink.
     wanted_from: u64,
 }
 
 /// A queue for a sink that wants the bytes from `wanted_from` on.
 pub(super) fn queue(wanted_from: u64) -> (Feeder, Feed) {
-    let (feeder, chunks) = mpsc::channel(WAITING);
-    (feeder, Feed { chunks, wanted_from })
+    let (sender, chunks) = mpsc::channel(WAITING);
+    let (idle, idles) = watch::channel(false);
+    let feeder = Feeder {
+        chunks: sender,
+        idle: idles,
+    };
+    let feed = Feed {
+        chunks,
+        idle,
+        wanted_from,
+    };
+    (feeder, feed)
 }
 
 impl Feed {
     /// The next bytes, or the reader's fault. `None` where the reader dropped this sink.
     pub(super) async fn next(&mut self) -> Option<Result<Chunk, Fault>> {
         loop {
-            let mut chunk = match self.chunks.recv().await? {
+            let mut chunk = match self.receive().await? {
                 Ok(chunk) => chunk,
                 Err(fault) => return Some(Err(fault)),
             };
@@ -59,6 +95,20 @@ impl Feed {
             }
             return Some(Ok(chunk));
         }
+    }
+}
+
+impl Feed {
+    async fn receive(&mut self) -> Option<Fed> {
+        match self.chunks.try_recv() {
+            Ok(fed) => return Some(fed),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => {}
+        }
+        self.idle.send_replace(true);
+        let fed = self.chunks.recv().await;
+        self.idle.send_replace(false);
+        fed
     }
 }
 

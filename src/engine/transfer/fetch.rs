@@ -1,12 +1,15 @@
 //! Reading one blob once, hashing it on the way and feeding every sink.
 
+use std::collections::BTreeMap;
 use std::pin::pin;
-use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::{join, join_all};
-use tokio::sync::mpsc::error::TrySendError;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
 
-use super::feed::{self, Chunk, Feeder};
+use super::audience::{Audience, LeftBehind};
+use super::feed::{self, Chunk};
 use super::origin::wrong_length;
 use super::session::{self, Opened, Ready};
 use super::sink;
@@ -18,14 +21,6 @@ use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::{Digest, Hasher};
 use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure, is_gain};
-
-/// How long a sink may hold up the others before it is left behind, to be served by a read of its own. Longer than
-/// a registry's usual pause while it moves a finished piece to its storage.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long no sink may take a byte until the source's connection is closed. Long enough for the pauses of a healthy
-/// registry, well within the time after which servers end connections that nobody reads.
-const STANDSTILL: Duration = Duration::from_secs(5);
 
 /// One attempt at all sinks: opens them, reads the source once from the least offset, feeds all.
 pub(super) async fn attempt(
@@ -130,27 +125,27 @@ async fn feed_all(
             resumed_from: sink.send_from(),
         });
         let (feeder, feed) = feed::queue(sink.send_from());
-        feeders.push(Some(feeder));
+        feeders.push(feeder);
         drives.push(sink::drive(context, source, slot, sinks[index], sink, feed, alone));
     }
+    let (left_behind, left) = mpsc::unbounded_channel();
     let reading = async {
-        let outcome = read(context, source, progress, origin, &mut feeders).await;
+        let mut audience = Audience::new(feeders);
+        let outcome = read(context, source, progress, origin, &mut audience, Some(left_behind)).await;
         if let Err(fault) = &outcome {
-            for feeder in feeders.iter().flatten() {
-                // A sink that is gone, or too slow to take even this, ends by its dropped queue.
-                let _ = feeder.try_send(Err(fault.clone()));
-            }
+            audience.break_off(fault);
         }
-        feeders.clear();
         outcome
     };
-    let (read, driven) = join(reading, join_all(drives)).await;
+    let served = serve_left_behind(context, source, slot, left);
+    let ((read, served), driven) = join(join(reading, served), join_all(drives)).await;
     let mut results = Vec::with_capacity(driven.len());
-    for (mut result, index) in driven.into_iter().zip(indices) {
+    for (place, (mut result, index)) in driven.into_iter().zip(indices).enumerate() {
+        let read = served.get(&place).unwrap_or(&read);
         // A sink broke off because the source did; and one that had all bytes already is not done before we have seen,
         // and hashed, all of them too.
         let by_source = !matches!(&result, Err(fault) if !fault.kind.is_temporary());
-        if let (true, Err(read_fault)) = (by_source, &read) {
+        if let (true, Err(read_fault)) = (by_source, read) {
             result = Err(read_fault.clone());
         }
         if matches!(&result, Err(fault) if fault.kind == ErrorKind::Corrupt) {
@@ -161,13 +156,74 @@ async fn feed_all(
     results
 }
 
-/// Reads from where `progress` stands to the end. A source that breaks is opened again at the offset reached, so that sinks notice nothing.
+/// A sink that was left behind, with where the read stood then.
+type Late = Box<(LeftBehind, Progress)>;
+
+/// Gives each sink that is left behind a read of its own, which goes on where it stands: its upload is not broken off. How these
+/// reads ended, by the sinks' places.
+async fn serve_left_behind(
+    context: &TransferContext,
+    source: &SourceBlob,
+    slot: &Slot,
+    mut left: mpsc::UnboundedReceiver<Late>,
+) -> BTreeMap<usize, Result<(), Fault>> {
+    let mut served = BTreeMap::new();
+    let mut reads = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(late) = left.recv() => {
+                let (sink, progress) = *late;
+                let place = sink.index;
+                reads.push(async move { (place, read_for_one(context, source, slot, sink, progress).await) });
+            }
+            Some((place, outcome)) = reads.next() => {
+                served.insert(place, outcome);
+            }
+            else => return served,
+        }
+    }
+}
+
+async fn read_for_one(
+    context: &TransferContext,
+    source: &SourceBlob,
+    slot: &Slot,
+    sink: LeftBehind,
+    progress: Progress,
+) -> Result<(), Fault> {
+    let LeftBehind { feeder, lacks, .. } = sink;
+    tracing::info!(
+        source = source.endpoint.name(), digest = %source.digest, offset = progress.offset,
+        "a destination takes the bytes more slowly than the others and gets a read of its own"
+    );
+    if let Some(chunk) = lacks
+        && feeder.send(Ok(chunk)).await.is_err()
+    {
+        // It knows why it ended.
+        return Ok(());
+    }
+    let mut audience = Audience::new(vec![feeder]);
+    // With a place of its own where one is free. Else after the read that it was left behind by: who holds a place to write waits for
+    // no other's place to read.
+    let source = &source.with_other_reading_place();
+    let outcome = match Reading::open(context, source, slot, progress.offset).await {
+        Ok(origin) => read(context, source, progress, origin, &mut audience, None).await,
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = &outcome {
+        audience.break_off(fault);
+    }
+    outcome
+}
+
+/// Reads from where `progress` stands to the end. `left_behind`: where to put sinks that hold up others. A source that breaks is opened again at the offset reached, so that sinks notice nothing.
 async fn read(
     context: &TransferContext,
     source: &SourceBlob,
     mut progress: Progress,
     origin: Option<Reading<'_>>,
-    feeders: &mut [Option<Feeder>],
+    audience: &mut Audience,
+    left_behind: Option<mpsc::UnboundedSender<Late>>,
 ) -> Result<(), Fault> {
     let mut attempts = 0;
     let Some(mut origin) = origin else {
@@ -175,7 +231,16 @@ async fn read(
     };
     let mut gained_to = progress.offset;
     loop {
-        let fault = match read_from(context, source, &mut origin, &mut progress, feeders).await {
+        let fault = match read_from(
+            context,
+            source,
+            &mut origin,
+            &mut progress,
+            audience,
+            left_behind.as_ref(),
+        )
+        .await
+        {
             Ok(()) => return Ok(()),
             Err(fault) => at_source(fault),
         };
@@ -184,7 +249,7 @@ async fn read(
             gained_to = progress.offset;
         }
         attempts += 1;
-        if !fault.kind.is_temporary() || feeders.iter().all(Option::is_none) || !context.control.may_start() {
+        if !fault.kind.is_temporary() || audience.is_gone() || !context.control.may_start() {
             return Err(fault);
         }
         let decision = after_failure(
@@ -209,6 +274,7 @@ async fn read(
 }
 
 /// How far the blob has been read and hashed.
+#[derive(Clone)]
 struct Progress {
     offset: u64,
     hasher: Hasher,
@@ -249,7 +315,8 @@ async fn read_from(
     source: &SourceBlob,
     origin: &mut Reading<'_>,
     progress: &mut Progress,
-    feeders: &mut [Option<Feeder>],
+    audience: &mut Audience,
+    left_behind: Option<&mpsc::UnboundedSender<Late>>,
 ) -> Result<(), Fault> {
     let mut aborted = pin!(context.control.wait_abort());
     debug_assert_eq!(origin.offset(), progress.offset, "read where the hash stands");
@@ -277,51 +344,16 @@ async fn read_from(
                 end: progress.offset,
                 state: on_boundary.then(|| progress.hasher.save()).flatten(),
             };
-            if !hand_over(chunk, feeders, origin).await {
+            let listens = audience.hand_over(chunk, origin).await;
+            for sink in audience.take_left_behind() {
+                // Whoever serves them listens until the read ends.
+                let late = Box::new((sink, progress.clone()));
+                let _ = left_behind.map(|sender| sender.send(late));
+            }
+            if !listens {
                 // Each sink knows why it ended.
                 return Ok(());
             }
         }
-    }
-}
-
-/// Gives a chunk to every sink that still listens; false when none does.
-async fn hand_over(chunk: Chunk, feeders: &mut [Option<Feeder>], origin: &mut Reading<'_>) -> bool {
-    let listening = feeders.iter().flatten().count();
-    for slot in feeders.iter_mut() {
-        let Some(feeder) = slot else { continue };
-        let gone = match feeder.try_send(Ok(chunk.clone())) {
-            Ok(()) => false,
-            Err(TrySendError::Closed(_)) => true,
-            Err(TrySendError::Full(waiting)) => {
-                // The others wait for this one only so long; it reads for itself later.
-                let patience = (listening > 1).then_some(PATIENCE);
-                !wait_for_room(feeder, waiting, patience, origin).await
-            }
-        };
-        if gone {
-            *slot = None;
-        }
-    }
-    feeders.iter().any(Option::is_some)
-}
-
-/// Gives a chunk to a sink that has no room for it now; false where it is gone, or none was made within `patience`.
-async fn wait_for_room(
-    feeder: &Feeder,
-    waiting: Result<Chunk, Fault>,
-    patience: Option<Duration>,
-    origin: &mut Reading<'_>,
-) -> bool {
-    let mut sent = pin!(feeder.send(waiting));
-    let soon = tokio::select! {
-        sent = &mut sent => return sent.is_ok(),
-        never = origin.receive() => match never {},
-        () = tokio::time::sleep(STANDSTILL) => patience.map(|patience| patience.saturating_sub(STANDSTILL)),
-    };
-    origin.stand_still();
-    match soon {
-        None => sent.await.is_ok(),
-        Some(left) => matches!(tokio::time::timeout(left, sent).await, Ok(Ok(()))),
     }
 }

@@ -1,6 +1,7 @@
 //! The one unit that moves bytes: a fetch of one source blob with one or more sinks, each with its own bounded
 //! queue, offset, session and error.
 
+mod audience;
 mod feed;
 mod fetch;
 mod measure;
@@ -62,6 +63,17 @@ pub(super) struct SourceBlob {
 }
 
 impl SourceBlob {
+    /// The same blob with a place of its own, where one is free.
+    fn with_other_reading_place(&self) -> Self {
+        match self.endpoint.with_free_reading_place() {
+            Some(endpoint) => Self {
+                endpoint,
+                ..self.clone()
+            },
+            None => self.clone(),
+        }
+    }
+
     /// The same blob with a place to read it, held until it is dropped: a fetch whose source breaks off finds it still free.
     async fn with_reading_place(&self) -> Self {
         Self {
@@ -182,7 +194,7 @@ struct Pending {
     sink: Sink,
     /// In a row without a gain.
     attempts: u32,
-    /// Bytes that the destination held when attempts were last counted anew.
+    /// The most bytes that the destination held when attempts were counted anew.
     gained_to: u64,
     renewed_login: bool,
 }
@@ -208,9 +220,8 @@ impl Pending {
         if attempt.unproven {
             return After::Again(Duration::ZERO);
         }
-        // Of an upload that lost bytes, what comes from there on counts.
-        self.gained_to = self.gained_to.min(attempt.began_at);
-        let came = attempt.began_at - self.gained_to;
+        // Only what no attempt had before: a destination that loses the same bytes again and again is not sent them for ever.
+        let came = attempt.began_at.saturating_sub(self.gained_to);
         if is_gain(came, size.saturating_sub(self.gained_to)) {
             self.attempts = 0;
             self.gained_to = attempt.began_at;

@@ -85,6 +85,15 @@ impl Layout {
         }
     }
 
+    /// As [`Layout::with_reading_place`], where one is free.
+    pub fn with_free_reading_place(&self) -> Option<Self> {
+        let permit = Arc::clone(&self.reads).try_acquire_owned().ok()?;
+        Some(Self {
+            _reading: Some(Arc::new(permit)),
+            ..self.clone()
+        })
+    }
+
     /// How many blobs are read at once; further readers wait.
     pub fn blob_reads_at_once(&self) -> usize {
         READS_AT_ONCE

@@ -104,8 +104,17 @@ impl Registry {
     /// Waits for a place to read a blob: the same registry, holding one until it and its readers are dropped. The blobs that
     /// it opens one after the other need not wait again; one that is opened beside another waits until that is dropped.
     pub async fn with_reading_place(&self) -> Self {
+        self.in_place(self.shared.transport.reading_place(&self.account).await)
+    }
+
+    /// As [`Registry::with_reading_place`], where a place is free that nobody waits for.
+    pub fn with_free_reading_place(&self) -> Option<Self> {
+        Some(self.in_place(self.shared.transport.reading_place_at_once()?))
+    }
+
+    fn in_place(&self, permit: Permit) -> Self {
         let place = ReadingPlace {
-            permit: self.shared.transport.reading_place(&self.account).await,
+            permit,
             turn: Arc::new(Semaphore::new(1)),
         };
         Self {

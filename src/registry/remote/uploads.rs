@@ -71,6 +71,8 @@ impl Registry {
                 offset: held_bytes(&answer.headers).unwrap_or(0),
             }),
             StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::GONE => Ok(SessionState::Gone),
+            // A registry that cannot be asked: where the upload stands is not to be had.
+            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => Ok(SessionState::Gone),
             _ => Err(answer.into_error(self.user()).await),
         }
     }

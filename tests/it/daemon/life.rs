@@ -65,6 +65,38 @@ async fn a_killed_daemon_goes_on_where_it_was() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_is_stopped_in_the_middle_goes_on_at_its_next_start() {
+    let scene = Scene::new().await;
+    let image = scene.seed("v1", 1);
+    let (_, gate) = scene.hold(&image);
+    let mut daemon = scene.daemon().await;
+    let started = scene.ask(&["trigger", "web"]).await["runs"][0].clone();
+    scene.wait_for_hold().await;
+    daemon.signal("TERM");
+    daemon.wait_for_line("SIGTERM: stopping").await;
+    // Twice: it need not wait for the transfer.
+    daemon.signal("TERM");
+    daemon.finish().await;
+    gate.open();
+    scene.src.heal();
+    assert_eq!(scene.copied("v1"), None);
+    // A sync of another rule does not take the place of the one that was broken off.
+    scene.home.run(&["sync", "broken"]).await.expect(1);
+
+    let daemon = scene.daemon().await;
+    let runs = scene
+        .ask_until("the recovery to end", &["runs"], |runs| {
+            runs["runs"][0]["trigger"] == "recovery" && runs["runs"][0]["outcome"].is_string()
+        })
+        .await;
+    assert_eq!(runs["runs"][0]["continues"], started);
+    assert_eq!(runs["runs"][0]["outcome"], "ok");
+    assert_eq!(scene.copied("v1"), Some(image.digest()));
+    daemon.signal("TERM");
+    daemon.finish().await.expect(0);
+}
+
+#[tokio::test]
 async fn hangup_swaps_right_rules_in_and_keeps_the_old_ones_for_wrong_ones() {
     let scene = Scene::new().await;
     let mut daemon = scene.daemon().await;
@@ -110,7 +142,7 @@ async fn hangup_swaps_right_rules_in_and_keeps_the_old_ones_for_wrong_ones() {
 async fn a_second_process_on_the_state_is_refused_and_told_who_has_it() {
     let scene = Scene::new().await;
     let daemon = scene.daemon().await;
-    for command in [&["daemon"][..], &["sync"], &["sync", "web"]] {
+    for command in [&["daemon"][..], &["sync"], &["sync", "web"], &["verify", "--repair"]] {
         let refused = scene.home.run(command).await.expect(2).stderr;
         assert!(
             refused.contains(&format!("process {} (daemon)", daemon.id())) && refused.contains("trigger RULE --wait"),

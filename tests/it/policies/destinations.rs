@@ -136,3 +136,36 @@ async fn a_destination_that_stands_still_does_not_hold_up_the_other() {
     );
     pair.assert_same("app", "app", &["v1"]).await;
 }
+
+#[tokio::test]
+async fn a_destination_that_is_only_slow_is_left_behind_and_reads_for_itself() {
+    let pair = Pair::start().await;
+    let (registry, far) = third().await;
+    let sample = image(1, "amd64", &[30_000_000]);
+    pair.at_source().push("app", "v1", &sample).await;
+    let slow = format!("{}\", limits: {{ bandwidth: 1500KiB }} }}", far.url());
+    let rules = both(&pair, &far).replace(&format!("{}\" }}", far.url()), &slow);
+    let home = Transship::new(&rules);
+    let report = json_of(&home, &["sync"], 0).await;
+    let run = only_run(&report);
+    assert_eq!(
+        (outcomes(run, 0), outcomes(run, 1)),
+        (vec![("copied", 1)], vec![("copied", 1)])
+    );
+    let layer = sample
+        .blobs
+        .iter()
+        .map(|blob| blob.len() as u64)
+        .max()
+        .expect("a layer");
+    let read = pair.src.response_bytes("GET", "/blobs/");
+    assert!(read > layer + layer / 4, "the slow one read nothing of its own: {read}");
+    // What it had taken by then is not sent again.
+    let sent = far.request_bytes("*", "/blobs/uploads/");
+    assert!(sent < layer + layer / 2, "{sent}");
+    assert_eq!(
+        Wire::new(&registry.url()).resolve("app", "v1").await,
+        Some(sample.digest())
+    );
+    pair.assert_same("app", "app", &["v1"]).await;
+}

@@ -252,3 +252,30 @@ async fn patterns_that_match_nothing_are_told_of_and_stand_in_the_report() {
     let report = json_of(&home, &["sync"], 0).await;
     assert_eq!(only_run(&report)["warnings"], json!([]));
 }
+
+#[tokio::test]
+async fn a_rule_whose_source_or_entry_is_changed_is_not_in_its_own_way() {
+    let pair = Pair::start().await;
+    for (name, number) in [("old/app", 1), ("new/app", 2)] {
+        pair.at_source().push(name, "v1", &image(number, "amd64", &[10])).await;
+    }
+    let rules = |source: &str, repository: &str| {
+        let more = format!("  other: {{ url: \"{}\" }}\n", pair.src.url());
+        let rule = format!(
+            "rules:\n  - {{ name: web, source: {source}, destinations: [dst], repositories: [{{ match: {repository}, to: app }}] }}\n"
+        );
+        pair.rules(&rule)
+            .replacen("registries:\n", &format!("registries:\n{more}"), 1)
+    };
+    let home = Transship::new(&rules("src", "old/app"));
+    home.run(&["sync"]).await.expect(0);
+    for (source, repository) in [("src", "new/app"), ("other", "new/app")] {
+        home.set_rules(&rules(source, repository));
+        let report = json_of(&home, &["sync"], 0).await;
+        assert_eq!(only_run(&report)["failures"], json!([]), "{source}/{repository}");
+    }
+    assert_eq!(
+        pair.at_destination().resolve("app", "v1").await,
+        Some(image(2, "amd64", &[10]).digest())
+    );
+}

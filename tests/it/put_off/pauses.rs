@@ -74,6 +74,24 @@ async fn a_destination_that_wants_to_be_left_alone_fails_no_image() {
 }
 
 #[tokio::test]
+async fn images_that_could_not_be_looked_at_wait_in_the_next_run_of_the_same_pause_too() {
+    let scene = Scene::new().await;
+    scene.seed("v1", 1);
+    scene.seed("v2", 2);
+    // Listed by then, and none of them read.
+    scene.src.add(refuse("*", "/manifests/"));
+    for run in 1..=2 {
+        let report = scheduled(&scene.workshop.engine().await, "web").await;
+        assert_eq!(
+            (report.outcome, report.destinations[0].images.deferred),
+            (RunOutcome::Ok, 2),
+            "run {run}: {:?}",
+            report.failures
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_could_not_be_listed_at_all_is_not_said_to_be_well() {
     let scene = Scene::new().await;
     scene.seed("v1", 1);

@@ -482,6 +482,17 @@ async fn an_upload_goes_on_from_the_newest_location() {
 }
 
 #[tokio::test]
+async fn where_an_upload_stands_cannot_be_asked_of_every_registry() {
+    for (status, gone) in [(404, true), (405, true), (410, true), (501, true), (403, false)] {
+        let registry = Server::start(move |_, _| answer(status, &[], "")).await;
+        let (end, _) = end_at(&registry.host(), Habits::default());
+        let resumed = end.resume_write(&stored_write(&registry, "/up/1")).await;
+        assert_eq!(matches!(resumed, Ok(SessionState::Gone)), gone, "{status}: {resumed:?}");
+        assert_eq!(resumed.is_err(), !gone, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_stale_range_is_ignored_where_the_kind_is_known_for_it() {
     let registry = Server::start(|_, _| answer(201, &[("range", "0-1")], "")).await;
     let habits = Habits {
