@@ -217,7 +217,9 @@ mod tests {
                 bytes: SourceBytes::default(),
                 requests: BTreeMap::new(),
                 changes: Vec::new(),
+                changes_left_out: 0,
                 failures: Vec::new(),
+                failures_left_out: 0,
                 warnings: Vec::new(),
             }
         };

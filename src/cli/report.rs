@@ -141,7 +141,12 @@ fn causes(view: &ReportView, showing: &Showing, text: &mut String) {
             text.push_str(&format!(" (and {others} more)"));
         }
     }
-    if others_of_all > 0 && !showing.without_ids {
+    for (left_out, what) in [(view.failures_left_out, "failures"), (view.changes_left_out, "changes")] {
+        if left_out > 0 {
+            text.push_str(&format!("\n  {left_out} more {what} are not in this report"));
+        }
+    }
+    if others_of_all + view.failures_left_out > 0 && !showing.without_ids {
         text.push_str(&format!("\n  each of them: transship jobs --failed --run {}", view.id));
     }
 }
@@ -205,6 +210,17 @@ mod tests {
           failed: harbor/app/web:1 -> ecr/app/web:1 (denied, job-1): may not push (and 2 more)
           each of them: transship jobs --failed --run run-12
         ");
+        report["failures_left_out"] = 5.into();
+        report["changes_left_out"] = 7.into();
+        let some = text(&report).unwrap();
+        for line in [
+            "5 more failures are not",
+            "7 more changes are not",
+            "each of them: transship jobs",
+        ] {
+            assert!(some.contains(line), "{some}");
+        }
+        report["failures_left_out"] = 0.into();
         report["failures"] = serde_json::json!([failure(1)]);
         let showing = Showing {
             told: BTreeSet::from(["may not push".to_owned()]),

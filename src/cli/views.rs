@@ -39,6 +39,11 @@ pub(super) struct ReportView {
     pub(super) destinations: Vec<DestinationView>,
     pub(super) bytes: ReadView,
     pub(super) failures: Vec<FailureView>,
+    /// Missing in reports of earlier versions, as changes that are left out are.
+    #[serde(default)]
+    pub(super) failures_left_out: u64,
+    #[serde(default)]
+    pub(super) changes_left_out: u64,
     /// None in reports of earlier versions.
     #[serde(default)]
     pub(super) warnings: Vec<String>,

@@ -381,8 +381,11 @@ impl Engine {
         if control.may_start() {
             warnings.extend(selected.warnings(context.source.name()));
         }
-        let failures = context.ledger.failures();
+        let (failures, left_out) = context.ledger.failures();
         failed |= !failures.is_empty();
+        if left_out > 0 {
+            warnings.push(format!("{left_out} more failures are not listed"));
+        }
         Ok(RulePlan {
             rule: name,
             repositories: Vec::new(),

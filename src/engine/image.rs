@@ -14,7 +14,7 @@ use super::context::RunContext;
 use super::fault::Fault;
 use super::put::put_manifests;
 use super::several::unordered;
-use super::transfer::{Moved, Sink, SourceBlob, move_blob};
+use super::transfer::{Moved, RangeTrust, Sink, SourceBlob, move_blob};
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::plan::{BlobAction, ErrorKind, ImagePlan, ImageTree, KnownContent, image_plan};
 use crate::registry::Endpoint;
@@ -201,6 +201,7 @@ async fn bring_blobs(
             repository: repository.clone(),
             digest: digest.clone(),
             size,
+            ranges: RangeTrust::default(),
         };
         let ends = bring(context, &source, targets, since, by, moving).await;
         context.turn.end();

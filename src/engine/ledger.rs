@@ -9,6 +9,35 @@ use super::report::{Change, DestinationReport, Failure, RunReport, SourceBytes, 
 use crate::registry::Account;
 use crate::store::{JobId, JobOutcome, RunId, RunOutcome, Trigger};
 
+/// Failures, changes and warnings that a report names, each: what a source lists must not fill our memory.
+const NAMED: usize = 10_000;
+
+/// The first [`NAMED`] of something, and how many more there were.
+#[derive(Debug)]
+struct First<T> {
+    named: Vec<T>,
+    left_out: u64,
+}
+
+impl<T> Default for First<T> {
+    fn default() -> Self {
+        Self {
+            named: Vec::new(),
+            left_out: 0,
+        }
+    }
+}
+
+impl<T> First<T> {
+    fn push(&mut self, one: T) {
+        if self.named.len() < NAMED {
+            self.named.push(one);
+        } else {
+            self.left_out += 1;
+        }
+    }
+}
+
 /// How one blob got to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BlobWay {
@@ -32,9 +61,9 @@ struct Counts {
     source: SourceCounts,
     read: u64,
     destinations: Vec<DestinationReport>,
-    changes: Vec<Change>,
-    failures: Vec<Failure>,
-    warnings: Vec<String>,
+    changes: First<Change>,
+    failures: First<Failure>,
+    warnings: First<String>,
 }
 
 impl Ledger {
@@ -121,8 +150,10 @@ impl Ledger {
         self.counts().failures.push(failure);
     }
 
-    pub(super) fn failures(&self) -> Vec<Failure> {
-        self.counts().failures.clone()
+    /// The failures so far, and how many more there were than are named.
+    pub(super) fn failures(&self) -> (Vec<Failure>, u64) {
+        let counts = self.counts();
+        (counts.failures.named.clone(), counts.failures.left_out)
     }
 
     /// A failure outside any job: a listing that is unknown, a repository that is missing.
@@ -169,10 +200,14 @@ impl Ledger {
             .sum();
         let outcome = match stopped {
             Some(outcome) => outcome,
-            None if counts.failures.is_empty() => RunOutcome::Ok,
+            None if counts.failures.named.is_empty() => RunOutcome::Ok,
             None if done == 0 => RunOutcome::Failed,
             None => RunOutcome::Partial,
         };
+        let mut warnings = counts.warnings.named.clone();
+        if counts.warnings.left_out > 0 {
+            warnings.push(format!("{} more warnings are not listed", counts.warnings.left_out));
+        }
         RunReport {
             id,
             rule: rule.to_owned(),
@@ -184,9 +219,49 @@ impl Ledger {
             destinations: counts.destinations.clone(),
             bytes: SourceBytes { read: counts.read },
             requests: self.0.account.requests(),
-            changes: counts.changes.clone(),
-            failures: counts.failures.clone(),
-            warnings: counts.warnings.clone(),
+            changes: counts.changes.named.clone(),
+            changes_left_out: counts.changes.left_out,
+            failures: counts.failures.named.clone(),
+            failures_left_out: counts.failures.left_out,
+            warnings,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::ErrorKind;
+
+    #[test]
+    fn a_report_names_ten_thousand_of_each_and_counts_the_rest() {
+        let ledger = Ledger::new(["ecr".to_owned()]);
+        let fault = Fault::new(ErrorKind::Network, "broken");
+        for number in 0..10_003 {
+            ledger.place_failure(format!("harbor/{number}"), None, &fault);
+        }
+        for number in 0..10_002 {
+            ledger.change(Change {
+                source: format!("harbor/{number}"),
+                destination: String::new(),
+                digest: None,
+                previous_digest: None,
+                outcome: JobOutcome::Copied,
+            });
+        }
+        for number in 0..10_005 {
+            ledger.warning(format!("{number}"));
+        }
+        let at = Timestamp::UNIX_EPOCH;
+        let report = ledger.close(RunId(1), "a", Trigger::Manual, None, at, at);
+        assert_eq!((report.failures.len(), report.failures_left_out), (10_000, 3));
+        assert_eq!((report.changes.len(), report.changes_left_out), (10_000, 2));
+        assert_eq!(report.failures[9_999].source, "harbor/9999");
+        assert_eq!(report.warnings.len(), 10_001);
+        assert_eq!(
+            report.warnings.last().map(String::as_str),
+            Some("5 more warnings are not listed")
+        );
+        assert_eq!(report.outcome, RunOutcome::Failed);
     }
 }

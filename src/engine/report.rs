@@ -46,8 +46,12 @@ pub struct RunReport {
     pub requests: BTreeMap<String, BTreeMap<String, u64>>,
     /// Tags that were put, and images left alone with a difference.
     pub changes: Vec<Change>,
+    /// How many more changes there were: 10,000 are named.
+    pub changes_left_out: u64,
     /// What failed: jobs, and listings that are unknown.
     pub failures: Vec<Failure>,
+    /// How many more failures there were: 10,000 are named.
+    pub failures_left_out: u64,
     /// What a person should know although it fails nothing, such as patterns that match nothing.
     pub warnings: Vec<String>,
 }

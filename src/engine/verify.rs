@@ -50,13 +50,23 @@ pub(super) async fn verify(
             broken.push((plan, observed, faulty));
         }
     }
-    for failure in context.ledger.failures() {
+    let (failures, left_out) = context.ledger.failures();
+    for failure in failures {
         report.findings.push(VerifyFinding {
             source: failure.source,
             destination: failure.destination.unwrap_or_default(),
             fault: "unknown",
             digest: None,
             message: failure.message,
+        });
+    }
+    if left_out > 0 {
+        report.findings.push(VerifyFinding {
+            source: context.source.name().to_owned(),
+            destination: String::new(),
+            fault: "unknown",
+            digest: None,
+            message: format!("{left_out} more failures are not listed"),
         });
     }
     if request.repair && !broken.is_empty() && control.may_start() {

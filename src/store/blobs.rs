@@ -1,6 +1,7 @@
 //! Blobs known to be at a destination, and mounts known to be refused there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteConnection;
@@ -9,6 +10,9 @@ use super::Store;
 use super::error::Result;
 use super::rows::{batches, millis, parsed};
 use crate::oci::{Digest, RepositoryName};
+
+/// How long a refused mount is not tried again.
+const MOUNT_REFUSAL_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Remembers blobs as part of a change.
 pub(super) async fn insert(
@@ -152,13 +156,13 @@ impl Store {
         .await
     }
 
-    /// Remembers that mounts between two repositories are refused.
+    /// Remembers for a day that mounts between two repositories are refused.
     pub async fn remember_mount_refusal(
         &self,
         registry: &str,
         from: &RepositoryName,
         to: &RepositoryName,
-        until: Timestamp,
+        now: Timestamp,
     ) -> Result<()> {
         self.verb("remember a refused mount", async {
             let mut change = self.0.begin().await?;
@@ -169,7 +173,7 @@ impl Store {
             .bind(registry)
             .bind(from.as_str())
             .bind(to.as_str())
-            .bind(millis(until))
+            .bind(millis(now + MOUNT_REFUSAL_LIFE))
             .execute(&mut *change)
             .await?;
             change.commit().await
@@ -177,7 +181,8 @@ impl Store {
         .await
     }
 
-    /// True when mounts between two repositories are known to be refused.
+    /// True when mounts between two repositories are known to be refused. What ends more than a day from `now` was remembered
+    /// under a clock that was ahead, and counts for nothing.
     pub async fn mount_refused(
         &self,
         registry: &str,
@@ -188,12 +193,13 @@ impl Store {
         self.verb("look for refused mounts", async {
             let found: Option<i64> = sqlx::query_scalar(
                 "SELECT 1 FROM mount_refusals WHERE registry = $1 AND from_repository = $2 AND to_repository = $3 \
-                 AND until > $4",
+                 AND until > $4 AND until <= $5",
             )
             .bind(registry)
             .bind(from.as_str())
             .bind(to.as_str())
             .bind(millis(now))
+            .bind(millis(now + MOUNT_REFUSAL_LIFE))
             .fetch_optional(&mut *self.0.reader().await?)
             .await?;
             Ok(found.is_some())

@@ -45,11 +45,13 @@ impl Store {
         .await
     }
 
-    /// What was learnt, unless expired.
+    /// What was learnt, unless expired. What was learnt after `now` counts for nothing: the clock was ahead then, and the end
+    /// of it is as far ahead.
     pub async fn capability(&self, registry: &str, class: &str, name: &str, now: Timestamp) -> Result<Option<String>> {
         self.verb("read what was learnt of a registry", async {
             sqlx::query_scalar(
-                "SELECT value FROM capabilities WHERE registry = $1 AND class = $2 AND name = $3 AND expires > $4",
+                "SELECT value FROM capabilities WHERE registry = $1 AND class = $2 AND name = $3 \
+                 AND learnt <= $4 AND expires > $4",
             )
             .bind(registry)
             .bind(class)

@@ -3,6 +3,7 @@
 mod few_bytes;
 mod many;
 mod standstill;
+mod wrong;
 
 use http::StatusCode;
 use transship::demo::registry::{Options, Registry};

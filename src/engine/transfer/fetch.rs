@@ -14,6 +14,7 @@ use super::origin::wrong_length;
 use super::session::{self, Opened, Ready};
 use super::sink;
 use super::spool::{Reading, Slot};
+use super::trust::remember_wrong_ranges;
 use super::{Attempt, Sink, SourceBlob, TransferContext, at_source, open_all, random_fraction};
 use crate::engine::event::Event;
 use crate::engine::fault::Fault;
@@ -50,20 +51,30 @@ pub(super) async fn attempt(
         let corrupt =
             |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind == ErrorKind::Corrupt);
         let broken = |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind.is_temporary());
-        let damaged = results.iter().any(corrupt) && slot.damaged().await;
+        let any_corrupt = results.iter().any(corrupt);
+        let damaged = any_corrupt && slot.damaged().await;
         let unread = !damaged && results.iter().any(broken) && slot.failed().await;
+        let by_range = any_corrupt && !damaged && source.ranges.lose();
+        if source.ranges.is_lost() && results.iter().any(|result| matches!(result, Ok(BlobWay::Copied))) {
+            remember_wrong_ranges(context, source).await;
+        }
         for ((index, began), result) in indices.into_iter().zip(began).zip(results) {
-            if damaged && corrupt(&result) {
+            if by_range && corrupt(&result) {
+                tracing::warn!(
+                    destination = %sinks[index].place(), digest = %source.digest,
+                    "a blob of which parts were asked for is not what it should be; it is read again as a whole"
+                );
+            } else if damaged && corrupt(&result) {
                 tracing::warn!(
                     destination = %sinks[index].place(), digest = %source.digest,
                     "what the spool held of a blob is damaged and was removed; the blob is read from the source again"
                 );
-            } else if damaged && result.is_err() {
+            } else if (damaged || by_range) && result.is_err() {
                 // It may have some of the same bytes, and would find out at its end only.
                 session::discard(context, source, sinks[index]).await;
             }
             attempts[index] = Some(Attempt {
-                by_spool: (damaged && corrupt(&result)) || (unread && broken(&result)),
+                unproven: ((damaged || by_range) && corrupt(&result)) || (unread && broken(&result)),
                 ..ended(result, began)
             });
         }
@@ -75,7 +86,7 @@ fn ended(result: Result<BlobWay, Fault>, began_at: u64) -> Attempt {
     Attempt {
         result,
         began_at,
-        by_spool: false,
+        unproven: false,
     }
 }
 

@@ -11,10 +11,12 @@ mod pool;
 mod session;
 mod sink;
 mod spool;
+mod trust;
 
 pub(super) use pool::TransferPool;
 pub(super) use session::UPLOAD_HABIT;
 pub(super) use spool::Spool;
+pub(super) use trust::RangeTrust;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,6 +58,8 @@ pub(super) struct SourceBlob {
     pub(super) repository: RepositoryName,
     pub(super) digest: Digest,
     pub(super) size: u64,
+    /// New for each transfer.
+    pub(super) ranges: RangeTrust,
 }
 
 impl SourceBlob {
@@ -109,8 +113,9 @@ struct Attempt {
     result: Result<BlobWay, Fault>,
     /// Bytes that the destination held when the attempt began; growth from one attempt to the next is a gain.
     began_at: u64,
-    /// The bytes of our own spool were wrong or could not be read, and are gone: the source has not been asked for them yet.
-    by_spool: bool,
+    /// The bytes were wrong, and may not be the source's: they came from our own spool, which is gone (as it is where it could not
+    /// be read), or by a range, which is not asked for again. The source has not been asked for the whole blob yet.
+    unproven: bool,
 }
 
 /// How one sink ended.
@@ -212,7 +217,7 @@ impl Pending {
 
     /// What follows an attempt at a blob of `size` bytes.
     fn after(&mut self, attempt: Attempt, size: u64, policy: RetryPolicy) -> After {
-        if attempt.by_spool {
+        if attempt.unproven {
             return After::Again(Duration::ZERO);
         }
         // Only what no attempt had before: a destination that loses the same bytes again and again is not sent them for ever.

@@ -13,20 +13,23 @@ use bytes::Bytes;
 use super::feed::STATE_EVERY;
 use super::measure::{Meter, Round};
 use super::part::{Flow, Part};
-use super::{SourceBlob, TransferContext, at_source};
+use super::{SourceBlob, TransferContext, at_source, trust};
 use crate::engine::fault::Fault;
 use crate::plan::{ErrorKind, FlowPlan, MANY_FLOWS_FROM};
 use crate::registry::Patience;
 
 /// Name of the capability that says which ranges of blobs a registry cannot be asked for.
-const BLOB_RANGES: &str = "blob_ranges";
+pub(super) const BLOB_RANGES: &str = "blob_ranges";
 
 /// What is known of ranges at the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ranges {
     Untried,
     Work,
+    /// No end is named.
     Never,
+    /// Nor a beginning: ranges bring wrong bytes.
+    Wrong,
 }
 
 /// Gives the bytes of a blob from an offset on. Faults are the source's; after one that passes, the next call goes on where it
@@ -60,17 +63,18 @@ impl Origin {
         }
         let registry = source.endpoint.name();
         let large = source.size - offset >= MANY_FLOWS_FROM;
-        let known = match large {
+        let known = match large || offset > 0 {
             true => {
                 let now = context.clock.now();
                 context.store.capability(registry, "*", BLOB_RANGES, now).await?
             }
             false => None,
         };
-        let ranges = if known.is_some() {
-            Ranges::Never
-        } else {
-            Ranges::Untried
+        let ranges = match known.as_deref() {
+            _ if source.ranges.is_lost() => Ranges::Wrong,
+            Some(trust::WRONG) => Ranges::Wrong,
+            Some(_) => Ranges::Never,
+            None => Ranges::Untried,
         };
         let now = context.clock.elapsed();
         let plan = FlowPlan::new(source.endpoint.blob_reads_at_once(), context.pool.found(registry, now));
@@ -235,7 +239,7 @@ impl Origin {
         let in_turn = self.parts.is_empty();
         let careful = self.plan.is_careful(at);
         let length = match self.ranges {
-            Ranges::Never => None,
+            Ranges::Never | Ranges::Wrong => None,
             Ranges::Work if careful => Some(self.plan.ahead()),
             _ if !self.large => None,
             _ if in_turn => self.plan.in_turn(at),
@@ -263,8 +267,12 @@ impl Origin {
             repository,
             digest,
             size,
+            ..
         } = self.source.clone();
-        let range = part.at..part.end;
+        let mut range = part.at..part.end;
+        if self.ranges == Ranges::Wrong {
+            range.start = 0;
+        }
         part.began = part.at;
         part.skip = 0;
         part.bounded = part.end < size || index > 0;

@@ -19,9 +19,6 @@ pub(super) const LEARN_FROM: u64 = 16 * 1024 * 1024;
 /// How long a learnt upload habit is believed: registries are upgraded.
 const HABIT_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long a refused mount is not tried again.
-const MOUNT_REFUSAL_LIFE: Duration = Duration::from_secs(24 * 3600);
-
 /// Name of the capability that keeps an [`UploadHabit`].
 pub(in crate::engine) const UPLOAD_HABIT: &str = "upload_habit";
 
@@ -231,10 +228,9 @@ async fn mount(context: &TransferContext, source: &SourceBlob, sink: &Sink) -> R
         context.store.forget_blobs(registry, from, &gone).await?;
         return Ok(way);
     }
-    let until = now + MOUNT_REFUSAL_LIFE;
     context
         .store
-        .remember_mount_refusal(registry, from, &sink.repository, until)
+        .remember_mount_refusal(registry, from, &sink.repository, now)
         .await?;
     Ok(way)
 }

@@ -16,6 +16,19 @@ use super::throttle::{Class, Direction, Permit};
 use crate::registry::endpoint::BodyStream;
 use crate::registry::{Error, ErrorKind, Operation, Place, Result};
 
+/// The cause of an error: waited for as long as we wait. What had asked may come to the same again.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("did not answer in time")]
+pub(super) struct Late;
+
+impl Late {
+    /// Whether an error is one of waiting in vain, for an answer or for its body.
+    pub(super) fn caused(error: &Error) -> bool {
+        let cause = error.cause.as_deref();
+        cause.is_some_and(|cause| cause.is::<Self>() || matches!(cause.downcast_ref(), Some(BodyFault::Stalled)))
+    }
+}
+
 /// For reading what is left of a small answer so that its connection can be used again.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -212,6 +225,7 @@ pub(super) fn body_error(operation: Operation, place: Place, fault: BodyFault) -
     let error = Error::new(operation, place, kind, fault.to_string());
     match fault {
         BodyFault::Broken(cause) => error.caused_by(cause),
-        BodyFault::Stalled | BodyFault::TooLarge { .. } => error,
+        BodyFault::Stalled => error.caused_by(fault),
+        BodyFault::TooLarge { .. } => error,
     }
 }

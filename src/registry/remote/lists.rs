@@ -25,6 +25,8 @@ const PAGE_ENTRIES: usize = 1000;
 pub(super) const MAX_PAGE_SIZE: usize = 8 * 1024 * 1024;
 /// Entries of one list. Ten times what ECR lets a repository hold; an endless list ends here.
 const MAX_ENTRIES: usize = 2_000_000;
+/// The names of one list, all together, in bytes: long names reach this long before there are [`MAX_ENTRIES`].
+const MAX_NAMES_SIZE: usize = 64 * 1024 * 1024;
 /// The longest link to a next page: what most servers take as an address, and ECR's tokens are some hundred bytes.
 const MAX_LINK: usize = 8 * 1024;
 /// Pages of one list, for registries whose pages are empty or repeat: enough for [`MAX_ENTRIES`] by pages of 50 (old Quay).
@@ -77,6 +79,52 @@ impl Pages {
     }
 }
 
+/// What a list has brought so far, each entry once.
+#[derive(Debug)]
+struct Entries<T> {
+    known: HashSet<T>,
+    list: Vec<T>,
+    /// Of the names in `list`, in bytes.
+    size: usize,
+    /// Entries that were no names.
+    skipped: usize,
+}
+
+impl<T: FromStr + Clone + Eq + Hash> Entries<T> {
+    fn new() -> Self {
+        Self {
+            known: HashSet::new(),
+            list: Vec::new(),
+            size: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Takes an entry; what is wrong where that makes the list too long.
+    fn take(&mut self, entry: Option<String>) -> Result<(), String> {
+        // Nexus lists nulls, Artifactory digests.
+        let Some((size, entry)) = entry.and_then(|text| Some((text.len(), text.parse::<T>().ok()?))) else {
+            self.skipped += 1;
+            return Ok(());
+        };
+        if !self.known.insert(entry.clone()) {
+            return Ok(());
+        }
+        self.size += size;
+        self.list.push(entry);
+        if self.list.len() > MAX_ENTRIES {
+            return Err(format!("the list has more than {MAX_ENTRIES} entries"));
+        }
+        if self.size > MAX_NAMES_SIZE {
+            return Err(format!(
+                "the names of the list are longer than {} MiB together",
+                MAX_NAMES_SIZE >> 20
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// `tags/list`. A missing key is no empty list; `null` is (distribution 2.8, once all tags were deleted).
 #[derive(Deserialize)]
 struct TagPage {
@@ -123,9 +171,7 @@ impl Registry {
         let mut next = Some(first);
         let mut sized = true;
         let mut first_page = true;
-        let mut known = HashSet::new();
-        let mut entries = Vec::new();
-        let mut skipped = 0_usize;
+        let mut entries = Entries::<T>::new();
         while let Some(at) = next {
             let call = Call::new(operation, place.clone(), Method::GET, at, scopes.clone()).class(Class::List);
             let answer = self.run(call).await?;
@@ -161,21 +207,13 @@ impl Registry {
                 }
             })?;
             for entry in page.unwrap_or_default() {
-                // Nexus lists nulls, Artifactory digests.
-                match entry.and_then(|text| text.parse::<T>().ok()) {
-                    Some(entry) if known.insert(entry.clone()) => entries.push(entry),
-                    Some(_) => {}
-                    None => skipped += 1,
-                }
-            }
-            if entries.len() > MAX_ENTRIES {
-                return Err(pages.error(format!("the list has more than {MAX_ENTRIES} entries")));
+                entries.take(entry).map_err(|message| pages.error(message))?;
             }
         }
-        if skipped > 0 {
-            tracing::debug!(place = %place, skipped, "entries that are no names were left out of the list");
+        if entries.skipped > 0 {
+            tracing::debug!(place = %place, skipped = entries.skipped, "entries that are no names were left out of the list");
         }
-        Ok(Some(entries))
+        Ok(Some(entries.list))
     }
 }
 
@@ -183,5 +221,28 @@ impl Refusal {
     /// True where not the content but the route itself is unknown: registries answer their own 404s in an envelope.
     pub(super) fn is_unknown_route(&self) -> bool {
         matches!(self.status.as_u16(), 404 | 405 | 501) && !self.enveloped || matches!(self.status.as_u16(), 405 | 501)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_long_names_ends_by_their_size() {
+        let mut entries = Entries::<RepositoryName>::new();
+        let long = "x".repeat(240);
+        let most = MAX_NAMES_SIZE / 250;
+        for number in 0..most {
+            entries
+                .take(Some(format!("{long}/{number:09}")))
+                .expect("within the limit");
+        }
+        for again in [None, Some("No Name".to_owned()), Some(format!("{long}/{:09}", 0))] {
+            entries.take(again).expect("nothing more to keep");
+        }
+        assert_eq!((entries.list.len(), entries.skipped), (most, 2));
+        let ended = entries.take(Some(format!("{long}/{most:09}")));
+        assert!(ended.is_err_and(|message| message.contains("longer than 64 MiB")));
     }
 }

@@ -22,7 +22,7 @@ mod transport;
 mod uploads;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -96,10 +96,8 @@ struct Shared {
     distribution: AtomicBool,
     /// True once that was told.
     told: AtomicBool,
-    /// What is known of the referrers API: see `referrers`.
-    referrers_api: AtomicU8,
-    /// True once the referrers API was asked for; held while the first asks.
-    referrers_asked: tokio::sync::Mutex<bool>,
+    /// What is known of the API of referrers.
+    referrers: referrers::Api,
 }
 
 impl Registry {
@@ -264,8 +262,7 @@ impl Registry {
                 host,
                 distribution: AtomicBool::new(false),
                 told: AtomicBool::new(false),
-                referrers_api: AtomicU8::new(referrers::UNKNOWN),
-                referrers_asked: tokio::sync::Mutex::default(),
+                referrers: referrers::Api::default(),
             }),
             account: Arc::default(),
             reading: None,

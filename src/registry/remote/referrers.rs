@@ -1,13 +1,16 @@
 //! Referrers of a manifest: by the API, else by the fallback tag (distribution-spec 1.1, "Listing Referrers").
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::Registry;
 use super::auth::Scopes;
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, Late};
 use super::lists::{MAX_PAGE_SIZE, Pages};
 use super::refusal::content_type;
 use super::throttle::Class;
@@ -19,10 +22,47 @@ const MAX_REFERRERS: usize = 1_000;
 /// All pages of one list of referrers. Their annotations are kept, so the pages' own limit does not bound the memory.
 const MAX_LIST_SIZE: usize = 32 * 1024 * 1024;
 
-/// What is known of the API, kept for all repositories of the registry.
-pub(super) const UNKNOWN: u8 = 0;
+/// How long an API that never answered yet and let us wait in vain is not asked: each image would wait for minutes.
+const SILENCE: Duration = Duration::from_secs(5 * 60);
+
+/// Nothing is known of the API.
+const UNKNOWN: u8 = 0;
+/// It has answered.
 const PRESENT: u8 = 1;
+/// There is none.
 const ABSENT: u8 = 2;
+
+/// What is known of the API, kept for all repositories of the registry.
+#[derive(Debug, Default)]
+pub(super) struct Api {
+    /// [`UNKNOWN`], [`PRESENT`] or [`ABSENT`].
+    state: AtomicU8,
+    /// True once it was asked for; held while the first asks.
+    asked: tokio::sync::Mutex<bool>,
+    /// It is not asked before that.
+    silent_until: Mutex<Option<Instant>>,
+}
+
+impl Api {
+    fn state(&self) -> u8 {
+        self.state.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, state: u8) {
+        self.state.store(state, Ordering::Relaxed);
+    }
+
+    /// How long it is still left alone; `None` where it is asked.
+    fn silent_for(&self) -> Option<Duration> {
+        let until = *self.silent_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = until?.saturating_duration_since(Instant::now());
+        (self.state() == UNKNOWN && !left.is_zero()).then_some(left)
+    }
+
+    fn fell_silent(&self) {
+        *self.silent_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + SILENCE);
+    }
+}
 
 #[derive(Deserialize)]
 struct Index {
@@ -58,10 +98,8 @@ impl Registry {
         repository: &RepositoryName,
         subject: &Digest,
     ) -> Result<Option<Vec<Descriptor>>> {
-        if self.shared.referrers_api.load(Ordering::Relaxed) == ABSENT {
-            return Ok(None);
-        }
-        let found = match self.shared.referrers_api.load(Ordering::Relaxed) {
+        let found = match self.shared.referrers.state() {
+            ABSENT => return Ok(None),
             UNKNOWN => self.ask_first(repository, subject).await?,
             _ => self.ask_api(repository, subject).await?,
         };
@@ -73,20 +111,38 @@ impl Registry {
 
     /// One asks while the others wait for what it learns; where nothing was learnt all ask at once from then on.
     async fn ask_first(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
-        let mut asked = self.shared.referrers_asked.lock().await;
+        let mut asked = self.shared.referrers.asked.lock().await;
         if !*asked {
-            let found = self.ask_api(repository, subject).await?;
+            // A failure is an answer, too: those who wait must not ask one behind the other.
+            let found = self.ask_api(repository, subject).await;
             *asked = true;
-            return Ok(found);
+            return found;
         }
         drop(asked);
-        if self.shared.referrers_api.load(Ordering::Relaxed) == ABSENT {
+        if self.shared.referrers.state() == ABSENT {
             return Ok(Found::NoApi);
         }
         self.ask_api(repository, subject).await
     }
 
     async fn ask_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
+        let api = &self.shared.referrers;
+        if let Some(left) = api.silent_for() {
+            let place = self.place(Some(repository), Some(&Reference::Digest(subject.clone())));
+            let message = format!(
+                "the registry did not answer such a question in time; it is not asked again for {} s",
+                left.as_secs()
+            );
+            return Err(Error::new(Operation::ListReferrers, place, ErrorKind::Network, message));
+        }
+        let found = self.read_referrers(repository, subject).await;
+        if found.as_ref().is_err_and(Late::caused) {
+            api.fell_silent();
+        }
+        found
+    }
+
+    async fn read_referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
         let operation = Operation::ListReferrers;
         let place = self.place(Some(repository), Some(&Reference::Digest(subject.clone())));
         let mut pages = Pages::new(operation, place.clone());
@@ -122,7 +178,7 @@ impl Registry {
                 Error::new(operation, place.clone(), ErrorKind::Invalid, message).caused_by(error)
             })?;
             if first {
-                self.shared.referrers_api.store(PRESENT, Ordering::Relaxed);
+                self.shared.referrers.set(PRESENT);
             }
             referrers.extend(page.manifests.unwrap_or_default());
             if referrers.len() > MAX_REFERRERS {
@@ -148,7 +204,7 @@ impl Registry {
         }
         let refusal = answer.refusal().await;
         let subject_unknown = matches!(refusal.code.as_deref(), Some("MANIFEST_UNKNOWN" | "MANIFEST_INVALID"));
-        let known = self.shared.referrers_api.load(Ordering::Relaxed) == PRESENT;
+        let known = self.shared.referrers.state() == PRESENT;
         // Quay answers so to a subject that it does not have, instead of by an empty list.
         if known && matches!(status.as_u16(), 400 | 404) || subject_unknown && status == StatusCode::BAD_REQUEST {
             return Ok(Found::List(Vec::new()));
@@ -158,7 +214,7 @@ impl Registry {
 
     fn without_api(&self, for_all: bool) -> Found {
         if for_all {
-            self.shared.referrers_api.store(ABSENT, Ordering::Relaxed);
+            self.shared.referrers.set(ABSENT);
         }
         Found::NoApi
     }

@@ -1,6 +1,7 @@
 //! The client against small scripted servers, and against a real `docker-registry`.
 
 mod real;
+mod referrers;
 mod scripted;
 mod server;
 
@@ -62,6 +63,32 @@ fn open_under(
         token_hosts: Vec::new(),
     };
     Endpoint::open("there", &settings, habits, Clock::system(), limiter).expect("an end")
+}
+
+/// An end at a plain-http address of this machine with `places` for requests at once.
+fn end_with_places(host: &str, places: usize) -> Endpoint {
+    let settings = RegistrySettings::Remote {
+        url: RegistryUrl {
+            plain_http: true,
+            host: host.to_owned(),
+            path: String::new(),
+        },
+        login: LoginSource::Anonymous,
+        tls: TlsSettings::default(),
+        limits: Limits {
+            concurrency: Some(places),
+            ..Limits::default()
+        },
+        token_hosts: Vec::new(),
+    };
+    Endpoint::open(
+        "there",
+        &settings,
+        Habits::default(),
+        Clock::system(),
+        &Limiter::default(),
+    )
+    .expect("an end")
 }
 
 fn repository(name: &str) -> RepositoryName {

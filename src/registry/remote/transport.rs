@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::auth::{Auth, Scopes};
-use super::body::{Outgoing, Watch};
-use super::call::{Answer, Call, Payload};
+use super::body::{Outgoing, STALL_BYTES, STALL_LIMIT, Watch};
+use super::call::{Answer, Call, Late, Payload};
 use super::clients::Clients;
 use super::heed::Heed;
 use super::rates::rate_limit_headers;
@@ -422,7 +422,7 @@ impl Transport {
         let sent = match watch {
             None => tokio::time::timeout(ANSWER_LIMIT, sent)
                 .await
-                .map_err(|_| call.error(ErrorKind::Network, format!("{host} did not answer in time")))?,
+                .map_err(|_| call.error(ErrorKind::Network, format!("{host} {Late}")).caused_by(Late))?,
             Some(watch) => watched(call, &host, watch, sent).await?,
         };
         self.0.heed.learn(call, began, &sent);
@@ -471,7 +471,12 @@ where
             }
             sent => Ok(sent),
         },
-        () = watch.stalled() => Err(call.error(ErrorKind::Network, format!("{host} takes no more bytes, or does not confirm them"))),
+        () = watch.stalled() => {
+            let limit = STALL_LIMIT.as_secs();
+            let message =
+                format!("{host} takes less than {STALL_BYTES} bytes in {limit} s, or does not confirm what it took");
+            Err(call.error(ErrorKind::Network, message))
+        }
     }
 }
 

@@ -180,10 +180,36 @@ async fn refused_mounts_are_remembered_until_they_are_not() {
     let (a, b) = (name("a"), name("b"));
     store.remember_mount_refusal("ecr", &a, &b, at(5)).await.unwrap();
     store.remember_mount_refusal("ecr", &a, &b, at(10)).await.unwrap();
-    assert!(store.mount_refused("ecr", &a, &b, at(9)).await.unwrap());
-    assert!(!store.mount_refused("ecr", &a, &b, at(10)).await.unwrap());
-    assert!(!store.mount_refused("ecr", &b, &a, at(0)).await.unwrap());
-    assert!(!store.mount_refused("acr", &a, &b, at(0)).await.unwrap());
+    assert!(store.mount_refused("ecr", &a, &b, at(10)).await.unwrap());
+    assert!(store.mount_refused("ecr", &a, &b, at(9 + 24 * 3600)).await.unwrap());
+    assert!(!store.mount_refused("ecr", &a, &b, at(10 + 24 * 3600)).await.unwrap());
+    assert!(!store.mount_refused("ecr", &b, &a, at(10)).await.unwrap());
+    assert!(!store.mount_refused("acr", &a, &b, at(10)).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_was_learnt_under_a_clock_that_was_ahead_counts_for_nothing() {
+    let (_folder, store) = fresh().await;
+    let (a, b) = (name("a"), name("b"));
+    store
+        .learn("ecr", "*", "ranges", "none", "200", at(1_000), at(2_000))
+        .await
+        .unwrap();
+    store.remember_mount_refusal("ecr", &a, &b, at(1_000)).await.unwrap();
+    let known = async |now| store.capability("ecr", "*", "ranges", at(now)).await.unwrap();
+    let refused = async |now| store.mount_refused("ecr", &a, &b, at(now)).await.unwrap();
+    assert_eq!((known(999).await, refused(999).await), (None, false));
+    assert_eq!(
+        (known(1_000).await.as_deref(), refused(1_000).await),
+        (Some("none"), true)
+    );
+    // Set right, the clock lets both be learnt anew.
+    store
+        .learn("ecr", "*", "ranges", "some", "206", at(10), at(20))
+        .await
+        .unwrap();
+    store.remember_mount_refusal("ecr", &a, &b, at(10)).await.unwrap();
+    assert_eq!((known(10).await.as_deref(), refused(10).await), (Some("some"), true));
 }
 
 #[tokio::test]

@@ -106,7 +106,9 @@ async fn the_report_is_as_promised() {
         "bytes",
         "requests",
         "changes",
+        "changes_left_out",
         "failures",
+        "failures_left_out",
         "warnings",
     ];
     expected.sort_unstable();
@@ -144,6 +146,10 @@ async fn the_report_is_as_promised() {
     assert_eq!(run["bytes"]["read"], bytes);
     assert_eq!(run["changes"].as_array().map(Vec::len), Some(2));
     assert_eq!(run["failures"], serde_json::json!([]));
+    assert_eq!(
+        (&run["failures_left_out"], &run["changes_left_out"]),
+        (&0.into(), &0.into())
+    );
     // Each attempt is counted where it was made: as many as the registries saw.
     for (name, registry) in [("from", &from), ("to", &to)] {
         let counted = run["requests"][name].as_object().expect("methods");

@@ -144,7 +144,7 @@ async fn a_destination_that_is_only_slow_is_left_behind_and_reads_for_itself() {
     let sample = image(1, "amd64", &[30_000_000]);
     pair.at_source().push("app", "v1", &sample).await;
     let slow = format!("{}\", limits: {{ bandwidth: 1500KiB }} }}", far.url());
-    let rules = both(&pair, &far).replace(&format!("{}\" }}", far.url()), &slow);
+    let rules = both(&pair, &far, "").replace(&format!("{}\" }}", far.url()), &slow);
     let home = Transship::new(&rules);
     let report = json_of(&home, &["sync"], 0).await;
     let run = only_run(&report);

@@ -101,6 +101,10 @@ pub enum Act {
     DropLogin,
     /// Gives all of a blob whatever part was asked for, and does not offer parts.
     IgnoreRange,
+    /// Answers a range with other bytes than are there, as a cache does that keeps the wrong part; a whole blob comes right.
+    WrongRange,
+    /// Answers a range with a part that does not say which.
+    UnsaidRange,
     /// Asks for no more than so many bytes of a range, so that the answer is a right one that is shorter than wanted.
     ShortRange(u64),
 }
@@ -413,6 +417,8 @@ async fn forward(
     if acts.iter().any(|act| matches!(act, Act::DropLogin)) {
         headers.remove(header::AUTHORIZATION);
     }
+    let ranged = headers.contains_key(header::RANGE);
+    let unsaid = ranged && acts.iter().any(|act| matches!(act, Act::UnsaidRange));
     let whole = acts.iter().any(|act| matches!(act, Act::IgnoreRange));
     if whole {
         headers.remove(header::RANGE);
@@ -456,6 +462,9 @@ async fn forward(
     if whole {
         parts_back.headers.remove(header::ACCEPT_RANGES);
     }
+    if unsaid {
+        parts_back.headers.remove(header::CONTENT_RANGE);
+    }
     // The versions of the two connections are their own.
     parts_back.version = http::Version::HTTP_11;
     parts_back.extensions = http::Extensions::new();
@@ -463,7 +472,11 @@ async fn forward(
         shared.note(index, |exchange| exchange.done = true);
         return Ok(Response::from_parts(parts_back, Body::empty()));
     }
-    let pump = Pump::new(Body::new(body), Direction::Response, acts, Arc::clone(shared), index);
+    let mut acts = acts.to_vec();
+    if ranged && acts.iter().any(|act| matches!(act, Act::WrongRange)) {
+        acts.push(Act::FlipResponse(0));
+    }
+    let pump = Pump::new(Body::new(body), Direction::Response, &acts, Arc::clone(shared), index);
     Ok(Response::from_parts(parts_back, Body::from_stream(pump.stream())))
 }
 

@@ -143,7 +143,9 @@ fn run(place: &str, value: &Value) {
             ("bytes", |place, value| fields(place, value, &[("read", count)])),
             ("requests", requests),
             ("changes", |place, value| each(place, value, change)),
+            ("changes_left_out", count),
             ("failures", |place, value| each(place, value, failure)),
+            ("failures_left_out", count),
             ("warnings", |place, value| each(place, value, text)),
         ],
     );

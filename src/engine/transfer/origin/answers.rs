@@ -40,10 +40,18 @@ impl Origin {
 
     fn opened(&mut self, index: usize, reader: BlobReader) {
         let part = &mut self.parts[index];
+        if reader.gives_parts && (part.bounded || reader.offset > 0) {
+            self.source.ranges.used();
+        }
         if let Some(total) = reader.total
             && total != self.source.size
         {
             part.flow = Flow::Broken(wrong_length(&self.source, total));
+            return;
+        }
+        if self.ranges == Ranges::Wrong {
+            part.skip = part.at - reader.offset;
+            part.flow = Flow::Reading(reader);
             return;
         }
         let whole = reader.offset < part.at || (part.bounded && !reader.gives_parts);
@@ -77,6 +85,16 @@ impl Origin {
         if part.bounded && error.kind == ErrorKind::Invalid && self.ranges != Ranges::Never {
             part.flow = Flow::Idle;
             self.never_again(&error.message.clone(), index);
+            return;
+        }
+        // A range without an end was answered so: what is wanted is had only with all that is before it.
+        if index == 0 && part.at > 0 && error.kind == ErrorKind::Invalid && self.ranges != Ranges::Wrong {
+            tracing::info!(
+                source = self.source.endpoint.name(), digest = %self.source.digest, offset = part.at,
+                "the blob is read from its beginning again: {error}"
+            );
+            part.flow = Flow::Idle;
+            self.ranges = Ranges::Wrong;
             return;
         }
         self.broke(index, at_source(error.into()));
