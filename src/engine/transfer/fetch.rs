@@ -207,7 +207,10 @@ async fn read_for_one(
     // no other's place to read.
     let source = &source.with_other_reading_place();
     let outcome = match Reading::open(context, source, slot, progress.offset).await {
-        Ok(origin) => read(context, source, progress, origin, &mut audience, None).await,
+        Ok(origin) => {
+            source.endpoint.keep_reading_place();
+            read(context, source, progress, origin, &mut audience, None).await
+        }
         Err(fault) => Err(fault),
     };
     if let Err(fault) = &outcome {
@@ -216,7 +219,8 @@ async fn read_for_one(
     outcome
 }
 
-/// Reads from where `progress` stands to the end. `left_behind`: where to put sinks that hold up others. A source that breaks is opened again at the offset reached, so that sinks notice nothing.
+/// Reads from where `progress` stands to the end. A source that breaks is opened again at the offset reached, so that sinks
+/// notice nothing. `left_behind`: where to put sinks that hold up others.
 async fn read(
     context: &TransferContext,
     source: &SourceBlob,
