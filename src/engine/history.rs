@@ -28,7 +28,8 @@ impl Engine {
         Ok(self.store().keep_claims(&rules).await?)
     }
 
-    /// Ends claims on destination tags that a rule made for a source which it has no longer: they would be in the way of the new one.
+    /// Ends claims on destination tags that a rule made for a source, or at a place, which it has no longer: they would be in the way
+    /// of others.
     ///
     /// # Errors
     /// The state database fails.
@@ -37,7 +38,7 @@ impl Engine {
         let rules = &self.config().rules;
         let is_over = |claimant: &Claimant| {
             let rule = rules.iter().find(|rule| rule.name.as_str() == claimant.rule);
-            rule.is_some_and(|rule| !takes(rule, &claimant.source))
+            rule.is_some_and(|rule| !brings(rule, claimant))
         };
         let over: Vec<Claimant> = claimants.into_iter().filter(is_over).collect();
         if over.is_empty() {
@@ -47,17 +48,30 @@ impl Engine {
     }
 }
 
-/// True where the rule still takes images from this `registry/repository`. What cannot be read is nothing that it takes.
-fn takes(rule: &Rule, source: &str) -> bool {
-    let repository = source
+/// True where the rule still brings images of that source to that place. What cannot be read is nothing that it brings.
+fn brings(rule: &Rule, claimant: &Claimant) -> bool {
+    let repository = claimant
+        .source
         .strip_prefix(rule.source.as_str())
         .and_then(|rest| rest.strip_prefix('/'))
         .and_then(|name| name.parse().ok());
-    repository.is_some_and(|name| {
-        rule.repositories.iter().any(|entry| {
-            entry.pattern.captures(&name).is_some()
-                && !entry.exclude.iter().any(|pattern| pattern.captures(&name).is_some())
-        })
+    let Some(name) = repository else { return false };
+    let destinations = || {
+        rule.destinations
+            .iter()
+            .filter(|destination| destination.registry.as_str() == claimant.registry)
+    };
+    rule.repositories.iter().any(|entry| {
+        let Some(captures) = entry.pattern.captures(&name) else {
+            return false;
+        };
+        !entry.exclude.iter().any(|pattern| pattern.captures(&name).is_some())
+            && destinations().any(|destination| match destination.to.as_ref().or(entry.to.as_ref()) {
+                Some(template) => template
+                    .expand(&name, &captures)
+                    .is_ok_and(|there| there.as_str() == claimant.repository),
+                None => name.as_str() == claimant.repository,
+            })
     })
 }
 
@@ -67,24 +81,36 @@ mod tests {
     use crate::config::{self, Mode};
 
     #[test]
-    fn a_rule_takes_what_its_source_and_patterns_say() {
+    fn a_rule_brings_what_its_source_patterns_and_names_say() {
         let text = "version: 1\nregistries: { a: { url: http://a }, ab: { url: http://ab }, c: { url: http://c } }\nrules:\n  \
-                    - { name: r, source: a, destinations: [c], repositories: [one, { match: \"team/*\", exclude: [team/old] }] }\n";
+                    - { name: r, source: a, destinations: [c, { registry: ab, to: \"x/{name}\" }], \
+                    repositories: [one, { match: \"team/*\", exclude: [team/old], to: \"moved/{1}\" }] }\n";
         let files = [("rules.yaml".to_owned(), text.to_owned())];
         let loaded = config::parse(&files, &config::Environment, Mode::Run).expect("rules");
         let rule = &loaded.config.rules[0];
-        for (source, expected) in [
-            ("a/one", true),
-            ("a/team/x", true),
-            ("a/team/old", false),
-            ("a/two", false),
-            ("ab/one", false),
-            ("b/one", false),
-            ("a", false),
-            ("a/", false),
-            ("a/NO NAME", false),
+        for (source, registry, repository, expected) in [
+            ("a/one", "c", "one", true),
+            ("a/one", "c", "two", false),
+            ("a/one", "ab", "x/one", true),
+            ("a/one", "ab", "one", false),
+            ("a/one", "d", "one", false),
+            ("a/team/x", "c", "moved/x", true),
+            ("a/team/x", "c", "team/x", false),
+            ("a/team/old", "c", "moved/old", false),
+            ("a/two", "c", "two", false),
+            ("ab/one", "c", "one", false),
+            ("b/one", "c", "one", false),
+            ("a", "c", "a", false),
+            ("a/", "c", "", false),
+            ("a/NO NAME", "c", "NO NAME", false),
         ] {
-            assert_eq!(takes(rule, source), expected, "{source}");
+            let claimant = Claimant {
+                rule: "r".to_owned(),
+                source: source.to_owned(),
+                registry: registry.to_owned(),
+                repository: repository.to_owned(),
+            };
+            assert_eq!(brings(rule, &claimant), expected, "{source} to {registry}/{repository}");
         }
     }
 }

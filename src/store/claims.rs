@@ -33,13 +33,17 @@ fn others(rows: &[sqlx::sqlite::SqliteRow]) -> std::result::Result<BTreeMap<Tag,
     Ok(others)
 }
 
-/// Who claims destination tags.
+/// Who claims tags of a destination repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimant {
     /// The rule's name.
     pub rule: String,
     /// `registry/repository` whose images it brings there.
     pub source: String,
+    /// The destination registry's name.
+    pub registry: String,
+    /// The repository there.
+    pub repository: String,
 }
 
 impl Store {
@@ -146,13 +150,16 @@ impl Store {
     /// Who has claims, each once.
     pub async fn claimants(&self) -> Result<Vec<Claimant>> {
         self.verb("list who claims tags", async {
-            let rows = sqlx::query("SELECT DISTINCT rule, source FROM claims ORDER BY rule, source")
-                .fetch_all(&mut *self.0.reader().await?)
-                .await?;
+            let rows =
+                sqlx::query("SELECT DISTINCT rule, source, registry, repository FROM claims ORDER BY rule, source")
+                    .fetch_all(&mut *self.0.reader().await?)
+                    .await?;
             let claimant = |row: &sqlx::sqlite::SqliteRow| {
                 Ok(Claimant {
                     rule: row.try_get("rule")?,
                     source: row.try_get("source")?,
+                    registry: row.try_get("registry")?,
+                    repository: row.try_get("repository")?,
                 })
             };
             rows.iter().map(claimant).collect()
@@ -164,10 +171,12 @@ impl Store {
     pub async fn end_claims(&self, claimants: &[Claimant]) -> Result<()> {
         self.verb("end claims on tags", async {
             let mut change = self.0.begin().await?;
-            for Claimant { rule, source } in claimants {
-                sqlx::query("DELETE FROM claims WHERE rule = $1 AND source = $2")
-                    .bind(rule)
-                    .bind(source)
+            for claimant in claimants {
+                sqlx::query("DELETE FROM claims WHERE rule = $1 AND source = $2 AND registry = $3 AND repository = $4")
+                    .bind(&claimant.rule)
+                    .bind(&claimant.source)
+                    .bind(&claimant.registry)
+                    .bind(&claimant.repository)
                     .execute(&mut *change)
                     .await?;
             }

@@ -269,6 +269,13 @@ async fn a_rule_whose_source_or_entry_is_changed_is_not_in_its_own_way() {
     };
     let home = Transship::new(&rules("src", "old/app"));
     home.run(&["sync"]).await.expect(0);
+    // Another rule may have the tag when this one has gone elsewhere with its images.
+    let elsewhere = rules("src", "old/app").replace("to: app", "to: moved");
+    let second =
+        "  - { name: second, source: src, destinations: [dst], repositories: [{ match: new/app, to: app }] }\n";
+    home.set_rules(&format!("{elsewhere}{second}"));
+    json_of(&home, &["sync"], 0).await;
+    home.run(&["sync"]).await.expect(0);
     for (source, repository) in [("src", "new/app"), ("other", "new/app")] {
         home.set_rules(&rules(source, repository));
         let report = json_of(&home, &["sync"], 0).await;
