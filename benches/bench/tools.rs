@@ -270,21 +270,29 @@ fn curl_pipe(corpus: &Corpus, source: &str, destination: &str) -> Outcome<String
 /// The requests of a run that finds nothing to do, with nobody who waits for one to send the next: what the registries take
 /// for them.
 fn bare_requests(corpus: &Corpus, hosts: &[&str]) -> Outcome<String> {
-    let mut config = format!(
-        "silent\nfail\nhead\nparallel\nparallel-max = {CURL_REQUESTS_AT_ONCE}\nheader = \"Accept: {MANIFEST_TYPE}\"\n"
-    );
-    let mut ask = |url: String| writeln!(config, "url = \"{url}\"\noutput = \"/dev/null\"");
+    let mut heads = format!("head\nheader = \"Accept: {MANIFEST_TYPE}\"\n");
+    let mut lists = String::new();
     for (name, images) in &corpus.repositories {
         for host in hosts {
-            ask(format!("http://{host}/v2/{name}/tags/list"))?;
-        }
-        for (tag, _) in images {
-            for host in hosts {
-                ask(format!("http://{host}/v2/{name}/manifests/{tag}"))?;
+            write!(lists, "{}", curl_url(&format!("http://{host}/v2/{name}/tags/list")))?;
+            for (tag, _) in images {
+                write!(
+                    heads,
+                    "{}",
+                    curl_url(&format!("http://{host}/v2/{name}/manifests/{tag}"))
+                )?;
             }
         }
     }
-    Ok(config)
+    // `next` begins a group of requests with options of its own; how many go at once holds for all.
+    let each = "silent\nfail\n";
+    Ok(format!(
+        "parallel\nparallel-max = {CURL_REQUESTS_AT_ONCE}\n{each}{lists}next\n{each}{heads}"
+    ))
+}
+
+fn curl_url(url: &str) -> String {
+    format!("url = \"{url}\"\noutput = \"/dev/null\"\n")
 }
 
 /// As many as transship has at both registries together when it begins.
