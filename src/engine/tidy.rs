@@ -6,7 +6,7 @@ use super::context::RunContext;
 use crate::registry::BlobWrite;
 use crate::rules::RegistryName;
 
-/// An upload this old, after a run in which every job ended well, belongs to an image that is wanted no longer.
+/// An upload unused for so long, after a run in which every job ended well, belongs to an image that is wanted no longer.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// After a run without failures: cancels and forgets old uploads at the rule's destinations that nobody is using, and removes
@@ -30,9 +30,9 @@ pub(super) async fn give_up_old_uploads(context: &RunContext) {
         else {
             continue;
         };
-        let age = now.duration_since(upload.opened_at);
-        let young = age.is_negative() || age.unsigned_abs() < IDLE;
-        if young
+        let idle = now.duration_since(upload.used_at);
+        let in_use = idle.is_negative() || idle.unsigned_abs() < IDLE;
+        if in_use
             || context
                 .blobs
                 .is_moving(&upload.key.registry, &upload.key.repository, &upload.key.digest)

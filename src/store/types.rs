@@ -246,8 +246,8 @@ pub struct StoredUpload {
     pub offset: u64,
     /// Hash states, oldest first.
     pub checkpoints: Vec<Checkpoint>,
-    /// When it was opened.
-    pub opened_at: Timestamp,
+    /// When it was last used: opened, taken up, or known to have come further.
+    pub used_at: Timestamp,
 }
 
 /// A manifest that was read.

@@ -16,7 +16,7 @@ const CHECKPOINTS: i64 = 8;
 macro_rules! select_uploads {
     ($rest:literal) => {
         concat!(
-            "SELECT uploads.id, registry, repository, digest, size, write, acknowledged, opened_at, hashed, state \
+            "SELECT uploads.id, registry, repository, digest, size, write, acknowledged, updated_at, hashed, state \
              FROM uploads LEFT JOIN checkpoints ON upload_id = uploads.id ",
             $rest,
             " ORDER BY uploads.id, hashed"
@@ -41,7 +41,7 @@ fn uploads(rows: &[SqliteRow]) -> sqlx::Result<Vec<StoredUpload>> {
                 write: row.try_get("write")?,
                 offset: count(row, "acknowledged")?,
                 checkpoints: Vec::new(),
-                opened_at: time(row, "opened_at")?,
+                used_at: time(row, "updated_at")?,
             });
         }
         let state: Option<Vec<u8>> = row.try_get("state")?;
