@@ -39,6 +39,15 @@ pub(super) async fn give_up_old_uploads(context: &RunContext) {
         {
             continue;
         }
+        // Forgotten first, so that nobody takes up what is being cancelled.
+        match context.store.forget_idle_upload(&upload).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::warn!("cannot forget an old upload: {error}");
+                continue;
+            }
+        }
         if let Some(write) = BlobWrite::from_stored(&upload.write) {
             endpoint.cancel_write(&write).await;
         }
@@ -46,8 +55,5 @@ pub(super) async fn give_up_old_uploads(context: &RunContext) {
             destination = %format!("{}/{}", upload.key.registry, upload.key.repository), digest = %upload.key.digest,
             "an old upload that no rule needs was given up"
         );
-        if let Err(error) = context.store.forget_upload(upload.id).await {
-            tracing::warn!("cannot forget an old upload: {error}");
-        }
     }
 }

@@ -248,6 +248,8 @@ pub struct StoredUpload {
     pub checkpoints: Vec<Checkpoint>,
     /// When it was last used: opened, taken up, or known to have come further.
     pub used_at: Timestamp,
+    /// Number of the process that uses it, or used it last; `None` where it is nobody's.
+    pub owner: Option<u32>,
 }
 
 /// A manifest that was read.

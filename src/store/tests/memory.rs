@@ -53,6 +53,7 @@ async fn uploads_are_remembered_and_forgotten() {
         offset: 8192,
         checkpoints: vec![checkpoint(8192)],
         used_at: at(4),
+        owner: Some(0),
     };
     assert_eq!(store.upload(&key(1)).await.unwrap(), Some(expected));
     let all: Vec<_> = store
