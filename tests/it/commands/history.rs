@@ -1,7 +1,8 @@
 //! What `retry`, `jobs`, `runs` and `status` make of what happened before.
 
 use http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
+use transship::clock::Clock;
 use transship::demo::images::image;
 use transship::store::{FinishedJob, JobFilter, JobOutcome, NewJob, NewRun, RunId, RunOutcome, Store, Trigger};
 
@@ -229,7 +230,7 @@ async fn a_sync_forgets_runs_that_ended_more_than_ninety_days_ago() {
     let store = Store::open(&home.state()).await.expect("a state");
     let repository = name("app/web");
     for days in [91, 89] {
-        let then = Timestamp::now() - SignedDuration::from_hours(days * 24);
+        let then = Clock::system().now() - SignedDuration::from_hours(days * 24);
         let run = NewRun {
             rule: "web",
             trigger: Trigger::Manual,
