@@ -101,7 +101,7 @@ impl Copy {
         let strict = self.strict;
         let request = self.request()?;
         let state = engine::copy_state(&context.state_place()?.path);
-        let store = Store::open(&state).await?;
+        let store = Store::open_among_others(&state, "copy").await?;
         let mut signals = Signals::listen()?;
         let (handle, control) = ControlHandle::new();
         let events = Events::default();

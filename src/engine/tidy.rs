@@ -6,7 +6,7 @@ use super::context::RunContext;
 use crate::registry::BlobWrite;
 use crate::rules::RegistryName;
 
-/// An upload this old, after a run in which every job ended well, belongs to an image that is wanted no longer.
+/// An upload unused for so long, after a run in which every job ended well, belongs to an image that is wanted no longer.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 
 /// After a run without failures: cancels and forgets old uploads at the rule's destinations that nobody is using, and removes
@@ -30,14 +30,23 @@ pub(super) async fn give_up_old_uploads(context: &RunContext) {
         else {
             continue;
         };
-        let age = now.duration_since(upload.opened_at);
-        let young = age.is_negative() || age.unsigned_abs() < IDLE;
-        if young
+        let idle = now.duration_since(upload.used_at);
+        let in_use = idle.is_negative() || idle.unsigned_abs() < IDLE;
+        if in_use
             || context
                 .blobs
                 .is_moving(&upload.key.registry, &upload.key.repository, &upload.key.digest)
         {
             continue;
+        }
+        // Forgotten first, so that nobody takes up what is being cancelled.
+        match context.store.forget_idle_upload(&upload).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::warn!("cannot forget an old upload: {error}");
+                continue;
+            }
         }
         if let Some(write) = BlobWrite::from_stored(&upload.write) {
             endpoint.cancel_write(&write).await;
@@ -46,8 +55,5 @@ pub(super) async fn give_up_old_uploads(context: &RunContext) {
             destination = %format!("{}/{}", upload.key.registry, upload.key.repository), digest = %upload.key.digest,
             "an old upload that no rule needs was given up"
         );
-        if let Err(error) = context.store.forget_upload(upload.id).await {
-            tracing::warn!("cannot forget an old upload: {error}");
-        }
     }
 }

@@ -15,6 +15,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::error::{DAMAGED, Result, StoreError, is_busy, read_only};
+use super::owner::{Ended, Owner};
 use super::writer::{Change, Turn, Writer};
 use super::{StateLock, beside};
 
@@ -44,6 +45,7 @@ const ANALYSIS_LIMIT: u32 = 400;
 #[derive(Debug)]
 pub(super) struct Connections {
     path: PathBuf,
+    owner: Owner,
     /// `None` where the database is open for reading only.
     writer: Option<Writer>,
     idle_readers: SyncMutex<Vec<SqliteConnection>>,
@@ -62,7 +64,7 @@ pub(super) struct Reader<'a> {
 
 impl Connections {
     /// Opens or creates the file and brings its schema up to date.
-    pub(super) async fn open(path: &Path) -> Result<Self> {
+    pub(super) async fn open(path: &Path, owner: Owner) -> Result<Self> {
         prepare_file(path)?;
         let unclean = was_left_open(path);
         let options = options(path)?
@@ -82,6 +84,7 @@ impl Connections {
         migrate(path, &mut writer).await?;
         Ok(Self {
             path: path.to_owned(),
+            owner,
             writer: Some(Writer::new(writer, options)),
             idle_readers: SyncMutex::default(),
             used_readers: SyncMutex::default(),
@@ -103,6 +106,7 @@ impl Connections {
         }
         let store = Self {
             path: path.to_owned(),
+            owner: Owner::of_state_lock(),
             writer: None,
             idle_readers: SyncMutex::default(),
             used_readers: SyncMutex::default(),
@@ -135,6 +139,16 @@ impl Connections {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The number of this process among those that use the database.
+    pub(super) fn owner(&self) -> u32 {
+        self.owner.number()
+    }
+
+    /// As [`Owner::ended`].
+    pub(super) fn ended(&self, owner: Option<u32>) -> Option<Ended> {
+        self.owner.ended(&self.path, owner)
     }
 
     /// Begins to change something; waits for its turn.

@@ -39,18 +39,12 @@ impl StateLock {
     /// # Errors
     /// The lock file cannot be made, or the file system knows no locks.
     pub fn acquire(path: &Path, command: &str) -> io::Result<Result<Self, Holder>> {
-        Self::try_acquire(path, command).map_err(|error| explain(path, &error))
+        Self::try_acquire(path, command).map_err(|error| explain(&lock_path(path), &error))
     }
 
     fn try_acquire(path: &Path, command: &str) -> io::Result<Result<Self, Holder>> {
         create_directory(path)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(lock_path(path))?;
+        let mut file = open_lock_file(&lock_path(path))?;
         let first = Instant::now();
         loop {
             match file.try_lock() {
@@ -60,9 +54,7 @@ impl StateLock {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
-        file.set_len(0)?;
-        // One write, so that whoever reads beside us sees all of it or nothing.
-        file.write_all(format!("{} {command}\n", std::process::id()).as_bytes())?;
+        write_holder(&mut file, command)?;
         Ok(Ok(Self { _file: file }))
     }
 
@@ -70,7 +62,7 @@ impl StateLock {
     /// # Errors
     /// The lock file cannot be read, or the file system knows no locks.
     pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
-        Self::try_holder(path).map_err(|error| explain(path, &error))
+        Self::try_holder(path).map_err(|error| explain(&lock_path(path), &error))
     }
 
     fn try_holder(path: &Path) -> io::Result<Option<Holder>> {
@@ -97,9 +89,27 @@ fn lock_path(path: &Path) -> PathBuf {
     super::beside(path, ".lock")
 }
 
-/// The same error with the place and what to do.
-fn explain(path: &Path, error: &io::Error) -> io::Error {
-    let (lock, advice) = (lock_path(path), file_advice(error.kind()));
+/// Opens or makes a lock file, for this user alone.
+pub(super) fn open_lock_file(lock: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(lock)
+}
+
+/// Writes who holds a lock into its file.
+pub(super) fn write_holder(file: &mut File, command: &str) -> io::Result<()> {
+    file.set_len(0)?;
+    // One write, so that whoever reads beside us sees all of it or nothing.
+    file.write_all(format!("{} {command}\n", std::process::id()).as_bytes())
+}
+
+/// The same error with the lock file and what to do.
+pub(super) fn explain(lock: &Path, error: &io::Error) -> io::Error {
+    let advice = file_advice(error.kind());
     io::Error::new(
         error.kind(),
         format!("cannot use the lock file {}: {advice} ({error})", lock.display()),

@@ -14,6 +14,7 @@ mod error;
 mod jobs;
 mod lock;
 mod manifests;
+mod owner;
 mod parked;
 mod rates;
 mod rows;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 
 use connection::Connections;
 use error::Result;
+use owner::Owner;
 
 /// The state database. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
@@ -49,8 +51,20 @@ pub struct Store(Arc<Connections>);
 impl Store {
     /// Opens or creates the database at `path` (and its folder), brings the schema up to date, and looks for damage where
     /// a process was killed while it had it open. What it creates, only this user may read.
+    ///
+    /// Open uploads are those of whoever holds the [`StateLock`]: for a process that does, and for those that bring no blobs.
     pub async fn open(path: &Path) -> Result<Self> {
-        Ok(Self(Arc::new(Connections::open(path).await?)))
+        Ok(Self(Arc::new(Connections::open(path, Owner::of_state_lock()).await?)))
+    }
+
+    /// As [`Store::open`], for a `command` that brings blobs without the [`StateLock`], beside others of its kind: each has its own
+    /// open uploads, and takes up those of processes that have ended.
+    pub async fn open_among_others(path: &Path, command: &str) -> Result<Self> {
+        let owner =
+            Owner::among_others(path, command).map_err(|error| StoreError::open(path, error.to_string(), None))?;
+        let store = Self(Arc::new(Connections::open(path, owner).await?));
+        store.disown_uploads().await?;
+        Ok(store)
     }
 
     /// Opens an existing database for reading only, also beside a process that writes it; `None` where there is none.

@@ -7,6 +7,7 @@ mod file;
 mod lock;
 mod manifests;
 mod memory;
+mod owners;
 mod together;
 mod work;
 

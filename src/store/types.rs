@@ -246,8 +246,10 @@ pub struct StoredUpload {
     pub offset: u64,
     /// Hash states, oldest first.
     pub checkpoints: Vec<Checkpoint>,
-    /// When it was opened.
-    pub opened_at: Timestamp,
+    /// When it was last used: opened, taken up, or known to have come further.
+    pub used_at: Timestamp,
+    /// Number of the process that uses it, or used it last; `None` where it is nobody's.
+    pub owner: Option<u32>,
 }
 
 /// A manifest that was read.

@@ -16,7 +16,7 @@ const CHECKPOINTS: i64 = 8;
 macro_rules! select_uploads {
     ($rest:literal) => {
         concat!(
-            "SELECT uploads.id, registry, repository, digest, size, write, acknowledged, opened_at, hashed, state \
+            "SELECT uploads.id, registry, repository, digest, size, write, acknowledged, updated_at, owner, hashed, state \
              FROM uploads LEFT JOIN checkpoints ON upload_id = uploads.id ",
             $rest,
             " ORDER BY uploads.id, hashed"
@@ -41,7 +41,8 @@ fn uploads(rows: &[SqliteRow]) -> sqlx::Result<Vec<StoredUpload>> {
                 write: row.try_get("write")?,
                 offset: count(row, "acknowledged")?,
                 checkpoints: Vec::new(),
-                opened_at: time(row, "opened_at")?,
+                used_at: time(row, "updated_at")?,
+                owner: row.try_get("owner")?,
             });
         }
         let state: Option<Vec<u8>> = row.try_get("state")?;
@@ -85,7 +86,7 @@ async fn add_checkpoint(
 }
 
 impl Store {
-    /// Remembers an open upload, before its first byte; replaces one for the same key, with its checkpoints.
+    /// Remembers an open upload of ours, before its first byte; replaces one that we had for the same key, with its checkpoints.
     pub async fn save_upload(
         &self,
         key: &UploadKey,
@@ -97,15 +98,16 @@ impl Store {
         self.verb("remember an upload", async {
             let mut change = self.0.begin().await?;
             let digest = key.digest.to_string();
-            sqlx::query("DELETE FROM uploads WHERE registry = $1 AND repository = $2 AND digest = $3")
+            sqlx::query("DELETE FROM uploads WHERE registry = $1 AND repository = $2 AND digest = $3 AND owner = $4")
                 .bind(&key.registry)
                 .bind(key.repository.as_str())
                 .bind(&digest)
+                .bind(self.0.owner())
                 .execute(&mut *change)
                 .await?;
             let done = sqlx::query(
-                "INSERT INTO uploads (registry, repository, digest, size, write, acknowledged, opened_at, updated_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+                "INSERT INTO uploads (registry, repository, digest, size, write, acknowledged, opened_at, updated_at, \
+                 owner) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
             )
             .bind(&key.registry)
             .bind(key.repository.as_str())
@@ -114,6 +116,7 @@ impl Store {
             .bind(write)
             .bind(signed(offset)?)
             .bind(millis(now))
+            .bind(self.0.owner())
             .execute(&mut *change)
             .await?;
             change.commit().await?;
@@ -165,18 +168,71 @@ impl Store {
         .await
     }
 
-    /// The open upload for a key.
+    /// The open upload for a key to go on with: ours, or the furthest of those whose process has ended, which becomes ours. Those of
+    /// processes that live are left alone.
     pub async fn upload(&self, key: &UploadKey) -> Result<Option<StoredUpload>> {
-        self.verb("read an upload", async {
-            let rows = sqlx::query(select_uploads!(
-                "WHERE registry = $1 AND repository = $2 AND digest = $3"
-            ))
-            .bind(&key.registry)
-            .bind(key.repository.as_str())
-            .bind(key.digest.to_string())
-            .fetch_all(&mut *self.0.reader().await?)
+        let mut found = self
+            .verb("read an upload", async {
+                let rows = sqlx::query(select_uploads!(
+                    "WHERE registry = $1 AND repository = $2 AND digest = $3"
+                ))
+                .bind(&key.registry)
+                .bind(key.repository.as_str())
+                .bind(key.digest.to_string())
+                .fetch_all(&mut *self.0.reader().await?)
+                .await?;
+                uploads(&rows)
+            })
             .await?;
-            Ok(uploads(&rows)?.pop())
+        let is_ours = |upload: &StoredUpload| upload.owner == Some(self.0.owner());
+        if let Some(ours) = found.iter().position(is_ours) {
+            return Ok(Some(found.swap_remove(ours)));
+        }
+        found.sort_by_key(|upload| std::cmp::Reverse(upload.offset));
+        for upload in &found {
+            if let Some(taken) = self.take_over(upload).await? {
+                return Ok(Some(taken));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes an upload ours, as it stands now; `None` where its process lives, or it was forgotten or taken meanwhile.
+    async fn take_over(&self, upload: &StoredUpload) -> Result<Option<StoredUpload>> {
+        let Some(_ended) = self.0.ended(upload.owner) else {
+            return Ok(None);
+        };
+        self.verb("take up an upload", async {
+            let mut change = self.0.begin().await?;
+            let done = sqlx::query("UPDATE OR IGNORE uploads SET owner = $2 WHERE id = $1 AND owner IS $3")
+                .bind(upload.id.0)
+                .bind(self.0.owner())
+                .bind(upload.owner)
+                .execute(&mut *change)
+                .await?;
+            if done.rows_affected() == 0 {
+                return Ok(None);
+            }
+            let rows = sqlx::query(select_uploads!("WHERE uploads.id = $1"))
+                .bind(upload.id.0)
+                .fetch_all(&mut *change)
+                .await?;
+            let taken = uploads(&rows)?.pop();
+            change.commit().await?;
+            Ok(taken)
+        })
+        .await
+    }
+
+    /// What was left under our number is nobody's: whoever needs it takes it up, though a process has the number again.
+    pub(super) async fn disown_uploads(&self) -> Result<()> {
+        self.verb("leave the uploads of a process that has ended", async {
+            let mut change = self.0.begin().await?;
+            sqlx::query("UPDATE uploads SET owner = NULL WHERE owner = $1")
+                .bind(self.0.owner())
+                .execute(&mut *change)
+                .await?;
+            change.commit().await
         })
         .await
     }
@@ -201,6 +257,25 @@ impl Store {
                 .execute(&mut *change)
                 .await?;
             change.commit().await
+        })
+        .await
+    }
+
+    /// Forgets an upload that was not used since it was read. False where it was, or a process that lives has it.
+    pub async fn forget_idle_upload(&self, upload: &StoredUpload) -> Result<bool> {
+        let Some(_ended) = self.0.ended(upload.owner) else {
+            return Ok(false);
+        };
+        self.verb("forget an old upload", async {
+            let mut change = self.0.begin().await?;
+            let done = sqlx::query("DELETE FROM uploads WHERE id = $1 AND owner IS $2 AND updated_at = $3")
+                .bind(upload.id.0)
+                .bind(upload.owner)
+                .bind(millis(upload.used_at))
+                .execute(&mut *change)
+                .await?;
+            change.commit().await?;
+            Ok(done.rows_affected() > 0)
         })
         .await
     }

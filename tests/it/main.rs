@@ -5,6 +5,7 @@ mod attachments;
 mod bad_input;
 mod cli_help;
 mod commands;
+mod copies;
 mod daemon;
 mod deleted;
 mod demo;

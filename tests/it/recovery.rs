@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::Value;
 use transship::engine::Engine;
-use transship::store::RunOutcome;
+use transship::oci::{Algorithm, Digest, Hasher};
+use transship::plan::Checkpoint;
+use transship::store::{RunOutcome, UploadKey};
 
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::engine::{Workshop, scheduled};
@@ -178,21 +180,23 @@ async fn a_state_that_cannot_be_written_starts_nothing() {
     link.assert_copied(&["v1"]).await;
 }
 
+/// A rule that copies one tag and tries once.
+fn web_rules(ours: &Ours, tag: &str) -> String {
+    format!(
+        "version: 1\nregistries:\n  from: {{ url: \"{}\" }}\n  to: {{ url: \"{}\" }}\nrules:\n  - name: web\n    source: from\n    \
+         destinations: [to]\n    repositories: [app/web]\n    tags: {{ include: [{tag}] }}\n    retry: {{ attempts: 1 }}\n",
+        ours.src.url(),
+        ours.dst.url()
+    )
+}
+
 #[tokio::test]
 async fn an_upload_that_no_rule_needs_any_more_is_given_up_after_a_day() {
     let ours = Ours::start().await;
     let layer = 5 * usize::try_from(MIB).expect("a length");
     ours.seed_layers("large", 1, layer);
     ours.seed_layers("small", 2, 1000);
-    let rules = |tag: &str| {
-        format!(
-            "version: 1\nregistries:\n  from: {{ url: \"{}\" }}\n  to: {{ url: \"{}\" }}\nrules:\n  - name: web\n    source: from\n    \
-             destinations: [to]\n    repositories: [app/web]\n    tags: {{ include: [{tag}] }}\n    retry: {{ attempts: 1 }}\n",
-            ours.src.url(),
-            ours.dst.url()
-        )
-    };
-    let mut workshop = Workshop::new(&rules("large"));
+    let mut workshop = Workshop::new(&web_rules(&ours, "large"));
     ours.dst
         .add(Fault::every("PUT", "/blobs/uploads/", Act::CutRequest(MIB)));
     let engine = workshop.engine().await;
@@ -202,7 +206,7 @@ async fn an_upload_that_no_rule_needs_any_more_is_given_up_after_a_day() {
     assert!(left > 0, "the large layers' uploads are remembered");
     ours.dst.heal();
 
-    workshop.set_rules(&rules("small"));
+    workshop.set_rules(&web_rules(&ours, "small"));
     let engine = workshop.engine().await;
     let given_up = || ours.dst.count("DELETE", "/blobs/uploads/");
     assert_eq!(scheduled(&engine, "web").await.outcome, RunOutcome::Ok);
@@ -222,4 +226,43 @@ async fn an_upload_that_no_rule_needs_any_more_is_given_up_after_a_day() {
         .iter()
         .filter(|exchange| exchange.is("DELETE", "/blobs/uploads/"));
     assert!(answers.all(|exchange| exchange.status == Some(StatusCode::NO_CONTENT)));
+}
+
+#[tokio::test]
+async fn an_upload_that_came_further_within_the_day_is_kept_however_old_it_is() {
+    let ours = Ours::start().await;
+    ours.seed_layers("small", 1, 1000);
+    let workshop = Workshop::new(&web_rules(&ours, "small"));
+    let engine = workshop.engine().await;
+    let key = |number: u8| UploadKey {
+        registry: "to".to_owned(),
+        repository: "app/other".parse().expect("a name"),
+        digest: Digest::of(&[number]),
+    };
+    let (store, clock) = (engine.store(), engine.clock());
+    let mut opened = Vec::new();
+    for number in 1..=3 {
+        let id = store.save_upload(&key(number), 1000, "nowhere", 0, clock.now()).await;
+        opened.push(id.expect("an upload"));
+    }
+    workshop.pass(Duration::from_secs(23 * 3600));
+    let recorded = store.record_offset(opened[1], "nowhere", 500, None, clock.now()).await;
+    recorded.expect("recorded");
+    workshop.pass(Duration::from_secs(3600));
+    let checkpoint = Checkpoint {
+        offset: 500,
+        state: Hasher::new(Algorithm::Sha256).save().expect("a state"),
+    };
+    let recorded = store.record_checkpoint(opened[2], &checkpoint, clock.now()).await;
+    recorded.expect("recorded");
+    let left = async || {
+        assert_eq!(scheduled(&engine, "web").await.outcome, RunOutcome::Ok);
+        let uploads = engine.store().uploads().await.expect("uploads");
+        uploads.iter().map(|upload| upload.id).collect::<Vec<_>>()
+    };
+    assert_eq!(left().await, opened[1..], "a day after all were opened");
+    workshop.pass(Duration::from_secs(23 * 3600));
+    assert_eq!(left().await, opened[2..], "a day after the second came further");
+    workshop.pass(Duration::from_secs(3600));
+    assert_eq!(left().await, [], "a day after the last hash state");
 }

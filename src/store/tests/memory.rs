@@ -52,7 +52,8 @@ async fn uploads_are_remembered_and_forgotten() {
         write: "session one, last".into(),
         offset: 8192,
         checkpoints: vec![checkpoint(8192)],
-        opened_at: at(1),
+        used_at: at(4),
+        owner: Some(0),
     };
     assert_eq!(store.upload(&key(1)).await.unwrap(), Some(expected));
     let all: Vec<_> = store

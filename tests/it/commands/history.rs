@@ -1,9 +1,12 @@
 //! What `retry`, `jobs`, `runs` and `status` make of what happened before.
 
 use http::StatusCode;
+use jiff::SignedDuration;
+use transship::clock::Clock;
 use transship::demo::images::image;
+use transship::store::{FinishedJob, JobFilter, JobOutcome, NewJob, NewRun, RunId, RunOutcome, Store, Trigger};
 
-use super::{registry, resolve, rules, seed, shell};
+use super::{name, registry, resolve, rules, seed, shell};
 use crate::support::command::Transship;
 use crate::support::proxy::{Act, Fault, Gate, Proxy};
 
@@ -188,4 +191,93 @@ async fn a_run_whose_process_is_gone_does_not_run() {
         home.run(&["runs"]).await.expect(0).stderr.lines().count() == 1,
         "nothing is left to say"
     );
+}
+
+#[tokio::test]
+async fn images_in_step_are_counted_in_the_report_and_are_no_jobs() {
+    let (from, to) = (registry().await, registry().await);
+    for (number, tag) in [(1, "v1"), (2, "v2"), (3, "v3")] {
+        seed(&from, "app/web", tag, &image(number, "amd64", &[100]));
+    }
+    let home = Transship::new(&rules(&from.url(), &to.url()));
+    let references = async |run: &str| {
+        let jobs = home.run(&["jobs", "--run", run, "-o", "json"]).await.expect(0).json();
+        let jobs = jobs["jobs"].as_array().expect("jobs").iter();
+        let mut references: Vec<String> = jobs
+            .map(|job| job["reference"].as_str().expect("a tag").to_owned())
+            .collect();
+        references.sort();
+        references
+    };
+    let in_step = async || {
+        let report = home.run(&["sync", "-o", "json"]).await.expect(0).json();
+        report["runs"][0]["destinations"][0]["images"]["in_step"].clone()
+    };
+    assert_eq!(in_step().await, 0);
+    assert_eq!(references("run-1").await, ["v1", "v2", "v3"]);
+    assert_eq!(in_step().await, 3);
+    assert_eq!(references("run-2").await, [""; 0]);
+    seed(&from, "app/web", "v2", &image(4, "amd64", &[100]));
+    assert_eq!(in_step().await, 2);
+    assert_eq!(references("run-3").await, ["v2"]);
+}
+
+#[tokio::test]
+async fn a_sync_forgets_runs_that_ended_more_than_ninety_days_ago() {
+    let (from, to) = (registry().await, registry().await);
+    seed(&from, "app/web", "v1", &image(1, "amd64", &[100]));
+    let home = Transship::new(&rules(&from.url(), &to.url()));
+    let store = Store::open(&home.state()).await.expect("a state");
+    let repository = name("app/web");
+    for days in [91, 89] {
+        let then = Clock::system().now() - SignedDuration::from_hours(days * 24);
+        let run = NewRun {
+            rule: "web",
+            trigger: Trigger::Manual,
+            continues: None,
+        };
+        let run = store.start_run(run, then).await.expect("a run");
+        let job = NewJob {
+            run,
+            source_registry: "from",
+            source_repository: &repository,
+            reference: "v0",
+            destination_registry: "to",
+            destination_repository: &repository,
+            digest: None,
+            owner: "another",
+        };
+        let job = store.start_job(job, then).await.expect("a job");
+        let gone = FinishedJob {
+            outcome: JobOutcome::Gone,
+            kind: None,
+            status: None,
+            code: None,
+            message: None,
+            attempts: 1,
+            bytes_written: 0,
+            next_attempt_at: None,
+        };
+        store.finish_job(job, &gone, None, then).await.expect("its end");
+        let report = format!("{{\"days\":{days}}}");
+        let ended = store.finish_run(run, RunOutcome::Ok, &report, then).await;
+        ended.expect("its end");
+    }
+    store.close().await;
+
+    home.run(&["sync"]).await.expect(0);
+    let store = Store::open_read_only(&home.state()).await.expect("a state");
+    let store = store.expect("a state");
+    let runs: Vec<_> = store.runs(9).await.expect("runs");
+    let runs: Vec<_> = runs.iter().map(|run| (run.id, run.report.as_deref())).collect();
+    let [(RunId(3), Some(_)), (RunId(2), Some("{\"days\":89}"))] = runs[..] else {
+        panic!("{runs:?}");
+    };
+    let jobs = store.jobs(&JobFilter::default()).await.expect("jobs");
+    let jobs: Vec<_> = jobs.iter().map(|job| (job.run, job.reference.as_str())).collect();
+    assert_eq!(jobs, [(RunId(3), "v1"), (RunId(2), "v0")]);
+    assert!(store.run(RunId(1)).await.expect("an answer").is_none());
+    store.close().await;
+    let unknown = home.run(&["runs", "run-1"]).await.expect(2).stderr;
+    assert!(unknown.contains("there is no run-1"), "{unknown}");
 }
