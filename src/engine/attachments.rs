@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::context::RunContext;
 use super::fault::Fault;
-use super::image::{Target, copy_tree};
+use super::image::{Arrived, Target, copy_tree};
 use super::looks::head;
 use super::manifests;
 use super::observe::Attachments;
@@ -230,9 +230,10 @@ async fn copy(
         ..target.clone()
     };
     let targets = std::slice::from_ref(&target);
-    let nothing = |_| async { Ok(()) };
-    let arrived = copy_tree(context, repository, tree, targets, nothing, nothing).await;
-    arrived.into_iter().next().map_or(Ok(()), |arrived| arrived.result)
+    let before_tag = |_| async { Ok(()) };
+    let result = |_, arrived: Arrived| async { arrived.result };
+    let results = copy_tree(context, repository, tree, targets, before_tag, result).await;
+    results.into_iter().collect()
 }
 
 /// Keeps the fallback tag up where the target has no referrers API (distribution-spec 1.1, "Pushing Manifests with Subject"):

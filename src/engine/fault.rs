@@ -33,6 +33,11 @@ impl Fault {
     pub(super) fn stopped(reason: &str) -> Self {
         Self::new(ErrorKind::Cancelled, format!("stopped: {reason}"))
     }
+
+    /// It ended, and nobody heard how: a fault of our own.
+    pub(super) fn untold() -> Self {
+        Self::new(ErrorKind::Local, "the transfer ended without an answer")
+    }
 }
 
 impl std::fmt::Display for Fault {

@@ -1,6 +1,9 @@
 //! One image to one or more destinations: the jobs, from their start to their recorded end.
 
-use futures_util::future::join_all;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::future::{join, join_all};
+use tokio::sync::mpsc;
 
 use super::attachments::copy_attachments;
 use super::context::RunContext;
@@ -73,25 +76,45 @@ impl GroupDestination {
     }
 }
 
-/// Copies one image to all its destinations and records each job's end. Never fails: failures are in the ledger.
+/// Copies one image to all its destinations and records each job's end as it comes. Never fails: failures are in the ledger.
 pub(super) async fn copy_image(context: &RunContext, group: ImageGroup) {
     let source = group.source_place(context);
     // Side by side, as what waits for the disk at the same time waits only once.
     let starting = group.destinations.iter();
     let jobs = join_all(starting.map(|destination| start(context, &group, &source, destination))).await;
-    let ends = tokio::select! {
-        ends = bring(context, &group, &jobs) => ends,
-        reason = context.control.wait_abort() => {
+    let (tell, mut ends) = mpsc::unbounded_channel();
+    let bringing = async {
+        let tell = tell;
+        let tell_end = |index, end| {
+            // Whoever listens waits for us.
+            let _ = tell.send((index, end));
+        };
+        tokio::select! {
+            () = bring(context, &group, &jobs, &tell_end) => None,
             // What can be taken up again is recorded as it happens, so nothing is lost by dropping the rest.
-            same_end(&group, || End::failed(Fault::stopped(&reason), 1))
+            reason = context.control.wait_abort() => Some(reason),
         }
     };
-    let finishing = group.destinations.iter().zip(jobs).zip(ends);
-    join_all(
-        finishing
-            .filter_map(|((destination, job), end)| Some(finish(context, &group, &source, destination, job?, end))),
-    )
-    .await;
+    let recording = async {
+        let mut open = jobs.clone();
+        let mut told = Vec::new();
+        // Beside the others, whose steps may hold the turn at the state that this waits for.
+        while ends.recv_many(&mut told, jobs.len()).await > 0 {
+            let finishing = told.drain(..).filter_map(|(index, end): (usize, End)| {
+                let job = open[index].take()?;
+                Some(finish(context, &group, &source, &group.destinations[index], job, end))
+            });
+            join_all(finishing.collect::<Vec<_>>()).await;
+        }
+        open
+    };
+    let (stopped, open) = join(bringing, recording).await;
+    let fault = stopped.map_or_else(Fault::untold, |reason| Fault::stopped(&reason));
+    let finishing = group.destinations.iter().zip(open).filter_map(|(destination, job)| {
+        let end = End::failed(fault.clone(), 1);
+        Some(finish(context, &group, &source, destination, job?, end))
+    });
+    join_all(finishing.collect::<Vec<_>>()).await;
 }
 
 /// Records that a job starts and tells it; `None` where that failed.
@@ -130,49 +153,64 @@ async fn start(
     }
 }
 
-/// Brings what was planned. Its manifest may have been read before the tag moved on and its blobs were deleted: then what
-/// the tag points to now is brought instead, once.
-async fn bring(context: &RunContext, group: &ImageGroup, jobs: &[Option<JobId>]) -> Vec<End> {
-    let mut ends = bring_planned(context, group, jobs).await;
-    let lost: Vec<usize> = (0..ends.len()).filter(|index| ends[*index].lost_at_source()).collect();
-    let (false, Some(tag)) = (lost.is_empty(), group.reference.tag()) else {
-        return ends;
+/// Brings what was planned, and tells each destination's end as it comes. Its manifest may have been read before the tag moved on
+/// and its blobs were deleted: then what the tag points to now is brought instead, once.
+async fn bring(context: &RunContext, group: &ImageGroup, jobs: &[Option<JobId>], tell: &impl TellEnd) {
+    let lost = Mutex::new(Vec::new());
+    let tag = group.reference.tag();
+    let first = |index, end: End| match tag.is_some() && end.lost_at_source() {
+        true => lost.lock().unwrap_or_else(PoisonError::into_inner).push((index, end)),
+        false => tell(index, end),
     };
-    let newer = match head(&context.source, &group.repository, tag, Side::Source).await {
+    bring_planned(context, group, jobs, &first).await;
+    let lost = lost.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (false, Some(tag)) = (lost.is_empty(), tag) else {
+        return;
+    };
+    match head(&context.source, &group.repository, tag, Side::Source).await {
         Observation::Known(moved) if moved != group.source => {
             let again = ImageGroup {
                 source: moved,
-                destinations: lost.iter().map(|index| group.destinations[*index].clone()).collect(),
+                destinations: lost
+                    .iter()
+                    .map(|(index, _)| group.destinations[*index].clone())
+                    .collect(),
                 ..group.clone()
             };
-            let jobs: Vec<Option<JobId>> = lost.iter().map(|index| jobs[*index]).collect();
-            bring_planned(context, &again, &jobs).await
+            let jobs: Vec<Option<JobId>> = lost.iter().map(|(index, _)| jobs[*index]).collect();
+            bring_planned(context, &again, &jobs, &|place: usize, end| tell(lost[place].0, end)).await;
         }
-        Observation::Absent => lost.iter().map(|_| End::settled(JobOutcome::Gone, None)).collect(),
-        Observation::Known(_) | Observation::Unknown(_) => return ends,
-    };
-    for (index, end) in lost.into_iter().zip(newer) {
-        ends[index] = end;
+        Observation::Absent => {
+            for (index, _) in lost {
+                tell(index, End::settled(JobOutcome::Gone, None));
+            }
+        }
+        Observation::Known(_) | Observation::Unknown(_) => {
+            for (index, end) in lost {
+                tell(index, end);
+            }
+        }
     }
-    ends
 }
 
-async fn bring_planned(context: &RunContext, group: &ImageGroup, jobs: &[Option<JobId>]) -> Vec<End> {
+/// Hears how the job of a destination ended, by its place in the group.
+trait TellEnd: Fn(usize, End) + Sync {}
+
+impl<T: Fn(usize, End) + Sync> TellEnd for T {}
+
+async fn bring_planned(context: &RunContext, group: &ImageGroup, jobs: &[Option<JobId>], tell: &impl TellEnd) {
     let (prepared, attempts) = prepare(context, group).await;
+    let all = |end: &dyn Fn() -> End| (0..group.destinations.len()).for_each(|index| tell(index, end()));
     match prepared {
-        Ok(Ok(prepared)) => copy_prepared(context, group, &prepared, jobs).await,
-        Ok(Err(NotCopied::Gone)) => same_end(group, || End::settled(JobOutcome::Gone, None)),
+        Ok(Ok(prepared)) => copy_prepared(context, group, &prepared, jobs, tell).await,
+        Ok(Err(NotCopied::Gone)) => all(&|| End::settled(JobOutcome::Gone, None)),
         Ok(Err(NotCopied::Skipped(available))) => {
             let available: Vec<String> = available.iter().map(ToString::to_string).collect();
             let message = skip_message(&available);
-            same_end(group, || End::settled(JobOutcome::Skipped, Some(message.clone())))
+            all(&|| End::settled(JobOutcome::Skipped, Some(message.clone())));
         }
-        Err(fault) => same_end(group, || End::failed(fault.clone(), attempts)),
+        Err(fault) => all(&|| End::failed(fault.clone(), attempts)),
     }
-}
-
-fn same_end(group: &ImageGroup, end: impl Fn() -> End) -> Vec<End> {
-    group.destinations.iter().map(|_| end()).collect()
 }
 
 /// How a job ended.
@@ -232,7 +270,8 @@ async fn copy_prepared(
     group: &ImageGroup,
     prepared: &Prepared,
     jobs: &[Option<JobId>],
-) -> Vec<End> {
+    tell: &impl TellEnd,
+) {
     let root = &prepared.tree.root;
     if !prepared.missing_platforms.is_empty() {
         warn(
@@ -257,35 +296,38 @@ async fn copy_prepared(
         })
         .collect();
     let before_tag = |index: usize| still_ours(context, &targets[index], &group.destinations[index], root);
-    let after_tag = |index: usize| {
-        let destination = &group.destinations[index];
-        record_put(context, group, root, &targets[index], destination, jobs[index])
+    let arrived = |index: usize, arrived: Arrived| {
+        let (target, destination, job) = (&targets[index], &group.destinations[index], jobs[index]);
+        async move {
+            let Arrived {
+                result,
+                attempts,
+                bytes,
+            } = arrived;
+            let result = match result {
+                Ok(()) => record_put(context, group, root, target, destination, job).await,
+                failed => failed,
+            };
+            let mut end = match result {
+                Ok(()) => attach(context, group, prepared, target, attempts).await,
+                Err(fault) if fault.code.as_deref() == Some(KEPT) => {
+                    End::settled(JobOutcome::Kept, Some(fault.message))
+                }
+                Err(fault) => End::failed(fault, attempts),
+            };
+            end.bytes = bytes;
+            tell(index, end);
+        }
     };
-    let arrived = copy_tree(
+    copy_tree(
         context,
         &group.repository,
         &prepared.tree,
         &targets,
         before_tag,
-        after_tag,
+        arrived,
     )
     .await;
-    let mut ends = Vec::with_capacity(arrived.len());
-    for (arrived, target) in arrived.into_iter().zip(&targets) {
-        let Arrived {
-            result,
-            attempts,
-            bytes,
-        } = arrived;
-        let mut end = match result {
-            Ok(()) => attach(context, group, prepared, target, attempts).await,
-            Err(fault) if fault.code.as_deref() == Some(KEPT) => End::settled(JobOutcome::Kept, Some(fault.message)),
-            Err(fault) => End::failed(fault, attempts),
-        };
-        end.bytes = bytes;
-        ends.push(end);
-    }
-    ends
 }
 
 /// The image is there: see to its attachments, whose failure is a warning.

@@ -5,6 +5,7 @@ mod attachments;
 mod attachments_due;
 mod blob_memory;
 mod blob_table;
+mod bring;
 mod choice;
 mod conduct;
 mod context;

@@ -2,6 +2,7 @@
 
 mod destinations;
 mod overwriting;
+mod own_pace;
 mod planning;
 mod selection;
 mod unheard;

@@ -4,185 +4,218 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 
 use futures_util::StreamExt;
-use futures_util::future::{join, join_all};
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
+use super::attempts::{Attempt, Tell};
 use super::audience::{Audience, LeftBehind};
 use super::feed::{self, Chunk};
 use super::origin::wrong_length;
-use super::session::{self, Opened, Ready};
+use super::session::{self, Ready};
 use super::sink;
 use super::spool::{Reading, Slot};
 use super::trust::remember_wrong_ranges;
-use super::{Attempt, Sink, SourceBlob, TransferContext, at_source, open_all, random_fraction};
+use super::{Sink, SourceBlob, TransferContext, at_source, random_fraction};
 use crate::engine::event::Event;
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
 use crate::oci::{Digest, Hasher};
 use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure, is_gain};
 
-/// One attempt at all sinks: opens them, reads the source once from the least offset, feeds all.
-pub(super) async fn attempt(
+/// A sink that waits for bytes.
+pub(super) struct OpenSink {
+    /// By which it is told of.
+    pub(super) number: usize,
+    pub(super) sink: Sink,
+    pub(super) upload: Ready,
+}
+
+/// Of a sink that is fed.
+struct Fed {
+    number: usize,
+    sink: Sink,
+    /// Offset of the first byte that it lacked.
+    began_at: u64,
+}
+
+/// Reads the source once from the least offset and feeds all sinks. Each one's end is told as it comes; only of bytes that turn
+/// out to be wrong it takes all ends to say whose fault they are.
+pub(super) async fn fetch(
     context: &TransferContext,
     source: &SourceBlob,
     slot: &Slot,
-    sinks: Vec<&Sink>,
-) -> Vec<Attempt> {
-    let opened = open_all(context, source, &sinks).await;
-    let mut attempts: Vec<Option<Attempt>> = Vec::with_capacity(sinks.len());
-    let mut ready: Vec<(usize, Ready)> = Vec::new();
-    for (index, opened) in opened.into_iter().enumerate() {
-        attempts.push(match opened {
-            Ok(Opened::There(way)) => Some(ended(Ok(way), 0)),
-            Err(fault) => Some(ended(Err(fault), 0)),
-            Ok(Opened::Ready(sink)) => {
-                ready.push((index, sink));
-                None
-            }
-        });
+    sinks: Vec<OpenSink>,
+    tell: Tell,
+) {
+    let may_lose = sinks.iter().any(|sink| sink.upload.habit != UploadHabit::KeepsBytes);
+    slot.prepare(context, source, may_lose).await;
+    let (fed, uploads): (Vec<Fed>, Vec<Ready>) = sinks
+        .into_iter()
+        .map(|OpenSink { number, sink, upload }| {
+            let began_at = upload.send_from();
+            (Fed { number, sink, began_at }, upload)
+        })
+        .unzip();
+    let mut copied = false;
+    let open = feed_all(context, source, slot, &fed, uploads, |place, result| {
+        copied |= matches!(result, Ok(BlobWay::Copied));
+        let Fed { number, began_at, .. } = fed[place];
+        // Who listens waits for us.
+        let _ = tell.send((number, Attempt::ended(result, began_at)));
+    })
+    .await;
+    let corrupt = |fault: &Fault| fault.kind == ErrorKind::Corrupt;
+    let any_corrupt = open.iter().any(|(_, fault)| corrupt(fault));
+    let damaged = any_corrupt && slot.damaged().await;
+    let unread = !damaged && open.iter().any(|(_, fault)| fault.kind.is_temporary()) && slot.failed().await;
+    let by_range = any_corrupt && !damaged && source.ranges.lose();
+    if source.ranges.is_lost() && copied {
+        remember_wrong_ranges(context, source).await;
     }
-    if !ready.is_empty() {
-        let began: Vec<u64> = ready.iter().map(|(_, sink)| sink.send_from()).collect();
-        let indices: Vec<usize> = ready.iter().map(|(index, _)| *index).collect();
-        let may_lose = ready.iter().any(|(_, sink)| sink.habit != UploadHabit::KeepsBytes);
-        slot.prepare(context, source, may_lose).await;
-        let results = feed_all(context, source, slot, &sinks, ready).await;
-        let corrupt =
-            |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind == ErrorKind::Corrupt);
-        let broken = |result: &Result<BlobWay, Fault>| matches!(result, Err(fault) if fault.kind.is_temporary());
-        let any_corrupt = results.iter().any(corrupt);
-        let damaged = any_corrupt && slot.damaged().await;
-        let unread = !damaged && results.iter().any(broken) && slot.failed().await;
-        let by_range = any_corrupt && !damaged && source.ranges.lose();
-        if source.ranges.is_lost() && results.iter().any(|result| matches!(result, Ok(BlobWay::Copied))) {
-            remember_wrong_ranges(context, source).await;
-        }
-        for ((index, began), result) in indices.into_iter().zip(began).zip(results) {
-            if by_range && corrupt(&result) {
-                tracing::warn!(
-                    destination = %sinks[index].place(), digest = %source.digest,
-                    "a blob of which parts were asked for is not what it should be; it is read again as a whole"
-                );
-            } else if damaged && corrupt(&result) {
-                tracing::warn!(
-                    destination = %sinks[index].place(), digest = %source.digest,
+    for (place, fault) in open {
+        let Fed { number, sink, began_at } = &fed[place];
+        let (doubted, broken) = ((damaged || by_range) && corrupt(&fault), fault.kind.is_temporary());
+        if doubted {
+            let (destination, digest) = (sink.place(), &source.digest);
+            match damaged {
+                true => tracing::warn!(
+                    %destination, %digest,
                     "what the spool held of a blob is damaged and was removed; the blob is read from the source again"
-                );
-            } else if (damaged || by_range) && result.is_err() {
-                // It may have some of the same bytes, and would find out at its end only.
-                session::discard(context, source, sinks[index]).await;
+                ),
+                false => tracing::warn!(
+                    %destination, %digest,
+                    "a blob of which parts were asked for is not what it should be; it is read again as a whole"
+                ),
             }
-            attempts[index] = Some(Attempt {
-                unproven: ((damaged || by_range) && corrupt(&result)) || (unread && broken(&result)),
-                ..ended(result, began)
-            });
         }
+        // Others may have some of the same bytes, and would find out at their end only.
+        if corrupt(&fault) || damaged || by_range {
+            session::discard(context, source, sink).await;
+        }
+        let attempt = Attempt {
+            unproven: doubted || (unread && broken),
+            ..Attempt::ended(Err(fault), *began_at)
+        };
+        let _ = tell.send((*number, attempt));
     }
-    attempts.into_iter().flatten().collect()
 }
 
-fn ended(result: Result<BlobWay, Fault>, began_at: u64) -> Attempt {
-    Attempt {
-        result,
-        began_at,
-        unproven: false,
-    }
-}
-
+/// Feeds all sinks. `settle` is told of each its place and its end, where that says all there is to know. Gives the faults of the
+/// others, which may not be their own.
 async fn feed_all(
     context: &TransferContext,
     source: &SourceBlob,
     slot: &Slot,
-    sinks: &[&Sink],
-    ready: Vec<(usize, Ready)>,
-) -> Vec<Result<BlobWay, Fault>> {
-    let alone = ready.len() == 1;
-    let start = ready
+    fed: &[Fed],
+    uploads: Vec<Ready>,
+    mut settle: impl FnMut(usize, Result<BlobWay, Fault>),
+) -> Vec<(usize, Fault)> {
+    let alone = uploads.len() == 1;
+    let start = uploads
         .iter()
-        .map(|(_, sink)| sink.checkpoint())
+        .map(Ready::checkpoint)
         .min_by_key(|checkpoint| checkpoint.map_or(0, |c| c.offset))
         .flatten()
         .cloned();
-    let indices: Vec<usize> = ready.iter().map(|(index, _)| *index).collect();
     let source = &source.with_reading_place().await;
     let progress = Progress::from(source, start);
     // The read is open before the first write begins: who waits for a place to write holds its place to read, never the
     // other way round, so that no two fetches wait for each other.
     let origin = match Reading::open(context, source, slot, progress.offset).await {
         Ok(origin) => origin,
-        Err(fault) => return ready.iter().map(|_| Err(fault.clone())).collect(),
+        Err(fault) => return (0..fed.len()).map(|place| (place, fault.clone())).collect(),
     };
     source.endpoint.keep_reading_place();
-    let mut feeders = Vec::with_capacity(ready.len());
-    let mut drives = Vec::with_capacity(ready.len());
-    for (index, sink) in ready {
+    let spooled = slot.is_used().await;
+    let mut feeders = Vec::with_capacity(fed.len());
+    let mut drives = FuturesUnordered::new();
+    for (place, (fed, upload)) in fed.iter().zip(uploads).enumerate() {
         context.events.tell(Event::TransferStarted {
             run: context.run,
             digest: source.digest.clone(),
-            destination: sinks[index].place(),
+            destination: fed.sink.place(),
             size: source.size,
-            resumed_from: sink.send_from(),
+            resumed_from: fed.began_at,
         });
-        let (feeder, feed) = feed::queue(sink.send_from());
+        let (feeder, feed) = feed::queue(fed.began_at);
         feeders.push(feeder);
-        drives.push(sink::drive(context, source, slot, sinks[index], sink, feed, alone));
+        drives.push(async move {
+            let result = sink::drive(context, source, slot, &fed.sink, upload, feed, alone).await;
+            (place, result)
+        });
     }
-    let (left_behind, left) = mpsc::unbounded_channel();
-    let reading = async {
+    let (left_behind, mut left) = mpsc::unbounded_channel();
+    let mut reading = pin!(async {
         let mut audience = Audience::new(feeders);
         let outcome = read(context, source, progress, origin, &mut audience, Some(left_behind)).await;
         if let Err(fault) = &outcome {
             audience.break_off(fault);
         }
         outcome
-    };
-    let served = serve_left_behind(context, source, slot, left);
-    let ((read, served), driven) = join(join(reading, served), join_all(drives)).await;
-    let mut results = Vec::with_capacity(driven.len());
-    for (place, (mut result, index)) in driven.into_iter().zip(indices).enumerate() {
-        let read = served.get(&place).unwrap_or(&read);
-        // A sink broke off because the source did; and one that had all bytes already is not done before we have seen,
-        // and hashed, all of them too.
-        let by_source = !matches!(&result, Err(fault) if !fault.kind.is_temporary());
-        if let (true, Err(read_fault)) = (by_source, read) {
-            result = Err(read_fault.clone());
+    });
+    let mut outcome = None;
+    // The reads of those that were left behind, and how they ended.
+    let mut own_reads = FuturesUnordered::new();
+    let mut own_outcomes: BTreeMap<usize, Option<Result<(), Fault>>> = BTreeMap::new();
+    let mut open = Vec::new();
+    loop {
+        // In this order: whoever breaks off because a read did is asked after it.
+        tokio::select! {
+            biased;
+            ended = &mut reading, if outcome.is_none() => outcome = Some(ended),
+            Some(late) = left.recv() => {
+                let (sink, progress) = *late;
+                let place = sink.index;
+                own_outcomes.insert(place, None);
+                own_reads.push(async move { (place, read_for_one(context, source, slot, sink, progress).await) });
+            }
+            Some((place, ended)) = own_reads.next() => {
+                own_outcomes.insert(place, Some(ended));
+            }
+            Some((place, result)) = drives.next() => {
+                let read = own_outcomes.get(&place).unwrap_or(&outcome);
+                let had_all = fed[place].began_at >= source.size;
+                match known_end(result, read.as_ref(), had_all, spooled) {
+                    Ok(result) => settle(place, result),
+                    Err(fault) => open.push((place, fault)),
+                }
+            }
+            else => return open,
         }
-        if matches!(&result, Err(fault) if fault.kind == ErrorKind::Corrupt) {
-            session::discard(context, source, sinks[index]).await;
+        // Nobody listens any more. What comes still is worth having where it is kept.
+        if drives.is_empty() && !spooled {
+            return open;
         }
-        results.push(result);
     }
-    results
+}
+
+/// A sink's end where it is sure, else the fault that is to be looked into when all have ended. `read`: how the read that served
+/// it ended, where it has.
+fn known_end(
+    result: Result<BlobWay, Fault>,
+    read: Option<&Result<(), Fault>>,
+    had_all: bool,
+    spooled: bool,
+) -> Result<Result<BlobWay, Fault>, Fault> {
+    // It broke off because the source did; and what was there already is not done before we have seen, and hashed, all of it too.
+    let by_source = match &result {
+        Ok(_) => had_all,
+        Err(fault) => fault.kind.is_temporary(),
+    };
+    let fault = match (result, read) {
+        (_, Some(Err(fault))) if by_source => fault.clone(),
+        (Ok(way), _) => return Ok(Ok(way)),
+        (Err(fault), _) => fault,
+    };
+    // The bytes may be wrong for everybody, and a piece that could not be sent may have come from a spool that cannot be read.
+    match fault.kind == ErrorKind::Corrupt || (spooled && fault.kind.is_temporary()) {
+        true => Err(fault),
+        false => Ok(Err(fault)),
+    }
 }
 
 /// A sink that was left behind, with where the read stood then.
 type Late = Box<(LeftBehind, Progress)>;
-
-/// Gives each sink that is left behind a read of its own, which goes on where it stands: its upload is not broken off. How these
-/// reads ended, by the sinks' places.
-async fn serve_left_behind(
-    context: &TransferContext,
-    source: &SourceBlob,
-    slot: &Slot,
-    mut left: mpsc::UnboundedReceiver<Late>,
-) -> BTreeMap<usize, Result<(), Fault>> {
-    let mut served = BTreeMap::new();
-    let mut reads = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            Some(late) = left.recv() => {
-                let (sink, progress) = *late;
-                let place = sink.index;
-                reads.push(async move { (place, read_for_one(context, source, slot, sink, progress).await) });
-            }
-            Some((place, outcome)) = reads.next() => {
-                served.insert(place, outcome);
-            }
-            else => return served,
-        }
-    }
-}
 
 async fn read_for_one(
     context: &TransferContext,
@@ -332,12 +365,13 @@ async fn read_from(
         let Some(bytes) = next.transpose()? else {
             return Ok(());
         };
+        let end = progress.offset + bytes.len() as u64;
+        if end > source.size {
+            return Err(wrong_length(source, end));
+        }
         for part in feed::cut(bytes, progress.offset) {
             progress.hasher.update(&part);
             progress.offset += part.len() as u64;
-            if progress.offset > source.size {
-                return Err(wrong_length(source, progress.offset));
-            }
             // Before the last byte is handed over, so that a destination never completes a damaged blob.
             if progress.offset == source.size {
                 progress.check(source)?;

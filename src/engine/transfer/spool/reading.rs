@@ -77,6 +77,11 @@ impl Slot {
         };
     }
 
+    /// True where this transfer has the blob's file.
+    pub(in crate::engine::transfer) async fn is_used(&self) -> bool {
+        matches!(&*self.0.lock().await, State::Ours(_))
+    }
+
     /// Bytes of the blob that the file holds or is about to; `None` where it is not spooled.
     pub(in crate::engine::transfer) async fn piece(&self, range: Range<u64>) -> Option<Piece> {
         match &mut *self.0.lock().await {
