@@ -23,6 +23,7 @@ mod seen_tags;
 #[cfg(test)]
 mod tests;
 mod types;
+mod upkeep;
 mod uploads;
 mod writer;
 mod written;
