@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::destinations::{both, third};
-use super::{app, json_of, outcomes};
+use super::{json_of, outcomes};
 use crate::support::command::Transship;
 use crate::support::images::{cosign_signature, image};
 use crate::support::pair::Pair;
