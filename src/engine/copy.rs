@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::control::Control;
 use super::event::Events;
 use super::facade::{Engine, EngineError};
-use super::history::HISTORY;
+use super::history::forget_old;
 use super::report::RunReport;
 use super::requests::{CopyRequest, RunRequest, Single};
 use crate::clock::Clock;
@@ -30,7 +30,7 @@ pub async fn copy(
     control: Control,
     events: Events,
 ) -> Result<RunReport, EngineError> {
-    store.clean_runs(clock.now() - HISTORY).await?;
+    forget_old(&store, clock.now()).await?;
     let CopyRequest {
         source,
         destination,

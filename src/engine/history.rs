@@ -2,17 +2,26 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::facade::{Engine, EngineError};
 use crate::rules::Rule;
-use crate::store::Claimant;
+use crate::store::{Claimant, Store, StoreError};
 
 /// Runs older than this are forgotten, except each rule's last.
-pub(super) const HISTORY: Duration = Duration::from_secs(90 * 24 * 3600);
+const HISTORY: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// Forgets runs that ended long ago, and what was not confirmed for as long; gives how many runs.
+pub(super) async fn forget_old(store: &Store, now: Timestamp) -> Result<u64, StoreError> {
+    let before = now - HISTORY;
+    store.forget_unconfirmed(before, now).await?;
+    store.clean_runs(before).await
+}
 
 impl Engine {
-    /// Forgets runs that ended long ago. That this fails costs disk space, nothing else.
+    /// Forgets runs that ended long ago, and what was not confirmed for as long. That this fails costs disk space, nothing else.
     pub async fn forget_old_runs(&self) {
-        match self.store().clean_runs(self.clock().now() - HISTORY).await {
+        match forget_old(self.store(), self.clock().now()).await {
             Ok(0) => {}
             Ok(runs) => tracing::info!(runs, "old runs were cleaned from the state database"),
             Err(error) => tracing::warn!("old runs cannot be cleaned: {error}"),

@@ -109,6 +109,15 @@ impl Store {
             .bind(millis(now))
             .execute(&mut *change)
             .await?;
+            sqlx::query(
+                "INSERT INTO claimants (rule, source, registry, repository) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+            )
+            .bind(rule)
+            .bind(source)
+            .bind(registry)
+            .bind(repository.as_str())
+            .execute(&mut *change)
+            .await?;
             let rows = sqlx::query(OTHER_CLAIMS)
                 .bind(registry)
                 .bind(repository.as_str())
@@ -147,13 +156,12 @@ impl Store {
         .await
     }
 
-    /// Who has claims, each once.
+    /// Who has claims, each once; some may have none any more.
     pub async fn claimants(&self) -> Result<Vec<Claimant>> {
         self.verb("list who claims tags", async {
-            let rows =
-                sqlx::query("SELECT DISTINCT rule, source, registry, repository FROM claims ORDER BY rule, source")
-                    .fetch_all(&mut *self.0.reader().await?)
-                    .await?;
+            let rows = sqlx::query("SELECT rule, source, registry, repository FROM claimants ORDER BY rule, source")
+                .fetch_all(&mut *self.0.reader().await?)
+                .await?;
             let claimant = |row: &sqlx::sqlite::SqliteRow| {
                 Ok(Claimant {
                     rule: row.try_get("rule")?,
@@ -172,13 +180,18 @@ impl Store {
         self.verb("end claims on tags", async {
             let mut change = self.0.begin().await?;
             for claimant in claimants {
-                sqlx::query("DELETE FROM claims WHERE rule = $1 AND source = $2 AND registry = $3 AND repository = $4")
-                    .bind(&claimant.rule)
-                    .bind(&claimant.source)
-                    .bind(&claimant.registry)
-                    .bind(&claimant.repository)
-                    .execute(&mut *change)
-                    .await?;
+                for statement in [
+                    "DELETE FROM claims WHERE rule = $1 AND source = $2 AND registry = $3 AND repository = $4",
+                    "DELETE FROM claimants WHERE rule = $1 AND source = $2 AND registry = $3 AND repository = $4",
+                ] {
+                    sqlx::query(statement)
+                        .bind(&claimant.rule)
+                        .bind(&claimant.source)
+                        .bind(&claimant.registry)
+                        .bind(&claimant.repository)
+                        .execute(&mut *change)
+                        .await?;
+                }
             }
             change.commit().await
         })
@@ -192,7 +205,9 @@ impl Store {
             let rules = json(rules)?;
             let mut change = self.0.begin().await?;
             for statement in [
-                "DELETE FROM claims WHERE rule NOT IN (SELECT value FROM json_each($1))",
+                "DELETE FROM claims WHERE rule NOT IN (SELECT value FROM json_each($1)) AND (registry, repository) IN \
+                 (SELECT registry, repository FROM claimants WHERE rule NOT IN (SELECT value FROM json_each($1)))",
+                "DELETE FROM claimants WHERE rule NOT IN (SELECT value FROM json_each($1))",
                 "DELETE FROM parked WHERE rule NOT IN (SELECT value FROM json_each($1))",
                 "DELETE FROM deferred WHERE rule NOT IN (SELECT value FROM json_each($1))",
             ] {

@@ -8,9 +8,6 @@ use super::error::Result;
 use super::rows::{json, millis, parsed, parsed_or_none, time, time_or_none};
 use super::{NewRun, RunId, RunOutcome, RunRow, Store};
 
-/// Runs deleted in one transaction: small enough that a copy under way never waits long for its turn to write.
-const CLEAN_BATCH: i64 = 50;
-
 macro_rules! select_runs {
     ($rest:literal) => {
         concat!(
@@ -180,57 +177,6 @@ impl Store {
             .fetch_all(&mut *self.0.reader().await?)
             .await?;
             Ok(found.into_iter().map(RunId).collect())
-        })
-        .await
-    }
-
-    /// Deletes runs that ended before `before` with their jobs, except each rule's last; gives how many. The audit trail and what
-    /// was written stay. With them goes what was only remembered to save work and was not confirmed since: blobs,
-    /// uploads (no registry keeps one that long), refused mounts, capabilities, claims, checks of attachments, failures that were put aside.
-    pub async fn clean_runs(&self, before: Timestamp) -> Result<u64> {
-        self.verb("clean old runs", async {
-            let mut cleaned = 0;
-            loop {
-                let mut change = self.0.begin().await?;
-                let deleted = sqlx::query(
-                    "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE finished_at < $1 \
-                     AND id NOT IN (SELECT max(id) FROM runs GROUP BY rule) ORDER BY id LIMIT $2)",
-                )
-                .bind(millis(before))
-                .bind(CLEAN_BATCH)
-                .execute(&mut *change)
-                .await?
-                .rows_affected();
-                change.commit().await?;
-                cleaned += deleted;
-                if deleted == 0 {
-                    break;
-                }
-            }
-            for statement in [
-                "DELETE FROM blobs WHERE seen_at < $1",
-                "DELETE FROM uploads WHERE updated_at < $1",
-                "DELETE FROM mount_refusals WHERE until < $1",
-                "DELETE FROM capabilities WHERE expires < $1",
-                "DELETE FROM claims WHERE renewed_at < $1",
-                "DELETE FROM attachment_checks WHERE at < $1",
-                "DELETE FROM parked WHERE until < $1",
-                "DELETE FROM deferred WHERE until < $1",
-                "DELETE FROM rates WHERE kept_at < $1",
-                "DELETE FROM seen_tags WHERE at < $1",
-            ] {
-                let mut change = self.0.begin().await?;
-                sqlx::query(statement)
-                    .bind(millis(before))
-                    .execute(&mut *change)
-                    .await?;
-                change.commit().await?;
-            }
-            // The daemon cleans now and then and may never close: so the statistics of the planner are kept up here too.
-            sqlx::query("PRAGMA optimize")
-                .execute(&mut *self.0.writer().await?)
-                .await?;
-            Ok(cleaned)
         })
         .await
     }

@@ -9,6 +9,7 @@ mod manifests;
 mod memory;
 mod owners;
 mod together;
+mod upkeep;
 mod work;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,9 @@ fn place() -> (TempDir, PathBuf) {
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
 }
+
+/// Seconds of a day.
+const DAY: i64 = 24 * 3600;
 
 fn name(text: &str) -> RepositoryName {
     text.parse().unwrap()

@@ -1,5 +1,7 @@
 //! What is sent and read again after a kill or a break, in bytes that passed the proxies.
 
+mod vanished;
+
 use http::{Method, StatusCode};
 use transship::demo::registry::{Habits, Logged, Options, Registry, Running};
 

@@ -20,7 +20,7 @@ use crate::oci::Digest;
 use crate::plan::{
     Checkpoint, ErrorKind, FILL_LIMIT, NextRequest, UploadFacts, UploadHabit, checkpoint_due, next_request,
 };
-use crate::registry::{BlobWrite, BodyStream};
+use crate::registry::{BlobWrite, BodyStream, Side};
 use crate::store::{StoreError, UploadId};
 
 /// Sends what the feed brings until the blob is at the destination. `alone`: no other sink waits for the same reader.
@@ -51,15 +51,19 @@ pub(super) async fn drive(
             return Err(Fault::stopped(&context.control.state().reason()));
         }
         first = false;
-        match upload.next() {
-            NextRequest::Rest => {
-                upload.finish().await?;
-                if let Some(id) = upload.remembered {
-                    context.store.forget_upload(id).await?;
-                }
-                return Ok(BlobWay::Copied);
+        let next = upload.next();
+        let sent = match next {
+            NextRequest::Rest => upload.finish().await,
+            NextRequest::Piece { length } => upload.piece(length).await,
+        };
+        if let Err(fault) = sent {
+            return Err(upload.failed(fault).await);
+        }
+        if next == NextRequest::Rest {
+            if let Some(id) = upload.remembered {
+                context.store.forget_upload(id).await?;
             }
-            NextRequest::Piece { length } => upload.piece(length).await?,
+            return Ok(BlobWay::Copied);
         }
     }
 }
@@ -236,6 +240,28 @@ impl Upload<'_> {
         let finishing = endpoint.finish_write(&self.write, &self.source.digest, self.offset, length, body);
         self.storing(states, finishing, &told).await?;
         Ok(())
+    }
+
+    /// What a request's failure means for the blob. An upload that is gone is forgotten, and the blob starts again as after a broken
+    /// connection: registries lose uploads when they are started again, expire or clean up.
+    async fn failed(&self, fault: Fault) -> Fault {
+        if fault.side != Some(Side::Destination) || fault.kind != ErrorKind::NotFound {
+            return fault;
+        }
+        tracing::warn!(
+            destination = %self.sink.place(), digest = %self.source.digest, acknowledged = self.offset,
+            "the upload is gone at the registry, so the blob starts again"
+        );
+        if let Some(id) = self.remembered
+            && let Err(error) = self.context.store.forget_upload(id).await
+        {
+            return error.into();
+        }
+        Fault {
+            kind: ErrorKind::Server,
+            message: format!("the upload vanished before it was complete: {fault}"),
+            ..fault
+        }
     }
 
     /// Waits for a request and stores beside it the hash states that its body comes upon. Not within the body: that would stop

@@ -91,9 +91,9 @@ async fn failures_end_with_their_rule_and_with_history() {
     store.park(&two, "hub/app", "hourly", &failure(2)).await.unwrap();
     store.keep_claims(&["hourly", "weekly"]).await.unwrap();
     assert_eq!(tags().await, ["v2"]);
-    store.clean_runs(at(100)).await.unwrap();
+    assert!(store.forget_unconfirmed(at(100), at(DAY)).await.unwrap());
     assert_eq!(tags().await, ["v2"]);
-    store.clean_runs(at(101)).await.unwrap();
+    assert!(store.forget_unconfirmed(at(101), at(2 * DAY)).await.unwrap());
     assert!(tags().await.is_empty());
 }
 
@@ -134,7 +134,7 @@ async fn images_wait_in_the_order_in_which_they_came() {
     assert_eq!(read("hourly").await.len(), 1, "another rule's stays");
     store.keep_claims(&["nightly"]).await.unwrap();
     assert_eq!(read("hourly").await, []);
-    store.clean_runs(at(201)).await.unwrap();
+    assert!(store.forget_unconfirmed(at(201), at(DAY)).await.unwrap());
     assert_eq!(read("nightly").await, []);
 }
 
@@ -165,6 +165,6 @@ async fn rates_are_kept_by_name_and_host() {
     };
     store.keep_rates("hub", "a.example", &later, at(6)).await.unwrap();
     assert_eq!(read("a.example").await, later);
-    store.clean_runs(at(7)).await.unwrap();
+    assert!(store.forget_unconfirmed(at(7), at(DAY)).await.unwrap());
     assert_eq!(read("a.example").await, Rates::default());
 }

@@ -400,6 +400,7 @@ async fn verbs_can_be_called_from_any_task() {
         .await
         .unwrap();
     sendable(store.clean_runs(at(0))).await.unwrap();
+    sendable(store.forget_unconfirmed(at(0), at(0))).await.unwrap();
     let reader = sendable(Store::open_read_only(&path)).await.unwrap().unwrap();
     assert_eq!(sendable(reader.runs(1)).await.unwrap().len(), 1);
     sendable(store.close()).await;

@@ -435,6 +435,7 @@ async fn cleaning_keeps_the_last_run_of_each_rule_open_runs_and_what_was_written
     let live = store.save_upload(&key(2), 1, "", 0, at(0)).await.unwrap();
     store.record_checkpoint(live, &checkpoint(1), at(5_000)).await.unwrap();
 
+    assert!(store.forget_unconfirmed(at(1_000), at(6_000)).await.unwrap());
     assert_eq!(store.clean_runs(at(1_000)).await.unwrap(), 120);
     let mut left: Vec<_> = store.runs(500).await.unwrap().into_iter().map(|run| run.id).collect();
     left.sort();

@@ -12,6 +12,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -89,6 +90,8 @@ pub enum Act {
     CutResponse(u64),
     /// Answers by itself; the upstream sees nothing. The second is `Retry-After`.
     Answer(StatusCode, Option<String>),
+    /// As [`Act::Answer`], but takes the request's body first, so that the client hears the answer for certain.
+    AnswerAfter(StatusCode),
     /// Changes the byte at this offset of the request's body.
     FlipRequest(u64),
     /// Changes the byte at this offset of the response's body.
@@ -392,6 +395,16 @@ async fn forward(
                     let after = HeaderValue::from_str(after).expect("a header value");
                     response.headers_mut().insert(header::RETRY_AFTER, after);
                 }
+                return Ok(response);
+            }
+            Act::AnswerAfter(status) => {
+                body.collect().await?;
+                shared.note(index, |exchange| {
+                    exchange.status = Some(*status);
+                    exchange.done = true;
+                });
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = *status;
                 return Ok(response);
             }
             Act::Meter(pulls) if !pulls.count(&parts.method, parts.uri.path()) => {
