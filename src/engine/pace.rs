@@ -258,3 +258,93 @@ fn time_of<'a>(state: &'a mut State, what: Shared, member: &Member) -> Option<&'
     let standing = state.standings.get_mut(&member.registry)?;
     (standing.epoch == member.epoch).then(|| standing.time(what))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::registry::Layout;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// With one place for images. The folder is the source.
+    fn pace(folder: &tempfile::TempDir) -> Pace {
+        let layout = Layout::open("src", folder.path()).expect("a folder");
+        Pace::new(Clock::system(), Endpoint::Layout(layout), 1)
+    }
+
+    async fn shared_image(pace: &Pace, between: Duration) -> Sharing {
+        let mut sharing = pace.share(Shared::Image, ["near", "far"].into_iter());
+        sharing.ended(0, true);
+        tokio::time::advance(between).await;
+        sharing
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_waited_for_is_left_behind_until_it_has_caught_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pace = pace(&folder);
+        let first = shared_image(&pace, 9 * SECOND).await;
+        assert_eq!((pace.lane("near"), pace.lane("far")), (0, 0));
+        let second = shared_image(&pace, 9 * SECOND).await;
+        assert_eq!((pace.lane("near"), pace.lane("far")), (0, 1));
+        // What was begun together counts no more.
+        tokio::time::advance(100 * SECOND).await;
+        drop((first, second));
+        assert_eq!((pace.lane("near"), pace.lane("far")), (0, 1));
+        pace.caught_up(0);
+        assert_eq!(pace.lane("far"), 1, "it is in another lane");
+        pace.caught_up(1);
+        assert_eq!(pace.lane("far"), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_fails_holds_up_nobody_by_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pace = pace(&folder);
+        let mut sharing = pace.share(Shared::Image, ["near", "far"].into_iter());
+        sharing.ended(0, false);
+        tokio::time::advance(100 * SECOND).await;
+        assert_eq!(pace.lane("far"), 0, "nobody waits for it");
+        sharing.ended(1, true);
+        tokio::time::advance(100 * SECOND).await;
+        assert_eq!((pace.lane("near"), pace.lane("far")), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_reads_leave_a_destination_behind_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pace = pace(&folder);
+        let mut reads: Vec<Sharing> = (0..3)
+            .map(|_| pace.share(Shared::Read, ["near", "far"].into_iter()))
+            .collect();
+        reads.iter_mut().for_each(|read| read.leave_behind(1));
+        assert_eq!(pace.lane("far"), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_left_behind_have_half_of_the_places_while_others_are_busy() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pace = pace(&folder);
+        let far = || ["far"].into_iter();
+        assert!(pace.reading_turn(far()).await.is_none(), "it keeps pace");
+        pace.share(Shared::Read, ["near", "far"].into_iter()).leave_behind(1);
+        assert!(pace.reading_turn(["near", "far"].into_iter()).await.is_none());
+        pace.set_front_busy(true);
+        let places = pace.0.source.blob_reads_at_once() / 2;
+        let mut turns = Vec::new();
+        for _ in 0..places {
+            turns.push(pace.reading_turn(far()).await.expect("a turn"));
+        }
+        let mut next = std::pin::pin!(pace.reading_turn(far()));
+        assert!(futures_util::poll!(&mut next).is_pending());
+        turns.pop();
+        let next = next.await.expect("a turn");
+        let mut waits = std::pin::pin!(pace.reading_turn(far()));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        pace.set_front_busy(false);
+        assert!(waits.await.is_some(), "nobody else wants them");
+        drop(next);
+    }
+}

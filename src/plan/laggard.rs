@@ -73,10 +73,8 @@ mod tests {
     fn who_holds_all_places_is_left_behind_and_who_holds_a_few_is_not() {
         for (shared, places, left_behind) in [(4, 4, true), (1, 4, false), (8, 4, true)] {
             let mut time = SharedTime::default();
-            for _ in 0..shared {
-                time.begin(at(100));
-                time.waited_for(at(101));
-            }
+            (0..shared).for_each(|_| time.begin(at(100)));
+            (0..shared).for_each(|_| time.waited_for(at(101)));
             assert!(!time.is_left_behind(at(105), places), "too soon to say");
             assert_eq!(
                 time.is_left_behind(at(112), places),
