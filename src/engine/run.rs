@@ -150,10 +150,13 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
         return;
     }
     let place = context.meters.enter(context);
-    let Matches {
+    let Some(Matches {
         repositories: matched,
         warnings,
-    } = match_repositories(context).await;
+    }) = until_abort(context, match_repositories(context)).await
+    else {
+        return;
+    };
     for message in warnings {
         warn(context, message);
     }
@@ -188,7 +191,15 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
         metered::admit(context, place, wanted, &outlet.waited, outlet.sender).await;
     };
     // Images are copied by tasks of their own, so that planning which waits for them keeps none from moving on.
-    futures_util::future::join(planning, copy_all(context, receiver)).await;
+    futures_util::future::join(until_abort(context, planning), copy_all(context, receiver)).await;
+}
+
+/// `None` where the run is to stop now: a listing that hangs would keep it for as long as requests may take.
+async fn until_abort<T>(context: &RunContext, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        _ = context.control.wait_abort() => None,
+    }
 }
 
 fn wanted_repository(only: &[Only], matched: &MatchedRepository) -> bool {
@@ -289,7 +300,6 @@ async fn plan_part(
     let copies: Vec<Work> = copies.collect();
     let refreshes = due.into_iter().map(|group| Work::RefreshAttachments(group, None));
     for work in copies.into_iter().chain(refreshes) {
-        // The other side stops listening when the run is stopped.
         if outlet.sender.send(work).await.is_err() {
             return false;
         }
@@ -400,7 +410,9 @@ async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
                 jobs.spawn(async move {
                     match next {
                         Work::Copy(group, _promise, _wants) => copy_image(&context, group).await,
-                        Work::RefreshAttachments(group, _promise) => refresh_attachments(&context, &group).await,
+                        Work::RefreshAttachments(group, _promise) => {
+                            until_abort(&context, refresh_attachments(&context, &group)).await;
+                        }
                     }
                     drop(one);
                 });
