@@ -116,7 +116,7 @@ fn render(report: &VerifyReport) -> Result<String, Stop> {
             text.push_str(&format!("; {count} {word}"));
         }
     }
-    match report.findings.len() {
+    match report.findings.len() as u64 + report.findings_left_out {
         0 => text.push_str("; no fault"),
         1 => text.push_str("; 1 fault"),
         faults => text.push_str(&format!("; {faults} faults")),
@@ -125,6 +125,7 @@ fn render(report: &VerifyReport) -> Result<String, Stop> {
         text.push_str("\n  ");
         text.push_str(&fault(finding));
     }
+    text.push_str(&left_out(report.findings_left_out, "faults"));
     if let Some(run) = &report.repaired {
         text.push_str("\nrepaired by ");
         text.push_str(&report::text(run)?);
@@ -133,7 +134,16 @@ fn render(report: &VerifyReport) -> Result<String, Stop> {
         text.push_str("\n  not repaired: ");
         text.push_str(&fault(finding));
     }
+    text.push_str(&left_out(report.unrepaired_left_out, "that are not repaired"));
     Ok(text)
+}
+
+/// A line that says how many more there were of something; nothing where there were no more.
+fn left_out(count: u64, what: &str) -> String {
+    match count {
+        0 => String::new(),
+        _ => format!("\n  {count} more {what} are not listed"),
+    }
 }
 
 fn fault(finding: &VerifyFinding) -> String {
@@ -192,5 +202,16 @@ mod tests {
         );
         let last = format!("not repaired: blob_missing: a/x:1: the tag is not there ({blob})");
         assert!(text.ends_with(&last), "{text}");
+        report.findings_left_out = 3;
+        report.unrepaired_left_out = 2;
+        let text = render(&report).unwrap();
+        assert!(
+            text.contains("; 4 faults\n") && text.contains("\n  3 more faults are not listed\n  not repaired"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("\n  2 more that are not repaired are not listed"),
+            "{text}"
+        );
     }
 }

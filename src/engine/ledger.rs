@@ -14,9 +14,9 @@ const NAMED: usize = 10_000;
 
 /// The first [`NAMED`] of something, and how many more there were.
 #[derive(Debug)]
-struct First<T> {
-    named: Vec<T>,
-    left_out: u64,
+pub(super) struct First<T> {
+    pub(super) named: Vec<T>,
+    pub(super) left_out: u64,
 }
 
 impl<T> Default for First<T> {
@@ -29,7 +29,7 @@ impl<T> Default for First<T> {
 }
 
 impl<T> First<T> {
-    fn push(&mut self, one: T) {
+    pub(super) fn push(&mut self, one: T) {
         if self.named.len() < NAMED {
             self.named.push(one);
         } else {

@@ -230,10 +230,14 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Faults.
     pub findings: Vec<VerifyFinding>,
+    /// How many more faults there were: 10,000 are named.
+    pub findings_left_out: u64,
     /// The run that repaired them, with `--repair`.
     pub repaired: Option<RunReport>,
     /// What is still wrong after the repair: registries that hold a digest already mostly drop what is sent anew.
     pub unrepaired: Vec<VerifyFinding>,
+    /// How many more of those there were: 10,000 are named.
+    pub unrepaired_left_out: u64,
 }
 
 /// One fault.

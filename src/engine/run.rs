@@ -116,7 +116,15 @@ pub(super) async fn match_repositories(context: &RunContext) -> Matches {
 /// The catalogue of the source; `None` where it could not be listed, which is a failure of the run.
 async fn list_catalogue(context: &RunContext) -> Option<Vec<RepositoryName>> {
     let name = context.source.name().to_owned();
-    let fault = match context.source.list_repositories().await {
+    let mut below: Vec<String> = {
+        let patterns = context.rule.repositories.iter().map(|entry| &entry.pattern);
+        let globs = patterns.filter(|pattern| pattern.exact().is_none());
+        globs.map(|pattern| pattern.literal_prefix().to_owned()).collect()
+    };
+    below.sort_unstable();
+    // What begins with a shorter one is in its list.
+    below.dedup_by(|longer, shorter| longer.starts_with(shorter.as_str()));
+    let fault = match context.source.list_repositories(&below).await {
         Ok(Some(repositories)) => return Some(repositories),
         Ok(None) => Fault::new(
             ErrorKind::Unsupported,

@@ -8,6 +8,7 @@ use super::context::{Claims, RunContext};
 use super::control::Control;
 use super::facade::{Engine, EngineError};
 use super::fault::Fault;
+use super::ledger::First;
 use super::manifests::{ManifestCache, read_tree};
 use super::observe::Observed;
 use super::report::{RunReport, VerifyFinding, VerifyReport};
@@ -35,24 +36,21 @@ pub(super) async fn verify(
     rule.trust_destination = std::time::Duration::ZERO;
     let context = engine.context(rule.clone(), RunId(0), true, Claims::Look, control.clone())?;
     super::rates::restore(&context).await;
-    let mut report = VerifyReport {
-        rule: rule.name.to_string(),
-        ..VerifyReport::default()
-    };
+    let mut found = Found::default();
     let mut broken = Vec::new();
     for matched in match_repositories(&context).await.repositories {
         if !control.may_start() {
             break;
         }
         let (plan, observed) = plan_one(&context, &matched).await;
-        let faulty = verify_repository(&context, &request, &plan, &mut report).await;
-        if !faulty.is_empty() {
+        let faulty = verify_repository(&context, &request, &plan, &mut found).await;
+        if request.repair && !faulty.is_empty() {
             broken.push((plan, observed, faulty));
         }
     }
     let (failures, left_out) = context.ledger.failures();
     for failure in failures {
-        report.findings.push(VerifyFinding {
+        found.findings.push(VerifyFinding {
             source: failure.source,
             destination: failure.destination.unwrap_or_default(),
             fault: "unknown",
@@ -60,28 +58,45 @@ pub(super) async fn verify(
             message: failure.message,
         });
     }
-    if left_out > 0 {
-        report.findings.push(VerifyFinding {
-            source: context.source.name().to_owned(),
-            destination: String::new(),
-            fault: "unknown",
-            digest: None,
-            message: format!("{left_out} more failures are not listed"),
-        });
-    }
+    found.findings.left_out += left_out;
+    let mut report = VerifyReport {
+        rule: rule.name.to_string(),
+        findings: found.findings.named,
+        findings_left_out: found.findings.left_out,
+        ..found.counts
+    };
     if request.repair && !broken.is_empty() && control.may_start() {
+        report.repaired = Some(repair(engine, &request, control, &mut broken, found.damaged).await?);
+        let left = look_again(&context, &request, &broken).await;
+        report.unrepaired = left.named;
+        report.unrepaired_left_out = left.left_out;
+    }
+    Ok(report)
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Found {
+    /// Without the findings.
+    counts: VerifyReport,
+    findings: First<VerifyFinding>,
+    /// What a repair must send whatever is said of it, also where its finding is not named.
+    damaged: BTreeSet<Digest>,
+}
+
+impl Found {
+    fn add(&mut self, request: &VerifyRequest, finding: VerifyFinding) {
         // Bytes that were read to no avail are sent whatever a HEAD says: registries answer it from a cache.
-        let unreadable = |fault| match fault {
+        let unreadable = match finding.fault {
             "corrupt" | "unreadable" => true,
             "blob_missing" => request.deep,
             _ => false,
         };
-        let findings = report.findings.iter().filter(|finding| unreadable(finding.fault));
-        let damaged = findings.filter_map(|finding| finding.digest.clone()).collect();
-        report.repaired = Some(repair(engine, &request, control, &mut broken, damaged).await?);
-        report.unrepaired = look_again(&context, &request, &broken).await;
+        if request.repair && unreadable {
+            self.damaged.extend(finding.digest.clone());
+        }
+        self.findings.push(finding);
     }
-    Ok(report)
 }
 
 /// What is still wrong with the images that were repaired.
@@ -89,7 +104,7 @@ async fn look_again(
     context: &RunContext,
     request: &VerifyRequest,
     broken: &[(RepositoryPlan, Observed, Faulty)],
-) -> Vec<VerifyFinding> {
+) -> First<VerifyFinding> {
     let images = broken.iter().flat_map(|(plan, _, faulty)| {
         faulty.iter().filter_map(move |(index, place)| {
             let image = plan.images.get(*index)?;
@@ -106,11 +121,17 @@ async fn look_again(
             .await
             .findings
     });
-    let mut left: Vec<VerifyFinding> = ordered(each_image, IMAGES_AT_ONCE).concat().await;
-    for finding in left.iter_mut().filter(|finding| finding.fault == "corrupt") {
-        finding
-            .message
-            .push_str("; the registry keeps the bytes it has although the right ones were sent: remove the blob from its storage, then repair again");
+    let mut left = First::default();
+    let mut looking = ordered(each_image, IMAGES_AT_ONCE);
+    while let Some(findings) = looking.next().await {
+        for mut finding in findings {
+            if finding.fault == "corrupt" {
+                finding
+                    .message
+                    .push_str("; the registry keeps the bytes it has although the right ones were sent: remove the blob from its storage, then repair again");
+            }
+            left.push(finding);
+        }
     }
     left
 }
@@ -122,11 +143,11 @@ async fn verify_repository(
     context: &RunContext,
     request: &VerifyRequest,
     plan: &RepositoryPlan,
-    report: &mut VerifyReport,
+    found: &mut Found,
 ) -> Faulty {
     let source = format!("{}/{}", plan.registry, plan.repository);
     if let Some(problem) = &plan.problem {
-        report.findings.push(VerifyFinding {
+        found.findings.push(VerifyFinding {
             message: repository_fault(&source, problem).message,
             source,
             destination: String::new(),
@@ -148,6 +169,7 @@ async fn verify_repository(
     });
     let mut looking = ordered(each_image, IMAGES_AT_ONCE);
     while let Some((at, seen)) = looking.next().await {
+        let report = &mut found.counts;
         match seen.left_out {
             None => report.images += 1,
             Some(LeftOut::Kept) => report.kept += 1,
@@ -160,7 +182,9 @@ async fn verify_repository(
         if seen.findings.iter().any(|finding| finding.fault != "unknown") {
             faulty.push(at);
         }
-        report.findings.extend(seen.findings);
+        for finding in seen.findings {
+            found.add(request, finding);
+        }
     }
     faulty
 }
@@ -372,4 +396,33 @@ async fn repair(
         })
         .await?;
     engine.execute_groups(started, work, damaged, control.clone()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::RuleName;
+
+    #[test]
+    fn ten_thousand_findings_are_named_and_a_repair_knows_of_all() {
+        let request = VerifyRequest {
+            rule: RuleName::new("a"),
+            deep: false,
+            repair: true,
+        };
+        let mut found = Found::default();
+        for number in 0..10_003_u32 {
+            let finding = VerifyFinding {
+                source: format!("a/x:{number}"),
+                destination: format!("b/x:{number}"),
+                fault: "corrupt",
+                digest: Some(Digest::of(&number.to_be_bytes())),
+                message: String::new(),
+            };
+            found.add(&request, finding);
+        }
+        assert_eq!((found.findings.named.len(), found.findings.left_out), (10_000, 3));
+        assert_eq!(found.findings.named[9_999].source, "a/x:9999");
+        assert_eq!(found.damaged.len(), 10_003);
+    }
 }

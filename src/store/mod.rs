@@ -61,8 +61,7 @@ impl Store {
     /// As [`Store::open`], for a `command` that brings blobs without the [`StateLock`], beside others of its kind: each has its own
     /// open uploads, and takes up those of processes that have ended.
     pub async fn open_among_others(path: &Path, command: &str) -> Result<Self> {
-        let owner =
-            Owner::among_others(path, command).map_err(|error| StoreError::open(path, error.to_string(), None))?;
+        let owner = Owner::among_others(path, command)?;
         let store = Self(Arc::new(Connections::open(path, owner).await?));
         store.disown_uploads().await?;
         Ok(store)

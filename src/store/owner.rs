@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::error::{Result, StoreError};
 use super::lock::{create_directory, explain, open_lock_file, write_holder};
 
 /// A number that no other process has meanwhile. Numbers are given again; what is left under one is its last owner's, who has ended.
@@ -27,13 +28,14 @@ impl Owner {
     }
 
     /// The least number that no process has, in the state at `path`, for `command`.
-    pub(super) fn among_others(path: &Path, command: &str) -> io::Result<Self> {
-        create_directory(path)?;
+    pub(super) fn among_others(path: &Path, command: &str) -> Result<Self> {
+        create_directory(path).map_err(|error| StoreError::file(path, error))?;
+        let refused = |place: &Path, error| StoreError::open(path, explain(place, &error).to_string(), None);
         let mut number = 0;
         loop {
             let place = lock_path(path, number);
-            if let Some(mut file) = locked(&place).map_err(|error| explain(&place, &error))? {
-                write_holder(&mut file, command).map_err(|error| explain(&place, &error))?;
+            if let Some(mut file) = locked(&place).map_err(|error| refused(&place, error))? {
+                write_holder(&mut file, command).map_err(|error| refused(&place, error))?;
                 return Ok(Self {
                     number,
                     _lock: Some(file),

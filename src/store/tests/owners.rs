@@ -111,3 +111,23 @@ async fn uploads_from_before_uploads_had_owners_go_on() {
     let left = left.fetch_one(&mut *store.0.reader().await.unwrap()).await.unwrap();
     assert_eq!(left, 0, "they go with their upload");
 }
+
+#[tokio::test]
+async fn a_place_that_cannot_be_used_is_said_with_a_remedy() {
+    let (folder, path) = place();
+    let error = async |path: &Path| {
+        let refused = Store::open_among_others(path, "copy").await.unwrap_err().to_string();
+        let place = format!("cannot open the state database {}: ", path.display());
+        assert!(refused.starts_with(&place), "{refused}");
+        assert!(refused.contains("--state"), "{refused}");
+        refused
+    };
+    error(Path::new("/proc/transship/copy.db")).await;
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    error(&file.join("copy.db")).await;
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("/proc/transship/lock", beside(&path, ".lock")).unwrap();
+    let refused = error(&path).await;
+    assert!(refused.contains("cannot use the lock file"), "{refused}");
+}
