@@ -14,7 +14,7 @@ use super::report::{self, Showing};
 use super::signals::Signals;
 use crate::engine::{self, ControlHandle, CopyEnd, CopyRequest, Events, SCHEMA_VERSION, SyncReport};
 use crate::oci::PlatformSelector;
-use crate::registry::{Credentials, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings};
+use crate::registry::{Credentials, LoginSource, RegistrySettings, RegistryUrl, RemoteSettings, TlsSettings};
 use crate::store::Store;
 use crate::telemetry::Secret;
 
@@ -209,7 +209,7 @@ fn end(place: Place, access: Access) -> Result<CopyEnd, Stop> {
                 Some(path) => LoginSource::Given(credentials(path)?),
                 None => LoginSource::DockerConfig,
             };
-            RegistrySettings::Remote {
+            RegistrySettings::Remote(Box::new(RemoteSettings {
                 url: RegistryUrl {
                     plain_http: plain_http || access.plain_http,
                     host,
@@ -221,9 +221,8 @@ fn end(place: Place, access: Access) -> Result<CopyEnd, Stop> {
                     insecure_skip_verify: access.skip_verify,
                     ..TlsSettings::default()
                 },
-                limits: Limits::default(),
-                token_hosts: Vec::new(),
-            }
+                ..RemoteSettings::default()
+            }))
         }
     };
     Ok(CopyEnd {
@@ -281,12 +280,10 @@ mod tests {
         std::fs::write(&path, "robot$x:pa:ss\n").unwrap();
         let place = Place::parse("h.example/a:1").unwrap();
         let made = end(place.clone(), access(Some(path.clone()))).unwrap();
-        let RegistrySettings::Remote {
-            url,
-            login: LoginSource::Given(login),
-            ..
-        } = made.settings
-        else {
+        let RegistrySettings::Remote(settings) = made.settings else {
+            panic!("not a registry");
+        };
+        let (url, LoginSource::Given(login)) = (settings.url, settings.login) else {
             panic!("not a registry with a login");
         };
         assert!(url.plain_http);

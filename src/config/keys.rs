@@ -44,6 +44,8 @@ pub(super) enum Kind {
     Map(&'static Section),
     /// A map from names to maps with known keys.
     Named(&'static Section),
+    /// A map from names to texts; the words say what those mean.
+    Texts(&'static str),
     /// A list.
     List { of: &'static Kind, may_be_empty: bool },
     /// Text, or a map where more than that is to be said.
@@ -149,6 +151,12 @@ pub(super) static REGISTRY: Section = Section {
             "An OCI image layout directory, as source or destination. A relative path starts at the folder of the rules file.",
         ),
         optional(
+            "kind",
+            Kind::Choice(crate::registry::Kind::WORDS),
+            "found by the host name, or by asking",
+            "What the registry is. It says which API lists tags with their digests and makes repositories, and how uploads are sent. Write it for a product that runs at a host of your own, such as Harbor or zot.",
+        ),
+        optional(
             "username",
             Kind::Text("a user name"),
             "from Docker's and Podman's login files, else anonymous",
@@ -180,6 +188,226 @@ pub(super) static REGISTRY: Section = Section {
             },
             "[]",
             "Hosts beside the registry's own that it may send our credentials to for a token. `*.` in front stands for every subdomain.",
+        ),
+        optional(
+            "endpoint",
+            Kind::Text("an address such as https://api.ecr.eu-west-1.amazonaws.com"),
+            "where the vendor has it",
+            "Where the vendor's API is, such as a private endpoint of a VPC. Our keys sign what goes there; it is not for images.",
+        ),
+        optional(
+            "create_repositories",
+            Kind::Map(&CREATE),
+            "made where a push does not make them",
+            "What repositories (and projects) are made like, where the registry does not make them by itself.",
+        ),
+        optional(
+            "aws",
+            Kind::Map(&AWS),
+            "AWS's usual chain",
+            "Who we are at AWS ECR. Without it: environment, profile, SSO, web identity, container, instance, in this order.",
+        ),
+        optional(
+            "alibaba",
+            Kind::Map(&ALIBABA),
+            "none",
+            "Who we are at Alibaba Cloud, and which instance of its registry this is.",
+        ),
+        optional(
+            "azure",
+            Kind::Map(&AZURE),
+            "none",
+            "Who we are at Azure, where it is no user of the registry itself.",
+        ),
+    ],
+};
+
+static CREATE: Section = Section {
+    path: "registries.<name>.create_repositories",
+    about: "What repositories (and projects) are made like. What a registry does not know of is left out.",
+    keys: &[
+        optional(
+            "enabled",
+            Kind::Flag,
+            "true",
+            "`false`: nothing is made, and a push to what is missing fails.",
+        ),
+        optional(
+            "public",
+            Kind::Flag,
+            "false",
+            "Anybody may read it (Harbor, Alibaba, ECR).",
+        ),
+        optional(
+            "tag_mutability",
+            Kind::Choice(&["mutable", "immutable"]),
+            "the registry's own",
+            "Whether a tag may be moved (ECR).",
+        ),
+        optional(
+            "scan_on_push",
+            Kind::Flag,
+            "the registry's own",
+            "Whether what is pushed is scanned for vulnerabilities (ECR, Harbor).",
+        ),
+        optional(
+            "encryption",
+            Kind::Choice(&["aes256", "kms", "kms_dsse"]),
+            "the registry's own",
+            "How it is encrypted at rest (ECR).",
+        ),
+        optional(
+            "kms_key",
+            Kind::Text("the ARN or alias of a key"),
+            "the registry's own",
+            "The key of AWS KMS, with `encryption: kms` or `kms_dsse`.",
+        ),
+        optional(
+            "tags",
+            Kind::Texts("a text"),
+            "none",
+            "Labels in the cloud's sense (ECR).",
+        ),
+    ],
+};
+
+static AWS: Section = Section {
+    path: "registries.<name>.aws",
+    about: "Who we are at AWS ECR. What is left out is found as AWS's own tools find it.",
+    keys: &[
+        optional(
+            "region",
+            Kind::Text("a region such as eu-west-1"),
+            "by the host name",
+            "The region of the registry.",
+        ),
+        optional(
+            "profile",
+            Kind::Text("a name"),
+            "`AWS_PROFILE`, else default",
+            "The profile of `~/.aws/config` and `~/.aws/credentials`.",
+        ),
+        optional(
+            "role_arn",
+            Kind::Text("an ARN such as arn:aws:iam::123456789012:role/replicator"),
+            "none",
+            "A role to take on.",
+        ),
+        optional(
+            "external_id",
+            Kind::Text("a text"),
+            "none",
+            "What the role's owner asks for, with `role_arn`.",
+        ),
+        optional(
+            "session_name",
+            Kind::Text("a name"),
+            "transship",
+            "What the session is called in AWS's logs, with `role_arn`.",
+        ),
+        optional(
+            "access_key_id",
+            Kind::Text("an id or a reference such as ${AWS_KEY}"),
+            "none",
+            "An access key, with `secret_access_key`.",
+        ),
+        optional(
+            "secret_access_key",
+            Kind::Text("a reference such as ${AWS_SECRET}"),
+            "none",
+            "The secret of the access key. Write a reference, not the secret itself.",
+        ),
+        optional(
+            "session_token",
+            Kind::Text("a reference such as ${AWS_TOKEN}"),
+            "none",
+            "The token of a temporary access key.",
+        ),
+    ],
+};
+
+static ALIBABA: Section = Section {
+    path: "registries.<name>.alibaba",
+    about: "Who we are at Alibaba Cloud. What is left out is found as Alibaba's own tools find it.",
+    keys: &[
+        optional(
+            "instance_id",
+            Kind::Text("an id such as cri-abc"),
+            "none",
+            "The instance of the enterprise edition.",
+        ),
+        optional(
+            "region",
+            Kind::Text("a region such as cn-hangzhou"),
+            "by the host name",
+            "The region of the registry.",
+        ),
+        optional(
+            "access_key_id",
+            Kind::Text("an id or a reference such as ${ALI_ID}"),
+            "none",
+            "An access key, with `access_key_secret`.",
+        ),
+        optional(
+            "access_key_secret",
+            Kind::Text("a reference such as ${ALI_SECRET}"),
+            "none",
+            "The secret of the access key. Write a reference, not the secret itself.",
+        ),
+        optional(
+            "security_token",
+            Kind::Text("a reference such as ${ALI_TOKEN}"),
+            "none",
+            "The token of a temporary access key.",
+        ),
+        optional(
+            "role_arn",
+            Kind::Text("an ARN such as acs:ram::123456789012:role/replicator"),
+            "none",
+            "A role to take on.",
+        ),
+        optional(
+            "ram_role",
+            Kind::Text("a name"),
+            "none",
+            "The RAM role of the ECS instance that transship runs on.",
+        ),
+    ],
+};
+
+static AZURE: Section = Section {
+    path: "registries.<name>.azure",
+    about: "Who we are at Azure. `{}` is the machine's managed identity, or the workload identity of a pod.",
+    keys: &[
+        optional(
+            "tenant_id",
+            Kind::Text("an id or a domain"),
+            "`AZURE_TENANT_ID`",
+            "The directory (tenant).",
+        ),
+        optional(
+            "client_id",
+            Kind::Text("an id"),
+            "`AZURE_CLIENT_ID`",
+            "The application, or the managed identity where the machine has several.",
+        ),
+        optional(
+            "client_secret",
+            Kind::Text("a reference such as ${AZURE_SECRET}"),
+            "none",
+            "The application's secret. Write a reference, not the secret itself.",
+        ),
+        optional(
+            "federated_token_file",
+            Kind::Text("the path of a file"),
+            "`AZURE_FEDERATED_TOKEN_FILE`",
+            "A token of another issuer that proves who we are (workload identity).",
+        ),
+        optional(
+            "authority",
+            Kind::Text("an address such as https://login.microsoftonline.com"),
+            "by the host name",
+            "Where Entra ID is.",
         ),
     ],
 };
@@ -553,6 +781,10 @@ pub(super) static SECTIONS: &[&Section] = &[
     &REGISTRY,
     &TLS,
     &LIMITS,
+    &CREATE,
+    &AWS,
+    &ALIBABA,
+    &AZURE,
     &TOTAL_LIMITS,
     &DEFAULTS,
     &RULE,

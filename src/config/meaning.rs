@@ -33,10 +33,10 @@ enum Home {
 fn home(registries: &Registries, name: &RegistryName) -> Home {
     match registries.get(name).and_then(Option::as_ref) {
         // A URL that `check` could not resolve says nothing about where it leads.
-        Some(RegistrySettings::Remote { url, .. }) if url.host == "unset.invalid" => Home::Unknown(name.clone()),
-        Some(RegistrySettings::Remote { url, .. }) => Home::Remote {
-            host: url.host.clone(),
-            path: url.path.clone(),
+        Some(RegistrySettings::Remote(settings)) if settings.url.host == "unset.invalid" => Home::Unknown(name.clone()),
+        Some(RegistrySettings::Remote(settings)) => Home::Remote {
+            host: settings.url.host.clone(),
+            path: settings.url.path.clone(),
         },
         Some(RegistrySettings::Layout { path }) => Home::Layout(path.clone()),
         None => Home::Unknown(name.clone()),

@@ -8,7 +8,10 @@ use super::mistake::Place;
 use super::shape::{Findings, positive, shown};
 use super::size;
 use super::tree::{Key, Node};
-use crate::registry::{Credentials, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings};
+use crate::registry::{
+    AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption, Kind, Limits,
+    LoginSource, RegistrySettings, RegistryUrl, RemoteSettings, TlsSettings,
+};
 use crate::rules::RegistryName;
 use crate::telemetry::Secret;
 
@@ -66,13 +69,144 @@ fn remote(findings: &mut Findings<'_>, node: &Node, url: &Node) -> Option<Regist
     let tls = tls(findings, node, url.as_ref());
     let limits = node.get("limits").map(limits).unwrap_or_default();
     let token_hosts = token_hosts(findings, node);
-    Some(RegistrySettings::Remote {
+    let kind = node.get("kind").and_then(Node::text).and_then(Kind::from_word);
+    let endpoint = node.get("endpoint").and_then(|endpoint| address(findings, endpoint));
+    let create = node.get("create_repositories").map(create).unwrap_or_default();
+    let cloud = cloud(findings, node);
+    Some(RegistrySettings::Remote(Box::new(RemoteSettings {
         url: url?,
         login,
         tls,
         limits,
         token_hosts,
-    })
+        kind,
+        endpoint,
+        create,
+        cloud,
+        ..RemoteSettings::default()
+    })))
+}
+
+fn word(node: &Node, key: &str) -> Option<String> {
+    node.get(key).and_then(Node::text).map(str::to_owned)
+}
+
+fn flag(node: &Node, key: &str) -> Option<bool> {
+    Some(node.get(key)?.text()? == "true")
+}
+
+fn create(node: &Node) -> CreateSettings {
+    let tags = node.get("tags").into_iter().flat_map(Node::entries);
+    CreateSettings {
+        enabled: flag(node, "enabled").unwrap_or(true),
+        immutable_tags: word(node, "tag_mutability").map(|word| word == "immutable"),
+        scan_on_push: flag(node, "scan_on_push"),
+        public: flag(node, "public").unwrap_or(false),
+        encryption: word(node, "encryption").and_then(|word| match word.as_str() {
+            "aes256" => Some(Encryption::Aes256),
+            "kms" => Some(Encryption::Kms),
+            "kms_dsse" => Some(Encryption::KmsDsse),
+            _ => None,
+        }),
+        kms_key: word(node, "kms_key"),
+        tags: tags
+            .filter_map(|(key, value)| Some((key.text.clone(), value.text()?.to_owned())))
+            .collect(),
+    }
+}
+
+/// Reads `aws:`, `alibaba:` and `azure:`, of which a registry has one at most.
+fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
+    let mut written = ["aws", "alibaba", "azure"]
+        .into_iter()
+        .filter_map(|key| node.entry(key));
+    let Some((key, cloud)) = written.next() else {
+        return CloudSettings::None;
+    };
+    if let Some((other, _)) = written.next() {
+        findings.error(
+            other.place,
+            format!("a registry has either {} or {}", key.text, other.text),
+            Some(format!(
+                "remove one of them: {} and {} are two clouds",
+                key.text, other.text
+            )),
+        );
+    }
+    if let Some((login, _)) = node.entry("username") {
+        findings.error(
+            login.place,
+            format!("username and {} both say who we are", key.text),
+            Some(format!("remove username and password, or {}", key.text)),
+        );
+    }
+    let secret = |key: &str| word(cloud, key).map(Secret::new);
+    match key.text.as_str() {
+        "aws" => {
+            pair(findings, cloud, "access_key_id", "secret_access_key");
+            needs(findings, cloud, "session_token", "secret_access_key");
+            needs(findings, cloud, "external_id", "role_arn");
+            needs(findings, cloud, "session_name", "role_arn");
+            CloudSettings::Aws(AwsSettings {
+                region: word(cloud, "region"),
+                profile: word(cloud, "profile"),
+                role_arn: word(cloud, "role_arn"),
+                external_id: word(cloud, "external_id"),
+                session_name: word(cloud, "session_name"),
+                access_key_id: word(cloud, "access_key_id"),
+                secret_access_key: secret("secret_access_key"),
+                session_token: secret("session_token"),
+            })
+        }
+        "alibaba" => {
+            pair(findings, cloud, "access_key_id", "access_key_secret");
+            needs(findings, cloud, "security_token", "access_key_secret");
+            CloudSettings::Alibaba(AlibabaSettings {
+                instance_id: word(cloud, "instance_id"),
+                region: word(cloud, "region"),
+                access_key_id: word(cloud, "access_key_id"),
+                access_key_secret: secret("access_key_secret"),
+                security_token: secret("security_token"),
+                role_arn: word(cloud, "role_arn"),
+                ram_role: word(cloud, "ram_role"),
+            })
+        }
+        _ => {
+            needs(findings, cloud, "client_secret", "client_id");
+            let file = cloud.get("federated_token_file");
+            let file = file.and_then(|file| Some(findings.sources.path(file.place, file.text()?)));
+            CloudSettings::Azure(AzureSettings {
+                tenant_id: word(cloud, "tenant_id"),
+                client_id: word(cloud, "client_id"),
+                client_secret: secret("client_secret"),
+                federated_token_file: file,
+                authority: cloud.get("authority").and_then(|node| authority(findings, node)),
+            })
+        }
+    }
+}
+
+/// Both keys or none.
+fn pair(findings: &mut Findings<'_>, node: &Node, one: &str, other: &str) {
+    needs(findings, node, one, other);
+    needs(findings, node, other, one);
+}
+
+/// `key` has a meaning only beside `other`.
+fn needs(findings: &mut Findings<'_>, node: &Node, key: &str, other: &str) {
+    if let (Some((written, _)), None) = (node.entry(key), node.entry(other)) {
+        findings.error(
+            written.place,
+            format!("{key} without {other}"),
+            Some(format!("add {other}, or remove {key}")),
+        );
+    }
+}
+
+fn authority(findings: &mut Findings<'_>, node: &Node) -> Option<Url> {
+    let RegistryUrl { plain_http, host, path } = address(findings, node)?;
+    let scheme = if plain_http { "http" } else { "https" };
+    Url::parse(&format!("{scheme}://{host}{path}")).ok()
 }
 
 /// Reads `limits:`, of a registry or of all; what is wrong with it has been told.

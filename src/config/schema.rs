@@ -59,6 +59,7 @@ fn kind(of: &Kind) -> Value {
         Kind::Size => json!({ "type": "string", "pattern": size::PATTERN }),
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::Map(of) => section(of),
+        Kind::Texts(_) => json!({ "type": "object", "additionalProperties": { "type": "string", "minLength": 1 } }),
         Kind::Named(of) => json!({ "type": "object", "additionalProperties": section(of) }),
         Kind::List { of, may_be_empty } => {
             let mut list = json!({ "type": "array", "items": kind(of) });

@@ -86,7 +86,7 @@ pub(super) fn check(findings: &mut Findings<'_>, key: Option<&Key>, node: &Node,
             Some(format!("write {}, or remove it", wanted(kind))),
         );
     }
-    if node.is_unknown() && !matches!(kind, Kind::Map(_) | Kind::Named(_) | Kind::List { .. }) {
+    if node.is_unknown() && !matches!(kind, Kind::Map(_) | Kind::Named(_) | Kind::Texts(_) | Kind::List { .. }) {
         return;
     }
     match kind {
@@ -99,6 +99,7 @@ pub(super) fn check(findings: &mut Findings<'_>, key: Option<&Key>, node: &Node,
         Kind::Size => bytes(findings, node, kind, place),
         Kind::Choice(words) => choice(findings, node, kind, place, words),
         Kind::Map(section) => map(findings, node, kind, place, section),
+        Kind::Texts(what) => texts(findings, node, kind, place, what),
         Kind::Named(section) => named(findings, node, kind, place, section),
         Kind::List { of, may_be_empty } => list(findings, node, kind, place, (of, *may_be_empty)),
         Kind::TextOr(_, section) => match &node.value {
@@ -121,6 +122,7 @@ fn wanted(kind: &Kind) -> String {
         Kind::Choice(words) => words.join(" or "),
         Kind::Map(section) => format!("a map with keys such as {}", some_keys(section)),
         Kind::Named(_) => "a map with a name for each entry".to_owned(),
+        Kind::Texts(what) => format!("a map with a name for each entry, behind it {what}"),
         Kind::List { of, .. } => format!("a list, each item {}", wanted(of)),
         Kind::TextOr(what, section) => format!("{what}, or a map with keys such as {}", some_keys(section)),
     }
@@ -381,6 +383,16 @@ fn named(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place, se
     for (key, value) in node.entries() {
         name(findings, key.place, &key.text);
         check(findings, Some(key), value, &Kind::Map(section));
+    }
+}
+
+fn texts(findings: &mut Findings<'_>, node: &Node, kind: &Kind, place: Place, what: &'static str) {
+    if !matches!(node.value, Value::Map(_)) {
+        return mismatch(findings, node, kind, place);
+    }
+    duplicates(findings, node);
+    for (key, value) in node.entries() {
+        check(findings, Some(key), value, &Kind::Text(what));
     }
 }
 

@@ -3,6 +3,7 @@
 mod faulty;
 mod generated;
 mod limits;
+mod registries;
 mod spool;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::oci::Tag;
-use crate::registry::LoginSource;
+use crate::registry::{LoginSource, RemoteSettings};
 use crate::rules::{MissedRuns, MovedTags, NewestBy, OnConflict, Overlap, PlatformPolicy};
 
 /// An environment that a test made up.
@@ -60,6 +61,14 @@ fn good(text: &str) -> Loaded {
     match parse_as(text, Mode::Run, &Table::default()) {
         Ok(loaded) => loaded,
         Err(failure) => panic!("{}", told(&failure)),
+    }
+}
+
+/// The settings of a registry that is none of a layout.
+fn remote<'l>(loaded: &'l Loaded, name: &str) -> &'l RemoteSettings {
+    match &loaded.config.registries[&RegistryName::new(name)] {
+        RegistrySettings::Remote(settings) => settings,
+        RegistrySettings::Layout { .. } => panic!("{name} is a layout"),
     }
 }
 
@@ -153,17 +162,15 @@ registries:
 ";
     let loaded = parse_as(text, Mode::Run, &lookup).expect("good");
     let login = |name: &str| match &loaded.config.registries[&RegistryName::new(name)] {
-        RegistrySettings::Remote {
-            login: LoginSource::Given(given),
-            ..
-        } => (given.username.clone(), given.password.expose().to_owned()),
+        RegistrySettings::Remote(settings) => match &settings.login {
+            LoginSource::Given(given) => (given.username.clone(), given.password.expose().to_owned()),
+            other => panic!("{other:?}"),
+        },
         other => panic!("{other:?}"),
     };
     assert_eq!(login("a"), ("robot$x ${HOST} $$".to_owned(), "a${HOST}$$".to_owned()));
     assert_eq!(login("b"), ("file".to_owned(), "-cred-".to_owned()));
-    let RegistrySettings::Remote { url, limits, .. } = &loaded.config.registries[&RegistryName::new("a")] else {
-        panic!("a registry");
-    };
+    let RemoteSettings { url, limits, .. } = remote(&loaded, "a");
     assert_eq!((url.host.as_str(), url.plain_http), ("h.example:8443", false));
     assert_eq!(limits.concurrency, Some(7));
     assert!(!format!("{loaded:?}").contains("-cred-"));
@@ -262,9 +269,7 @@ rules:
     assert!(second.schedule.is_none());
     assert!(matches!(second.platforms, PlatformPolicy::Rewrite(_)));
     assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
-    let RegistrySettings::Remote { url, .. } = &loaded.config.registries[&RegistryName::new("ecr")] else {
-        panic!("a registry");
-    };
+    let url = &remote(&loaded, "ecr").url;
     assert_eq!(
         (url.host.as_str(), url.path.as_str(), url.plain_http),
         ("127.0.0.1:5000", "/prefix", true)
@@ -283,9 +288,7 @@ rules:
   - { name: r, source: a, destinations: [b], repositories: [web] }
 ",
     );
-    let RegistrySettings::Remote { url, token_hosts, .. } = &loaded.config.registries[&RegistryName::new("b")] else {
-        panic!("a registry");
-    };
+    let RemoteSettings { url, token_hosts, .. } = remote(&loaded, "b");
     assert_eq!(
         (url.host.as_str(), token_hosts.as_slice()),
         ("b.example", ["auth.example".to_owned()].as_slice())
@@ -478,11 +481,9 @@ rules:
         let settings = |name: &str| loaded.config.registries[&RegistryName::new(name)].clone();
         let layout = |name: &str| match settings(name) {
             RegistrySettings::Layout { path } => path,
-            RegistrySettings::Remote { .. } => panic!("{name} is a layout"),
+            RegistrySettings::Remote(_) => panic!("{name} is a layout"),
         };
-        let RegistrySettings::Remote { tls, .. } = settings("harbor") else {
-            panic!("harbor is a registry");
-        };
+        let tls = remote(&loaded, "harbor").tls.clone();
         let tls = [tls.ca_file, tls.client_cert, tls.client_key].map(|path| path.expect("it is named"));
         [vec![layout("usb"), layout("whole")], tls.to_vec()].concat()
     };

@@ -29,7 +29,7 @@ use super::turn::Turn;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::plan::{Decision, RepositoryPlan, SelectedTagsByPattern};
-use crate::registry::{Endpoint, Limiter, RegistrySettings};
+use crate::registry::{Endpoint, Limiter};
 use crate::rules::{RegistryName, Rule, RuleName};
 use crate::store::{RunId, RunOutcome, Store, StoreError, Trigger};
 use crate::vendors;
@@ -104,13 +104,10 @@ fn open_ends(
     limiter.set(config.limits);
     let mut ends = BTreeMap::new();
     for (name, settings) in &config.registries {
-        let habits = match settings {
-            RegistrySettings::Remote { url, .. } => vendors::habits_for(&url.host),
-            RegistrySettings::Layout { .. } => crate::registry::Habits::default(),
-        };
+        let (habits, vendor) = vendors::for_settings(settings);
         ends.insert(
             name.clone(),
-            Endpoint::open(name.as_str(), settings, habits, clock.clone(), limiter)?,
+            Endpoint::open(name.as_str(), settings, habits, vendor, clock.clone(), limiter)?,
         );
     }
     Ok(ends)

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::context::RunContext;
 use super::fault::Fault;
 use super::job::{ImageGroup, copy_image, refresh_attachments};
-use super::run::{Work, copy_work, place_failed};
+use super::run::{Work, copy_work, place_failed, until_abort};
 use super::turn::Turn;
 use crate::plan::ErrorKind;
 use crate::store::JobOutcome;
@@ -75,7 +75,9 @@ async fn run_lane(
                 jobs.spawn(async move {
                     match own {
                         Work::Copy(group, _promise, _wants) => copy_image(&context, group).await,
-                        Work::RefreshAttachments(group, _promise) => refresh_attachments(&context, &group).await,
+                        Work::RefreshAttachments(group, _promise) => {
+                            until_abort(&context, refresh_attachments(&context, &group)).await;
+                        }
                     }
                     drop(one);
                 });

@@ -67,7 +67,7 @@ async fn ping_one(engine: &Engine, name: &RegistryName, end: &Endpoint, tried: O
         upload_habit: habit(engine, end).await,
     };
     let tls = match engine.config().registries.get(name) {
-        Some(RegistrySettings::Remote { url, .. }) => Some(!url.plain_http),
+        Some(RegistrySettings::Remote(settings)) => Some(!settings.url.plain_http),
         Some(RegistrySettings::Layout { .. }) | None => None,
     };
     if !first_steps(&mut report, tls, end.ping().await.map_err(Fault::from)) {
@@ -75,7 +75,7 @@ async fn ping_one(engine: &Engine, name: &RegistryName, end: &Endpoint, tried: O
     }
     match tried {
         Some(tried) if tried.catalogue => {
-            let listed = end.list_repositories().await.map_err(Fault::from);
+            let listed = end.list_repositories(&[String::new()]).await.map_err(Fault::from);
             let found = match &listed {
                 Ok(Some(repositories)) => format!("{} repositories in the catalogue", repositories.len()),
                 _ => "no catalogue here: rules must name their repositories".to_owned(),
@@ -155,7 +155,8 @@ fn skipped(report: &mut PingReport, step: &'static str, why: &str) {
 
 fn address(engine: &Engine, name: &RegistryName) -> String {
     match engine.config().registries.get(name) {
-        Some(RegistrySettings::Remote { url, .. }) => {
+        Some(RegistrySettings::Remote(settings)) => {
+            let url = &settings.url;
             let scheme = if url.plain_http { "http" } else { "https" };
             format!("{scheme}://{}{}", url.host, url.path)
         }

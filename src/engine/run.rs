@@ -109,7 +109,15 @@ pub(super) async fn match_repositories(context: &RunContext) -> Matches {
 /// The catalogue of the source; `None` where it could not be listed, which is a failure of the run.
 async fn list_catalogue(context: &RunContext) -> Option<Vec<RepositoryName>> {
     let name = context.source.name().to_owned();
-    let fault = match context.source.list_repositories().await {
+    let mut below: Vec<String> = {
+        let patterns = context.rule.repositories.iter().map(|entry| &entry.pattern);
+        let globs = patterns.filter(|pattern| pattern.exact().is_none());
+        globs.map(|pattern| pattern.literal_prefix().to_owned()).collect()
+    };
+    below.sort_unstable();
+    // What begins with a shorter one is in its list.
+    below.dedup_by(|longer, shorter| longer.starts_with(shorter.as_str()));
+    let fault = match context.source.list_repositories(&below).await {
         Ok(Some(repositories)) => return Some(repositories),
         Ok(None) => Fault::new(
             ErrorKind::Unsupported,
@@ -143,10 +151,13 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
         return;
     }
     let place = context.meters.enter(context);
-    let Matches {
+    let Some(Matches {
         repositories: matched,
         warnings,
-    } = match_repositories(context).await;
+    }) = until_abort(context, match_repositories(context)).await
+    else {
+        return;
+    };
     for message in warnings {
         warn(context, message);
     }
@@ -181,7 +192,15 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
         metered::admit(context, place, wanted, &outlet.waited, outlet.sender).await;
     };
     // Images are copied by tasks of their own, so that planning which waits for them keeps none from moving on.
-    futures_util::future::join(planning, copy_all(context, receiver)).await;
+    futures_util::future::join(until_abort(context, planning), copy_all(context, receiver)).await;
+}
+
+/// `None` where the run is to stop now: a listing that hangs would keep it for as long as requests may take.
+pub(super) async fn until_abort<T>(context: &RunContext, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        _ = context.control.wait_abort() => None,
+    }
 }
 
 fn wanted_repository(only: &[Only], matched: &MatchedRepository) -> bool {
@@ -282,7 +301,6 @@ async fn plan_part(
     let copies: Vec<Work> = copies.collect();
     let refreshes = due.into_iter().map(|group| Work::RefreshAttachments(group, None));
     for work in copies.into_iter().chain(refreshes) {
-        // The other side stops listening when the run is stopped.
         if outlet.sender.send(work).await.is_err() {
             return false;
         }

@@ -216,28 +216,14 @@ impl Endpoint {
         name: &str,
         settings: &super::RegistrySettings,
         habits: super::Habits,
+        vendor: std::sync::Arc<dyn super::Vendor>,
         clock: crate::clock::Clock,
         limiter: &super::Limiter,
     ) -> Result<Self> {
         match settings {
-            super::RegistrySettings::Remote {
-                url,
-                login,
-                tls,
-                limits,
-                token_hosts,
-            } => super::remote::Registry::open(
-                name,
-                url,
-                login.clone(),
-                tls,
-                *limits,
-                limiter,
-                token_hosts,
-                habits,
-                clock,
-            )
-            .map(Self::Registry),
+            super::RegistrySettings::Remote(settings) => {
+                super::remote::Registry::open(name, settings, habits, vendor, clock, limiter).map(Self::Registry)
+            }
             super::RegistrySettings::Layout { path } => super::layout::Layout::open(name, path).map(Self::Layout),
         }
     }
@@ -407,10 +393,30 @@ impl Endpoint {
         }
     }
 
-    /// Repositories by the catalogue, in the registry's order. `None` where it has no catalogue (404).
-    pub async fn list_repositories(&self) -> Result<Listing<RepositoryName>> {
+    /// What it is; `None` where that is not known (yet), and for a layout.
+    pub fn kind(&self) -> Option<super::Kind> {
         match self {
-            Self::Registry(registry) => registry.list_repositories().await,
+            Self::Registry(registry) => registry.vendor().kind(),
+            Self::Layout(_) => None,
+        }
+    }
+
+    /// Product and version, where the end tells them.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub async fn version(&self) -> Result<Option<String>> {
+        match self {
+            Self::Registry(registry) => registry.version().await,
+            Self::Layout(_) => Ok(None),
+        }
+    }
+
+    /// Repositories whose names begin with one of `below` (the empty text: all), and perhaps others, in the registry's order:
+    /// by the vendor's API where it has one for that, else by the catalogue. `None` where it has no catalogue (404).
+    pub async fn list_repositories(&self, below: &[String]) -> Result<Listing<RepositoryName>> {
+        match self {
+            Self::Registry(registry) => registry.list_repositories(below).await,
             Self::Layout(layout) => layout.list_repositories().await,
         }
     }
@@ -423,11 +429,11 @@ impl Endpoint {
         }
     }
 
-    /// All tags with what they point to, where the end tells that in one go. The distribution protocol has no such thing; a
-    /// layout's index has.
+    /// All tags with what they point to, where the end tells that in one go. The distribution protocol has no such thing; some
+    /// vendors' APIs have, and a layout's index.
     pub async fn list_digests(&self, repository: &RepositoryName) -> Result<BulkListing> {
         match self {
-            Self::Registry(_) => Ok(BulkListing::None),
+            Self::Registry(registry) => registry.list_digests(repository).await,
             Self::Layout(layout) => layout.list_digests(repository).await,
         }
     }

@@ -42,6 +42,8 @@ pub enum Operation {
     MountBlob,
     /// List referrers.
     ListReferrers,
+    /// Make a repository, or the project that it is in.
+    CreateRepository,
 }
 
 impl Operation {
@@ -61,6 +63,7 @@ impl Operation {
             Self::WriteBlob => "write the blob",
             Self::MountBlob => "mount the blob",
             Self::ListReferrers => "list referrers",
+            Self::CreateRepository => "create the repository",
         }
     }
 }

@@ -25,6 +25,10 @@ pub struct Habits {
     pub refuses_missing_blobs: bool,
     /// Hours for which an open upload can be taken up.
     pub upload_life_hours: u32,
+    /// Requests a second that the vendor's API takes at another host than the registry's; `None` where no limit is known.
+    pub api_per_second: Option<u32>,
+    /// True where the login is sent with the first request, without waiting for a challenge.
+    pub login_first: bool,
 }
 
 impl Default for Habits {
@@ -43,6 +47,8 @@ impl Default for Habits {
             refuses_missing_blobs: false,
             // distribution purges uploads after 168 hours by default.
             upload_life_hours: 168,
+            api_per_second: None,
+            login_first: false,
         }
     }
 }

@@ -5,10 +5,12 @@ mod account;
 mod endpoint;
 mod error;
 mod habits;
+mod kind;
 mod layout;
 mod local;
 mod remote;
 mod settings;
+mod vendor;
 
 pub use account::Account;
 pub use endpoint::{
@@ -17,7 +19,12 @@ pub use endpoint::{
 };
 pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
 pub use habits::Habits;
+pub use kind::Kind;
 pub use layout::{IMAGE_REPOSITORY, Layout};
 pub use local::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
-pub use remote::Limiter;
-pub use settings::{Credentials, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings};
+pub use remote::{Api, ApiAnswer, ApiCall, ApiLogin, Limiter, NumberedPage, Probe, numbered};
+pub use settings::{
+    AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption, Limits,
+    LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl, RemoteSettings, Timeouts, TlsSettings,
+};
+pub use vendor::{Created, Generic, Issued, Mounts, Phrase, Told, Vendor, Ways};

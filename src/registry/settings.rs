@@ -1,11 +1,18 @@
 //! How to reach an end, as the rules file (or `copy`'s command line) says.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use http::HeaderName;
+use url::Url;
+
+use super::Kind;
 use crate::telemetry::Secret;
 
 /// Scheme, host and port of a registry: `https://harbor.example`, `http://127.0.0.1:5000`. Without credentials or query.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RegistryUrl {
     /// True for `http://`.
     pub plain_http: bool,
@@ -61,25 +68,202 @@ pub struct Limits {
 }
 
 /// One registry of the rules.
-#[expect(clippy::large_enum_variant, reason = "one for each registry of a file, made once")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum RegistrySettings {
     /// Spoken to by the distribution protocol.
-    Remote {
-        /// Where it is.
-        url: RegistryUrl,
-        /// Who we are.
-        login: LoginSource,
-        /// How to trust it.
-        tls: TlsSettings,
-        /// How hard to press it.
-        limits: Limits,
-        /// Hosts, beside its own and its kind's, that it may name as token realm (`token_hosts:`).
-        token_hosts: Vec<String>,
-    },
+    Remote(Box<RemoteSettings>),
     /// An OCI image layout directory.
     Layout {
         /// Its path.
         path: PathBuf,
+    },
+}
+
+/// A registry that is spoken to by the distribution protocol. `Default` has no address and asks for nothing special.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RemoteSettings {
+    /// Where it is.
+    pub url: RegistryUrl,
+    /// Who we are.
+    pub login: LoginSource,
+    /// How to trust it.
+    pub tls: TlsSettings,
+    /// How hard to press it.
+    pub limits: Limits,
+    /// Hosts, beside its own and its kind's, that it may name as token realm (`token_hosts:`).
+    pub token_hosts: Vec<String>,
+    /// What it is, where the rules say so (`kind:`).
+    pub kind: Option<Kind>,
+    /// Where the vendor's API is, in place of where it usually is (`endpoint:`).
+    pub endpoint: Option<RegistryUrl>,
+    /// How it is reached (`proxy:`).
+    pub proxy: ProxySettings,
+    /// Addresses of hosts that are not to be asked from the name server (`resolve:`): the registry's own, its API's, its token
+    /// server's. Port 0 means the URL's.
+    pub resolve: BTreeMap<String, SocketAddr>,
+    /// Sent with every request to the registry's own origin (`headers:`).
+    pub headers: Vec<(HeaderName, Secret)>,
+    /// How long is waited (`timeouts:`).
+    pub timeouts: Timeouts,
+    /// What repositories are made like (`create_repositories:`).
+    pub create: CreateSettings,
+    /// The cloud's own way to say who we are (`aws:`, `alibaba:`, `azure:`).
+    pub cloud: CloudSettings,
+    /// What is read from first (`mirrors:`), in this order.
+    pub mirrors: Vec<MirrorSettings>,
+    /// True where mirrors may say what a tag points to, too (`mirrors_resolve_tags:`).
+    pub mirrors_resolve_tags: bool,
+}
+
+/// `proxy:` of a registry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ProxySettings {
+    /// What the environment says (`HTTPS_PROXY`, `NO_PROXY`).
+    #[default]
+    FromEnvironment,
+    /// None, whatever the environment says.
+    None,
+    /// This one.
+    Through {
+        /// Its address.
+        url: Url,
+        /// Who we are there.
+        login: Option<Credentials>,
+    },
+}
+
+/// `timeouts:` of a registry; `None` is what holds for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection with its TLS handshake.
+    pub connect: Option<Duration>,
+    /// For the head of an answer where no blob is sent.
+    pub answer: Option<Duration>,
+}
+
+/// `create_repositories:` of a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateSettings {
+    /// False where nothing is made.
+    pub enabled: bool,
+    /// `tag_mutability: immutable` or `mutable`, where it is said.
+    pub immutable_tags: Option<bool>,
+    /// Whether what is pushed is scanned for vulnerabilities, where it is said.
+    pub scan_on_push: Option<bool>,
+    /// Whether anybody may read it.
+    pub public: bool,
+    /// How it is encrypted at rest, where it is said.
+    pub encryption: Option<Encryption>,
+    /// The key of AWS KMS to encrypt with.
+    pub kms_key: Option<String>,
+    /// Labels, by name.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Default for CreateSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            immutable_tags: None,
+            scan_on_push: None,
+            public: false,
+            encryption: None,
+            kms_key: None,
+            tags: BTreeMap::new(),
+        }
+    }
+}
+
+/// How a new repository is encrypted at rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// By keys of the object store.
+    Aes256,
+    /// By a key of AWS KMS.
+    Kms,
+    /// Twice, by a key of AWS KMS.
+    KmsDsse,
+}
+
+/// The cloud's own way to say who we are. Keys that are not written are found as the cloud's tools find them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum CloudSettings {
+    /// Nothing is said.
+    #[default]
+    None,
+    /// `alibaba:`.
+    Alibaba(AlibabaSettings),
+    /// `aws:`.
+    Aws(AwsSettings),
+    /// `azure:`.
+    Azure(AzureSettings),
+}
+
+/// `alibaba:` of a registry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AlibabaSettings {
+    /// The instance of the enterprise edition, such as `cri-abc`.
+    pub instance_id: Option<String>,
+    /// The region, where the host does not say it.
+    pub region: Option<String>,
+    /// An access key.
+    pub access_key_id: Option<String>,
+    /// Its secret.
+    pub access_key_secret: Option<Secret>,
+    /// The token of a temporary access key.
+    pub security_token: Option<Secret>,
+    /// A role to take on, by its ARN.
+    pub role_arn: Option<String>,
+    /// The RAM role of the ECS instance that we run on.
+    pub ram_role: Option<String>,
+}
+
+/// `aws:` of a registry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AwsSettings {
+    /// The region, where the host does not say it.
+    pub region: Option<String>,
+    /// The profile of AWS's configuration files.
+    pub profile: Option<String>,
+    /// A role to take on, by its ARN.
+    pub role_arn: Option<String>,
+    /// What the role's owner wants to hear.
+    pub external_id: Option<String>,
+    /// What the session with the role is called.
+    pub session_name: Option<String>,
+    /// An access key.
+    pub access_key_id: Option<String>,
+    /// Its secret.
+    pub secret_access_key: Option<Secret>,
+    /// The token of a temporary access key.
+    pub session_token: Option<Secret>,
+}
+
+/// `azure:` of a registry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AzureSettings {
+    /// The directory (tenant).
+    pub tenant_id: Option<String>,
+    /// The application, or the managed identity.
+    pub client_id: Option<String>,
+    /// The application's secret.
+    pub client_secret: Option<Secret>,
+    /// A token of another issuer that proves who we are (workload identity).
+    pub federated_token_file: Option<PathBuf>,
+    /// Where Entra ID is, in place of where the host's cloud has it.
+    pub authority: Option<Url>,
+}
+
+/// One of `mirrors:`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MirrorSettings {
+    /// A registry that is not in the rules.
+    Url(RegistryUrl),
+    /// A registry of the rules.
+    Registry {
+        /// Its name there.
+        name: String,
+        /// What stands before our repositories' names there.
+        prefix: Option<String>,
     },
 }

@@ -113,6 +113,13 @@ impl RepositoryPattern {
         }
     }
 
+    /// What every name that matches begins with, up to its last slash: `platform/` of `platform/**`, empty where nothing is
+    /// sure.
+    pub fn literal_prefix(&self) -> &str {
+        let literal = self.text.split(GLOB_CHARACTERS).next().unwrap_or_default();
+        &literal[..literal.rfind('/').map_or(0, |slash| slash + 1)]
+    }
+
     /// True when the name matches.
     pub fn matches(&self, name: &RepositoryName) -> bool {
         match &self.form {
@@ -323,6 +330,22 @@ mod tests {
         ] {
             let expected = expected.map(|texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect());
             assert_eq!(captures(pattern, name), expected, "{pattern} on {name}");
+        }
+    }
+
+    #[test]
+    fn what_all_matches_begin_with() {
+        for (pattern, beginning) in [
+            ("platform/**", "platform/"),
+            ("a/b/web-*", "a/b/"),
+            ("web-*", ""),
+            ("**", ""),
+            ("a/{b,c}/d", "a/"),
+            ("a/b?", "a/"),
+            ("a/web", "a/"),
+        ] {
+            let pattern = RepositoryPattern::parse(pattern).expect("a pattern");
+            assert_eq!(pattern.literal_prefix(), beginning, "{pattern}");
         }
     }
 

@@ -25,6 +25,7 @@ mod requests;
 mod resume;
 mod scenarios;
 mod spool;
+mod stops;
 mod support;
 mod support_checks;
 mod sync;

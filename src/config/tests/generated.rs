@@ -84,6 +84,7 @@ fn kind(of: &Kind) -> String {
         Kind::Size => "a size such as `500MiB`, `20GiB`".to_owned(),
         Kind::Choice(words) => words.iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(", "),
         Kind::Map(section) => format!("a map, see `{}`", section.path),
+        Kind::Texts(what) => format!("a map of names, behind each {what}"),
         Kind::Named(section) => format!("a map of names, see `{}`", section.path),
         Kind::List { of, .. } => match of {
             Kind::Map(section) => format!("a list, see `{}`", section.path),

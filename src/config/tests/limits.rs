@@ -4,10 +4,7 @@ use super::*;
 use crate::registry::Limits;
 
 fn of_registry(loaded: &Loaded, name: &str) -> Limits {
-    match &loaded.config.registries[&RegistryName::new(name)] {
-        RegistrySettings::Remote { limits, .. } => *limits,
-        RegistrySettings::Layout { .. } => panic!("a registry"),
-    }
+    remote(loaded, name).limits
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::refusal::{MAX_ERROR_BODY, Refusal};
 use super::targets::{ForbiddenTarget, host_and_port};
 use super::throttle::{Class, Direction, Permit};
 use crate::registry::endpoint::BodyStream;
-use crate::registry::{Error, ErrorKind, Operation, Place, Result};
+use crate::registry::{Error, ErrorKind, Operation, Phrase, Place, Result};
 
 /// The cause of an error: waited for as long as we wait. What had asked may come to the same again.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -72,6 +72,8 @@ pub(super) struct Call {
     pub(super) repeatable: bool,
     /// Whether a 401 is answered by a new login.
     pub(super) renews_login: bool,
+    /// A vendor's API, wherever it is: it may be at a private address, and sends us to no other host.
+    pub(super) api: bool,
 }
 
 /// An answer of any status that no further attempt would change. Body unread.
@@ -94,6 +96,8 @@ pub(super) struct Answer {
     pub(super) place: Place,
     /// When it came.
     pub(super) now: jiff::Timestamp,
+    /// What this kind of registry means by its refusals.
+    pub(super) phrases: &'static [Phrase],
 }
 
 impl Call {
@@ -111,6 +115,7 @@ impl Call {
             scopes,
             repeatable: true,
             renews_login: true,
+            api: false,
         }
     }
 
@@ -171,7 +176,9 @@ impl Answer {
                 .unwrap_or_default()
         };
         let sent = Sent::by_header(self.login.as_ref());
-        Refusal::read(self.status, &self.headers, &body, self.now, &sent)
+        let mut refusal = Refusal::read(self.status, &self.headers, &body, self.now, &sent);
+        refusal.phrases = self.phrases;
+        refusal
     }
 
     /// The error that this answer is. `user` is who we are there, where known.

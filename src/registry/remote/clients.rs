@@ -13,6 +13,8 @@ use crate::registry::{Error, ErrorKind, Operation, Place, Result, TlsSettings};
 
 /// For a connection with its TLS handshake. Several times the worst round trip between continents, with lost packets.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// For a connection to a service of the machine that we run on.
+const METADATA_CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// How long an unused connection is kept: below the 60 s after which nginx and many load balancers drop it.
 const IDLE_LIMIT: Duration = Duration::from_secs(50);
 /// Unused connections kept for small requests: as many as there may be under way over HTTP/1.1, so that asking
@@ -31,6 +33,8 @@ pub(super) struct Clients {
     own: Pair,
     /// For other hosts; `None` where what we show and check of certificates is the same everywhere.
     others: Option<Pair>,
+    /// For services of the machine that we run on.
+    metadata: OnceLock<Client>,
 }
 
 /// Two clients that show and check the same certificates. Each is built when it is first needed, as that reads all
@@ -68,7 +72,27 @@ impl Clients {
         });
         let own = Pair::new(recipe(trust, if plain_http { Tls::Never } else { Tls::Needed }));
         own.small()?;
-        Ok(Self { own, others })
+        Ok(Self {
+            own,
+            others,
+            metadata: OnceLock::new(),
+        })
+    }
+
+    /// For services of the machine that we run on, which no proxy reaches and which are near or not there.
+    ///
+    /// # Errors
+    /// None that was seen: it trusts no certificate and so reads none.
+    pub(super) fn metadata(&self) -> Result<&Client> {
+        if let Some(client) = self.metadata.get() {
+            return Ok(client);
+        }
+        let builder = base(1, true).connect_timeout(METADATA_CONNECT_LIMIT).tls_certs_only([]);
+        let built = builder.build().map_err(|error| {
+            let message = "no client for services of this machine can be made".to_owned();
+            fault(&self.own.recipe.name, ErrorKind::Tls, message).caused_by(error.without_url())
+        })?;
+        Ok(self.metadata.get_or_init(|| built))
     }
 
     /// For the registry's own host.

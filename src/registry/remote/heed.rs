@@ -81,7 +81,7 @@ impl Heed {
     /// Takes note of how a request went that was sent at `sent`. A token realm's and an object store's troubles are told
     /// apart by the class alone: the store's are those of the registry's blobs.
     pub(super) fn learn(&self, call: &Call, sent: Instant, answer: &Result<reqwest::Response, reqwest::Error>) {
-        if call.operation == Operation::Authenticate {
+        if call.operation == Operation::Authenticate || call.api {
             return;
         }
         let too_much = match answer {

@@ -144,12 +144,16 @@ impl Registry {
         let place = self.place(Some(repository), None);
         let url = self.repository_url(repository, "tags/list")?;
         let read = |body: &[u8]| serde_json::from_slice::<TagPage>(body).map(|page| page.tags);
-        self.list(Operation::ListTags, place, url, &Scopes::pull(repository), read)
-            .await
+        let scopes = Scopes::list(repository, self.shared.vendor.ways().list_action);
+        let listed = self.list(Operation::ListTags, place, url, &scopes, read).await?;
+        if listed.is_none() {
+            self.shared.creation.is_missing(repository);
+        }
+        Ok(listed)
     }
 
     /// Repositories by the catalogue, in the registry's order, each once. `None` where it has no catalogue.
-    pub async fn list_repositories(&self) -> Result<Listing<RepositoryName>> {
+    pub(super) async fn list_catalogue(&self) -> Result<Listing<RepositoryName>> {
         let place = self.place(None, None);
         let url = self.url("_catalog")?;
         let read = |body: &[u8]| serde_json::from_slice::<RepositoryPage>(body).map(|page| page.repositories);

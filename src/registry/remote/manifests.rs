@@ -132,13 +132,21 @@ impl Registry {
             Error::new(operation, place.clone(), ErrorKind::Invalid, message)
         })?;
         let url = self.repository_url(repository, &format!("manifests/{reference}"))?;
-        let mut call = Call::new(operation, place.clone(), Method::PUT, url, Scopes::push(repository))
-            .header(header::CONTENT_TYPE, content_type);
-        call.payload = Payload::Bytes(bytes.clone());
-        let answer = self.run(call).await?;
-        if !answer.status.is_success() {
-            return Err(answer.into_error(self.user()).await);
-        }
+        let put = || {
+            let (place, url) = (place.clone(), url.clone());
+            let mut call = Call::new(operation, place, Method::PUT, url, Scopes::push(repository))
+                .header(header::CONTENT_TYPE, content_type.clone());
+            call.payload = Payload::Bytes(bytes.clone());
+            self.write(call)
+        };
+        self.before_write(repository).await?;
+        let answer = match put().await {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                self.after_refusal(repository, refusal).await?;
+                put().await?
+            }
+        };
         // A registry or proxy that changes manifests is noticed here, not at the next pull.
         if let Some(stored) = content_digest(&answer.headers)
             && !stored.matches(&bytes)
@@ -146,6 +154,14 @@ impl Registry {
             return Err(corrupt(operation, place, &stored));
         }
         Ok(answer.headers.contains_key(OCI_SUBJECT))
+    }
+
+    async fn write(&self, call: Call) -> Result<Answer> {
+        let answer = self.run(call).await?;
+        match answer.status.is_success() {
+            true => Ok(answer),
+            false => Err(answer.into_error(self.user()).await),
+        }
     }
 
     fn manifest_call(

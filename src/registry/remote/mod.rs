@@ -1,15 +1,19 @@
 //! Registries by the distribution protocol.
 
+mod api;
 mod auth;
 mod blobs;
 mod body;
+mod bulk;
 mod call;
 mod clients;
+mod create;
 mod echo;
 mod heed;
 mod links;
 mod lists;
 mod manifests;
+mod pages;
 mod ranges;
 mod rates;
 mod referrers;
@@ -28,6 +32,8 @@ use http::{Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
+pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, Probe};
+pub use self::pages::{NumberedPage, numbered};
 pub use self::throttle::Limiter;
 
 use self::auth::{Auth, Scopes};
@@ -35,10 +41,13 @@ use self::call::{Answer, Call};
 use self::clients::Clients;
 use self::throttle::Permit;
 use self::transport::Transport;
-use super::settings::{Limits, LoginSource, RegistryUrl, TlsSettings};
-use super::{Account, Error, ErrorKind, Habits, Operation, Place, Result};
+use super::settings::{Limits, LoginSource, RemoteSettings};
+use super::{Account, Error, ErrorKind, Habits, Operation, Place, Result, Vendor};
 use crate::clock::Clock;
 use crate::oci::{Reference, RepositoryName};
+
+/// Requests to a vendor's API under way at once.
+const API_PLACES: usize = 8;
 
 /// A registry by the distribution protocol. Cheap to clone; clones share connections, tokens, windows and pauses, and
 /// charge the same account until [`Registry::charged_to`] gives another.
@@ -98,6 +107,12 @@ struct Shared {
     told: AtomicBool,
     /// What is known of the API of referrers.
     referrers: referrers::Api,
+    settings: Arc<RemoteSettings>,
+    vendor: Arc<dyn Vendor>,
+    /// What was made for pushes.
+    creation: create::Creation,
+    /// Where the vendor's API refused to list.
+    refusals: bulk::Refusals,
 }
 
 impl Registry {
@@ -196,6 +211,16 @@ impl Registry {
         &self.shared.root
     }
 
+    /// Its vendor's own ways.
+    pub fn vendor(&self) -> &dyn Vendor {
+        &*self.shared.vendor
+    }
+
+    /// Product and version, where it tells them.
+    pub async fn version(&self) -> Result<Option<String>> {
+        self.shared.vendor.version(&self.api()).await
+    }
+
     /// What is known of its kind.
     pub fn habits(&self) -> &Habits {
         &self.shared.habits
@@ -205,21 +230,16 @@ impl Registry {
     ///
     /// # Errors
     /// `Config` or `Tls` where the address or a file of `tls` cannot be used.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one for each part of the settings, called from one place"
-    )]
     pub(super) fn open(
         name: &str,
-        url: &RegistryUrl,
-        login: LoginSource,
-        tls: &TlsSettings,
-        limits: Limits,
-        limiter: &Limiter,
-        token_hosts: &[String],
+        settings: &RemoteSettings,
         habits: Habits,
+        vendor: Arc<dyn Vendor>,
         clock: Clock,
+        limiter: &Limiter,
     ) -> Result<Self> {
+        let settings = Arc::new(settings.clone());
+        let (url, tls) = (&settings.url, &settings.tls);
         let scheme = if url.plain_http { "http" } else { "https" };
         let host = habits.api_host.as_deref().unwrap_or(&url.host);
         let root = format!("{scheme}://{host}{}", url.path.trim_end_matches('/'));
@@ -242,15 +262,30 @@ impl Registry {
                 "certificates are not checked (tls.insecure_skip_verify)"
             );
         }
-        let user = match &login {
+        let user = match &settings.login {
             LoginSource::Given(credentials) => Some(credentials.username.clone()),
             LoginSource::DockerConfig | LoginSource::Anonymous => None,
         };
         let host = host.to_owned();
         let clients = Clients::build(name, tls, &base)?;
-        let throttle = limiter.throttle(name, &host, limits);
-        let transport = Transport::new(name, base, clients, throttle, clock.clone());
-        let auth = Auth::new(name, url, login, &habits, token_hosts, clock);
+        let throttle = limiter.throttle(name, &host, settings.limits);
+        // Its pauses are none of the registry's.
+        let api_limits = Limits {
+            concurrency: Some(API_PLACES),
+            requests_per_second: habits.api_per_second.map(f64::from),
+            bandwidth: None,
+        };
+        let api_throttle = limiter.throttle(name, &format!("the API of {host}"), api_limits);
+        let transport = Transport::new(
+            name,
+            base,
+            Arc::clone(&settings),
+            Arc::clone(&vendor),
+            clients,
+            [throttle, api_throttle],
+            clock.clone(),
+        );
+        let auth = Auth::new(name, &settings, &habits, Arc::clone(&vendor), clock);
         Ok(Self {
             shared: Arc::new(Shared {
                 name: name.to_owned(),
@@ -263,6 +298,10 @@ impl Registry {
                 distribution: AtomicBool::new(false),
                 told: AtomicBool::new(false),
                 referrers: referrers::Api::default(),
+                settings,
+                vendor,
+                creation: create::Creation::default(),
+                refusals: bulk::Refusals::default(),
             }),
             account: Arc::default(),
             reading: None,

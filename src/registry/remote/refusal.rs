@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::echo::{Sent, masked};
 use super::rates::retry_after;
-use crate::registry::{Error, ErrorKind, Operation, Place};
+use crate::registry::{Error, ErrorKind, Operation, Phrase, Place};
 
 /// The most that is read of an error's body: enough for an envelope that names every missing blob of an image.
 pub(super) const MAX_ERROR_BODY: usize = 64 * 1024;
@@ -32,6 +32,8 @@ pub(super) struct Refusal {
     pub(super) enveloped: bool,
     /// It repeats what we sent: nothing of it is said.
     pub(super) echoes: bool,
+    /// What this kind of registry means by its words.
+    pub(super) phrases: &'static [Phrase],
 }
 
 /// distribution-spec 1.1, "Error Codes". Lenient, as any body is legal with a 4xx.
@@ -58,6 +60,7 @@ impl Refusal {
             text: String::new(),
             enveloped: false,
             echoes: sent.is_in(body),
+            phrases: &[],
         };
         if let Ok(envelope) = serde_json::from_slice::<Envelope>(body) {
             refusal.enveloped = true;
@@ -84,8 +87,19 @@ impl Refusal {
         refusal
     }
 
-    /// What to do about it: by status first, then by code, then by text, as the codes of registries differ more than their statuses.
+    /// The phrase of this kind of registry that it is.
+    fn phrase(&self, operation: Operation) -> Option<&'static Phrase> {
+        let (status, code) = (self.status.as_u16(), self.code.as_deref().unwrap_or_default());
+        let text = self.text.to_ascii_lowercase();
+        let fits = |phrase: &&Phrase| phrase.fits(status, code, &text, is_write(operation));
+        self.phrases.iter().find(fits)
+    }
+
+    /// What to do about it: by the kind's own phrases, then by status, then by code, then by text, as the codes of registries differ more than their statuses.
     pub(super) fn kind(&self, operation: Operation) -> ErrorKind {
+        if let Some(phrase) = self.phrase(operation) {
+            return phrase.kind;
+        }
         let code = self.code.as_deref().unwrap_or_default();
         let text = self.text.to_ascii_lowercase();
         let speaks_of = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -93,10 +107,7 @@ impl Refusal {
             || code == "REGISTRY_DISALLOWED_OPERATION"
             || (code == "TAG_INVALID" && speaks_of(&["immutable", "cannot be overwritten"]))
             || speaks_of(&["immutable"]);
-        let writes = matches!(
-            operation,
-            Operation::WriteManifest | Operation::WriteBlob | Operation::MountBlob
-        );
+        let writes = is_write(operation);
         match self.status.as_u16() {
             429 => ErrorKind::Throttled,
             400 | 403 | 405 | 409 | 412 if immutable && writes => ErrorKind::Conflict,
@@ -176,10 +187,10 @@ impl Refusal {
             (Some(code), "") => format!("the registry answered {} {code}", self.status),
             (Some(code), text) => format!("the registry answered {} {code}: {text}", self.status),
         };
-        let pushes = matches!(
-            operation,
-            Operation::WriteManifest | Operation::WriteBlob | Operation::MountBlob
-        );
+        if let Some(phrase) = self.phrase(operation).filter(|phrase| !phrase.advice.is_empty()) {
+            return format!("{said}; {}", phrase.advice);
+        }
+        let pushes = is_write(operation);
         let right = if pushes { "push" } else { "pull" };
         let advice = match (kind, user) {
             (ErrorKind::Denied, _) if self.status == StatusCode::PRECONDITION_FAILED => {
@@ -220,6 +231,13 @@ impl Refusal {
     }
 }
 
+fn is_write(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::WriteManifest | Operation::WriteBlob | Operation::MountBlob
+    )
+}
+
 /// What a full disk is called, by distribution's Go errors among others.
 const NO_SPACE: &str = "no space left on device";
 
@@ -242,7 +260,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
 }
 
 /// A registry's words in one line of printable characters.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let line: String = masked(text)
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })

@@ -4,6 +4,7 @@ mod real;
 mod referrers;
 mod scripted;
 mod server;
+mod vendor;
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use crate::clock::Clock;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::endpoint::BodyStream;
 use crate::registry::{
-    Account, Credentials, Endpoint, Habits, Limiter, Limits, LoginSource, RegistrySettings, RegistryUrl, TlsSettings,
+    Account, Credentials, Endpoint, Generic, Habits, Kind, Limiter, Limits, LoginSource, RegistrySettings, RegistryUrl,
+    RemoteSettings, TlsSettings, Vendor,
 };
 use crate::telemetry::Secret;
 use bytes::Bytes;
@@ -48,7 +50,7 @@ fn open_under(
     tls: TlsSettings,
     habits: Habits,
 ) -> Endpoint {
-    let settings = RegistrySettings::Remote {
+    let settings = RemoteSettings {
         url: RegistryUrl {
             plain_http,
             host: host.to_owned(),
@@ -60,35 +62,34 @@ fn open_under(
             concurrency: Some(1),
             ..Limits::default()
         },
-        token_hosts: Vec::new(),
+        ..RemoteSettings::default()
     };
-    Endpoint::open("there", &settings, habits, Clock::system(), limiter).expect("an end")
+    open_as(Arc::new(Generic(Kind::Generic)), limiter, settings, habits)
+}
+
+/// An end with these settings, of this vendor.
+fn open_as(vendor: Arc<dyn Vendor>, limiter: &Limiter, settings: RemoteSettings, habits: Habits) -> Endpoint {
+    let settings = RegistrySettings::Remote(Box::new(settings));
+    Endpoint::open("there", &settings, habits, vendor, Clock::system(), limiter).expect("an end")
 }
 
 /// An end at a plain-http address of this machine with `places` for requests at once.
 fn end_with_places(host: &str, places: usize) -> Endpoint {
-    let settings = RegistrySettings::Remote {
+    let settings = RemoteSettings {
         url: RegistryUrl {
             plain_http: true,
             host: host.to_owned(),
             path: String::new(),
         },
         login: LoginSource::Anonymous,
-        tls: TlsSettings::default(),
         limits: Limits {
             concurrency: Some(places),
             ..Limits::default()
         },
-        token_hosts: Vec::new(),
+        ..RemoteSettings::default()
     };
-    Endpoint::open(
-        "there",
-        &settings,
-        Habits::default(),
-        Clock::system(),
-        &Limiter::default(),
-    )
-    .expect("an end")
+    let vendor = Arc::new(Generic(Kind::Generic));
+    open_as(vendor, &Limiter::default(), settings, Habits::default())
 }
 
 fn repository(name: &str) -> RepositoryName {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 use url::Url;
 
+use super::api::Probe;
 use super::auth::{Auth, Scopes};
 use super::body::{Outgoing, STALL_BYTES, STALL_LIMIT, Watch};
 use super::call::{Answer, Call, Late, Payload};
@@ -23,7 +24,8 @@ use super::targets::{
 };
 use super::throttle::{Class, Direction, Flow, PATIENCE, Permit, Throttle};
 use crate::clock::Clock;
-use crate::registry::{Account, ErrorKind, Operation, Place, Result};
+use crate::registry::settings::RemoteSettings;
+use crate::registry::{Account, ErrorKind, Operation, Place, Result, Vendor};
 use crate::telemetry::RedactedUrl;
 
 /// Attempts of one request within the loop: enough for a restarting replica behind a load balancer; what lasts longer is
@@ -35,6 +37,8 @@ const FIRST_DELAY: Duration = Duration::from_millis(200);
 const MAX_DELAY: Duration = Duration::from_secs(5);
 /// For an answer's headers where no blob is sent. Harbor and Artifactory take tens of seconds for large indexes and lists.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// For an answer of a service of the machine that we run on, which is near or not there at all.
+const METADATA_LIMIT: Duration = Duration::from_secs(2);
 /// The body of a token realm's answer: tokens are some KiB (Azure's and GitLab's name every permission).
 const MAX_TOKEN_BODY: usize = 64 * 1024;
 
@@ -86,6 +90,12 @@ struct Inner {
     base: Url,
     clients: Clients,
     throttle: Arc<Throttle>,
+    /// For the vendor's API at another host.
+    api_throttle: Arc<Throttle>,
+    settings: Arc<RemoteSettings>,
+    vendor: Arc<dyn Vendor>,
+    /// What the registry showed of itself.
+    seen: Mutex<Option<Probe>>,
     /// Whether the registry has a public address; found out when first needed.
     public: OnceLock<bool>,
     heed: Heed,
@@ -94,13 +104,25 @@ struct Inner {
 
 impl Transport {
     /// Sends for the registry at `base`.
-    pub(super) fn new(name: &str, base: Url, clients: Clients, throttle: Arc<Throttle>, clock: Clock) -> Self {
+    pub(super) fn new(
+        name: &str,
+        base: Url,
+        settings: Arc<RemoteSettings>,
+        vendor: Arc<dyn Vendor>,
+        clients: Clients,
+        [throttle, api_throttle]: [Arc<Throttle>; 2],
+        clock: Clock,
+    ) -> Self {
         Self(Arc::new(Inner {
             name: name.to_owned(),
             base,
             clients,
             heed: Heed::new(Arc::clone(&throttle), clock.clone()),
             throttle,
+            api_throttle,
+            settings,
+            vendor,
+            seen: Mutex::default(),
             public: OnceLock::new(),
             clock,
         }))
@@ -145,6 +167,100 @@ impl Transport {
         Ok(TokenReply { status, body })
     }
 
+    /// The name in the rules.
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Scheme, host, port and path before `/v2/`.
+    pub(super) fn base(&self) -> &Url {
+        &self.0.base
+    }
+
+    /// What the rules say.
+    pub(super) fn settings(&self) -> &RemoteSettings {
+        &self.0.settings
+    }
+
+    /// The time.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// What the registry showed of itself so far.
+    pub(super) fn seen(&self) -> Option<Probe> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of an answer of the registry: its first, and the first that asks for a login.
+    fn see(&self, status: StatusCode, headers: &http::HeaderMap) {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = match &*seen {
+            None => true,
+            Some(seen) => seen.status != 401 && status == StatusCode::UNAUTHORIZED,
+        };
+        if news {
+            *seen = Some(Probe::of(status.as_u16(), headers));
+        }
+    }
+
+    /// Sends a request to a vendor's API, with this login. What looks for a login needs no place: those who have one may wait
+    /// for it.
+    ///
+    /// # Errors
+    /// As [`Transport::run_in_place`].
+    pub(super) async fn api(&self, account: &Account, mut call: Call, login: Option<&HeaderValue>) -> Result<Answer> {
+        if call.operation == Operation::Authenticate {
+            return self.exchange(account, None, &mut call, login).await;
+        }
+        let throttle = match same_origin(&call.url, &self.0.base) {
+            true => &self.0.throttle,
+            false => &self.0.api_throttle,
+        };
+        let permit = throttle.place(call.class, account.priority()).await;
+        let mut answer = self.exchange(account, Some(&permit), &mut call, login).await?;
+        answer.permit = Some(permit);
+        Ok(answer)
+    }
+
+    /// Asks a service of the machine that we run on, once.
+    ///
+    /// # Errors
+    /// `Network` where it is not there.
+    pub(super) async fn metadata(&self, account: &Account, call: Call) -> Result<Answer> {
+        let host = host_and_port(&call.url);
+        account.charge(&host, &call.method);
+        let mut request = reqwest::Request::new(call.method.clone(), call.url.clone());
+        request.headers_mut().extend(call.headers.clone());
+        if let Payload::Bytes(bytes) = &call.payload
+            && !bytes.is_empty()
+        {
+            *request.body_mut() = Some(bytes.clone().into());
+        }
+        let sent = self.0.clients.metadata()?.execute(request);
+        let response = tokio::time::timeout(METADATA_LIMIT, sent)
+            .await
+            .map_err(|_| call.error(ErrorKind::Network, format!("{host} {Late}")).caused_by(Late))?
+            .map_err(|error| broken(call.operation, call.place.clone(), &host, true, error))?;
+        Ok(self.answer(&call, call.url.clone(), response, None))
+    }
+
+    fn answer(&self, call: &Call, url: Url, response: reqwest::Response, login: Option<&HeaderValue>) -> Answer {
+        Answer {
+            status: response.status(),
+            headers: response.headers().clone(),
+            elsewhere: !same_origin(&url, &call.url),
+            url,
+            response,
+            login: login.cloned(),
+            permit: None,
+            operation: call.operation,
+            place: call.place.clone(),
+            now: self.0.clock.now(),
+            phrases: self.0.vendor.ways().phrases,
+        }
+    }
+
     /// Waits for a place to read a blob, which many requests may then use one after the other.
     pub(super) async fn reading_place(&self, account: &Account) -> Permit {
         self.0.throttle.enter(Class::BlobRead, account.priority()).await
@@ -169,7 +285,7 @@ impl Transport {
     ///
     /// # Errors
     /// As [`Transport::run_in_place`].
-    pub(super) async fn run(&self, auth: &Auth, account: &Account, call: Call) -> Result<Answer> {
+    pub(super) async fn run(&self, auth: &Auth, account: &Arc<Account>, call: Call) -> Result<Answer> {
         let permit = self.0.throttle.place(call.class, account.priority()).await;
         let mut answer = self.run_in_place(auth, account, &permit, call).await?;
         answer.permit = Some(permit);
@@ -186,7 +302,7 @@ impl Transport {
     pub(super) async fn run_in_place(
         &self,
         auth: &Auth,
-        account: &Account,
+        account: &Arc<Account>,
         permit: &Permit,
         mut call: Call,
     ) -> Result<Answer> {
@@ -290,7 +406,7 @@ impl Transport {
         // Only what goes to the registry itself: its token realm and its object store may be other hosts.
         let own = same_origin(&call.url, &self.0.base);
         let turn = match permit {
-            Some(permit) if own => permit.turn(priority, again).await,
+            Some(permit) if own || call.api => permit.turn(priority, again).await,
             Some(permit) => {
                 permit.step_in(priority).await;
                 Ok(())
@@ -321,19 +437,9 @@ impl Transport {
         let mut login = login;
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send(account, call, &url, login).await?;
-            let answer = Answer {
-                status: response.status(),
-                headers: response.headers().clone(),
-                elsewhere: !same_origin(&url, &call.url),
-                url,
-                response,
-                login: sent.cloned(),
-                permit: None,
-                operation: call.operation,
-                place: call.place.clone(),
-                now: self.0.clock.now(),
-            };
+            let answer = self.answer(call, url, response, sent);
             if same_origin(&answer.url, &self.0.base) {
+                self.see(answer.status, &answer.headers);
                 let news = rate_limit_headers(&answer.headers, answer.now);
                 self.0.heed.answer(answer.status, news);
             }
@@ -351,6 +457,12 @@ impl Transport {
             };
             let next = resolve(&answer.url, location).map_err(|target| call.forbidden(target))?;
             if !same_origin(&next, &answer.url) {
+                if call.api {
+                    let host = host_and_port(&next);
+                    return Err(answer.broken_protocol(format!(
+                        "the API sends us on to {host}, where its requests do not belong; check `endpoint`"
+                    )));
+                }
                 self.check_target(&next)
                     .await
                     .map_err(|target| call.forbidden(target))?;
@@ -436,10 +548,19 @@ impl Transport {
             return Ok(());
         }
         let shown = host_and_port(url);
-        if addresses(url).await.into_iter().any(is_private) {
+        if self.addresses(url).await.into_iter().any(is_private) {
             return Err(ForbiddenTarget::Private(shown));
         }
         Ok(())
+    }
+
+    /// The addresses of a URL's host, as `resolve:` or the name server has them; none where it cannot be resolved.
+    async fn addresses(&self, url: &Url) -> Vec<IpAddr> {
+        let written = url.host_str().and_then(|host| self.0.settings.resolve.get(host));
+        match written {
+            Some(address) => vec![address.ip()],
+            None => addresses(url).await,
+        }
     }
 
     /// Whether the registry is public ([`is_public`]). A name that cannot be resolved counts as public, for now: behind a proxy it
@@ -448,7 +569,7 @@ impl Transport {
         if let Some(&public) = self.0.public.get() {
             return public;
         }
-        match is_public(&addresses(&self.0.base).await) {
+        match is_public(&self.addresses(&self.0.base).await) {
             Some(found) => *self.0.public.get_or_init(|| found),
             None => true,
         }
@@ -500,6 +621,7 @@ mod tests {
     use super::*;
     use crate::registry::remote::throttle::Limiter;
     use crate::registry::settings::Limits;
+    use crate::registry::{Generic, Kind};
 
     #[tokio::test]
     async fn a_public_registry_may_not_name_private_addresses() {
@@ -508,7 +630,15 @@ mod tests {
             let clients =
                 Clients::build("r", &crate::registry::TlsSettings::default(), &url(registry)).expect("clients");
             let throttle = Limiter::default().throttle("r", registry, Limits::default());
-            let transport = Transport::new("r", url(registry), clients, throttle, Clock::system());
+            let transport = Transport::new(
+                "r",
+                url(registry),
+                Arc::default(),
+                Arc::new(Generic(Kind::Generic)),
+                clients,
+                [Arc::clone(&throttle), throttle],
+                Clock::system(),
+            );
             transport.check_target(&url(target)).await.is_ok()
         };
         for target in [

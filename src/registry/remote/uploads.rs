@@ -16,15 +16,26 @@ use super::throttle::{Class, Direction};
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::registry::endpoint::BodyStream;
 use crate::registry::{
-    BlobWrite, Error, ErrorKind, FinishedBlob, MountOutcome, Operation, Result, SessionState, UploadHabit,
+    BlobWrite, Error, ErrorKind, FinishedBlob, MountOutcome, Mounts, Operation, Result, SessionState, UploadHabit,
 };
 
 /// Smallest piece but the last (distribution-spec 1.1, "Pushing a blob in chunks").
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
 impl Registry {
-    /// Opens an upload.
+    /// Opens an upload. What the repository needs to be there is made where the kind does not do that by itself.
     pub async fn begin_write(&self, repository: &RepositoryName) -> Result<BlobWrite> {
+        self.before_write(repository).await?;
+        match self.open_upload(repository).await {
+            Ok(write) => Ok(write),
+            Err(refusal) => {
+                self.after_refusal(repository, refusal).await?;
+                self.open_upload(repository).await
+            }
+        }
+    }
+
+    async fn open_upload(&self, repository: &RepositoryName) -> Result<BlobWrite> {
         let url = self.repository_url(repository, "blobs/uploads/")?;
         let place = self.place(Some(repository), None);
         let call = Call::new(Operation::WriteBlob, place, Method::POST, url, Scopes::push(repository));
@@ -145,6 +156,11 @@ impl Registry {
         length: u64,
         body: BodyStream,
     ) -> Result<FinishedBlob> {
+        if length > 0 && offset == 0 && !self.shared.vendor.ways().single_put {
+            let (write, held) = self.write_piece(write, 0, length, body).await?;
+            let nothing = Box::pin(futures_util::stream::empty());
+            return Box::pin(self.finish_write(&write, digest, held, 0, nothing)).await;
+        }
         let mut url = self.location(write)?;
         // The query is the session's state and stays as it is to the byte.
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
@@ -193,6 +209,13 @@ impl Registry {
         digest: &Digest,
         from: &RepositoryName,
     ) -> Result<MountOutcome> {
+        let owner = |name: &RepositoryName| name.as_str().split('/').next().map(str::to_owned);
+        match self.shared.vendor.ways().mounts {
+            Mounts::Try => {}
+            Mounts::SameOwner if owner(repository) == owner(from) => {}
+            Mounts::SameOwner | Mounts::Never => return Ok(MountOutcome::Refused),
+        }
+        self.before_write(repository).await?;
         let mut url = self.repository_url(repository, "blobs/uploads/")?;
         url.query_pairs_mut()
             .append_pair("mount", &digest.to_string())

@@ -8,9 +8,9 @@ use super::scopes::Scopes;
 
 /// The challenges of one 401, as far as we can answer them. Unknown schemes (`Negotiate`, `NTLM`) are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Challenges {
+pub(in crate::registry::remote) struct Challenges {
     /// The first Bearer challenge that names a realm.
-    pub(super) bearer: Option<BearerChallenge>,
+    pub(in crate::registry::remote) bearer: Option<BearerChallenge>,
     /// True where Basic would do.
     pub(super) basic: bool,
     /// Names of the schemes that we do not know, and of Bearer without a realm.
@@ -19,11 +19,11 @@ pub(super) struct Challenges {
 
 /// `Bearer realm=…,service=…,scope=…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BearerChallenge {
+pub(in crate::registry::remote) struct BearerChallenge {
     /// The token server, as it stands there; not checked yet.
-    pub(super) realm: String,
+    pub(in crate::registry::remote) realm: String,
     /// What to call the registry there.
-    pub(super) service: Option<String>,
+    pub(in crate::registry::remote) service: Option<String>,
     /// What the request would have needed.
     pub(super) scopes: Scopes,
 }
@@ -31,7 +31,7 @@ pub(super) struct BearerChallenge {
 impl Challenges {
     /// Reads all `WWW-Authenticate` headers, each of which may hold several challenges (RFC 9110, 11.6.1). Scheme and
     /// parameter names are compared without case. Behind a syntax error the rest of that header is not read.
-    pub(super) fn read(headers: &HeaderMap) -> Self {
+    pub(in crate::registry::remote) fn read(headers: &HeaderMap) -> Self {
         let mut found = Self::default();
         let texts = headers
             .get_all(WWW_AUTHENTICATE)
@@ -56,6 +56,18 @@ impl Challenges {
         }
         found
     }
+}
+
+/// The realm of a Basic challenge.
+pub(in crate::registry::remote) fn basic_realm(headers: &HeaderMap) -> Option<String> {
+    let texts = headers.get_all(WWW_AUTHENTICATE).iter();
+    let texts = texts.filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| ChallengeParser::new(text).map_while(Result::ok))
+        .filter(|challenge| challenge.scheme.eq_ignore_ascii_case("basic"))
+        .flat_map(|challenge| challenge.params)
+        .find(|(name, _)| name.eq_ignore_ascii_case("realm"))
+        .map(|(_, realm)| realm.to_unescaped())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::registry::{Error, ErrorKind, Operation, Place};
 
 /// What [`Error`] holds, without its cause and place, so that it can be cloned.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
+pub(in crate::registry::remote) struct Failure {
     pub(super) kind: ErrorKind,
     pub(super) message: String,
     pub(super) status: Option<u16>,
@@ -45,7 +45,7 @@ impl Failure {
         }
     }
 
-    pub(super) fn at(self, place: Place) -> Error {
+    pub(in crate::registry::remote) fn at(self, place: Place) -> Error {
         let mut error = Error::new(Operation::Authenticate, place, self.kind, self.message);
         error.status = self.status;
         error.retry_after = self.retry_after;

@@ -1,12 +1,19 @@
 //! The credential of one registry, read when it is first needed and again when it was refused.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
+use jiff::Timestamp;
 
+use super::AskToken;
 use super::docker_config::DockerConfig;
 use super::failure::Failure;
-use crate::registry::{Credentials, ErrorKind};
+use crate::clock::Clock;
+use crate::registry::{Credentials, ErrorKind, Vendor};
 
 /// The user that marks a password as an identity token in Docker's files and helpers.
 pub(super) const IDENTITY_USER: &str = "<token>";
@@ -16,8 +23,8 @@ pub(super) const IDENTITY_USER: &str = "<token>";
 pub(super) enum Source {
     /// It does not change while the program runs.
     Fixed(Option<Credentials>),
-    /// Others may change it at any time.
-    Docker(DockerConfig),
+    /// The vendor gives it out for a while; where it has none, others may change it at any time.
+    Vendor(Arc<dyn Vendor>, DockerConfig),
 }
 
 /// A credential as it was found.
@@ -27,6 +34,26 @@ pub(super) struct Reading {
     pub(super) credentials: Option<Credentials>,
     /// Grows with every reading.
     pub(super) generation: u64,
+    /// When it ends, and when it is renewed before that, by the clock's monotonic time; `None` where it does not end.
+    life: Option<Life>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Life {
+    renew_at: Duration,
+    ends_at: Duration,
+}
+
+impl Life {
+    /// Four fifths of it are used.
+    fn until(ends: Timestamp, clock: &Clock) -> Option<Self> {
+        let left = Duration::try_from(ends.duration_since(clock.now())).ok()?;
+        let now = clock.elapsed();
+        (!left.is_zero()).then(|| Self {
+            renew_at: now + left * 4 / 5,
+            ends_at: now + left,
+        })
+    }
 }
 
 impl Reading {
@@ -57,50 +84,98 @@ impl Reading {
 #[derive(Debug)]
 pub(super) struct Login {
     source: Source,
-    last: tokio::sync::Mutex<Option<Reading>>,
+    clock: Clock,
+    last: tokio::sync::Mutex<Last>,
+    /// Readings that failed, so that those who waited can tell whose failure they see.
+    failed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Last {
+    reading: Option<Reading>,
+    failure: Option<Failure>,
 }
 
 impl Login {
-    pub(super) fn new(source: Source) -> Self {
+    pub(super) fn new(source: Source, clock: Clock) -> Self {
         Self {
             source,
-            last: tokio::sync::Mutex::new(None),
+            clock,
+            last: tokio::sync::Mutex::default(),
+            failed: AtomicU64::new(0),
         }
     }
 
-    /// The last reading, or the first.
-    pub(super) async fn current(&self) -> Result<Reading, Failure> {
-        self.newer_than(None).await
+    /// The last reading, or the first; a new one where that is about to end.
+    pub(super) async fn current(&self, ask: &impl AskToken) -> Result<Reading, Failure> {
+        self.newer_than(None, ask).await
     }
 
     /// A reading made after that of `generation`: reads again unless somebody has done so meanwhile.
-    pub(super) async fn again(&self, generation: u64) -> Result<Reading, Failure> {
-        self.newer_than(Some(generation)).await
+    pub(super) async fn again(&self, generation: u64, ask: &impl AskToken) -> Result<Reading, Failure> {
+        self.newer_than(Some(generation), ask).await
     }
 
-    async fn newer_than(&self, refused: Option<u64>) -> Result<Reading, Failure> {
+    async fn newer_than(&self, refused: Option<u64>, ask: &impl AskToken) -> Result<Reading, Failure> {
+        let seen = self.failed.load(Ordering::Acquire);
         let mut last = self.last.lock().await;
-        if let Some(reading) = &*last
-            && (matches!(self.source, Source::Fixed(_)) || refused.is_none_or(|refused| refused < reading.generation))
-        {
-            return Ok(reading.clone());
+        let now = self.clock.elapsed();
+        if let Some(reading) = &last.reading {
+            let accepted = refused.is_none_or(|refused| refused < reading.generation);
+            let young = reading.life.is_none_or(|life| now < life.renew_at);
+            if matches!(self.source, Source::Fixed(_)) || (accepted && young) {
+                return Ok(reading.clone());
+            }
         }
-        let credentials = match &self.source {
-            Source::Fixed(credentials) => credentials.clone(),
-            Source::Docker(config) => config.read().await?,
-        };
-        let generation = last.as_ref().map_or(0, |reading| reading.generation + 1);
-        Ok(last
-            .insert(Reading {
-                credentials,
-                generation,
-            })
-            .clone())
+        if self.failed.load(Ordering::Acquire) != seen
+            && let Some(failure) = &last.failure
+        {
+            return Err(failure.clone());
+        }
+        let read = self.read(ask).await;
+        last.failure = None;
+        match read {
+            Ok((credentials, ends)) => {
+                let generation = last.reading.as_ref().map_or(0, |reading| reading.generation + 1);
+                let reading = Reading {
+                    credentials,
+                    generation,
+                    life: ends.and_then(|ends| Life::until(ends, &self.clock)),
+                };
+                Ok(last.reading.insert(reading).clone())
+            }
+            Err(failure) => {
+                if let Some(reading) = &mut last.reading
+                    && let Some(life) = &mut reading.life
+                    && failure.kind.is_temporary()
+                    && refused.is_none_or(|refused| refused < reading.generation)
+                    && now < life.ends_at
+                {
+                    // The old one still works; who gives them out gets a rest until half of what is left is over.
+                    life.renew_at = now + (life.ends_at - now) / 2;
+                    return Ok(reading.clone());
+                }
+                self.failed.fetch_add(1, Ordering::AcqRel);
+                last.failure = Some(failure.clone());
+                Err(failure)
+            }
+        }
+    }
+
+    async fn read(&self, ask: &impl AskToken) -> Result<(Option<Credentials>, Option<Timestamp>), Failure> {
+        match &self.source {
+            Source::Fixed(credentials) => Ok((credentials.clone(), None)),
+            Source::Vendor(vendor, then) => match ask.issue(&**vendor).await {
+                Ok(Some(issued)) => Ok((Some(issued.credentials), issued.ends)),
+                Ok(None) => Ok((then.read().await?, None)),
+                Err(error) => Err(Failure::of(&error)),
+            },
+        }
     }
 }
 
 /// `Basic …` for a user and password (RFC 7617), marked sensitive.
-pub(super) fn basic_header(credentials: &Credentials) -> Result<HeaderValue, Failure> {
+pub(in crate::registry::remote) fn basic_header(credentials: &Credentials) -> Result<HeaderValue, Failure> {
     let text = format!("{}:{}", credentials.username, credentials.password.expose());
     let mut header = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(text)))
         .map_err(|_| Failure::new(ErrorKind::Config, "the credential is too long for a header"))?;

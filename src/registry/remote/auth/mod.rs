@@ -20,17 +20,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderValue};
 
-use self::challenge::Challenges;
+pub(super) use self::challenge::{Challenges, basic_realm};
 use self::docker_config::{DockerConfig, DockerEnvironment};
 use self::failure::Failure;
-use self::login::{Login, Reading, Source, basic_header};
+pub(super) use self::login::basic_header;
+use self::login::{Login, Reading, Source};
 use self::realm::{Realm, RealmHosts};
 use self::realm_talk::{get_request, no_login, refresh_request, refusal, refused_login, server};
 pub(super) use self::scopes::Scopes;
 use self::token::{Granted, Token};
 use super::transport::{TokenReply, TokenRequest, Transport};
 use crate::clock::Clock;
-use crate::registry::{Account, Error, ErrorKind, Habits, LoginSource, Place, RegistryUrl, Result};
+use crate::registry::settings::RemoteSettings;
+use crate::registry::{
+    Account, Api, Credentials, Error, ErrorKind, Habits, Issued, LoginSource, Place, Result, Vendor,
+};
 use crate::telemetry::Secret;
 
 /// Sets of scopes of which tokens are kept. A token is about a kilobyte or two, and a run may touch many repositories.
@@ -42,6 +46,7 @@ pub(super) struct Auth {
     name: String,
     realm_hosts: RealmHosts,
     login: Login,
+    vendor: Arc<dyn Vendor>,
     clock: Clock,
     learnt: Mutex<Learnt>,
 }
@@ -93,57 +98,89 @@ struct Held {
 /// What asks token servers: the transport, or a test.
 trait AskToken: Sync {
     fn ask(&self, request: TokenRequest) -> impl Future<Output = Result<TokenReply>> + Send;
+
+    /// Asks a vendor for a credential of its own.
+    fn issue(&self, vendor: &dyn Vendor) -> impl Future<Output = Result<Option<Issued>>> + Send;
 }
 
 struct ByTransport<'a> {
     transport: &'a Transport,
-    account: &'a Account,
+    account: &'a Arc<Account>,
 }
 
 impl AskToken for ByTransport<'_> {
     async fn ask(&self, request: TokenRequest) -> Result<TokenReply> {
         self.transport.token(request, self.account).await
     }
+
+    async fn issue(&self, vendor: &dyn Vendor) -> Result<Option<Issued>> {
+        let api = Api::of_login(self.transport, self.account);
+        vendor.login(&api).await
+    }
 }
 
 impl Auth {
     /// Knows nothing yet. `name` is the registry's name in the rules, for error texts.
+    ///
+    /// Who we are: as the rules say, else as the vendor knows by itself, else as Docker's files say, else nobody.
     pub(super) fn new(
         name: &str,
-        url: &RegistryUrl,
-        login: LoginSource,
+        settings: &RemoteSettings,
         habits: &Habits,
-        token_hosts: &[String],
+        vendor: Arc<dyn Vendor>,
         clock: Clock,
     ) -> Self {
-        let source = match login {
-            LoginSource::Given(credentials) => Source::Fixed(Some(credentials)),
+        let source = match &settings.login {
+            LoginSource::Given(credentials) => Source::Fixed(Some(credentials.clone())),
             LoginSource::Anonymous => Source::Fixed(None),
-            LoginSource::DockerConfig => Source::Docker(DockerConfig::new(
-                DockerEnvironment::of_process(),
-                &url.host,
-                &url.path,
-                habits.credential_key.as_deref(),
-            )),
+            LoginSource::DockerConfig => {
+                let files = DockerConfig::new(
+                    DockerEnvironment::of_process(),
+                    &settings.url.host,
+                    &settings.url.path,
+                    habits.credential_key.as_deref(),
+                );
+                Source::Vendor(Arc::clone(&vendor), files)
+            }
         };
-        Self::with_source(name, url, source, habits, token_hosts, clock)
+        Self::with_source(name, settings, source, habits, vendor, clock)
     }
 
     fn with_source(
         name: &str,
-        url: &RegistryUrl,
+        settings: &RemoteSettings,
         source: Source,
         habits: &Habits,
-        token_hosts: &[String],
+        vendor: Arc<dyn Vendor>,
         clock: Clock,
     ) -> Self {
+        let scheme = match habits.login_first {
+            true => Scheme::Basic,
+            false => Scheme::Unknown,
+        };
         Self {
             name: name.to_owned(),
-            realm_hosts: RealmHosts::new(url, habits, token_hosts),
-            login: Login::new(source),
+            realm_hosts: RealmHosts::new(&settings.url, habits, &settings.token_hosts),
+            login: Login::new(source, clock.clone()),
+            vendor,
             clock,
-            learnt: Mutex::default(),
+            learnt: Mutex::new(Learnt {
+                scheme,
+                ..Learnt::default()
+            }),
         }
+    }
+
+    /// The credential as it is; `None` for anonymous.
+    pub(super) async fn credentials(
+        &self,
+        transport: &Transport,
+        account: &Arc<Account>,
+    ) -> Result<Option<Credentials>> {
+        let ask = ByTransport { transport, account };
+        let reading = self.login.current(&ask).await;
+        let reading = reading.map_err(|failure| self.error(&Scopes::none(), failure))?;
+        Ok(reading.credentials)
     }
 
     /// The `Authorization` header to send with a request that needs `scopes`: a token that is good for a while yet (renewed at 80 % of its
@@ -152,7 +189,7 @@ impl Auth {
         &self,
         scopes: &Scopes,
         transport: &Transport,
-        account: &Account,
+        account: &Arc<Account>,
     ) -> Result<Option<HeaderValue>> {
         self.header_by(scopes, &ByTransport { transport, account }).await
     }
@@ -165,7 +202,7 @@ impl Auth {
         headers: &HeaderMap,
         rejected: Option<&HeaderValue>,
         transport: &Transport,
-        account: &Account,
+        account: &Arc<Account>,
     ) -> Result<HeaderValue> {
         self.after_401_by(scopes, headers, rejected, &ByTransport { transport, account })
             .await
@@ -184,7 +221,7 @@ impl Auth {
                 // to `after_401`, which reads the credential again.
                 let reading = self
                     .login
-                    .current()
+                    .current(ask)
                     .await
                     .map_err(|failure| self.error(scopes, failure))?;
                 let header = reading.password().map(basic_header).transpose();
@@ -219,7 +256,7 @@ impl Auth {
         };
         if challenges.basic {
             let by_token = rejected.is_some_and(|header| header.as_bytes().starts_with(b"Bearer "));
-            let basic = self.basic(rejected).await;
+            let basic = self.basic(rejected, ask).await;
             match (basic.map_err(|failure| self.error(scopes, failure))?, realm) {
                 (Some(header), realm) => {
                     lock(&slot.known).basic = true;
@@ -250,8 +287,8 @@ impl Auth {
     }
 
     /// The Basic header to try after `rejected`; `None` for anonymous.
-    async fn basic(&self, rejected: Option<&HeaderValue>) -> Result<Option<HeaderValue>, Failure> {
-        let mut reading = self.login.current().await?;
+    async fn basic(&self, rejected: Option<&HeaderValue>, ask: &impl AskToken) -> Result<Option<HeaderValue>, Failure> {
+        let mut reading = self.login.current(ask).await?;
         for _ in 0..2 {
             if reading.identity_token().is_some() {
                 return Err(Failure::new(
@@ -267,7 +304,7 @@ impl Auth {
             if rejected != Some(&header) {
                 return Ok(Some(header));
             }
-            let again = self.login.again(reading.generation).await?;
+            let again = self.login.again(reading.generation, ask).await?;
             if again.same_as(&reading) {
                 break;
             }
@@ -341,13 +378,13 @@ impl Auth {
     ) -> Result<Token> {
         let placed = |failure: Failure| self.error(scopes, failure);
         let reading = match refused_generation {
-            Some(generation) => self.login.again(generation).await,
-            None => self.login.current().await,
+            Some(generation) => self.login.again(generation, ask).await,
+            None => self.login.current(ask).await,
         };
         let reading = reading.map_err(placed)?;
         match self.ask(scopes, wanted, realm, &reading, ask).await {
             Err(error) if error.kind == ErrorKind::Unauthorized => {
-                let again = self.login.again(reading.generation).await.map_err(placed)?;
+                let again = self.login.again(reading.generation, ask).await.map_err(placed)?;
                 if again.same_as(&reading) {
                     return Err(error);
                 }
@@ -378,7 +415,14 @@ impl Auth {
         let refresh_tokens = gained.into_iter().chain(reading.identity_token().cloned());
         let mut refused = None;
         for refresh in refresh_tokens {
-            let reply = ask.ask(refresh_request(realm, wanted, &refresh)).await?;
+            let reply = ask
+                .ask(refresh_request(
+                    realm,
+                    wanted,
+                    &refresh,
+                    self.vendor.ways().repeat_scopes,
+                ))
+                .await?;
             match reply.status {
                 200 => return self.granted(scopes, realm, reading, &reply),
                 400 | 401 | 404 | 405 => {

@@ -38,8 +38,9 @@ pub(super) fn get_request(realm: &Realm, wanted: &Scopes, reading: &Reading) -> 
     }
 }
 
-/// distribution's OAuth2 specification: POST of a form with all scopes in one field.
-pub(super) fn refresh_request(realm: &Realm, wanted: &Scopes, refresh: &Secret) -> TokenRequest {
+/// distribution's OAuth2 specification: POST of a form with all scopes in one field, or, where the kind wants that, in a
+/// field for each.
+pub(super) fn refresh_request(realm: &Realm, wanted: &Scopes, refresh: &Secret, a_field_each: bool) -> TokenRequest {
     let mut form = vec![("grant_type".to_owned(), "refresh_token".to_owned())];
     form.extend(
         realm
@@ -49,7 +50,9 @@ pub(super) fn refresh_request(realm: &Realm, wanted: &Scopes, refresh: &Secret) 
     );
     form.push(("client_id".to_owned(), CLIENT_ID.to_owned()));
     let scopes: Vec<&str> = wanted.iter().collect();
-    if !scopes.is_empty() {
+    if a_field_each {
+        form.extend(scopes.iter().map(|scope| ("scope".to_owned(), (*scope).to_owned())));
+    } else if !scopes.is_empty() {
         form.push(("scope".to_owned(), scopes.join(" ")));
     }
     form.push(("refresh_token".to_owned(), refresh.expose().to_owned()));

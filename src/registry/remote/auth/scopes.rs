@@ -14,6 +14,19 @@ impl Scopes {
         Self([format!("repository:{repository}:pull")].into())
     }
 
+    /// As [`Scopes::pull`], with another action that the kind wants for lists.
+    pub(in crate::registry::remote) fn list(repository: &RepositoryName, action: Option<&str>) -> Self {
+        match action {
+            None => Self::pull(repository),
+            Some(action) => Self::pull(repository).union(&Self([format!("repository:{repository}:{action}")].into())),
+        }
+    }
+
+    /// These, as they are written.
+    pub(in crate::registry::remote) fn of_texts(texts: &[String]) -> Self {
+        Self(texts.iter().cloned().collect())
+    }
+
     /// `repository:<name>:pull,push` (distribution wants both on every write).
     pub(in crate::registry::remote) fn push(repository: &RepositoryName) -> Self {
         Self([format!("repository:{repository}:pull,push")].into())

@@ -4,7 +4,7 @@ use http::header::WWW_AUTHENTICATE;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::registry::Credentials;
+use crate::registry::{Credentials, Generic, Kind, RegistryUrl};
 
 const REALM: &str = "https://registry.example/token";
 const CHALLENGE: &str =
@@ -61,6 +61,10 @@ impl<F: Fn(usize, &TokenRequest) -> Result<(u16, String)> + Sync> AskToken for S
             body: body.into(),
         })
     }
+
+    async fn issue(&self, _vendor: &dyn Vendor) -> Result<Option<Issued>> {
+        Ok(None)
+    }
 }
 
 /// Answers with tokens `t1`, `t2`, … that are good for `seconds`.
@@ -82,8 +86,13 @@ fn auth_with(source: Source) -> Auth {
         host: "registry.example".to_owned(),
         path: String::new(),
     };
+    let settings = RemoteSettings {
+        url,
+        ..RemoteSettings::default()
+    };
+    let vendor = Arc::new(Generic(Kind::Generic));
     let clock = Clock::manual("2026-01-01T00:00:00Z".parse().expect("a time"));
-    Auth::with_source("main", &url, source, &Habits::default(), &[], clock)
+    Auth::with_source("main", &settings, source, &Habits::default(), vendor, clock)
 }
 
 fn given(username: &str) -> LoginSource {
@@ -443,7 +452,8 @@ async fn rotated_credentials_are_read_again() {
             docker_config: Some(dir.path().to_owned()),
             ..DockerEnvironment::default()
         };
-        Source::Docker(DockerConfig::new(environment, "registry.example", "", None))
+        let files = DockerConfig::new(environment, "registry.example", "", None);
+        Source::Vendor(Arc::new(Generic(Kind::Generic)), files)
     };
     let server = Server::new(|n, request: &TokenRequest| {
         let basic = request.basic.as_ref().expect("a login");
@@ -509,7 +519,7 @@ async fn few_slots_are_kept() {
 #[test]
 fn logins_can_move_between_threads() {
     fn sendable<T: Send>(_: T) {}
-    fn never_called(auth: &Auth, transport: &Transport, account: &Account, headers: &HeaderMap) {
+    fn never_called(auth: &Auth, transport: &Transport, account: &Arc<Account>, headers: &HeaderMap) {
         let scopes = Scopes::none();
         sendable(auth.header(&scopes, transport, account));
         sendable(auth.after_401(&scopes, headers, None, transport, account));

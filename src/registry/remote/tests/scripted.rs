@@ -254,7 +254,7 @@ async fn pages_are_followed_as_the_links_say() {
     let tags = end.list_tags(&repository("a")).await.expect("listed").expect("there");
     assert_eq!(tags.iter().map(ToString::to_string).collect::<Vec<_>>(), ["v1", "v2"]);
     assert_eq!(end.list_tags(&repository("b")).await.expect("answered"), None);
-    assert_eq!(end.list_repositories().await.expect("answered"), None);
+    assert_eq!(end.list_repositories(&[String::new()]).await.expect("answered"), None);
 }
 
 #[rstest]
@@ -300,7 +300,7 @@ async fn a_page_size_that_is_refused_is_left_out() {
     .await;
     let (end, _) = end_at(&registry.host(), Habits::default());
     assert_eq!(
-        end.list_repositories().await.expect("listed"),
+        end.list_repositories(&[String::new()]).await.expect("listed"),
         Some(vec![repository("a/b")])
     );
 }

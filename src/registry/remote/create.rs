@@ -1,0 +1,179 @@
+//! Making what a push needs to be there, on the way to the push.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Registry;
+use crate::oci::RepositoryName;
+use crate::registry::{Created, Error, ErrorKind, Operation, Result};
+
+/// How long an outcome holds for all who need the same: what is not there after that was deleted meanwhile, and a right that
+/// was missing may have been granted.
+const OUTCOME_LIFE: Duration = Duration::from_secs(60);
+/// Repositories that are remembered as missing, and containers whose outcome is. Above it they are forgotten: a push tells.
+const MOST: usize = 10_000;
+
+/// What was made, and what is known to be missing.
+#[derive(Debug, Default)]
+pub(super) struct Creation {
+    missing: Mutex<HashSet<RepositoryName>>,
+    containers: Mutex<HashMap<String, Arc<Container>>>,
+}
+
+/// One project or repository: who makes it holds the lock, the others wait and see.
+type Container = tokio::sync::Mutex<Option<Outcome>>;
+
+#[derive(Clone, Debug)]
+struct Outcome {
+    until: Duration,
+    came_to: Result<Created, Failure>,
+}
+
+/// What can be told of an error to everybody who waited.
+#[derive(Clone, Debug)]
+struct Failure {
+    kind: ErrorKind,
+    message: String,
+    status: Option<u16>,
+    code: Option<String>,
+}
+
+impl Creation {
+    /// A listing says that it is not there.
+    pub(super) fn is_missing(&self, repository: &RepositoryName) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if missing.len() >= MOST {
+            missing.clear();
+        }
+        missing.insert(repository.clone());
+    }
+
+    fn was_missing(&self, repository: &RepositoryName) -> bool {
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.contains(repository)
+    }
+
+    fn is_there(&self, repository: &RepositoryName) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.remove(repository);
+    }
+
+    fn container(&self, name: &str) -> Arc<Container> {
+        let mut containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+        if containers.len() >= MOST {
+            containers.retain(|_, container| Arc::strong_count(container) > 1);
+        }
+        Arc::clone(containers.entry(name.to_owned()).or_default())
+    }
+}
+
+impl Registry {
+    /// Before a write to `repository`: what a listing said is missing is made.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(super) async fn before_write(&self, repository: &RepositoryName) -> Result<()> {
+        if self.shared.creation.was_missing(repository) && self.makes_repositories() {
+            Box::pin(self.create(repository)).await?;
+            self.shared.creation.is_there(repository);
+        }
+        Ok(())
+    }
+
+    /// After a write to `repository` that was refused: where the refusal says that the repository, or its project, is
+    /// missing, it is made, and the write is to be tried once more.
+    ///
+    /// # Errors
+    /// The refusal, or what stood in the way of making what is missing.
+    pub(super) async fn after_refusal(&self, repository: &RepositoryName, refusal: Error) -> Result<()> {
+        if !says_missing(&refusal) || !self.shared.settings.create.enabled {
+            return Err(refusal);
+        }
+        // What it is may not be known yet.
+        let recognised = self.shared.vendor.recognise(&self.api()).await;
+        if recognised.is_err() || !self.makes_repositories() {
+            return Err(refusal);
+        }
+        match Box::pin(self.create(repository)).await {
+            Ok(Created::Made) => Ok(()),
+            Ok(Created::Nothing) => Err(refusal),
+            // Another one may have made it between our write and our look.
+            Ok(Created::WasThere) if refusal.kind == ErrorKind::NotFound => Ok(()),
+            Ok(Created::WasThere) => Err(remark(refusal, "it is there: a right to push is missing")),
+            Err(error) if refusal.kind == ErrorKind::NotFound => Err(error),
+            Err(error) => {
+                let why = format!("it could not be created either: {}", error.message);
+                Err(remark(refusal, &why))
+            }
+        }
+    }
+
+    fn makes_repositories(&self) -> bool {
+        self.shared.settings.create.enabled && self.shared.vendor.ways().must_create
+    }
+
+    /// Makes what a push to `repository` needs, once however many ask.
+    async fn create(&self, repository: &RepositoryName) -> Result<Created> {
+        let vendor = &self.shared.vendor;
+        let name = vendor.container(repository);
+        let container = self.shared.creation.container(name);
+        let mut outcome = container.lock().await;
+        let now = self.shared.transport.clock().elapsed();
+        if let Some(known) = outcome.as_ref().filter(|known| now < known.until) {
+            return known
+                .came_to
+                .clone()
+                .map_err(|failure| self.failed(repository, failure));
+        }
+        let made = vendor.create(&self.api(), repository).await;
+        match &made {
+            Ok(Created::Made) => {
+                tracing::info!(
+                    registry = self.name(),
+                    created = name,
+                    "a repository was made for a push"
+                );
+            }
+            Ok(_) => {}
+            Err(error) if error.kind.is_temporary() => return made,
+            Err(_) => {}
+        }
+        let came_to = match &made {
+            Ok(created) => Ok(*created),
+            Err(error) => Err(Failure {
+                kind: error.kind,
+                message: error.message.clone(),
+                status: error.status,
+                code: error.code.clone(),
+            }),
+        };
+        *outcome = Some(Outcome {
+            until: now + OUTCOME_LIFE,
+            came_to,
+        });
+        made
+    }
+
+    fn failed(&self, repository: &RepositoryName, failure: Failure) -> Error {
+        let place = self.place(Some(repository), None);
+        let mut error = Error::new(Operation::CreateRepository, place, failure.kind, failure.message);
+        error.status = failure.status;
+        error.code = failure.code;
+        error
+    }
+}
+
+/// Registries say so by 404, or, to hide what is there, by 401 and 403.
+fn says_missing(error: &Error) -> bool {
+    let refused = matches!(
+        error.kind,
+        ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Unauthorized
+    );
+    refused && !error.login_was_renewed()
+}
+
+fn remark(mut error: Error, why: &str) -> Error {
+    error.message = format!("{} ({why})", error.message);
+    error
+}

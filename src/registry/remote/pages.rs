@@ -1,0 +1,97 @@
+//! Lists by page numbers, which shift while somebody pushes or deletes.
+
+use std::future::Future;
+
+use crate::registry::Result;
+
+/// Entries of one list: as many as a list by links may have.
+const MAX_ENTRIES: usize = 2_000_000;
+
+/// A page of a list by numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberedPage<T> {
+    /// What is on it.
+    pub entries: Vec<T>,
+    /// How many entries all pages have, where that is said.
+    pub total: Option<u64>,
+    /// True where there is no page after it. A page without entries is the last one anyhow.
+    pub last: bool,
+}
+
+/// Reads all pages, by numbers from 1. `None` where they never came to as many entries as they said: the list changed
+/// while it was read, twice, and whatever it shows may not be all.
+///
+/// # Errors
+/// Those of `page`.
+pub async fn numbered<T, F, P>(mut page: P) -> Result<Option<Vec<T>>>
+where
+    P: FnMut(u32) -> F,
+    F: Future<Output = Result<NumberedPage<T>>>,
+{
+    for _ in 0..2 {
+        if let Some(entries) = once(&mut page).await? {
+            return Ok(Some(entries));
+        }
+    }
+    Ok(None)
+}
+
+async fn once<T, F, P>(page: &mut P) -> Result<Option<Vec<T>>>
+where
+    P: FnMut(u32) -> F,
+    F: Future<Output = Result<NumberedPage<T>>>,
+{
+    let mut entries = Vec::new();
+    let mut total = None;
+    for number in 1.. {
+        let read = page(number).await?;
+        if number > 1 && read.total != total {
+            return Ok(None);
+        }
+        total = read.total;
+        let empty = read.entries.is_empty();
+        entries.extend(read.entries);
+        let all = total.is_some_and(|total| entries.len() as u64 >= total);
+        if empty || read.last || all || entries.len() > MAX_ENTRIES {
+            break;
+        }
+    }
+    let whole = entries.len() <= MAX_ENTRIES && total.is_none_or(|total| total == entries.len() as u64);
+    Ok(whole.then_some(entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    fn page(entries: &[u32], total: u64) -> NumberedPage<u32> {
+        NumberedPage {
+            entries: entries.to_vec(),
+            total: Some(total),
+            last: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_changes_while_it_is_read_is_read_again_once() {
+        let quiet = numbered(|number| ready(Ok(page(&[number * 2 - 1, number * 2], 4)))).await;
+        assert_eq!(quiet.expect("read"), Some(vec![1, 2, 3, 4]));
+        // Something is deleted between the first page and the second: an entry moves to the page that was read.
+        let mut asked = 0;
+        let once = numbered(|number| {
+            asked += 1;
+            ready(Ok(match (asked, number) {
+                (1, _) => page(&[1, 2], 4),
+                (2, _) => page(&[4], 3),
+                (_, 1) => page(&[2, 3], 3),
+                _ => page(&[4], 3),
+            }))
+        })
+        .await;
+        assert_eq!(once.expect("read"), Some(vec![2, 3, 4]));
+        let never = numbered(|_| ready(Ok(page(&[], 3)))).await;
+        assert_eq!(never.expect("read"), None);
+    }
+}

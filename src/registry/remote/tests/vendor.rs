@@ -1,0 +1,396 @@
+//! What a vendor does beside the protocol: its login, its listings, repositories that are made on the way to a push.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::{FutureExt, join_all};
+
+use super::server::{Seen, Server, answer};
+use super::*;
+use crate::oci::Tag;
+use crate::registry::{
+    Api, ApiCall, ApiLogin, BulkListing, Created, ErrorKind, Issued, ListedTag, MountOutcome, Mounts, Operation,
+    Phrase, Told, Ways,
+};
+
+/// A vendor that a test made up: it asks `/api/…` of the registry's own origin.
+#[derive(Debug)]
+struct Maker {
+    clock: Clock,
+    /// Seconds for which a login is good.
+    life: Option<i64>,
+    logins: AtomicUsize,
+    ways: &'static Ways,
+}
+
+static MAKES: Ways = Ways {
+    must_create: true,
+    right_to_list: "the permission `x:List`",
+    mounts: Mounts::SameOwner,
+    phrases: &[Phrase {
+        status: 403,
+        code: "DENIED",
+        says: "read only",
+        writes: Some(true),
+        kind: ErrorKind::Unsupported,
+        advice: "it is read-only",
+    }],
+    ..Ways::PLAIN
+};
+
+impl Maker {
+    fn new() -> Self {
+        Self {
+            clock: Clock::system(),
+            life: None,
+            logins: AtomicUsize::new(0),
+            ways: &MAKES,
+        }
+    }
+}
+
+impl Vendor for Maker {
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::Harbor)
+    }
+
+    fn ways(&self) -> &'static Ways {
+        self.ways
+    }
+
+    fn login<'a>(&'a self, _api: &'a Api) -> Told<'a, Option<Issued>> {
+        async move {
+            let Some(seconds) = self.life else { return Ok(None) };
+            let number = self.logins.fetch_add(1, Ordering::Relaxed) + 1;
+            tokio::task::yield_now().await;
+            Ok(Some(Issued {
+                credentials: Credentials {
+                    username: "AWS".to_owned(),
+                    password: Secret::new(format!("t{number}")),
+                },
+                ends: Some(self.clock.now() + jiff::SignedDuration::from_secs(seconds)),
+            }))
+        }
+        .boxed()
+    }
+
+    fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        async move {
+            let url = api.own(&format!("/api/tags/{repository}"))?;
+            let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), url);
+            call.login = ApiLogin::Basic;
+            call.throttled = |status, body| status == 400 && body == b"slow down";
+            let answer = api.call(call).await?;
+            match answer.status {
+                200 => {}
+                404 => return Ok(BulkListing::Absent),
+                _ => return Err(answer.refused("no")),
+            }
+            let tags: std::collections::BTreeMap<Tag, Digest> = answer.json()?;
+            let tags = tags.into_iter().map(|(tag, digest)| ListedTag {
+                tag,
+                digest: Some(digest),
+                media_type: None,
+                pushed: None,
+            });
+            Ok(BulkListing::Known {
+                tags: tags.collect(),
+                comparable: true,
+            })
+        }
+        .boxed()
+    }
+
+    fn list_repositories<'a>(&'a self, _api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
+        let found = below.iter().map(|text| repository(&format!("{text}web")));
+        futures_util::future::ready(Ok(Some(found.collect()))).boxed()
+    }
+
+    fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
+        async move {
+            let (place, url) = (api.place(Some(repository)), api.own("/api/create")?);
+            let body = self.container(repository).to_owned();
+            let answer = api
+                .call(ApiCall::post(Operation::CreateRepository, place, url, body))
+                .await?;
+            match answer.status {
+                201 => Ok(Created::Made),
+                409 => Ok(Created::WasThere),
+                _ => Err(answer.refused("may not create")),
+            }
+        }
+        .boxed()
+    }
+
+    fn container<'r>(&self, repository: &'r RepositoryName) -> &'r str {
+        repository.as_str().split('/').next().unwrap_or_default()
+    }
+}
+
+fn settings(server: &Server) -> RemoteSettings {
+    RemoteSettings {
+        url: RegistryUrl {
+            plain_http: true,
+            host: server.host(),
+            path: String::new(),
+        },
+        ..RemoteSettings::default()
+    }
+}
+
+fn end_of(vendor: Maker, settings: RemoteSettings, habits: Habits) -> Endpoint {
+    open_as(Arc::new(vendor), &Limiter::default(), settings, habits)
+}
+
+fn count(server: &Server, part: &str) -> usize {
+    server.seen().iter().filter(|seen| seen.target.contains(part)).count()
+}
+
+/// A registry without repositories until `/api/create` was called, which answers `created`.
+async fn empty_registry(created: u16, refusal: u16) -> Server {
+    let made = Mutex::new(false);
+    Server::start(move |seen: &Seen, _| {
+        let mut made = made.lock().expect("no panic while held");
+        if seen.target == "/api/create" {
+            *made |= matches!(created, 201 | 409);
+            return answer(created, &[], "");
+        }
+        match (seen.target.ends_with("/tags/list"), *made) {
+            (true, true) => answer(200, &[], r#"{"tags":[]}"#),
+            (_, false) => answer(
+                refusal,
+                &[],
+                r#"{"errors":[{"code":"NAME_UNKNOWN","message":"no project"}]}"#,
+            ),
+            (false, true) => answer(202, &[("location", "/v2/upload")], ""),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_a_listing_said_is_missing_is_made_once_before_the_first_push() {
+    let server = empty_registry(201, 404).await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    let names = ["p/a", "p/b", "p/c"].map(repository);
+    for name in &names {
+        assert_eq!(end.list_tags(name).await.expect("answered"), None);
+    }
+    let opened = join_all(names.iter().map(|name| end.begin_write(name))).await;
+    assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    assert_eq!(count(&server, "/api/create"), 1);
+    // None of the pushes was refused: three lists, one creation, three uploads.
+    assert_eq!(server.seen().len(), 7);
+}
+
+#[tokio::test]
+async fn what_a_push_says_is_missing_is_made_and_the_push_tried_once_more() {
+    for refusal in [404, 401, 403] {
+        let server = empty_registry(201, refusal).await;
+        let end = end_of(Maker::new(), settings(&server), Habits::default());
+        end.begin_write(&repository("p/a")).await.expect("opened");
+        assert_eq!(count(&server, "/api/create"), 1, "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_told_with_the_refusal() {
+    let server = empty_registry(403, 401).await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    let error = end.begin_write(&repository("p/a")).await.expect_err("refused");
+    assert!(error.message.contains("could not be created either"), "{error}");
+    assert!(error.message.contains("may not create"), "{error}");
+    let again = end.begin_write(&repository("p/b")).await.expect_err("refused");
+    assert!(again.message.contains("may not create"), "{again}");
+    assert_eq!(count(&server, "/api/create"), 1);
+
+    let server = empty_registry(403, 404).await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    let error = end.begin_write(&repository("p/a")).await.expect_err("refused");
+    assert_eq!(
+        (error.operation, error.kind),
+        (Operation::CreateRepository, ErrorKind::Denied)
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_made_where_the_rules_forbid_it() {
+    let server = empty_registry(201, 404).await;
+    let mut forbids = settings(&server);
+    forbids.create.enabled = false;
+    let end = end_of(Maker::new(), forbids, Habits::default());
+    assert_eq!(end.list_tags(&repository("p/a")).await.expect("answered"), None);
+    let error = end.begin_write(&repository("p/a")).await.expect_err("refused");
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert_eq!(count(&server, "/api/create"), 0);
+}
+
+const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+
+#[tokio::test]
+async fn a_listing_that_may_not_be_asked_for_gives_way_to_names() {
+    let server = Server::start(|seen, _| match seen.target.as_str() {
+        "/api/tags/open/a" => answer(200, &[], format!(r#"{{"1":"{DIGEST}"}}"#)),
+        "/api/tags/gone/a" => answer(404, &[], ""),
+        "/api/tags/broken/a" => answer(500, &[], ""),
+        _ => answer(403, &[], ""),
+    })
+    .await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    let list = async |name: &str| end.list_digests(&repository(name)).await;
+    let BulkListing::Known { tags, comparable } = list("open/a").await.expect("listed") else {
+        panic!("no listing");
+    };
+    assert_eq!((tags.len(), comparable), (1, true));
+    assert_eq!(list("gone/a").await.expect("answered"), BulkListing::Absent);
+    assert_eq!(list("shut/a").await.expect("refused"), BulkListing::None);
+    // The project refused: none of its repositories is asked about again, while those of others are.
+    assert_eq!(list("shut/b").await.expect("refused"), BulkListing::None);
+    assert_eq!(count(&server, "/api/tags/shut"), 1);
+    assert!(matches!(list("open/a").await, Ok(BulkListing::Known { .. })));
+    let error = list("broken/a").await.expect_err("unknown is not absent");
+    assert_eq!(error.kind, ErrorKind::Server);
+}
+
+#[tokio::test]
+async fn hidden_tags_are_found_by_their_names() {
+    static HIDES: Ways = Ways {
+        hides_tags: true,
+        ..MAKES_NOT
+    };
+    const MAKES_NOT: Ways = Ways::PLAIN;
+    let server = Server::start(|seen, _| match seen.target.starts_with("/api/") {
+        true => answer(200, &[], format!(r#"{{"1":"{DIGEST}"}}"#)),
+        false => answer(200, &[], r#"{"tags":["1","sha256-ab.sig"]}"#),
+    })
+    .await;
+    let vendor = Maker {
+        ways: &HIDES,
+        ..Maker::new()
+    };
+    let end = end_of(vendor, settings(&server), Habits::default());
+    let Ok(BulkListing::Known { tags, .. }) = end.list_digests(&repository("a")).await else {
+        panic!("no listing");
+    };
+    let found: Vec<_> = tags
+        .iter()
+        .map(|tag| (tag.tag.to_string(), tag.digest.is_some()))
+        .collect();
+    assert_eq!(found, [("1".to_owned(), true), ("sha256-ab.sig".to_owned(), false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_is_asked_too_often_in_its_own_words_gets_a_rest() {
+    let server = Server::start(|_, before| match before {
+        0 | 1 => answer(400, &[], "slow down"),
+        _ => answer(200, &[], "{}"),
+    })
+    .await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    assert!(matches!(
+        end.list_digests(&repository("a")).await,
+        Ok(BulkListing::Known { .. })
+    ));
+    let server = Server::start(|_, _| answer(400, &[], "slow down")).await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    let error = end.list_digests(&repository("a")).await.expect_err("too often");
+    assert_eq!((error.kind, server.seen().len()), (ErrorKind::Throttled, 4));
+}
+
+#[tokio::test]
+async fn an_api_that_sends_us_to_another_host_is_not_followed() {
+    let elsewhere = Server::start(|_, _| answer(200, &[], "{}")).await;
+    let target = format!("http://{}/x", elsewhere.host());
+    let server = Server::start(move |_, _| answer(307, &[("location", &target)], "")).await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    let error = end.list_digests(&repository("a")).await.expect_err("refused");
+    assert!(error.message.contains("endpoint"), "{error}");
+    assert_eq!(elsewhere.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn repositories_come_from_the_api_each_once() {
+    let server = Server::start(|_, _| answer(404, &[], "")).await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    let below = ["a/", "b/", "a/"].map(str::to_owned);
+    let listed = end.list_repositories(&below).await.expect("listed");
+    assert_eq!(listed, Some(vec![repository("a/web"), repository("b/web")]));
+    assert_eq!(server.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn mounts_across_owners_are_not_tried_where_they_cannot_be() {
+    let server = Server::start(|_, _| answer(201, &[], "")).await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    let digest = DIGEST.parse().expect("a digest");
+    let mount = async |from: &str| end.mount(&repository("p/a"), &digest, &repository(from)).await;
+    assert!(matches!(mount("q/a").await, Ok(MountOutcome::Refused)));
+    assert_eq!(server.seen().len(), 0);
+    assert!(matches!(mount("p/b").await, Ok(MountOutcome::Mounted)));
+}
+
+#[tokio::test]
+async fn a_refusal_means_what_it_means_there() {
+    let refusal = r#"{"errors":[{"code":"DENIED","message":"The system is in Read Only mode."}]}"#;
+    let server = Server::start(move |_, _| answer(403, &[], refusal)).await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    let error = end.begin_write(&repository("p/a")).await.expect_err("refused");
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+    assert!(error.message.contains("it is read-only"), "{error}");
+    let error = end.list_tags(&repository("p/a")).await.expect_err("refused");
+    assert_eq!(error.kind, ErrorKind::Denied);
+}
+
+/// A registry that wants Basic.
+async fn basic_registry() -> Server {
+    Server::start(|seen, _| match seen.header("authorization") {
+        None => answer(401, &[("www-authenticate", "Basic realm=\"r\"")], ""),
+        Some(_) => answer(200, &[], r#"{"tags":[]}"#),
+    })
+    .await
+}
+
+fn logins(server: &Server) -> Vec<String> {
+    use base64::Engine as _;
+    let seen = server.seen();
+    let sent = seen
+        .iter()
+        .filter_map(|seen| seen.header("authorization")?.strip_prefix("Basic "));
+    sent.map(|text| {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text).expect("base64");
+        String::from_utf8(bytes).expect("text")
+    })
+    .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_of_the_vendor_is_renewed_once_under_load_before_it_ends() {
+    let server = basic_registry().await;
+    let vendor = Arc::new(Maker {
+        life: Some(12 * 3600),
+        ..Maker::new()
+    });
+    let habits = Habits {
+        login_first: true,
+        ..Habits::default()
+    };
+    let shared: Arc<dyn Vendor> = vendor.clone();
+    let end = open_as(shared, &Limiter::default(), settings(&server), habits);
+    let name = repository("a");
+    let many = async || {
+        let listed = join_all((0..32).map(|_| end.list_tags(&name))).await;
+        assert!(listed.iter().all(Result::is_ok), "{listed:?}");
+    };
+    many().await;
+    tokio::time::advance(Duration::from_secs(9 * 3600)).await;
+    many().await;
+    assert_eq!(vendor.logins.load(Ordering::Relaxed), 1);
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    many().await;
+    assert_eq!(vendor.logins.load(Ordering::Relaxed), 2);
+    let sent = logins(&server);
+    // Sent with the first request already: nothing was refused.
+    assert_eq!((server.seen().len(), sent.len()), (96, 96));
+    assert!(sent[..64].iter().all(|login| login == "AWS:t1") && sent[64..].iter().all(|login| login == "AWS:t2"));
+}

@@ -1,0 +1,195 @@
+//! What sets one vendor's registries apart beyond habits: its own login, listings and creation of repositories. The
+//! vendors themselves stand in `vendors`, which knows this room; here they are called.
+
+use std::fmt;
+
+use futures_util::future::{BoxFuture, ready};
+use jiff::Timestamp;
+
+use super::{Api, BulkListing, Credentials, ErrorKind, Kind, Result};
+use crate::oci::RepositoryName;
+
+/// What a vendor is asked for.
+pub type Told<'a, T> = BoxFuture<'a, Result<T>>;
+
+/// A vendor's own ways with one registry. What is not written here is as with any registry: it knows nothing of its own.
+pub trait Vendor: fmt::Debug + Send + Sync {
+    /// What it is; `None` while that has not been found out.
+    fn kind(&self) -> Option<Kind>;
+
+    /// What else sets its registries apart. May change once, when the kind is found out.
+    fn ways(&self) -> &'static Ways {
+        &Ways::PLAIN
+    }
+
+    /// Finds out what the registry is, where that is not known yet.
+    fn recognise<'a>(&'a self, _api: &'a Api) -> Told<'a, ()> {
+        Box::pin(ready(Ok(())))
+    }
+
+    /// The credential for `/v2/`. `None`: nothing of its own, what Docker's files say holds. Called by one at a time, and
+    /// again when it ends or was refused. It must not ask `api` for anything that needs the login ([`ApiLogin::Basic`],
+    /// [`ApiLogin::Own`]).
+    ///
+    /// [`ApiLogin::Basic`]: super::ApiLogin::Basic
+    /// [`ApiLogin::Own`]: super::ApiLogin::Own
+    ///
+    /// # Errors
+    /// What stands in the way of a credential that it should have.
+    fn login<'a>(&'a self, _api: &'a Api) -> Told<'a, Option<Issued>> {
+        Box::pin(ready(Ok(None)))
+    }
+
+    /// All tags with what they point to.
+    ///
+    /// # Errors
+    /// `Denied`, `Unauthorized` and `Unsupported` say that this user may not ask, or that this registry has no such
+    /// listing: names and a `HEAD` for each are taken then, and the user is warned once. `NotFound` says the same: only
+    /// [`BulkListing::Absent`] says that the repository is not there.
+    fn list_digests<'a>(&'a self, _api: &'a Api, _repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        Box::pin(ready(Ok(BulkListing::None)))
+    }
+
+    /// All repositories whose names begin with one of `below`, which are literal beginnings of the rules' patterns up to a
+    /// slash (`platform/`, or the empty text for all); more than those do no harm. `None`: the catalogue is to be used.
+    ///
+    /// # Errors
+    /// As [`Vendor::list_digests`]; the catalogue is tried then.
+    fn list_repositories<'a>(&'a self, _api: &'a Api, _below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
+        Box::pin(ready(Ok(None)))
+    }
+
+    /// Makes what a push to the repository needs to be there. Called only with [`Ways::must_create`], for one
+    /// [`Vendor::container`] by one at a time.
+    ///
+    /// # Errors
+    /// What stands in the way, such as a missing right.
+    fn create<'a>(&'a self, _api: &'a Api, _repository: &'a RepositoryName) -> Told<'a, Created> {
+        Box::pin(ready(Ok(Created::Nothing)))
+    }
+
+    /// What [`Vendor::create`] makes for a repository: itself, or the project that it is in.
+    fn container<'r>(&self, repository: &'r RepositoryName) -> &'r str {
+        repository.as_str()
+    }
+
+    /// Product and version, for people.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    fn version<'a>(&'a self, _api: &'a Api) -> Told<'a, Option<String>> {
+        Box::pin(ready(Ok(None)))
+    }
+}
+
+/// A credential that a vendor gave out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Issued {
+    /// User and password; the user `<token>` says that the password is an identity token for the token server.
+    pub credentials: Credentials,
+    /// When it ends, where that is known. It is renewed at 80 % of its life.
+    pub ends: Option<Timestamp>,
+}
+
+/// What making a repository came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// Nothing is to be made: the push does it.
+    Nothing,
+    /// It was made.
+    Made,
+    /// It was there already.
+    WasThere,
+}
+
+/// What the client has to do otherwise for a kind, as far as nobody needs it before the kind is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ways {
+    /// True where a push does not make the repository, or the project that it is in: [`Vendor::create`] has to.
+    pub must_create: bool,
+    /// True where [`Vendor::list_digests`] leaves tags out that `tags/list` has: both are asked.
+    pub hides_tags: bool,
+    /// What the user needs to be allowed to for [`Vendor::list_digests`], for the warning: "the permission `ecr:ListImages`".
+    pub right_to_list: &'static str,
+    /// The action that a token for lists needs beside `pull` (Azure: `metadata_read`).
+    pub list_action: Option<&'static str>,
+    /// True where a token server wants several scopes in fields of their own, not in one with spaces.
+    pub repeat_scopes: bool,
+    /// False where there is no catalogue to be asked for.
+    pub catalogue: bool,
+    /// Whether blobs can be mounted.
+    pub mounts: Mounts,
+    /// False where a blob's bytes must not come with the closing PUT alone.
+    pub single_put: bool,
+    /// False where a manifest with an empty config (`application/vnd.oci.empty.v1+json`) is refused; `None` where unknown.
+    pub empty_config: Option<bool>,
+    /// Refusals that mean something else here than elsewhere. The first that fits holds.
+    pub phrases: &'static [Phrase],
+    /// What a refused, expired login is called where the answer is no 401, in lower case: the login is renewed then.
+    pub expired_login: Option<&'static str>,
+}
+
+impl Ways {
+    /// Those of any registry.
+    pub const PLAIN: Self = Self {
+        must_create: false,
+        hides_tags: false,
+        right_to_list: "",
+        list_action: None,
+        repeat_scopes: false,
+        catalogue: true,
+        mounts: Mounts::Try,
+        single_put: true,
+        empty_config: None,
+        phrases: &[],
+        expired_login: None,
+    };
+}
+
+/// Whether blobs can be mounted from one repository to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mounts {
+    /// It is tried.
+    Try,
+    /// Only where the first parts of both names are the same.
+    SameOwner,
+    /// Never: it is not even tried.
+    Never,
+}
+
+/// What a refusal means in the words of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Phrase {
+    /// HTTP status; 0 for any.
+    pub status: u16,
+    /// Code of the error envelope; empty for any.
+    pub code: &'static str,
+    /// A part of the message, in lower case; empty for any.
+    pub says: &'static str,
+    /// Whether it is about writes or about reads alone; `None` for both.
+    pub writes: Option<bool>,
+    /// What is to be done about it.
+    pub kind: ErrorKind,
+    /// What the user can do, as a lower-case fragment; empty to leave the advice to the kind of error.
+    pub advice: &'static str,
+}
+
+impl Phrase {
+    /// True where it fits a refusal. `text` in lower case.
+    pub(super) fn fits(&self, status: u16, code: &str, text: &str, writes: bool) -> bool {
+        (self.status == 0 || self.status == status)
+            && (self.code.is_empty() || self.code == code)
+            && text.contains(self.says)
+            && self.writes.is_none_or(|only| only == writes)
+    }
+}
+
+/// A registry of no vendor's ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generic(pub Kind);
+
+impl Vendor for Generic {
+    fn kind(&self) -> Option<Kind> {
+        Some(self.0)
+    }
+}

@@ -1,0 +1,315 @@
+//! Registries whose kind neither the rules nor the host tell: it is seen in their answers, and asked for where that saves
+//! more than it costs.
+
+use std::sync::{Arc, OnceLock};
+
+use futures_util::future::{FutureExt, ready};
+use http::HeaderMap;
+
+use super::table::of_kind;
+use crate::oci::RepositoryName;
+use crate::registry::{
+    Api, ApiCall, BulkListing, Created, Generic, Kind, ListedTag, Operation, Probe, Result, Told, Vendor, Ways,
+};
+
+/// Tags in one repository from which on a listing with digests is worth up to three questions.
+const WORTH_ASKING: usize = 16;
+
+/// A registry of a kind that is found out.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    found: OnceLock<Arc<dyn Vendor>>,
+    /// One asks.
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// What a look at a registry's answer tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guess {
+    Certain(Kind),
+    /// Nothing that is known: perhaps this.
+    Perhaps(Kind),
+}
+
+impl Asked {
+    /// The vendor by what was seen so far; nothing is asked.
+    fn seen(&self, api: &Api) -> Option<&Arc<dyn Vendor>> {
+        if let Some(vendor) = self.found.get() {
+            return Some(vendor);
+        }
+        match recognise(&api.seen()?) {
+            Guess::Certain(kind) => Some(self.is(kind, api)),
+            Guess::Perhaps(_) => None,
+        }
+    }
+
+    /// The vendor, asked for where need be: three questions at most, once. What cannot be asked counts as generic.
+    async fn ask(&self, api: &Api) -> &Arc<dyn Vendor> {
+        let _alone = self.asking.lock().await;
+        if let Some(vendor) = self.seen(api) {
+            return vendor;
+        }
+        let kind = match api.probe().await {
+            Ok(probe) => match recognise(&probe) {
+                Guess::Certain(kind) => kind,
+                Guess::Perhaps(kind) => look_closer(api).await.unwrap_or(kind),
+            },
+            Err(error) => {
+                tracing::debug!("the kind of the registry is not known: {error}");
+                Kind::Generic
+            }
+        };
+        self.is(kind, api)
+    }
+
+    fn is(&self, kind: Kind, api: &Api) -> &Arc<dyn Vendor> {
+        self.found.get_or_init(|| {
+            tracing::debug!(kind = kind.as_str(), "the kind of the registry was found out");
+            of_kind(kind, api.settings())
+        })
+    }
+}
+
+impl Vendor for Asked {
+    fn kind(&self) -> Option<Kind> {
+        self.found.get()?.kind()
+    }
+
+    fn ways(&self) -> &'static Ways {
+        self.found.get().map_or(&Ways::PLAIN, |vendor| vendor.ways())
+    }
+
+    fn recognise<'a>(&'a self, api: &'a Api) -> Told<'a, ()> {
+        async move {
+            self.ask(api).await;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        async move {
+            if let Some(vendor) = self.seen(api) {
+                return vendor.list_digests(api, repository).await;
+            }
+            let Some(tags) = api.list_tags(repository).await? else {
+                return Ok(BulkListing::Absent);
+            };
+            let vendor = match self.seen(api) {
+                Some(vendor) => vendor,
+                None if tags.len() < WORTH_ASKING => return Ok(names(tags)),
+                None => self.ask(api).await,
+            };
+            match vendor.list_digests(api, repository).await? {
+                BulkListing::None => Ok(names(tags)),
+                listing => Ok(listing),
+            }
+        }
+        .boxed()
+    }
+
+    fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
+        match self.seen(api) {
+            Some(vendor) => vendor.list_repositories(api, below),
+            None => Box::pin(ready(Ok(None))),
+        }
+    }
+
+    fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
+        async move { self.ask(api).await.create(api, repository).await }.boxed()
+    }
+
+    fn container<'r>(&self, repository: &'r RepositoryName) -> &'r str {
+        let generic = Generic(Kind::Generic);
+        self.found
+            .get()
+            .map_or_else(|| generic.container(repository), |vendor| vendor.container(repository))
+    }
+
+    fn version<'a>(&'a self, api: &'a Api) -> Told<'a, Option<String>> {
+        async move { self.ask(api).await.version(api).await }.boxed()
+    }
+}
+
+/// A listing of names, as one with digests that says none.
+fn names(tags: Vec<crate::oci::Tag>) -> BulkListing {
+    let tags = tags.into_iter().map(|tag| ListedTag {
+        tag,
+        digest: None,
+        media_type: None,
+        pushed: None,
+    });
+    BulkListing::Known {
+        tags: tags.collect(),
+        comparable: false,
+    }
+}
+
+/// Asks for what only one kind has.
+async fn look_closer(api: &Api) -> Option<Kind> {
+    let get = async |path: &str| -> Result<_> {
+        let call = ApiCall::get(Operation::Ping, api.place(None), api.own(path)?);
+        api.call(call).await
+    };
+    // zot, `pkg/extensions`: the discovery of extensions (opencontainers/distribution-spec, extensions).
+    if let Ok(answer) = get("/v2/_oci/ext/discover").await
+        && answer.status == 200
+        && answer
+            .json::<serde_json::Value>()
+            .is_ok_and(|told| told.get("extensions").is_some())
+    {
+        return Some(Kind::Zot);
+    }
+    // goharbor/harbor, `src/server/v2.0/handler/ping.go`.
+    if let Ok(answer) = get("/api/v2.0/ping").await
+        && answer.status == 200
+        && answer.body.trim_ascii() == b"Pong"
+    {
+        return Some(Kind::Harbor);
+    }
+    None
+}
+
+/// What an answer shows of the kind that gave it.
+fn recognise(probe: &Probe) -> Guess {
+    let realm = probe.realm.as_deref().unwrap_or_default();
+    let service = probe.service.as_deref().unwrap_or_default();
+    let basic = probe.basic_realm.as_deref().unwrap_or_default();
+    let header = |name: &str| text(&probe.headers, name);
+    let server = header("server");
+    let kind = match () {
+        // goharbor/harbor, `src/server/middleware/v2auth/auth.go`.
+        () if service == "harbor-registry" && realm.ends_with("/service/token") => Kind::Harbor,
+        // gitlab-org/gitlab, `config/routes.rb` and `lib/auth/container_registry_authentication_service.rb`.
+        () if service == "container_registry" && realm.contains("/jwt/auth") => Kind::Gitlab,
+        () if service.starts_with("registry.aliyuncs.com:") && service.contains(":cri-") => Kind::AlibabaEnterprise,
+        () if service.starts_with("registry.aliyuncs.com:") => Kind::AlibabaPersonal,
+        () if service.contains(".azurecr.") => Kind::Azure,
+        () if basic.contains("ecr.amazonaws.com") || basic.contains("ecr.us-gov") => Kind::Ecr,
+        () if server.starts_with("Nexus/") || basic == "Sonatype Nexus Repository Manager" => Kind::Nexus,
+        () if !header("x-jfrog-version").is_empty() || server.starts_with("Artifactory") => Kind::Artifactory,
+        () if basic == "Artifactory Realm" => Kind::Artifactory,
+        // quay/quay, `endpoints/v2/__init__.py`.
+        () if realm.ends_with("/v2/auth") => Kind::Quay,
+        () if !header("docker-distribution-api-version").is_empty() && server.is_empty() => {
+            return Guess::Perhaps(Kind::Distribution);
+        }
+        () => return Guess::Perhaps(Kind::Generic),
+    };
+    Guess::Certain(kind)
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(realm: &str, service: &str, basic: &str, headers: &[(&'static str, &'static str)]) -> Probe {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let headers = headers.iter().map(|(name, value)| {
+            (
+                http::HeaderName::from_static(name),
+                http::HeaderValue::from_static(value),
+            )
+        });
+        Probe {
+            status: 401,
+            realm: some(realm),
+            service: some(service),
+            basic_realm: some(basic),
+            headers: headers.collect(),
+            body: String::new(),
+        }
+    }
+
+    #[test]
+    fn kinds_by_what_they_answer() {
+        let version = [("docker-distribution-api-version", "registry/2.0")];
+        for (realm, service, basic, headers, kind) in [
+            (
+                "https://h.example/service/token",
+                "harbor-registry",
+                "",
+                &version[..],
+                Kind::Harbor,
+            ),
+            (
+                "https://git.example/jwt/auth",
+                "container_registry",
+                "",
+                &version,
+                Kind::Gitlab,
+            ),
+            (
+                "https://dockerauth.cn-hangzhou.aliyuncs.com/auth",
+                "registry.aliyuncs.com:cn-hangzhou:26842",
+                "",
+                &version,
+                Kind::AlibabaPersonal,
+            ),
+            (
+                "https://dockerauth.cn-hangzhou.aliyuncs.com/auth",
+                "registry.aliyuncs.com:cn-hangzhou:26842:cri-abc",
+                "",
+                &version,
+                Kind::AlibabaEnterprise,
+            ),
+            (
+                "https://r.example/oauth2/token",
+                "corp.azurecr.io",
+                "",
+                &version,
+                Kind::Azure,
+            ),
+            (
+                "",
+                "",
+                "https://1.dkr.ecr.us-east-1.amazonaws.com/,service=\"ecr.amazonaws.com\"",
+                &version,
+                Kind::Ecr,
+            ),
+            ("", "", "Sonatype Nexus Repository Manager", &[], Kind::Nexus),
+            ("", "", "", &[("server", "Nexus/3.70.0-03 (OSS)")], Kind::Nexus),
+            ("", "", "Artifactory Realm", &[], Kind::Artifactory),
+            ("https://q.example/v2/auth", "q.example", "", &version, Kind::Quay),
+        ] {
+            assert_eq!(
+                recognise(&probe(realm, service, basic, headers)),
+                Guess::Certain(kind),
+                "{realm} {service} {basic}"
+            );
+        }
+        for (realm, service, headers, kind) in [
+            (
+                "https://auth.example/token",
+                "registry.example",
+                &version[..],
+                Kind::Distribution,
+            ),
+            (
+                "https://auth.example/service/token",
+                "registry.example",
+                &[],
+                Kind::Generic,
+            ),
+            (
+                "",
+                "",
+                &[("docker-distribution-api-version", "registry/2.0"), ("server", "nginx")],
+                Kind::Generic,
+            ),
+        ] {
+            assert_eq!(
+                recognise(&probe(realm, service, "", headers)),
+                Guess::Perhaps(kind),
+                "{realm} {service}"
+            );
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! CNCF distribution, 2.8 and 3.
+
+use super::table::{Row, generic};
+use crate::registry::Kind;
+
+pub(super) static ROW: Row = Row {
+    kind: Kind::Distribution,
+    hosts: &[],
+    // Its manifest store checks every blob.
+    habits: |habits| habits.refuses_missing_blobs = true,
+    vendor: |_| generic(Kind::Distribution),
+};

@@ -1,0 +1,11 @@
+//! Sonatype Nexus Repository 3.
+
+use super::table::{Row, generic};
+use crate::registry::Kind;
+
+pub(super) static ROW: Row = Row {
+    kind: Kind::Nexus,
+    hosts: &[],
+    habits: |_| {},
+    vendor: |_| generic(Kind::Nexus),
+};

@@ -1,0 +1,213 @@
+//! Kinds of registries by the pattern of their host, with what is known of each before it is asked.
+
+use std::sync::Arc;
+
+use super::asked::Asked;
+use super::{
+    alibaba, artifactory, azure, distribution, ecr, ecr_public, github, gitlab, google, harbor, huawei, hub, nexus,
+    quay, tencent, zot,
+};
+use crate::registry::{Generic, Habits, Kind, RegistrySettings, RemoteSettings, Vendor};
+
+/// What is known of a kind. Each stands in its vendor's file.
+pub(super) struct Row {
+    pub(super) kind: Kind,
+    /// Hosts; `*` stands for one or more letters, digits, dashes and dots. None where it runs at hosts of its users' own.
+    pub(super) hosts: &'static [&'static str],
+    /// Writes what differs from any registry's habits.
+    pub(super) habits: fn(&mut Habits),
+    /// The vendor's ways with a registry of these settings.
+    pub(super) vendor: fn(&RemoteSettings) -> Arc<dyn Vendor>,
+}
+
+/// A row for each kind but the generic one. The first with a host that matches holds.
+static TABLE: &[&Row] = &[
+    &harbor::ROW,
+    &alibaba::ENTERPRISE,
+    &alibaba::PERSONAL,
+    &ecr::ROW,
+    &ecr_public::ROW,
+    &azure::ROW,
+    &hub::ROW,
+    &distribution::ROW,
+    &zot::ROW,
+    &tencent::ENTERPRISE,
+    &tencent::PERSONAL,
+    &huawei::ROW,
+    &nexus::ROW,
+    &github::ROW,
+    &google::ROW,
+    &quay::ROW,
+    &gitlab::ROW,
+    &artifactory::ROW,
+];
+
+/// A kind that has nothing of its own yet.
+pub(super) fn generic(kind: Kind) -> Arc<dyn Vendor> {
+    Arc::new(Generic(kind))
+}
+
+/// The ways of a kind with a registry of these settings.
+pub(super) fn of_kind(kind: Kind, settings: &RemoteSettings) -> Arc<dyn Vendor> {
+    let row = TABLE.iter().find(|row| row.kind == kind);
+    row.map_or_else(|| generic(kind), |row| (row.vendor)(settings))
+}
+
+/// The kind of the registry at `host`, which may have a port; letter case does not matter.
+pub fn kind_of(host: &str) -> Kind {
+    find(host).map_or(Kind::Generic, |row| row.kind)
+}
+
+/// What is known of the registry at `host`, which may have a port, before it is asked.
+pub fn habits_for(host: &str) -> Habits {
+    habits(find(host))
+}
+
+/// What is known of an end before it is asked: of a registry by `kind:`, else by its host; where neither tells, its vendor is
+/// found out when that is worth a question. Of a layout nothing.
+pub fn for_settings(settings: &RegistrySettings) -> (Habits, Arc<dyn Vendor>) {
+    match settings {
+        RegistrySettings::Remote(settings) => for_registry(settings),
+        RegistrySettings::Layout { .. } => (Habits::default(), generic(Kind::Generic)),
+    }
+}
+
+/// As [`for_settings`], for a registry.
+pub fn for_registry(settings: &RemoteSettings) -> (Habits, Arc<dyn Vendor>) {
+    let row = match settings.kind {
+        Some(kind) => TABLE.iter().copied().find(|row| row.kind == kind),
+        None => find(&settings.url.host),
+    };
+    let vendor: Arc<dyn Vendor> = match (row, settings.kind) {
+        (Some(row), _) => (row.vendor)(settings),
+        (None, Some(kind)) => generic(kind),
+        (None, None) => Arc::new(Asked::default()),
+    };
+    (habits(row), vendor)
+}
+
+fn habits(row: Option<&Row>) -> Habits {
+    let mut habits = Habits::default();
+    if let Some(row) = row {
+        (row.habits)(&mut habits);
+    }
+    habits
+}
+
+fn find(host: &str) -> Option<&'static Row> {
+    let host = host.to_ascii_lowercase();
+    // The clouds answer at the usual port only, so what has another one is a proxy or a test.
+    let host = host.strip_suffix(":443").unwrap_or(&host);
+    TABLE
+        .iter()
+        .copied()
+        .find(|row| row.hosts.iter().any(|pattern| matches(pattern, host)))
+}
+
+fn matches(pattern: &str, host: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == host,
+        Some((before, after)) => {
+            let Some(rest) = host.strip_prefix(before) else {
+                return false;
+            };
+            // At least one character for the star; labels are ASCII, so every byte is a boundary or no host at all.
+            (1..=rest.len()).any(|at| rest.is_char_boundary(at) && matches(after, &rest[at..]))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn kinds_by_host() {
+        for (host, kind) in [
+            ("docker.io", Kind::DockerHub),
+            ("Registry-1.docker.io:443", Kind::DockerHub),
+            ("123456789012.dkr.ecr.us-east-1.amazonaws.com", Kind::Ecr),
+            ("123456789012.dkr.ecr-fips.us-east-1.amazonaws.com", Kind::Ecr),
+            ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", Kind::Ecr),
+            ("public.ecr.aws", Kind::EcrPublic),
+            ("registry.cn-hangzhou.aliyuncs.com", Kind::AlibabaPersonal),
+            ("registry-vpc.cn-hangzhou.aliyuncs.com", Kind::AlibabaPersonal),
+            ("crpi-abc.cn-hangzhou.personal.cr.aliyuncs.com", Kind::AlibabaPersonal),
+            ("corp-registry.cn-hangzhou.cr.aliyuncs.com", Kind::AlibabaEnterprise),
+            ("corp-registry-vpc.cn-hangzhou.cr.aliyuncs.com", Kind::AlibabaEnterprise),
+            ("corp.azurecr.io", Kind::Azure),
+            ("corp.tencentcloudcr.com", Kind::TencentEnterprise),
+            ("ccr.ccs.tencentyun.com", Kind::TencentPersonal),
+            ("hkccr.ccs.tencentyun.com", Kind::TencentPersonal),
+            ("swr.cn-north-4.myhuaweicloud.com", Kind::Huawei),
+            ("ghcr.io", Kind::Github),
+            ("europe-west1-docker.pkg.dev", Kind::Google),
+            ("eu.gcr.io", Kind::Google),
+            ("quay.io", Kind::Quay),
+            ("registry.gitlab.com", Kind::Gitlab),
+            ("harbor.example", Kind::Generic),
+            ("docker.io.example", Kind::Generic),
+            ("evil-docker.io", Kind::Generic),
+            (".azurecr.io", Kind::Generic),
+            ("127.0.0.1:5000", Kind::Generic),
+            ("", Kind::Generic),
+        ] {
+            assert_eq!(kind_of(host), kind, "{host}");
+        }
+    }
+
+    #[test]
+    fn every_kind_but_the_generic_one_has_a_row_and_ways() {
+        for kind in Kind::ALL {
+            let rows = TABLE.iter().filter(|row| row.kind == *kind).count();
+            assert_eq!(rows, usize::from(*kind != Kind::Generic), "{kind:?}");
+            let settings = RemoteSettings {
+                kind: Some(*kind),
+                ..RemoteSettings::default()
+            };
+            assert_eq!(for_registry(&settings).1.kind(), Some(*kind));
+        }
+    }
+
+    #[test]
+    fn a_written_kind_holds_whatever_the_host() {
+        let mut settings = RemoteSettings::default();
+        settings.url.host = "docker.io".to_owned();
+        assert!(for_registry(&settings).0.metered);
+        settings.kind = Some(Kind::Harbor);
+        let (habits, vendor) = for_registry(&settings);
+        assert_eq!((habits.metered, vendor.kind()), (false, Some(Kind::Harbor)));
+        settings.kind = None;
+        settings.url.host = "registry.example".to_owned();
+        assert_eq!(for_registry(&settings).1.kind(), None);
+    }
+
+    #[test]
+    fn docker_hub_is_reached_under_another_name() {
+        let hub = habits_for("docker.io");
+        assert_eq!(hub.api_host.as_deref(), Some("registry-1.docker.io"));
+        assert_eq!(hub.credential_key.as_deref(), Some("https://index.docker.io/v1/"));
+        assert_eq!(hub.default_namespace.as_deref(), Some("library"));
+        assert_eq!(hub.token_hosts, ["auth.docker.io"]);
+        assert!(hub.metered && !habits_for("quay.io").metered);
+    }
+
+    #[test]
+    fn habits_differ_only_where_known() {
+        assert_eq!(habits_for("harbor.example"), Habits::default());
+        assert_eq!(habits_for("corp.azurecr.io"), Habits::default());
+        let ecr = habits_for("123456789012.dkr.ecr.us-east-1.amazonaws.com");
+        assert_eq!((ecr.min_piece, ecr.max_piece), (5 * MIB, Some(20 * MIB)));
+        assert!(!ecr.trust_upload_range);
+        for row in TABLE {
+            let habits = habits(Some(row));
+            let kind = row.kind;
+            assert!(habits.max_piece.is_none_or(|most| habits.min_piece <= most), "{kind:?}");
+            for host in row.hosts {
+                assert_eq!(kind_of(&host.replace('*', "x")), kind, "{host}");
+            }
+        }
+    }
+}
