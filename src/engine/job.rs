@@ -295,7 +295,14 @@ async fn copy_prepared(
             })
         })
         .collect();
-    let before_tag = |index: usize| still_ours(context, &targets[index], &group.destinations[index], root);
+    let before_tag = |index: usize| {
+        still_ours(
+            context,
+            &targets[index],
+            group.destinations[index].previous.as_ref(),
+            root,
+        )
+    };
     let arrived = |index: usize, arrived: Arrived| {
         let (target, destination, job) = (&targets[index], &group.destinations[index], jobs[index]);
         async move {

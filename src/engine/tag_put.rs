@@ -14,11 +14,12 @@ use crate::store::{JobId, Write};
 /// Marks the fault by which a put that the policy forbids ends early.
 pub(super) const KEPT: &str = "TRANSSHIP_KEPT";
 
-/// Where the rule does not let the source win, the destination is read again just before the put.
+/// Where the rule does not let the source win, the destination is read again just before each put. `previous` is what the tag
+/// held when it was decided to put `wanted`.
 pub(super) async fn still_ours(
     context: &RunContext,
     target: &Target,
-    destination: &GroupDestination,
+    previous: Option<&Digest>,
     wanted: &Digest,
 ) -> Result<(), Fault> {
     let rule = &context.rule;
@@ -31,7 +32,7 @@ pub(super) async fn still_ours(
         Observation::Absent => None,
         Observation::Unknown(unknown) => return Err(Fault::from(unknown)),
     };
-    if now == destination.previous || now.as_ref() == Some(wanted) {
+    if now.as_ref() == previous || now.as_ref() == Some(wanted) {
         return Ok(());
     }
     // Gone meanwhile: there is nothing left that the rule could want to keep.
@@ -49,8 +50,9 @@ pub(super) async fn still_ours(
     let mut fault = Fault::new(
         ErrorKind::Conflict,
         format!(
-            "{} was changed at the destination while it was being copied",
-            destination.place(wanted)
+            "{}/{}:{tag} was changed at the destination while it was being copied",
+            target.registry(),
+            target.repository
         ),
     );
     if keep {
