@@ -18,6 +18,7 @@ use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::metered::Meters;
 use super::observe::MatchedRepository;
+use super::planned::PlannedTags;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
 use super::requests::{RunRequest, VerifyRequest};
 use super::run;
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     pub(super) events: Events,
     pub(super) tag_locks: TagLocks,
     pub(super) meters: Meters,
+    pub(super) planned: PlannedTags,
     pub(super) pool: TransferPool,
     limiter: Limiter,
     pub(super) owner: Arc<str>,
@@ -137,6 +139,7 @@ impl Engine {
             events,
             tag_locks: TagLocks::default(),
             meters: Meters::default(),
+            planned: PlannedTags::default(),
             pool: TransferPool::default(),
             limiter,
             owner: format!("pid {}", std::process::id()).into(),
@@ -316,6 +319,7 @@ impl Engine {
             manifests: self.manifests.clone(),
             tag_locks: shared.tag_locks.clone(),
             meters: shared.meters.clone(),
+            planned: shared.planned.clone(),
             transfer,
             owner: Arc::clone(&shared.owner),
             claims,

@@ -27,6 +27,7 @@ mod metered;
 mod observe;
 mod parking;
 mod ping;
+mod planned;
 mod prepare;
 mod put;
 mod rates;

@@ -14,6 +14,30 @@ use crate::store::{JobId, Write};
 /// Marks the fault by which a put that the policy forbids ends early.
 pub(super) const KEPT: &str = "TRANSSHIP_KEPT";
 
+/// Asked just before each put of an image's tag.
+pub(super) async fn may_put(
+    context: &RunContext,
+    target: &Target,
+    destination: &GroupDestination,
+    wanted: &Digest,
+) -> Result<(), Fault> {
+    still_newest(destination, wanted)?;
+    still_ours(context, target, destination.previous.as_ref(), wanted).await
+}
+
+/// No newer run may have planned the tag otherwise: what this one brings is then older than what is there, or will be.
+fn still_newest(destination: &GroupDestination, wanted: &Digest) -> Result<(), Fault> {
+    let newer = destination.put.as_ref().and_then(|put| put.overtaken_by(wanted));
+    newer.map_or(Ok(()), |run| {
+        let place = destination.place(wanted);
+        let message = format!("{place} was planned anew by {run}, as the source's tag moved: what it plans is put");
+        Err(Fault {
+            code: Some(KEPT.to_owned()),
+            ..Fault::new(ErrorKind::Conflict, message)
+        })
+    })
+}
+
 /// Where the rule does not let the source win, the destination is read again just before each put. `previous` is what the tag
 /// held when it was decided to put `wanted`.
 pub(super) async fn still_ours(
