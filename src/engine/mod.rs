@@ -29,6 +29,7 @@ mod observe;
 mod pace;
 mod parking;
 mod ping;
+mod planned;
 mod prepare;
 mod put;
 mod rates;

@@ -17,6 +17,7 @@ use super::lanes::copy_all;
 use super::metered::{self, Promise, Wanted};
 use super::observe::{MatchedRepository, Observed, filter, list_both, observe, observe_part};
 use super::parking;
+use super::planned::Look;
 use super::requests::Only;
 use super::settle::settle;
 use super::several::one_by_one;
@@ -229,8 +230,9 @@ async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: 
         if index > 0 && !context.control.may_start() {
             return;
         }
+        let look = context.planned.look();
         let observed = observe_part(context, matched, &listed, part, index == 0).await;
-        if !plan_part(context, &observed, part, only, outlet).await {
+        if !plan_part(context, look, &observed, part, only, outlet).await {
             return;
         }
     }
@@ -239,6 +241,7 @@ async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: 
 /// False where nobody listens any more.
 async fn plan_part(
     context: &RunContext,
+    look: Look,
     observed: &Observed,
     tags: &[Tag],
     only: &[Only],
@@ -283,6 +286,7 @@ async fn plan_part(
     let mut groups = groups(&plan, observed);
     parking::name_tried(&mut groups, &mut tried);
     deferral::name_waited(&mut groups, &outlet.waited);
+    context.planned.note(context.run, look, &plan, &mut groups);
     context.events.tell(Event::RepositoryPlanned {
         run: context.run,
         source,
@@ -368,6 +372,7 @@ fn to_copy(image: &PlannedImage, destination: &PlannedDestination) -> Option<Gro
         previous: destination.previous.clone(),
         parked: None,
         waited: false,
+        put: None,
     })
 }
 
