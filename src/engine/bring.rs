@@ -1,7 +1,8 @@
 //! Bringing the blobs of one image to its destinations, shared with everybody who wants the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,7 +13,6 @@ use super::blob_table::{Claim, Lead, ended};
 use super::context::RunContext;
 use super::fault::Fault;
 use super::image::{Target, TargetPlan};
-use super::pace::{Pace, Shared};
 use super::several::unordered;
 use super::transfer::{Moved, RangeTrust, Sink, SourceBlob, move_blob};
 use crate::oci::{Digest, RepositoryName};
@@ -82,62 +82,95 @@ struct Awaiting {
 }
 
 impl Awaiting {
-    /// Once all blobs have ended, tells what became of them: whether all are there.
-    fn tell(&mut self) -> Option<bool> {
-        let teller = self.teller.take_if(|_| self.blobs == 0)?;
-        let well = self.brought.fault.is_none();
-        // Whoever does not listen was told to stop.
-        let _ = teller.send(std::mem::take(&mut self.brought));
-        Some(well)
+    /// Once all blobs have ended, tells what became of them.
+    fn tell(&mut self) {
+        if let Some(teller) = self.teller.take_if(|_| self.blobs == 0) {
+            // Whoever does not listen was told to stop.
+            let _ = teller.send(std::mem::take(&mut self.brought));
+        }
     }
 }
 
-/// How often it is looked whether an image waits only for destinations that were left behind.
+/// How often it is looked whether a blob is on its way only to destinations that were left behind.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// True where some have all blobs, and whoever has not was left behind by those.
-fn waits_for_laggards(pace: &Pace, targets: &[Target], awaiting: &[Awaiting]) -> bool {
-    let lanes = |done: bool| {
-        let of = targets
-            .iter()
-            .zip(awaiting)
-            .filter(move |(_, a)| a.teller.is_none() == done);
-        of.map(|(target, _)| pace.lane(target.registry()))
-    };
-    match (lanes(true).min(), lanes(false).min()) {
-        (Some(done), Some(open)) => open > done,
-        _ => false,
-    }
-}
-
-/// Hears how one blob fares at the targets.
-struct Listener<'a> {
-    digest: &'a Digest,
+/// What the blobs of one image share while they are brought.
+struct Bringing<'a> {
+    context: &'a RunContext,
+    targets: &'a [Target],
+    /// From when each target's blobs are taken to be there without a look.
+    since: Vec<Duration>,
+    moving: Semaphore,
     /// The targets at which the image has failed.
-    failed: &'a [AtomicBool],
+    failed: Vec<AtomicBool>,
+    /// What is left for targets that were left behind until the others have theirs.
+    postponed: Mutex<BTreeMap<&'a Digest, WantedBlob>>,
     ends: mpsc::UnboundedSender<(&'a Digest, usize, Option<Moved>)>,
 }
 
-impl Listener<'_> {
+/// One blob on its way.
+struct OnItsWay<'a, 'b> {
+    of: &'b Bringing<'a>,
+    digest: &'a Digest,
+    source: SourceBlob,
+    /// Nothing is postponed any more.
+    last: bool,
+    /// The targets that somebody of ours brings it to.
+    open: Mutex<BTreeSet<usize>>,
+}
+
+impl OnItsWay<'_, '_> {
     /// Whether a target still wants the blob: a registry that does not answer is not asked for each one anew.
     fn wants(&self, index: usize) -> bool {
-        let wants = !self.failed[index].load(Ordering::Relaxed);
+        let wants = !self.of.failed[index].load(Ordering::Relaxed);
         if !wants {
             self.send(index, None);
         }
         wants
     }
 
+    /// Leaves it for later where the target was left behind by others of the same image.
+    fn is_postponed(&self, index: usize, action: &BlobAction) -> bool {
+        let behind = |target: &Target| self.of.context.transfer.pace.is_behind(target.registry());
+        let targets = self.of.targets;
+        let postponed = !self.last && targets.len() > 1 && behind(&targets[index]) && !targets.iter().all(behind);
+        if postponed {
+            let mut all = self.of.postponed.lock().unwrap_or_else(PoisonError::into_inner);
+            let blob = all.entry(self.digest).or_insert_with(|| WantedBlob {
+                size: self.source.size,
+                by: Vec::new(),
+            });
+            blob.by.push((index, action.clone()));
+        }
+        postponed
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn moves_to_laggards_only(&self) -> bool {
+        let behind = |index: &usize| {
+            self.of
+                .context
+                .transfer
+                .pace
+                .is_behind(self.of.targets[*index].registry())
+        };
+        self.open().iter().all(behind)
+    }
+
     fn tell(&self, index: usize, moved: Moved) {
+        self.open().remove(&index);
         if moved.result.is_err() {
-            self.failed[index].store(true, Ordering::Relaxed);
+            self.of.failed[index].store(true, Ordering::Relaxed);
         }
         self.send(index, Some(moved));
     }
 
     fn send(&self, index: usize, end: Option<Moved>) {
         // Whoever listens waits for us.
-        let _ = self.ends.send((self.digest, index, end));
+        let _ = self.of.ends.send((self.digest, index, end));
     }
 }
 
@@ -150,11 +183,6 @@ pub(super) async fn bring_blobs(
     plans: &[Result<TargetPlan, Fault>],
     tellers: Vec<oneshot::Sender<Brought>>,
 ) {
-    let since: Vec<Duration> = plans
-        .iter()
-        .map(|plan| plan.as_ref().map_or(context.began, |plan| plan.believed_since))
-        .collect();
-    let since = since.as_slice();
     let mut awaiting: Vec<Awaiting> = tellers
         .into_iter()
         .map(|teller| Awaiting {
@@ -174,29 +202,32 @@ pub(super) async fn bring_blobs(
             awaiting[index].blobs += 1;
         }
     }
-    let pace = &context.transfer.pace;
-    let mut sharing = (targets.len() > 1).then(|| pace.share(Shared::Image, targets.iter().map(Target::registry)));
-    for (index, target) in awaiting.iter_mut().enumerate() {
-        if let (Some(well), Some(sharing)) = (target.tell(), &mut sharing) {
-            sharing.ended(index, well);
-        }
-    }
-    let mut blobs: Vec<_> = wanted.into_iter().collect();
-    // What other images wait for first; then the largest, so that a small one does not wait behind all others for the last
-    // large one.
-    blobs.sort_by_cached_key(|(digest, blob)| {
-        let wanted_by = |(index, _): &(usize, BlobAction)| context.blobs.wanted_by(targets[*index].registry(), digest);
-        let images = blob.by.iter().map(wanted_by).max().unwrap_or(0).max(1);
-        std::cmp::Reverse((images, blob.size))
-    });
-    context.turn.begin(blobs.len());
-    let moving = &Semaphore::new(BLOBS_AT_ONCE);
-    let failed: Vec<AtomicBool> = targets.iter().map(|_| AtomicBool::new(false)).collect();
-    let failed = failed.as_slice();
+    awaiting.iter_mut().for_each(Awaiting::tell);
     let (tell, mut ends) = mpsc::unbounded_channel();
-    let each_blob = blobs.into_iter().map(|(digest, WantedBlob { size, by })| {
-        let ends = tell.clone();
-        async move {
+    let of = &Bringing {
+        context,
+        targets,
+        since: plans
+            .iter()
+            .map(|plan| plan.as_ref().map_or(context.began, |plan| plan.believed_since))
+            .collect(),
+        moving: Semaphore::new(BLOBS_AT_ONCE),
+        failed: targets.iter().map(|_| AtomicBool::new(false)).collect(),
+        postponed: Mutex::default(),
+        ends: tell,
+    };
+    for last in [false, true] {
+        let mut blobs: Vec<_> = std::mem::take(&mut wanted).into_iter().collect();
+        // What other images wait for first; then the largest, so that a small one does not wait behind all others for the last
+        // large one.
+        blobs.sort_by_cached_key(|(digest, blob)| {
+            let wanted_by =
+                |(index, _): &(usize, BlobAction)| context.blobs.wanted_by(targets[*index].registry(), digest);
+            let images = blob.by.iter().map(wanted_by).max().unwrap_or(0).max(1);
+            std::cmp::Reverse((images, blob.size))
+        });
+        context.turn.begin(blobs.len());
+        let each_blob = blobs.into_iter().map(|(digest, WantedBlob { size, by })| async move {
             let source = SourceBlob {
                 endpoint: context.source.clone(),
                 repository: repository.clone(),
@@ -204,80 +235,82 @@ pub(super) async fn bring_blobs(
                 size,
                 ranges: RangeTrust::default(),
             };
-            let listener = Listener { digest, failed, ends };
-            bring(context, &source, targets, since, by, moving, &listener).await;
+            let blob = OnItsWay {
+                of,
+                digest,
+                source,
+                last,
+                open: Mutex::default(),
+            };
+            bring(&blob, by).await;
             context.turn.end();
+        });
+        let mut bringing = unordered(each_blob, BLOBS_UNDER_WAY);
+        loop {
+            let (digest, index, moved) = tokio::select! {
+                biased;
+                Some(end) = ends.recv() => end,
+                done = bringing.next() => match done {
+                    Some(()) => continue,
+                    // What was told before it is heard first.
+                    None if ends.is_empty() => break,
+                    None => continue,
+                },
+            };
+            let target: &mut Awaiting = &mut awaiting[index];
+            target.brought.add(context, targets[index].registry(), digest, moved);
+            target.blobs -= 1;
+            target.tell();
         }
-    });
-    let mut bringing = unordered(each_blob, BLOBS_UNDER_WAY);
-    drop(tell);
-    let mut looks = tokio::time::interval(LOOK_AGAIN);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            end = ends.recv() => {
-                // All have ended.
-                let Some((digest, index, moved)) = end else { return };
-                let target: &mut Awaiting = &mut awaiting[index];
-                target.brought.add(context, targets[index].registry(), digest, moved);
-                target.blobs -= 1;
-                if let (Some(well), Some(sharing)) = (target.tell(), &mut sharing) {
-                    sharing.ended(index, well);
-                }
-            }
-            Some(()) = bringing.next() => {}
-            _ = looks.tick(), if sharing.is_some() => {
-                if waits_for_laggards(pace, targets, &awaiting) {
-                    context.turn.leave();
-                }
-            }
-        }
+        wanted = std::mem::take(&mut *of.postponed.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-/// Brings one blob to the targets that want it, each by itself: who waits for others holds up none of ours. `since`: from when each
-/// target's blobs are taken to be there without a look.
-async fn bring(
-    context: &RunContext,
-    source: &SourceBlob,
-    targets: &[Target],
-    since: &[Duration],
-    wants: Vec<(usize, BlobAction)>,
-    moving: &Semaphore,
-    listener: &Listener<'_>,
-) {
+/// Brings one blob to the targets that want it, each by itself: who waits for others holds up none of ours.
+async fn bring(blob: &OnItsWay<'_, '_>, wants: Vec<(usize, BlobAction)>) {
+    let Bringing {
+        context,
+        targets,
+        since,
+        moving,
+        ..
+    } = blob.of;
     let mut open = wants;
     let mut moves = FuturesUnordered::new();
     let mut waits = FuturesUnordered::new();
     let mut place = None;
     loop {
         // Taken before the claim, as others wait for what is claimed, and free again while we only wait for others.
-        if place.is_none() {
+        if place.is_none() && !open.is_empty() {
             place = moving.acquire().await.ok();
         }
         let (mut leads, mut sinks) = (Vec::new(), Vec::new());
-        for (index, action) in open.drain(..).filter(|(index, _)| listener.wants(*index)) {
-            let target = &targets[index];
-            if action == BlobAction::Present {
-                listener.tell(index, Moved::present());
+        for (index, action) in open.drain(..) {
+            if !blob.wants(index) || blob.is_postponed(index, &action) {
                 continue;
             }
-            let (registry, digest) = (target.registry(), &source.digest);
+            let target = &targets[index];
+            if action == BlobAction::Present {
+                blob.tell(index, Moved::present());
+                continue;
+            }
+            let (registry, digest) = (target.registry(), blob.digest);
             match context.blobs.claim(registry, &target.repository, digest, since[index]) {
-                Claim::Present => listener.tell(index, Moved::present()),
+                Claim::Present => blob.tell(index, Moved::present()),
                 Claim::Wait(moving) => waits.push(async move {
                     ended(moving).await;
                     (index, action)
                 }),
                 Claim::Lead(lead, mount_from) => {
                     leads.push((index, lead));
+                    blob.open().insert(index);
                     let action = with_mount(action, mount_from);
                     sinks.push(Sink::new(target.endpoint.clone(), target.repository.clone(), action));
                 }
             }
         }
         if !leads.is_empty() {
-            moves.push(lead(context, source, leads, sinks, listener));
+            moves.push(lead(blob, leads, sinks));
         }
         let ended = if moves.is_empty() {
             place = None;
@@ -289,6 +322,13 @@ async fn bring(
             tokio::select! {
                 Some(()) = moves.next() => None,
                 Some(want) = waits.next() => Some(want),
+                () = tokio::time::sleep(LOOK_AGAIN), if place.is_some() && targets.len() > 1 => {
+                    // The image's other blobs need not wait for what only laggards are slow to take.
+                    if blob.moves_to_laggards_only() {
+                        place = None;
+                    }
+                    None
+                }
                 else => None,
             }
         };
@@ -301,23 +341,17 @@ async fn bring(
 }
 
 /// Brings one blob to targets that nobody else brings it to. Who waits for one of them hears its end as it comes.
-async fn lead(
-    context: &RunContext,
-    source: &SourceBlob,
-    leads: Vec<(usize, Lead)>,
-    sinks: Vec<Sink>,
-    listener: &Listener<'_>,
-) {
+async fn lead(blob: &OnItsWay<'_, '_>, leads: Vec<(usize, Lead)>, sinks: Vec<Sink>) {
     let mut leads: Vec<Option<(usize, Lead)>> = leads.into_iter().map(Some).collect();
     let ended = |place: usize, moved: Moved| {
         if let Some((index, lead)) = leads[place].take() {
             if moved.result.is_ok() {
                 lead.done();
             }
-            listener.tell(index, moved);
+            blob.tell(index, moved);
         }
     };
-    move_blob(&context.transfer, source, sinks, ended).await;
+    move_blob(&blob.of.context.transfer, &blob.source, sinks, ended).await;
 }
 
 fn with_mount(action: BlobAction, place: Option<RepositoryName>) -> BlobAction {

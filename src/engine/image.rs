@@ -12,6 +12,7 @@ use super::bring::{Brought, bring_blobs};
 use super::context::RunContext;
 use super::fault::Fault;
 use super::put::put_manifests;
+use super::together::Together;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::plan::{BlobAction, ErrorKind, ImagePlan, ImageTree, KnownContent, image_plan};
 use crate::registry::Endpoint;
@@ -73,6 +74,7 @@ where
     }
     let (tellers, listeners): (Vec<_>, Vec<_>) = targets.iter().map(|_| oneshot::channel()).unzip();
     let bringing = bring_blobs(context, repository, targets, &plans, tellers);
+    let together = Together::new(context, targets);
     let putting = targets
         .iter()
         .zip(&plans)
@@ -80,7 +82,7 @@ where
         .enumerate()
         .map(|(index, all)| {
             let ((target, plan), brought) = all;
-            let (before_tag, arrived) = (&before_tag, &arrived);
+            let (before_tag, arrived, together) = (&before_tag, &arrived, &together);
             async move {
                 let brought = brought.await.unwrap_or_else(|_| Brought::untold());
                 let (attempts, bytes) = (brought.attempts, brought.bytes);
@@ -91,10 +93,17 @@ where
                     attempts: attempts.max(tried),
                     bytes,
                 };
-                arrived(index, end).await
+                let well = end.result.is_ok();
+                let end = arrived(index, end).await;
+                together.ended(index, well);
+                end
             }
         });
-    join(bringing, join_all(putting)).await.1
+    let copying = join(bringing, join_all(putting));
+    tokio::select! {
+        (_, ends) = copying => ends,
+        never = together.watch() => match never {},
+    }
 }
 
 async fn plan(

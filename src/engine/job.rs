@@ -14,6 +14,7 @@ use super::image::{Arrived, Target, copy_tree};
 use super::ledger::Ledger;
 use super::looks::head;
 use super::observe::Attachments;
+use super::pace::ImageLeft;
 use super::parking;
 use super::planned::PlannedPut;
 use super::prepare::{NotCopied, Prepared, prepare};
@@ -80,7 +81,9 @@ impl GroupDestination {
 }
 
 /// Copies one image to all its destinations and records each job's end as it comes. Never fails: failures are in the ledger.
-pub(super) async fn copy_image(context: &RunContext, group: ImageGroup) {
+/// `left`: what counts the image for each destination until it has ended there; none where nobody counts.
+pub(super) async fn copy_image(context: &RunContext, group: ImageGroup, left: Vec<ImageLeft>) {
+    let mut left: Vec<Option<ImageLeft>> = left.into_iter().map(Some).collect();
     let source = group.source_place(context);
     // Side by side, as what waits for the disk at the same time waits only once.
     let starting = group.destinations.iter();
@@ -104,6 +107,7 @@ pub(super) async fn copy_image(context: &RunContext, group: ImageGroup) {
         // Beside the others, whose steps may hold the turn at the state that this waits for.
         while ends.recv_many(&mut told, jobs.len()).await > 0 {
             let finishing = told.drain(..).filter_map(|(index, end): (usize, End)| {
+                drop(left.get_mut(index).and_then(Option::take));
                 let job = open[index].take()?;
                 Some(finish(context, &group, &source, &group.destinations[index], job, end))
             });
@@ -379,36 +383,43 @@ pub(super) async fn refresh_attachments(context: &RunContext, group: &ImageGroup
     let (Ok(Ok(prepared)), _) = prepare(context, group).await else {
         return;
     };
-    for destination in &group.destinations {
-        let Some(endpoint) = context.destinations.get(&destination.registry) else {
-            continue;
-        };
-        let target = Target {
-            endpoint: endpoint.clone(),
-            repository: destination.repository.clone(),
-            absent: false,
-            tag: None,
-        };
-        let faults = copy_attachments(
-            context,
-            &group.repository,
-            &prepared.subjects,
-            &group.attachments,
-            &target,
-        )
+    let prepared = &prepared;
+    let refreshing = group
+        .destinations
+        .iter()
+        .map(|destination| refresh_at(context, group, prepared, destination));
+    join_all(refreshing).await;
+}
+
+async fn refresh_at(context: &RunContext, group: &ImageGroup, prepared: &Prepared, destination: &GroupDestination) {
+    let Some(endpoint) = context.destinations.get(&destination.registry) else {
+        return;
+    };
+    let target = Target {
+        endpoint: endpoint.clone(),
+        repository: destination.repository.clone(),
+        absent: false,
+        tag: None,
+    };
+    let faults = copy_attachments(
+        context,
+        &group.repository,
+        &prepared.subjects,
+        &group.attachments,
+        &target,
+    )
+    .await;
+    let subject = &prepared.tree.root;
+    if attachments_left(context, &target, subject, faults).is_some() {
+        return;
+    }
+    let (registry, now) = (target.endpoint.name(), context.clock.now());
+    let recorded = context
+        .store
+        .record_attachments_checked(registry, &target.repository, subject, now)
         .await;
-        let subject = &prepared.tree.root;
-        if attachments_left(context, &target, subject, faults).is_some() {
-            continue;
-        }
-        let (registry, now) = (target.endpoint.name(), context.clock.now());
-        let recorded = context
-            .store
-            .record_attachments_checked(registry, &target.repository, subject, now)
-            .await;
-        if let Err(error) = recorded {
-            tracing::warn!("cannot remember that attachments were compared: {error}");
-        }
+    if let Err(error) = recorded {
+        tracing::warn!("cannot remember that attachments were compared: {error}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Copying what was planned: many images at once, in lanes, so that destinations that keep pace wait for none that does not.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -8,10 +9,12 @@ use tokio::task::JoinSet;
 
 use super::context::RunContext;
 use super::fault::Fault;
-use super::job::{ImageGroup, copy_image, refresh_attachments};
-use super::run::{Work, copy_work, place_failed, until_abort};
+use super::job::{GroupDestination, ImageGroup, copy_image, refresh_attachments};
+use super::pace::ImageLeft;
+use super::run::{Work, place_failed, until_abort, wants};
 use super::turn::Turn;
 use crate::plan::ErrorKind;
+use crate::rules::RegistryName;
 use crate::store::JobOutcome;
 
 /// Images of one lane that are copied at once. Most of their time is spent waiting for the registries' own limits; what this bounds
@@ -21,60 +24,114 @@ pub(super) const IMAGES_AT_ONCE: usize = 32;
 /// The same with those that only wait for blobs that other images bring.
 const IMAGES_UNDER_WAY: usize = 256;
 
-/// Images by which a destination may lag at most; past it the others wait after all. Each takes about a kilobyte of memory.
+/// Images that wait for one of several destinations at most; past it the others wait after all. Each takes a kilobyte or two.
 const LAG: usize = 4096;
 
-/// Copies what comes until the planning side ends.
-pub(super) async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
-    let lanes = context.destinations.len().max(1);
-    let mut running = Vec::with_capacity(lanes);
-    context.transfer.pace.set_front_busy(true);
-    for lane in 0..lanes {
-        let (sender, next) = mpsc::channel(LAG);
-        let behind = (lane + 1 < lanes).then_some(sender);
-        running.push(run_lane(context, lane, work, behind));
-        work = next;
-    }
-    join_all(running).await;
+/// The queues of destinations that go by themselves.
+type Queues = BTreeMap<RegistryName, mpsc::Sender<Item>>;
+
+/// Something to do, counted for its destinations until it is done.
+struct Item {
+    work: Work,
+    left: Vec<ImageLeft>,
 }
 
-/// Copies what comes to the destinations of a lane, and hands on to the lane `behind` what those want that were left behind. A job
-/// that panics fails by itself.
-async fn run_lane(
-    context: &RunContext,
-    lane: usize,
-    mut work: mpsc::Receiver<Work>,
-    behind: Option<mpsc::Sender<Work>>,
-) {
+impl Item {
+    fn new(context: &RunContext, work: Work) -> Self {
+        let destinations = work.group().destinations.iter();
+        let left = destinations.map(|destination| context.transfer.pace.image(destination.registry.as_str()));
+        Self {
+            left: left.collect(),
+            work,
+        }
+    }
+}
+
+/// Copies what comes until the planning side ends. An image is shared by the destinations that keep pace; who was left behind, or is
+/// the only one to lack it, has a lane of its own.
+pub(super) async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
+    let several = context.destinations.len() > 1;
+    let (mut queues, mut lanes) = (Queues::new(), Vec::new());
+    for registry in context.destinations.keys() {
+        // One that is alone holds up nobody but the planning.
+        let (sender, queue) = mpsc::channel(if several { LAG } else { 1 });
+        queues.insert(registry.clone(), sender);
+        lanes.push(run_lane(context, queue, None));
+    }
+    let (shared, sharing) = mpsc::channel(1);
+    lanes.push(run_lane(context, sharing, several.then(|| queues.clone())));
+    let sorting = async move {
+        while let Some(work) = work.recv().await {
+            let together = match several {
+                true => sort(context, work, &queues).await,
+                false => Some(work),
+            };
+            // The lanes listen for as long as we send.
+            if let Some(work) = together {
+                let to = match queues.values().next() {
+                    Some(only) if !several => only,
+                    _ => &shared,
+                };
+                let _ = to.send(Item::new(context, work)).await;
+            }
+        }
+    };
+    futures_util::future::join(sorting, join_all(lanes)).await;
+}
+
+/// Hands what single destinations are to have to their queues. Gives what several have together.
+async fn sort(context: &RunContext, work: Work, queues: &Queues) -> Option<Work> {
+    let pace = &context.transfer.pace;
+    let behind = |destination: &GroupDestination| pace.is_behind(destination.registry.as_str());
+    let (mut alone, mut together): (Vec<_>, Vec<_>) = work.group().destinations.iter().cloned().partition(behind);
+    if together.len() == 1 {
+        alone.append(&mut together);
+    } else if alone.is_empty() {
+        return Some(work);
+    }
+    for destination in alone {
+        if let Some(queue) = queues.get(&destination.registry) {
+            let _ = queue.send(Item::new(context, work.part(vec![destination]))).await;
+        }
+    }
+    (!together.is_empty()).then(|| work.part(together))
+}
+
+/// Copies what comes. `queues`: where those go that were left behind since it was put together. A job that panics fails by itself.
+async fn run_lane(context: &RunContext, mut items: mpsc::Receiver<Item>, queues: Option<Queues>) {
     let under_way = Arc::new(Semaphore::new(IMAGES_UNDER_WAY));
     let places = Arc::new(Semaphore::new(IMAGES_AT_ONCE));
     let mut jobs = JoinSet::new();
     loop {
         tokio::select! {
-            next = work.recv() => {
-                let Some(next) = next else { break };
+            next = items.recv() => {
+                let Some(mut item) = next else { break };
                 if !context.control.may_start() {
-                    leave_out(context, &next);
+                    leave_out(context, &item.work);
                     continue;
                 }
                 let Ok(one) = Arc::clone(&under_way).acquire_owned().await else { break };
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-                let (own, rest) = match &behind {
-                    Some(_) => split(context, lane, next),
-                    None => (Some(next), None),
-                };
-                if let (Some(behind), Some(rest)) = (&behind, rest) {
-                    // It listens for as long as we send.
-                    let _ = behind.send(rest).await;
+                // Told while we waited.
+                if !context.control.may_start() {
+                    leave_out(context, &item.work);
+                    continue;
                 }
-                let Some(own) = own else { continue };
+                if let Some(queues) = &queues {
+                    let Some(work) = sort(context, item.work, queues).await else { continue };
+                    item = Item::new(context, work);
+                }
                 let context = RunContext {
                     turn: Turn::new(Arc::clone(&places), place),
                     ..context.clone()
                 };
                 jobs.spawn(async move {
-                    match own {
-                        Work::Copy(group, _promise, _wants) => copy_image(&context, group).await,
+                    let Item { work, left } = item;
+                    match work {
+                        Work::Copy(group, _promise, told) => {
+                            let _wants = told.unwrap_or_else(|| wants(&context, &group));
+                            copy_image(&context, group, left).await;
+                        }
                         Work::RefreshAttachments(group, _promise) => {
                             until_abort(&context, refresh_attachments(&context, &group)).await;
                         }
@@ -82,52 +139,33 @@ async fn run_lane(
                     drop(one);
                 });
             }
-            Some(ended) = jobs.join_next() => {
-                report_panic(context, ended);
-                if jobs.is_empty() && work.is_empty() {
-                    context.transfer.pace.caught_up(lane);
-                }
-            }
+            Some(ended) = jobs.join_next() => report_panic(context, ended),
         }
     }
-    drop(behind);
+    // Those that go by themselves wait for no more from here.
+    drop(queues);
     while let Some(ended) = jobs.join_next().await {
         report_panic(context, ended);
     }
-    if lane == 0 {
-        context.transfer.pace.set_front_busy(false);
-    }
 }
 
-/// What is to be done for the destinations of a lane, and for those that were left behind.
-fn split(context: &RunContext, lane: usize, work: Work) -> (Option<Work>, Option<Work>) {
-    let pace = &context.transfer.pace;
-    let group = match &work {
-        Work::Copy(group, ..) | Work::RefreshAttachments(group, _) => group,
-    };
-    let (rest, own): (Vec<_>, Vec<_>) = group
-        .destinations
-        .iter()
-        .cloned()
-        .partition(|destination| pace.lane(destination.registry.as_str()) > lane);
-    if rest.is_empty() {
-        return (Some(work), None);
+impl Work {
+    fn group(&self) -> &ImageGroup {
+        match self {
+            Self::Copy(group, ..) | Self::RefreshAttachments(group, _) => group,
+        }
     }
-    let of = |destinations| ImageGroup {
-        destinations,
-        ..group.clone()
-    };
-    let (own, rest) = ((!own.is_empty()).then(|| of(own)), of(rest));
-    match work {
-        // What the source was promised to be asked is asked once: the second to read the manifest finds it kept.
-        Work::Copy(_, promise, wants) => (
-            own.map(|own| Work::Copy(own, promise, wants)),
-            Some(copy_work(context, rest, None)),
-        ),
-        Work::RefreshAttachments(_, promise) => (
-            own.map(|own| Work::RefreshAttachments(own, promise)),
-            Some(Work::RefreshAttachments(rest, None)),
-        ),
+
+    /// The same for some of the destinations. What was promised is given back when all have read it.
+    fn part(&self, destinations: Vec<GroupDestination>) -> Self {
+        let group = ImageGroup {
+            destinations,
+            ..self.group().clone()
+        };
+        match self {
+            Self::Copy(_, promise, _) => Self::Copy(group, promise.clone(), None),
+            Self::RefreshAttachments(_, promise) => Self::RefreshAttachments(group, promise.clone()),
+        }
     }
 }
 

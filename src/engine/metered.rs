@@ -243,7 +243,7 @@ pub(super) async fn admit(
         let taken = meter.take(half, reads, context.clock.now());
         match taken {
             Ok(promise) => {
-                let work = Work::RefreshAttachments(group, Some(promise));
+                let work = Work::RefreshAttachments(group, Some(Arc::new(promise)));
                 if sender.send(work).await.is_err() {
                     return;
                 }

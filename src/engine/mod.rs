@@ -43,6 +43,7 @@ mod several;
 mod single;
 mod tag_put;
 mod tidy;
+mod together;
 mod transfer;
 mod turn;
 mod verify;

@@ -1,5 +1,5 @@
-//! Which destinations of a run keep pace with each other. Those that do share reads; who holds up the others is left behind, in a
-//! lane of its own with others of its kind, where it reads for itself and holds up nobody, until it has caught up.
+//! Which destinations of a run keep pace with each other. Those that do share reads; who holds up the others is left behind: it
+//! reads for itself, from a queue of its own, and holds up nobody, until it has caught up.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,32 +18,26 @@ pub(super) struct Pace(Arc<Inner>);
 struct Inner {
     clock: Clock,
     source: Endpoint,
-    /// Images of one lane that are copied at once.
+    /// Images that are shared at once.
     images_at_once: usize,
-    state: Mutex<State>,
-    /// Reads of those that were left behind may begin.
-    changed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
     /// By the registry's name.
-    standings: HashMap<String, Standing>,
-    /// Reads that are under way for destinations that were left behind.
-    reads_behind: usize,
-    /// There is work for those that keep pace.
-    front_busy: bool,
+    standings: Mutex<HashMap<String, Standing>>,
+    /// Somebody may read by itself now.
+    changed: Notify,
 }
 
 /// Where a destination stands.
 #[derive(Debug, Default)]
 struct Standing {
-    /// How often it was left behind.
-    lane: usize,
+    behind: bool,
     /// Changes when what was counted is forgotten.
     epoch: u64,
     reads: SharedTime,
     images: SharedTime,
+    /// Images that are on their way to it or wait for their turn.
+    images_left: usize,
+    /// Reads for it alone.
+    lone_reads: usize,
 }
 
 impl Standing {
@@ -55,19 +49,17 @@ impl Standing {
     }
 
     fn leave_behind(&mut self, registry: &str) {
-        self.move_to(self.lane + 1);
+        self.behind = true;
+        self.begin_anew();
         tracing::info!(
             destination = registry,
             "it takes what is copied much more slowly than others, which do not wait for it: it reads for itself"
         );
     }
 
-    fn move_to(&mut self, lane: usize) {
-        *self = Self {
-            lane,
-            epoch: self.epoch + 1,
-            ..Self::default()
-        };
+    fn begin_anew(&mut self) {
+        self.epoch += 1;
+        (self.reads, self.images) = Default::default();
     }
 }
 
@@ -76,7 +68,7 @@ impl Standing {
 pub(super) enum Shared {
     /// A read of a blob, which holds one of the source's places.
     Read,
-    /// An image, which holds one of the lane's places.
+    /// An image, which holds one of the places of images.
     Image,
 }
 
@@ -86,51 +78,37 @@ impl Pace {
             clock,
             source,
             images_at_once,
-            state: Mutex::default(),
+            standings: Mutex::default(),
             changed: Notify::new(),
         }))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn standings(&self) -> MutexGuard<'_, HashMap<String, Standing>> {
+        self.0.standings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The destination's lane: 0 where it keeps pace, else how often it was left behind.
-    pub(super) fn lane(&self, registry: &str) -> usize {
+    /// True for a destination that others do not wait for.
+    pub(super) fn is_behind(&self, registry: &str) -> bool {
         let now = self.0.clock.elapsed();
-        let mut state = self.state();
-        let Some(standing) = state.standings.get_mut(registry) else {
-            return 0;
+        let mut standings = self.standings();
+        let Some(standing) = standings.get_mut(registry) else {
+            return false;
         };
-        if standing.reads.is_left_behind(now, self.0.source.blob_reads_at_once())
-            || standing.images.is_left_behind(now, self.0.images_at_once)
-        {
+        let late = !standing.behind
+            && (standing.reads.is_left_behind(now, self.0.source.blob_reads_at_once())
+                || standing.images.is_left_behind(now, self.0.images_at_once));
+        if late {
             standing.leave_behind(registry);
         }
-        standing.lane
-    }
-
-    /// Nothing is left to do in a lane: those that were left behind there share again with those before them.
-    pub(super) fn caught_up(&self, lane: usize) {
-        for standing in self.state().standings.values_mut() {
-            if standing.lane == lane && lane > 0 {
-                standing.move_to(lane - 1);
-            }
-        }
-    }
-
-    /// Whether there is work for those that keep pace: they have half of the source's places for themselves.
-    pub(super) fn set_front_busy(&self, busy: bool) {
-        self.state().front_busy = busy;
-        self.0.changed.notify_waiters();
+        standing.behind
     }
 
     /// Several destinations begin to share something.
     pub(super) fn share<'a>(&self, what: Shared, registries: impl Iterator<Item = &'a str>) -> Sharing {
         let now = self.0.clock.elapsed();
-        let mut state = self.state();
+        let mut standings = self.standings();
         let members = registries.map(|registry| {
-            let standing = state.standings.entry(registry.to_owned()).or_default();
+            let standing = standings.entry(registry.to_owned()).or_default();
             standing.time(what).begin(now);
             Some(Member {
                 registry: registry.to_owned(),
@@ -139,7 +117,7 @@ impl Pace {
             })
         });
         let members = members.collect();
-        drop(state);
+        drop(standings);
         Sharing {
             pace: self.clone(),
             what,
@@ -147,50 +125,85 @@ impl Pace {
         }
     }
 
-    /// Waits until a blob may be read for these destinations only.
-    pub(super) async fn reading_turn(&self, registries: impl Iterator<Item = &str> + Clone) -> Option<ReadBehind> {
+    /// An image is to be brought to a destination; dropped when it is there.
+    pub(super) fn image(&self, registry: &str) -> ImageLeft {
+        self.standings().entry(registry.to_owned()).or_default().images_left += 1;
+        ImageLeft {
+            pace: self.clone(),
+            registry: registry.to_owned(),
+        }
+    }
+
+    /// Waits until a blob may be read for one destination alone.
+    pub(super) async fn lone_read(&self, registry: &str) -> LoneRead {
         loop {
             let changed = self.0.changed.notified();
-            // In the lane before the last one, too, there is somebody who does not wait for them.
-            if registries.clone().any(|registry| self.lane(registry) == 0) {
-                return None;
-            }
-            if let Some(turn) = self.try_read_behind() {
-                return Some(turn);
+            if let Some(read) = self.try_lone_read(registry) {
+                return read;
             }
             changed.await;
         }
     }
 
-    fn try_read_behind(&self) -> Option<ReadBehind> {
-        let mut state = self.state();
-        let most = match state.front_busy {
-            true => (self.0.source.blob_reads_at_once() / 2).max(1),
-            false => usize::MAX,
-        };
-        (state.reads_behind < most).then(|| {
-            state.reads_behind += 1;
-            ReadBehind(self.clone())
+    /// As [`Pace::lone_read`]; `None` where it has to wait. Others find half of the source's places free of what one destination
+    /// reads alone, unless that one is quick and they are not.
+    pub(super) fn try_lone_read(&self, registry: &str) -> Option<LoneRead> {
+        let most = (self.0.source.blob_reads_at_once() / 2).max(1);
+        let mut standings = self.standings();
+        let mut others = standings
+            .iter()
+            .filter(|(name, standing)| *name != registry && standing.images_left > 0);
+        let (busy, quick) = (others.clone().next().is_some(), !others.any(|(_, other)| other.behind));
+        let standing = standings.entry(registry.to_owned()).or_default();
+        if busy && (quick || standing.behind) && standing.lone_reads >= most {
+            return None;
+        }
+        standing.lone_reads += 1;
+        Some(LoneRead {
+            pace: self.clone(),
+            registry: registry.to_owned(),
         })
-    }
-
-    /// A destination that was left behind within a read goes on by itself, however many do so.
-    pub(super) fn reads_anyhow(&self) -> ReadBehind {
-        self.state().reads_behind += 1;
-        ReadBehind(self.clone())
     }
 }
 
-/// The right to read for destinations that were left behind.
+/// The right to read for one destination alone.
 #[derive(Debug)]
-pub(super) struct ReadBehind(Pace);
+pub(super) struct LoneRead {
+    pace: Pace,
+    registry: String,
+}
 
-impl Drop for ReadBehind {
+impl Drop for LoneRead {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.reads_behind = state.reads_behind.saturating_sub(1);
-        drop(state);
-        self.0.0.changed.notify_waiters();
+        if let Some(standing) = self.pace.standings().get_mut(&self.registry) {
+            standing.lone_reads = standing.lone_reads.saturating_sub(1);
+        }
+        self.pace.0.changed.notify_waiters();
+    }
+}
+
+/// An image that is not yet at a destination.
+#[derive(Debug)]
+pub(super) struct ImageLeft {
+    pace: Pace,
+    registry: String,
+}
+
+impl Drop for ImageLeft {
+    fn drop(&mut self) {
+        let mut standings = self.pace.standings();
+        let others = standings.iter().filter(|(name, _)| **name != self.registry);
+        let most = others.map(|(_, other)| other.images_left).max().unwrap_or(0);
+        if let Some(standing) = standings.get_mut(&self.registry) {
+            standing.images_left = standing.images_left.saturating_sub(1);
+            // It has no more left to do than another one.
+            if standing.behind && standing.images_left <= most {
+                standing.behind = false;
+                standing.begin_anew();
+            }
+        }
+        drop(standings);
+        self.pace.0.changed.notify_waiters();
     }
 }
 
@@ -213,9 +226,9 @@ impl Sharing {
     /// One of them, by its place among all, has ended; `well`: it has what it wanted, so that it would go on to something else.
     pub(super) fn ended(&mut self, place: usize, well: bool) {
         let now = self.pace.0.clock.elapsed();
-        let mut state = self.pace.state();
+        let mut standings = self.pace.standings();
         if let Some(member) = self.members[place].take()
-            && let Some(time) = time_of(&mut state, self.what, &member)
+            && let Some(time) = time_of(&mut standings, self.what, &member)
         {
             time.end(now, member.waited_for);
         }
@@ -224,7 +237,7 @@ impl Sharing {
         }
         // They wait for the others from now on.
         for member in self.members.iter_mut().flatten().filter(|member| !member.waited_for) {
-            if let Some(time) = time_of(&mut state, self.what, member) {
+            if let Some(time) = time_of(&mut standings, self.what, member) {
                 time.waited_for(now);
                 member.waited_for = true;
             }
@@ -235,10 +248,11 @@ impl Sharing {
 impl Sharing {
     /// One of them was seen to hold up the others.
     pub(super) fn leave_behind(&mut self, place: usize) {
-        let mut state = self.pace.state();
+        let mut standings = self.pace.standings();
         if let Some(member) = &self.members[place]
-            && let Some(standing) = state.standings.get_mut(&member.registry)
+            && let Some(standing) = standings.get_mut(&member.registry)
             && standing.epoch == member.epoch
+            && !standing.behind
         {
             standing.leave_behind(&member.registry);
         }
@@ -254,8 +268,12 @@ impl Drop for Sharing {
 }
 
 /// What is counted of a member; `None` where it was left behind meanwhile, or has caught up.
-fn time_of<'a>(state: &'a mut State, what: Shared, member: &Member) -> Option<&'a mut SharedTime> {
-    let standing = state.standings.get_mut(&member.registry)?;
+fn time_of<'a>(
+    standings: &'a mut HashMap<String, Standing>,
+    what: Shared,
+    member: &Member,
+) -> Option<&'a mut SharedTime> {
+    let standing = standings.get_mut(&member.registry)?;
     (standing.epoch == member.epoch).then(|| standing.time(what))
 }
 
@@ -274,77 +292,90 @@ mod tests {
         Pace::new(Clock::system(), Endpoint::Layout(layout), 1)
     }
 
+    const BOTH: [&str; 2] = ["near", "far"];
+
+    fn behind(pace: &Pace) -> [bool; 2] {
+        BOTH.map(|registry| pace.is_behind(registry))
+    }
+
     async fn shared_image(pace: &Pace, between: Duration) -> Sharing {
-        let mut sharing = pace.share(Shared::Image, ["near", "far"].into_iter());
+        let mut sharing = pace.share(Shared::Image, BOTH.into_iter());
         sharing.ended(0, true);
         tokio::time::advance(between).await;
         sharing
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_waited_for_is_left_behind_until_it_has_caught_up() {
+    async fn who_is_waited_for_is_left_behind_until_it_has_no_more_to_do_than_another() {
         let folder = tempfile::tempdir().expect("a folder");
         let pace = pace(&folder);
+        let far = [(); 3].map(|()| pace.image("far"));
+        let near = pace.image("near");
         let first = shared_image(&pace, 9 * SECOND).await;
-        assert_eq!((pace.lane("near"), pace.lane("far")), (0, 0));
+        assert_eq!(behind(&pace), [false, false]);
         let second = shared_image(&pace, 9 * SECOND).await;
-        assert_eq!((pace.lane("near"), pace.lane("far")), (0, 1));
+        assert_eq!(behind(&pace), [false, true]);
         // What was begun together counts no more.
         tokio::time::advance(100 * SECOND).await;
         drop((first, second));
-        assert_eq!((pace.lane("near"), pace.lane("far")), (0, 1));
-        pace.caught_up(0);
-        assert_eq!(pace.lane("far"), 1, "it is in another lane");
-        pace.caught_up(1);
-        assert_eq!(pace.lane("far"), 0);
+        let [one, two, three] = far;
+        drop(one);
+        assert_eq!(behind(&pace), [false, true], "two are left");
+        drop(two);
+        assert_eq!(behind(&pace), [false, false], "as many as for the other");
+        drop((three, near));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_fails_holds_up_nobody_by_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let pace = pace(&folder);
-        let mut sharing = pace.share(Shared::Image, ["near", "far"].into_iter());
+        let mut sharing = pace.share(Shared::Image, BOTH.into_iter());
         sharing.ended(0, false);
         tokio::time::advance(100 * SECOND).await;
-        assert_eq!(pace.lane("far"), 0, "nobody waits for it");
+        assert_eq!(behind(&pace), [false, false], "nobody waits for it");
         sharing.ended(1, true);
         tokio::time::advance(100 * SECOND).await;
-        assert_eq!((pace.lane("near"), pace.lane("far")), (0, 0));
+        assert_eq!(behind(&pace), [false, false]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_reads_leave_a_destination_behind_once() {
+    async fn no_destination_alone_takes_all_places_while_another_is_busy() {
         let folder = tempfile::tempdir().expect("a folder");
         let pace = pace(&folder);
-        let mut reads: Vec<Sharing> = (0..3)
-            .map(|_| pace.share(Shared::Read, ["near", "far"].into_iter()))
-            .collect();
-        reads.iter_mut().for_each(|read| read.leave_behind(1));
-        assert_eq!(pace.lane("far"), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn those_left_behind_have_half_of_the_places_while_others_are_busy() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let pace = pace(&folder);
-        let far = || ["far"].into_iter();
-        assert!(pace.reading_turn(far()).await.is_none(), "it keeps pace");
-        pace.share(Shared::Read, ["near", "far"].into_iter()).leave_behind(1);
-        assert!(pace.reading_turn(["near", "far"].into_iter()).await.is_none());
-        pace.set_front_busy(true);
-        let places = pace.0.source.blob_reads_at_once() / 2;
-        let mut turns = Vec::new();
-        for _ in 0..places {
-            turns.push(pace.reading_turn(far()).await.expect("a turn"));
-        }
-        let mut next = std::pin::pin!(pace.reading_turn(far()));
+        let half = pace.0.source.blob_reads_at_once() / 2;
+        let take = |registry, count: usize| {
+            (0..count)
+                .map_while(|_| pace.try_lone_read(registry))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(take("far", 2 * half).len(), 2 * half, "nobody else is there");
+        let near = pace.image("near");
+        let mut reads = take("far", 2 * half);
+        assert_eq!(reads.len(), half);
+        let mut next = std::pin::pin!(pace.lone_read("far"));
         assert!(futures_util::poll!(&mut next).is_pending());
-        turns.pop();
-        let next = next.await.expect("a turn");
-        let mut waits = std::pin::pin!(pace.reading_turn(far()));
-        assert!(futures_util::poll!(&mut waits).is_pending());
-        pace.set_front_busy(false);
-        assert!(waits.await.is_some(), "nobody else wants them");
-        drop(next);
+        reads.pop();
+        reads.push(next.await);
+        let mut next = std::pin::pin!(pace.lone_read("far"));
+        assert!(futures_util::poll!(&mut next).is_pending());
+        drop(near);
+        reads.push(next.await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_quick_one_has_all_places_but_those_of_who_was_left_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pace = pace(&folder);
+        let _images = BOTH.map(|registry| pace.image(registry));
+        pace.share(Shared::Read, BOTH.into_iter()).leave_behind(1);
+        let half = pace.0.source.blob_reads_at_once() / 2;
+        let count = |registry| {
+            (0..2 * half)
+                .map_while(|_| pace.try_lone_read(registry))
+                .collect::<Vec<_>>()
+        };
+        let (far, near) = (count("far"), count("near"));
+        assert_eq!((far.len(), near.len()), (half, 2 * half));
     }
 }

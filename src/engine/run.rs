@@ -38,8 +38,9 @@ const PLANNED_AHEAD: usize = 64;
 /// What the planning side hands to the copying side.
 #[derive(Debug)]
 pub(super) enum Work {
-    Copy(ImageGroup, Option<Promise>, Wants),
-    RefreshAttachments(ImageGroup, Option<Promise>),
+    /// Without the last where it is to be told only when the image begins.
+    Copy(ImageGroup, Option<Arc<Promise>>, Option<Wants>),
+    RefreshAttachments(ImageGroup, Option<Arc<Promise>>),
 }
 
 /// Where the planning side puts what is to be done.
@@ -378,7 +379,7 @@ fn to_copy(image: &PlannedImage, destination: &PlannedDestination) -> Option<Gro
 
 /// Says which blobs the image wants, where its manifest has been read: of several images the first brings what all want
 /// before what it wants alone.
-pub(super) fn copy_work(context: &RunContext, group: ImageGroup, promise: Option<Promise>) -> Work {
+pub(super) fn wants(context: &RunContext, group: &ImageGroup) -> Wants {
     let manifest = context
         .manifests
         .peek(&context.source, &group.repository, &group.source);
@@ -390,8 +391,13 @@ pub(super) fn copy_work(context: &RunContext, group: ImageGroup, promise: Option
             .map(|destination| destination.registry.to_string());
         registries.map(|registry| (registry, blob.digest.clone()))
     });
-    let wants = context.blobs.want(keys.collect());
-    Work::Copy(group, promise, wants)
+    context.blobs.want(keys.collect())
+}
+
+/// An image to be copied, with what it wants told.
+pub(super) fn copy_work(context: &RunContext, group: ImageGroup, promise: Option<Promise>) -> Work {
+    let wants = wants(context, &group);
+    Work::Copy(group, promise.map(Arc::new), Some(wants))
 }
 
 /// Copies images that were planned already.

@@ -122,7 +122,7 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
         if in_step {
             super::job::refresh_attachments(context, &group).await;
         } else {
-            copy_image(context, group).await;
+            copy_image(context, group, Vec::new()).await;
         }
     }
 }

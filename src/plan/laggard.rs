@@ -26,6 +26,9 @@ pub struct SharedTime {
     seen: Duration,
 }
 
+/// What was longer ago counts less: a day of keeping pace says nothing about the next minutes.
+const REMEMBERED: Duration = Duration::from_secs(120);
+
 impl SharedTime {
     fn pass(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.seen);
@@ -57,6 +60,10 @@ impl SharedTime {
     pub fn is_left_behind(&mut self, now: Duration, places: usize) -> bool {
         self.pass(now);
         let places = u32::try_from(places).unwrap_or(u32::MAX).max(1);
+        while self.shared / places > REMEMBERED {
+            self.shared /= 2;
+            self.held_up /= 2;
+        }
         is_left_behind(self.held_up / places, self.shared / places)
     }
 }
@@ -82,6 +89,20 @@ mod tests {
                 "{shared} of {places}"
             );
         }
+    }
+
+    #[test]
+    fn who_kept_pace_for_a_day_and_stops_is_left_behind_within_minutes() {
+        let mut time = SharedTime::default();
+        for hour in 0..24 {
+            time.begin(at(hour * 3600));
+            assert!(!time.is_left_behind(at(hour * 3600), 1));
+            time.end(at((hour + 1) * 3600), false);
+        }
+        time.begin(at(24 * 3600));
+        assert!(!time.is_left_behind(at(24 * 3600), 1));
+        time.waited_for(at(24 * 3600));
+        assert!(time.is_left_behind(at(24 * 3600 + 180), 1));
     }
 
     #[test]

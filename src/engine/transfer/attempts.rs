@@ -113,7 +113,7 @@ pub(in crate::engine) async fn move_blob(
             biased;
             Some(first) = told.recv() => {
                 // Those that end together come back together: one read for all.
-                let (mut aside, mut again, mut longest) = (Vec::new(), Vec::new(), Duration::ZERO);
+                let (mut aside, mut again, mut together) = (Vec::new(), Vec::new(), Duration::ZERO);
                 let mut next = Some(first);
                 while let Some((number, what)) = next {
                     let sink = &mut pending[number];
@@ -126,8 +126,10 @@ pub(in crate::engine) async fn move_blob(
                         Told::Ended(attempt) => match sink.after(attempt, source.size, context.retry) {
                             After::Ended(result) => end(sink, number, result),
                             After::Again(delay) => {
-                                longest = longest.max(delay);
-                                again.push(number);
+                                if delay <= GATHERED_FOR {
+                                    together = together.max(delay);
+                                }
+                                again.push((number, delay));
                             }
                         },
                     }
@@ -136,11 +138,11 @@ pub(in crate::engine) async fn move_blob(
                 if !aside.is_empty() {
                     fetches.push(fetch(context, source, &slot, aside, tell.clone()));
                 }
-                opening.extend(
-                    again
-                        .into_iter()
-                        .map(|number| open(context, source, number, pending[number].sink.clone(), longest)),
-                );
+                // A long pause of one registry is not the others'.
+                opening.extend(again.into_iter().map(|(number, delay)| {
+                    let delay = delay.max(together);
+                    open(context, source, number, pending[number].sink.clone(), delay)
+                }));
             }
             Some((number, sink, opened)) = opening.next() => {
                 let attempt = match opened {

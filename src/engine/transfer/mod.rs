@@ -4,6 +4,7 @@
 mod attempts;
 mod audience;
 mod feed;
+mod feeding;
 mod fetch;
 mod measure;
 mod origin;
