@@ -6,6 +6,7 @@ mod blobs;
 mod body;
 mod bulk;
 mod call;
+mod certs_d;
 mod clients;
 mod create;
 mod echo;
@@ -38,6 +39,7 @@ pub use self::throttle::Limiter;
 
 use self::auth::{Auth, Scopes};
 use self::call::{Answer, Call};
+use self::certs_d::CertFolders;
 use self::clients::Clients;
 use self::throttle::Permit;
 use self::transport::Transport;
@@ -238,7 +240,35 @@ impl Registry {
         clock: Clock,
         limiter: &Limiter,
     ) -> Result<Self> {
-        let settings = Arc::new(settings.clone());
+        Self::open_with(
+            name,
+            settings,
+            habits,
+            vendor,
+            clock,
+            limiter,
+            &CertFolders::of_process(),
+        )
+    }
+
+    /// The same, with other folders of certificates.
+    fn open_with(
+        name: &str,
+        settings: &RemoteSettings,
+        habits: Habits,
+        vendor: Arc<dyn Vendor>,
+        clock: Clock,
+        limiter: &Limiter,
+        folders: &CertFolders,
+    ) -> Result<Self> {
+        let mut settings = settings.clone();
+        // Who writes where docker.io is means the host that is asked for it.
+        if let Some(host) = &habits.api_host
+            && let Some(address) = settings.resolve.get(&settings.url.host).copied()
+        {
+            settings.resolve.entry(host.clone()).or_insert(address);
+        }
+        let settings = Arc::new(settings);
         let (url, tls) = (&settings.url, &settings.tls);
         let scheme = if url.plain_http { "http" } else { "https" };
         let host = habits.api_host.as_deref().unwrap_or(&url.host);
@@ -267,7 +297,7 @@ impl Registry {
             LoginSource::DockerConfig | LoginSource::Anonymous => None,
         };
         let host = host.to_owned();
-        let clients = Clients::build(name, tls, &base)?;
+        let clients = Clients::build(name, &settings, &base, folders)?;
         let throttle = limiter.throttle(name, &host, settings.limits);
         // Its pauses are none of the registry's.
         let api_limits = Limits {

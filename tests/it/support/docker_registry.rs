@@ -22,6 +22,10 @@ pub struct DockerConfig {
     pub htpasswd: bool,
     /// TLS with an authority of its own ([`DockerRegistry::authority`]).
     pub tls: bool,
+    /// Names that its certificate is for, beside those of this machine.
+    pub tls_names: Vec<&'static str>,
+    /// Wants a client certificate of the same authority.
+    pub client_certificates: bool,
     /// Bearer tokens, from [`super::token_server::TokenServer::docker_auth`].
     pub token: Option<TokenAuth>,
     /// Blob reads are redirected to this base URL ([`super::origin::Origin::url`]).
@@ -57,7 +61,9 @@ impl DockerRegistry {
     /// Starts one on a free port and waits until it listens.
     pub async fn start(config: DockerConfig) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let authority = config.tls.then(|| Authority::create(directory.path(), &[]));
+        let authority = config
+            .tls
+            .then(|| Authority::create(directory.path(), &config.tls_names));
         std::fs::write(directory.path().join("htpasswd"), HTPASSWD).expect("a file");
         let (child, host) = launch(&config, directory.path(), "127.0.0.1:0", 0).await;
         Self {
@@ -154,7 +160,11 @@ fn document(config: &DockerConfig, directory: &Path, addr: &str) -> String {
     add(format_args!("http:\n  addr: {addr:?}\n  secret: fixed-for-tests\n"));
     if config.tls {
         let (cert, key) = (directory.join("server.pem"), directory.join("server.key"));
-        add(format_args!("  tls: {{certificate: {cert:?}, key: {key:?}}}\n"));
+        let ca = match config.client_certificates {
+            true => format!(", clientcas: [{:?}]", directory.join("ca.pem")),
+            false => String::new(),
+        };
+        add(format_args!("  tls: {{certificate: {cert:?}, key: {key:?}{ca}}}\n"));
     }
     if config.htpasswd {
         let path = directory.join("htpasswd");
