@@ -186,7 +186,7 @@ struct Way {
 enum Through {
     Environment,
     Nothing,
-    This(Proxy),
+    This(Box<Proxy>),
 }
 
 impl Way {
@@ -203,7 +203,7 @@ impl Way {
                 if let Some(login) = login {
                     proxy = proxy.basic_auth(&login.username, login.password.expose());
                 }
-                Through::This(proxy.no_proxy(NoProxy::from_env()))
+                Through::This(Box::new(proxy.no_proxy(NoProxy::from_env())))
             }
         };
         let resolve = settings.resolve.iter().map(|(host, address)| (host.clone(), *address));
@@ -218,7 +218,7 @@ impl Way {
         let builder = match &self.proxy {
             Through::Environment => builder,
             Through::Nothing => builder.no_proxy(),
-            Through::This(proxy) => builder.proxy(proxy.clone()),
+            Through::This(proxy) => builder.proxy(Proxy::clone(proxy)),
         };
         let builder = builder.connect_timeout(self.connect);
         let resolve = self.resolve.iter();
