@@ -141,6 +141,7 @@ impl Pair {
             self.recipe
                 .way
                 .apply(base(IDLE_SMALL))
+                .tls_info(true)
                 .http2_adaptive_window(true)
                 .http2_keep_alive_interval(HTTP2_PING)
         })

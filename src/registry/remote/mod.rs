@@ -6,6 +6,7 @@ mod blobs;
 mod body;
 mod bulk;
 mod call;
+mod certificate;
 mod certs_d;
 mod clients;
 mod create;
@@ -15,6 +16,7 @@ mod links;
 mod lists;
 mod manifests;
 mod pages;
+mod ping;
 mod ranges;
 mod rates;
 mod referrers;
@@ -29,15 +31,16 @@ mod uploads;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, Probe};
+pub use self::certificate::Certificate;
 pub use self::pages::{NumberedPage, numbered};
+pub use self::ping::{Greeting, Identity, Located, PushRight};
 pub use self::throttle::Limiter;
 
-use self::auth::{Auth, Scopes};
+use self::auth::Auth;
 use self::call::{Answer, Call};
 use self::certs_d::CertFolders;
 use self::clients::Clients;
@@ -351,25 +354,6 @@ impl Registry {
     /// The name in the rules, or the host for `copy`.
     pub fn name(&self) -> &str {
         &self.shared.name
-    }
-
-    /// Asks for `/v2/` with our login, where it needs no rights to any repository.
-    pub async fn ping(&self) -> Result<()> {
-        let place = self.place(None, None);
-        let call = Call::new(Operation::Ping, place, Method::GET, self.url("")?, Scopes::none());
-        let answer = self.run(call).await?;
-        match answer.status {
-            StatusCode::OK => Ok(()),
-            StatusCode::NOT_FOUND => Err(answer.broken_protocol(
-                "it answers, but has no /v2/: it is no registry, or the url lacks a path or names the wrong port",
-            )),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let mut error = answer.into_error(self.user()).await;
-                error.message = format!("address and TLS are right, but the login is refused: {}", error.message);
-                Err(error)
-            }
-            _ => Err(answer.into_error(self.user()).await),
-        }
     }
 
     async fn run(&self, call: Call) -> Result<Answer> {

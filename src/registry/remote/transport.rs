@@ -579,7 +579,7 @@ impl Transport {
     }
 
     /// The addresses of a URL's host, as `resolve:` or the name server has them; none where it cannot be resolved.
-    async fn addresses(&self, url: &Url) -> Vec<IpAddr> {
+    pub(super) async fn addresses(&self, url: &Url) -> Vec<IpAddr> {
         let written = url.host_str().and_then(|host| self.0.settings.resolve.get(host));
         match written {
             Some(address) => vec![address.ip()],

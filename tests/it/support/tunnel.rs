@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 /// One request at the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub struct Passage {
 pub struct Tunnel {
     address: SocketAddr,
     passages: Arc<Mutex<Vec<Passage>>>,
-    task: JoinHandle<()>,
+    _serving: JoinSet<()>,
 }
 
 impl Tunnel {
@@ -34,8 +34,9 @@ impl Tunnel {
         let passages = Arc::new(Mutex::new(Vec::new()));
         let login = login.map(|(user, password)| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
         let notes = Arc::clone(&passages);
-        let task = tokio::spawn(async move {
-            let mut open = tokio::task::JoinSet::new();
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut open = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 // A connection that breaks ends its passage.
                 open.spawn(passage(client, login.clone(), Arc::clone(&notes)));
@@ -44,7 +45,7 @@ impl Tunnel {
         Self {
             address,
             passages,
-            task,
+            _serving: serving,
         }
     }
 
@@ -60,12 +61,6 @@ impl Tunnel {
     /// The same, forgetting it.
     pub fn take(&self) -> Vec<Passage> {
         std::mem::take(&mut self.passages.lock().expect("no panic while held"))
-    }
-}
-
-impl Drop for Tunnel {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
