@@ -15,9 +15,11 @@ mod harbor;
 mod huawei;
 mod hub;
 mod nexus;
+mod once;
 mod quay;
 mod table;
 mod tencent;
+mod words;
 mod zot;
 
 pub use table::{for_registry, for_settings, habits_for, kind_of};

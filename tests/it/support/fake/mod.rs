@@ -18,7 +18,13 @@
 //!
 //! Rules reach a fake by `url:`, `kind:` and, for an API at another host, `endpoint:`; [`Fake::rules`] writes the entry.
 
+pub mod artifactory;
+pub mod harbor;
+pub mod hub;
+pub mod nexus;
+pub mod quay;
 pub mod token;
+pub mod zot;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
