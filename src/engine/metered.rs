@@ -189,12 +189,18 @@ pub(super) async fn admit(
     let mut later: Vec<(ImageGroup, Wait)> = Vec::new();
     let (mut ahead, mut read, mut looked) = (0, 0, 0);
     for group in images {
+        // The copying side counts what it does not start.
+        if !context.control.may_start() {
+            if sender.send(copy_work(context, group, None)).await.is_err() {
+                return;
+            }
+            continue;
+        }
         let until = if later.is_empty() {
             match look_into(context, &meter, &group).await {
                 Ok(promise) => {
                     read += promise.reads + 1;
                     looked += 1;
-                    // The other side stops listening when the run is stopped.
                     if sender.send(copy_work(context, group, Some(promise))).await.is_err() {
                         return;
                     }
@@ -226,7 +232,7 @@ pub(super) async fn admit(
     let all_fit = later.is_empty();
     deferral::put_off(context, &later).await;
     for group in due {
-        if !all_fit {
+        if !all_fit || !context.control.may_start() {
             break;
         }
         meter.hear(&context.source, context.clock.now());

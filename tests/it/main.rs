@@ -26,6 +26,8 @@ mod requests;
 mod resume;
 mod scenarios;
 mod spool;
+mod stops;
 mod support;
 mod support_checks;
 mod sync;
+mod vendors;

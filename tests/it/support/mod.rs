@@ -8,6 +8,7 @@ pub mod compare;
 pub mod docker_registry;
 pub mod ends;
 pub mod engine;
+pub mod fake;
 pub mod images;
 pub mod link;
 pub mod moto;
