@@ -7,6 +7,7 @@
 mod document;
 mod rows;
 mod scenarios;
+mod stores;
 
 use std::any::Any;
 
@@ -15,10 +16,8 @@ use http::{Method, StatusCode};
 use transship::demo::images::SampleImage;
 use transship::oci::Digest;
 
-use crate::support::docker_registry::DockerRegistry;
 use crate::support::fake::Fake;
 use crate::support::proxy::{Act, Fault, Proxy};
-use crate::support::wire::Wire;
 
 /// One kind of registry.
 pub struct Row {
@@ -71,12 +70,25 @@ pub struct End {
 /// What answers.
 pub enum Site {
     Fake(Fake),
-    Real {
-        registry: DockerRegistry,
+    /// Something else, behind a proxy that counts.
+    Behind {
+        store: Box<dyn Store>,
         proxy: Proxy,
-        /// The registry takes tokens, so one that is refused in mid-upload can be had again.
-        tokens: bool,
     },
+}
+
+/// What keeps the images of a kind that is no [`Fake`].
+pub trait Store: Send + Sync {
+    /// Puts an image there, past the proxy.
+    fn seed<'a>(&'a self, repository: &'a str, tag: &'a str, image: &'a SampleImage) -> BoxFuture<'a, ()>;
+
+    /// What a tag names.
+    fn resolve<'a>(&'a self, repository: &'a str, tag: &'a str) -> BoxFuture<'a, Option<Digest>>;
+
+    /// No tag may be moved from now on.
+    fn immutable(&self) {
+        panic!("it has no immutable tags");
+    }
 }
 
 /// What is replicated.
@@ -135,48 +147,35 @@ impl Site {
     pub fn url(&self) -> String {
         match self {
             Self::Fake(fake) => fake.url().to_owned(),
-            Self::Real { proxy, .. } => proxy.url(),
+            Self::Behind { proxy, .. } => proxy.url(),
         }
     }
 
     pub async fn seed(&self, repository: &str, tag: &str, image: &SampleImage) {
         match self {
             Self::Fake(fake) => fake.seed(repository, tag, image),
-            Self::Real { .. } => {
-                self.wire().push(repository, tag, image).await;
-            }
+            Self::Behind { store, .. } => store.seed(repository, tag, image).await,
         }
     }
 
     pub async fn resolve(&self, repository: &str, tag: &str) -> Option<Digest> {
         match self {
             Self::Fake(fake) => fake.resolve(repository, tag),
-            Self::Real { .. } => self.wire().resolve(repository, tag).await,
-        }
-    }
-
-    /// Straight to the real registry, past the proxy.
-    fn wire(&self) -> Wire {
-        match self {
-            Self::Fake(fake) => Wire::new(fake.url()),
-            Self::Real { registry, tokens, .. } => match tokens {
-                true => Wire::with_account(&registry.url()),
-                false => Wire::new(&registry.url()),
-            },
+            Self::Behind { store, .. } => store.resolve(repository, tag).await,
         }
     }
 
     pub fn count(&self, method: &str, part: &str) -> usize {
         match self {
             Self::Fake(fake) => fake.count(method, part),
-            Self::Real { proxy, .. } => proxy.count(method, part),
+            Self::Behind { proxy, .. } => proxy.count(method, part),
         }
     }
 
     pub fn forget(&self) {
         match self {
             Self::Fake(fake) => fake.forget(),
-            Self::Real { proxy, .. } => proxy.reset(),
+            Self::Behind { proxy, .. } => proxy.reset(),
         }
     }
 
@@ -184,7 +183,7 @@ impl Site {
     pub fn throttle(&self, method: &str, part: &str) {
         match self {
             Self::Fake(fake) => fake.throttle(Some(method.parse().expect("a method")), part, 1),
-            Self::Real { proxy, .. } => {
+            Self::Behind { proxy, .. } => {
                 proxy.add(Fault::once(
                     method,
                     part,
@@ -197,7 +196,7 @@ impl Site {
     pub fn immutable(&self, tag: &str) {
         match self {
             Self::Fake(fake) => fake.immutable(tag),
-            Self::Real { .. } => panic!("it has no immutable tags"),
+            Self::Behind { store, .. } => store.immutable(),
         }
     }
 
@@ -205,7 +204,7 @@ impl Site {
     pub fn end_logins_in_mid_upload(&self) {
         match self {
             Self::Fake(fake) => fake.end_logins_before(Method::PUT, "/blobs/uploads/", 1),
-            Self::Real { proxy, .. } => proxy.add(Fault::nth(2, "PUT", "/blobs/uploads/", Act::DropLogin)),
+            Self::Behind { proxy, .. } => proxy.add(Fault::nth(2, "PUT", "/blobs/uploads/", Act::DropLogin)),
         }
     }
 
@@ -213,7 +212,7 @@ impl Site {
     pub fn logins_ended(&self) -> bool {
         match self {
             Self::Fake(fake) => fake.logins_ended(),
-            Self::Real { proxy, .. } => proxy.exchanges().iter().any(|exchange| {
+            Self::Behind { proxy, .. } => proxy.exchanges().iter().any(|exchange| {
                 exchange.is("PUT", "/blobs/uploads/") && exchange.status == Some(StatusCode::UNAUTHORIZED)
             }),
         }

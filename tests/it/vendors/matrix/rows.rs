@@ -4,7 +4,9 @@ use futures_util::future::FutureExt;
 use transship::demo::registry::Options;
 
 use super::scenarios::run;
+use super::stores::{Docker, Ecr};
 use super::{Bulk, End, Row, Scenario, Shown, Site};
+use crate::support::aws::{Aws, KEY};
 use crate::support::docker_registry::{DockerConfig, DockerRegistry};
 use crate::support::fake::Fake;
 use crate::support::fake::artifactory::Artifactory;
@@ -34,6 +36,7 @@ macro_rules! kinds {
 
 kinds! {
     matrix_of_harbor: HARBOR,
+    matrix_of_ecr: ECR,
     matrix_of_docker_hub: DOCKER_HUB,
     matrix_of_distribution: DISTRIBUTION,
     matrix_of_zot: ZOT,
@@ -67,6 +70,41 @@ static HARBOR: Row = Row {
         "which permissions exactly a robot needs for the lists of the API",
         "the answer to a push to a proxy-cache project (403 or 405; both are understood)",
         "what the API says of Harbor before 2.0, which is taken for one without it",
+    ],
+};
+
+static ECR: Row = Row {
+    kind: "ecr",
+    shown: Shown::Fake,
+    by: "a stand-in for AWS that checks signatures; the API's calls also against `moto_server`",
+    start: || {
+        async {
+            let aws = Aws::start().await;
+            let proxy = Proxy::start(&aws.url()).await;
+            let keys = format!(
+                "kind: ecr, endpoint: \"{}\", aws: {{ region: eu-west-1, access_key_id: {}, secret_access_key: \"{}\" }}",
+                proxy.url(),
+                KEY.0,
+                KEY.1
+            );
+            End {
+                site: Site::Behind {
+                    store: Box::new(Ecr(aws)),
+                    proxy,
+                },
+                keys,
+                _kept: Box::new(()),
+            }
+        }
+        .boxed()
+    },
+    repository: "team/app",
+    missing: "new/app",
+    listing: Bulk::Tags(1000),
+    not: &[(Scenario::Referrers, "the stand-in has no referrers")],
+    unchecked: &[
+        "the status of a refusal to move an immutable tag (400 is imitated; any is understood)",
+        "AWS itself",
     ],
 };
 
@@ -117,10 +155,9 @@ static DISTRIBUTION: Row = Row {
             let registry = DockerRegistry::start(config).await;
             let proxy = Proxy::start(&registry.url()).await;
             End {
-                site: Site::Real {
-                    registry,
+                site: Site::Behind {
+                    store: Box::new(Docker(registry)),
                     proxy,
-                    tokens: true,
                 },
                 keys: format!("kind: distribution, {login}"),
                 _kept: Box::new(server),
