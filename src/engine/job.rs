@@ -438,7 +438,11 @@ async fn finish(
         end.outcome
     };
     let fault = end.fault.as_ref().filter(|_| wait.is_none());
-    let next_attempt_at = parking::settle(context, group, destination, fault, end.attempts).await;
+    // One that waits says nothing of how it would have ended.
+    let next_attempt_at = match &wait {
+        Some(_) => None,
+        None => parking::settle(context, group, destination, fault, end.attempts).await,
+    };
     let finished = FinishedJob {
         outcome,
         kind: fault.map(|fault| fault.kind),
@@ -453,7 +457,7 @@ async fn finish(
         Some(wait) => deferral::finished(wait, end.attempts, end.bytes),
         None => finished,
     };
-    deferral::settle(context, group, destination, wait.as_ref()).await;
+    deferral::settle(context, group, destination, wait.as_ref(), fault).await;
     // Stored before it is told.
     let compared = end.digest.as_ref().filter(|_| end.compared);
     let stored = context.store.finish_job(job, &finished, compared, context.clock.now());
