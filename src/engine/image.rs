@@ -218,10 +218,7 @@ where
         return first;
     }
     // Of an index it may be a child that was missed.
-    if fault.kind == ErrorKind::MissingContent && tree.manifests.len() == 1 {
-        let evidence = "it refused a manifest for missing content";
-        blob_memory::learn(context, &target.endpoint, evidence).await;
-    }
+    let may_tell = fault.kind == ErrorKind::MissingContent && tree.manifests.len() == 1;
     // What we took to be there is not. Forget it, look at everything once more, and put again: once.
     tracing::warn!(
         destination = %format!("{}/{}", target.registry(), target.repository),
@@ -257,6 +254,14 @@ where
     }
     match healed.fault {
         Some(fault) => (Err(fault), healed.attempts),
-        None => put_manifests(context, tree, target, &plan.image, &before_tag).await,
+        None => {
+            let again = put_manifests(context, tree, target, &plan.image, &before_tag).await;
+            // Registries word a refusal as they like: only that the blobs mended it shows that it was for the blobs.
+            if may_tell && healed.bytes > 0 && again.0.is_ok() {
+                let evidence = "it refused a manifest until its blobs were there";
+                blob_memory::learn(context, &target.endpoint, evidence).await;
+            }
+            again
+        }
     }
 }
