@@ -295,6 +295,7 @@ async fn copy_prepared(
                 repository: destination.repository.clone(),
                 absent: destination.reason == CopyReason::NewRepository,
                 tag: destination.tag.clone(),
+                previous: destination.previous.clone(),
             })
         })
         .collect();
@@ -388,6 +389,7 @@ pub(super) async fn refresh_attachments(context: &RunContext, group: &ImageGroup
             repository: destination.repository.clone(),
             absent: false,
             tag: None,
+            previous: None,
         };
         let faults = copy_attachments(
             context,
