@@ -14,10 +14,12 @@ use super::context::{Claims, RunContext, RunParking};
 use super::control::Control;
 use super::event::Events;
 use super::fault::Fault;
+use super::lanes::IMAGES_AT_ONCE;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::metered::Meters;
 use super::observe::MatchedRepository;
+use super::pace::Pace;
 use super::planned::PlannedTags;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
 use super::requests::{RunRequest, VerifyRequest};
@@ -303,6 +305,7 @@ impl Engine {
             retry: rule.retry,
             pool: shared.pool.clone(),
             spool: self.spool.clone(),
+            pace: Pace::new(shared.clock.clone(), source.clone(), IMAGES_AT_ONCE),
         };
         Ok(RunContext {
             run,
