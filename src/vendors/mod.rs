@@ -4,6 +4,7 @@
 mod alibaba;
 mod artifactory;
 mod asked;
+mod aws;
 mod azure;
 mod distribution;
 mod ecr;
