@@ -1,6 +1,6 @@
 //! One image to one or more destinations: the jobs, from their start to their recorded end.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{join, join_all};
 use tokio::sync::mpsc;
@@ -15,10 +15,11 @@ use super::ledger::Ledger;
 use super::looks::head;
 use super::observe::Attachments;
 use super::parking;
+use super::planned::PlannedPut;
 use super::prepare::{NotCopied, Prepared, prepare};
 use super::report::Change;
 use super::settle::skip_message;
-use super::tag_put::{KEPT, record_put, still_ours};
+use super::tag_put::{KEPT, may_put, record_put};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::plan::{CopyReason, ErrorKind, Observation, ParkedFailure};
 use crate::registry::{Place, Side};
@@ -37,7 +38,7 @@ pub(super) struct ImageGroup {
     pub(super) wanted: Option<Digest>,
     pub(super) destinations: Vec<GroupDestination>,
     /// Attachment tags of the source repository.
-    pub(super) attachments: std::sync::Arc<Attachments>,
+    pub(super) attachments: Arc<Attachments>,
 }
 
 /// One destination of an image.
@@ -55,6 +56,8 @@ pub(super) struct GroupDestination {
     pub(super) parked: Option<ParkedFailure>,
     /// True where it waited for a quota or for a registry's pause to end.
     pub(super) waited: bool,
+    /// Its put among those of other runs, where these are known.
+    pub(super) put: Option<Arc<PlannedPut>>,
 }
 
 impl ImageGroup {
@@ -292,10 +295,11 @@ async fn copy_prepared(
                 repository: destination.repository.clone(),
                 absent: destination.reason == CopyReason::NewRepository,
                 tag: destination.tag.clone(),
+                previous: destination.previous.clone(),
             })
         })
         .collect();
-    let before_tag = |index: usize| still_ours(context, &targets[index], &group.destinations[index], root);
+    let before_tag = |index: usize| may_put(context, &targets[index], &group.destinations[index], root);
     let arrived = |index: usize, arrived: Arrived| {
         let (target, destination, job) = (&targets[index], &group.destinations[index], jobs[index]);
         async move {
@@ -385,6 +389,7 @@ pub(super) async fn refresh_attachments(context: &RunContext, group: &ImageGroup
             repository: destination.repository.clone(),
             absent: false,
             tag: None,
+            previous: None,
         };
         let faults = copy_attachments(
             context,
@@ -435,7 +440,11 @@ async fn finish(
         end.outcome
     };
     let fault = end.fault.as_ref().filter(|_| wait.is_none());
-    let next_attempt_at = parking::settle(context, group, destination, fault, end.attempts).await;
+    // One that waits says nothing of how it would have ended.
+    let next_attempt_at = match &wait {
+        Some(_) => None,
+        None => parking::settle(context, group, destination, fault, end.attempts).await,
+    };
     let finished = FinishedJob {
         outcome,
         kind: fault.map(|fault| fault.kind),
@@ -450,7 +459,7 @@ async fn finish(
         Some(wait) => deferral::finished(wait, end.attempts, end.bytes),
         None => finished,
     };
-    deferral::settle(context, group, destination, wait.as_ref()).await;
+    deferral::settle(context, group, destination, wait.as_ref(), fault).await;
     // Stored before it is told.
     let compared = end.digest.as_ref().filter(|_| end.compared);
     let stored = context.store.finish_job(job, &finished, compared, context.clock.now());

@@ -4,6 +4,7 @@
 mod alibaba;
 mod artifactory;
 mod asked;
+mod aws;
 mod azure;
 mod distribution;
 mod ecr;
@@ -15,9 +16,11 @@ mod harbor;
 mod huawei;
 mod hub;
 mod nexus;
+mod once;
 mod quay;
 mod table;
 mod tencent;
+mod words;
 mod zot;
 
 pub use table::{for_registry, for_settings, habits_for, kind_of};

@@ -55,7 +55,7 @@ async fn podmans_folder_has_the_authority_and_our_certificate() {
 async fn a_name_without_a_name_server() {
     let config = DockerConfig {
         tls: true,
-        tls_names: vec!["registry.invalid"],
+        names: &["registry.invalid"],
         ..DockerConfig::default()
     };
     let (src, dst) = tokio::join!(DockerRegistry::start(config), DockerRegistry::plain());

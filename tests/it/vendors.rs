@@ -1,0 +1,8 @@
+//! What sets one vendor's registries apart, against strict fakes of them.
+
+mod frame;
+mod harbor;
+mod hub;
+mod matrix;
+mod quay;
+mod zot;
