@@ -9,6 +9,8 @@ use super::image::{Arrived, Target, copy_tree};
 use super::looks::head;
 use super::manifests;
 use super::observe::Attachments;
+use super::retry::persist;
+use super::tag_put::{KEPT, still_ours};
 use crate::oci::{Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type};
 use crate::plan::{Decision, ErrorKind, ImageTree, Observation, over_held};
 use crate::registry::{Endpoint, Side};
@@ -160,7 +162,15 @@ async fn copy_tag(
         return Ok(Vec::new());
     }
     let tree = manifests::read_tree(&context.manifests, &context.source, repository, manifest).await?;
-    copy(context, repository, &tree, target, Some(tag.clone())).await?;
+    let attached = Target {
+        tag: Some(tag.clone()),
+        ..target.clone()
+    };
+    let before_tag = || still_ours(context, &attached, previous.as_ref(), &digest);
+    match copy(context, repository, &tree, &attached, before_tag).await {
+        Err(fault) if fault.code.as_deref() == Some(KEPT) => return Ok(Vec::new()),
+        result => result?,
+    }
     let write = Write {
         run: Some(context.run),
         job: None,
@@ -215,27 +225,32 @@ async fn copy_digest(
     let held = target.endpoint.head_manifest(&target.repository, &reference).await;
     if held.map_err(|error| error.on(Side::Destination))?.is_none() {
         let tree = manifests::read_tree(&context.manifests, &context.source, repository, manifest.clone()).await?;
-        copy(context, repository, &tree, target, None).await?;
+        let by_digest = Target {
+            tag: None,
+            ..target.clone()
+        };
+        copy(context, repository, &tree, &by_digest, || async { Ok(()) }).await?;
     }
     Ok(Some(manifest))
 }
 
-async fn copy(
+async fn copy<F>(
     context: &RunContext,
     repository: &RepositoryName,
     tree: &ImageTree,
     target: &Target,
-    tag: Option<Tag>,
-) -> Result<(), Fault> {
+    before_tag: impl Fn() -> F,
+) -> Result<(), Fault>
+where
+    F: Future<Output = Result<(), Fault>>,
+{
     let target = Target {
         absent: false,
-        tag,
         ..target.clone()
     };
     let targets = std::slice::from_ref(&target);
-    let before_tag = |_| async { Ok(()) };
     let result = |_, arrived: Arrived| async { arrived.result };
-    let results = copy_tree(context, repository, tree, targets, before_tag, result).await;
+    let results = copy_tree(context, repository, tree, targets, |_| before_tag(), result).await;
     results.into_iter().collect()
 }
 
@@ -269,10 +284,12 @@ async fn list_at_target(
             return Ok(());
         };
         let reference = Reference::Tag(tag.clone());
-        endpoint
-            .put_manifest(&target.repository, &reference, media_type::OCI_INDEX, bytes.into())
-            .await
-            .map_err(at_target)?;
+        let bytes = bytes::Bytes::from(bytes);
+        let putting = || async {
+            let put = endpoint.put_manifest(&target.repository, &reference, media_type::OCI_INDEX, bytes.clone());
+            put.await.map_err(at_target)
+        };
+        persist(context, putting).await.0?;
     }
     let index = read_fallback(endpoint, &target.repository, &tag)
         .await

@@ -64,6 +64,7 @@ pub(super) async fn attachments_due(
                     previous: None,
                     parked: None,
                     waited: false,
+                    put: None,
                 });
             }
         }

@@ -1,6 +1,7 @@
 //! Bringing the blobs of one image to its destinations, shared with everybody who wants the same.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,6 +12,7 @@ use super::blob_table::{Claim, Lead, ended};
 use super::context::RunContext;
 use super::fault::Fault;
 use super::image::{Target, TargetPlan};
+use super::pace::{Pace, Shared};
 use super::several::unordered;
 use super::transfer::{Moved, RangeTrust, Sink, SourceBlob, move_blob};
 use crate::oci::{Digest, RepositoryName};
@@ -44,7 +46,9 @@ impl Brought {
         }
     }
 
-    fn add(&mut self, context: &RunContext, registry: &str, digest: &Digest, moved: Moved) {
+    /// Adds how one blob fared; `None`: it was not tried, as the image has failed there by then.
+    fn add(&mut self, context: &RunContext, registry: &str, digest: &Digest, moved: Option<Moved>) {
+        let Some(moved) = moved else { return };
         self.attempts = self.attempts.max(moved.attempts);
         self.bytes += moved.bytes;
         match moved.result {
@@ -78,14 +82,62 @@ struct Awaiting {
 }
 
 impl Awaiting {
-    /// Tells what became of the blobs, once all have ended.
-    fn tell(&mut self) {
-        if self.blobs == 0
-            && let Some(teller) = self.teller.take()
-        {
-            // Whoever does not listen was told to stop.
-            let _ = teller.send(std::mem::take(&mut self.brought));
+    /// Once all blobs have ended, tells what became of them: whether all are there.
+    fn tell(&mut self) -> Option<bool> {
+        let teller = self.teller.take_if(|_| self.blobs == 0)?;
+        let well = self.brought.fault.is_none();
+        // Whoever does not listen was told to stop.
+        let _ = teller.send(std::mem::take(&mut self.brought));
+        Some(well)
+    }
+}
+
+/// How often it is looked whether an image waits only for destinations that were left behind.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// True where some have all blobs, and whoever has not was left behind by those.
+fn waits_for_laggards(pace: &Pace, targets: &[Target], awaiting: &[Awaiting]) -> bool {
+    let lanes = |done: bool| {
+        let of = targets
+            .iter()
+            .zip(awaiting)
+            .filter(move |(_, a)| a.teller.is_none() == done);
+        of.map(|(target, _)| pace.lane(target.registry()))
+    };
+    match (lanes(true).min(), lanes(false).min()) {
+        (Some(done), Some(open)) => open > done,
+        _ => false,
+    }
+}
+
+/// Hears how one blob fares at the targets.
+struct Listener<'a> {
+    digest: &'a Digest,
+    /// The targets at which the image has failed.
+    failed: &'a [AtomicBool],
+    ends: mpsc::UnboundedSender<(&'a Digest, usize, Option<Moved>)>,
+}
+
+impl Listener<'_> {
+    /// Whether a target still wants the blob: a registry that does not answer is not asked for each one anew.
+    fn wants(&self, index: usize) -> bool {
+        let wants = !self.failed[index].load(Ordering::Relaxed);
+        if !wants {
+            self.send(index, None);
         }
+        wants
+    }
+
+    fn tell(&self, index: usize, moved: Moved) {
+        if moved.result.is_err() {
+            self.failed[index].store(true, Ordering::Relaxed);
+        }
+        self.send(index, Some(moved));
+    }
+
+    fn send(&self, index: usize, end: Option<Moved>) {
+        // Whoever listens waits for us.
+        let _ = self.ends.send((self.digest, index, end));
     }
 }
 
@@ -122,7 +174,13 @@ pub(super) async fn bring_blobs(
             awaiting[index].blobs += 1;
         }
     }
-    awaiting.iter_mut().for_each(Awaiting::tell);
+    let pace = &context.transfer.pace;
+    let mut sharing = (targets.len() > 1).then(|| pace.share(Shared::Image, targets.iter().map(Target::registry)));
+    for (index, target) in awaiting.iter_mut().enumerate() {
+        if let (Some(well), Some(sharing)) = (target.tell(), &mut sharing) {
+            sharing.ended(index, well);
+        }
+    }
     let mut blobs: Vec<_> = wanted.into_iter().collect();
     // What other images wait for first; then the largest, so that a small one does not wait behind all others for the last
     // large one.
@@ -133,9 +191,11 @@ pub(super) async fn bring_blobs(
     });
     context.turn.begin(blobs.len());
     let moving = &Semaphore::new(BLOBS_AT_ONCE);
+    let failed: Vec<AtomicBool> = targets.iter().map(|_| AtomicBool::new(false)).collect();
+    let failed = failed.as_slice();
     let (tell, mut ends) = mpsc::unbounded_channel();
     let each_blob = blobs.into_iter().map(|(digest, WantedBlob { size, by })| {
-        let tell = tell.clone();
+        let ends = tell.clone();
         async move {
             let source = SourceBlob {
                 endpoint: context.source.clone(),
@@ -144,26 +204,33 @@ pub(super) async fn bring_blobs(
                 size,
                 ranges: RangeTrust::default(),
             };
-            let told = |index, moved| {
-                // Whoever listens waits for us.
-                let _ = tell.send((digest, index, moved));
-            };
-            bring(context, &source, targets, since, by, moving, &told).await;
+            let listener = Listener { digest, failed, ends };
+            bring(context, &source, targets, since, by, moving, &listener).await;
             context.turn.end();
         }
     });
     let mut bringing = unordered(each_blob, BLOBS_UNDER_WAY);
     drop(tell);
+    let mut looks = tokio::time::interval(LOOK_AGAIN);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            Some((digest, index, moved)) = ends.recv() => {
+            end = ends.recv() => {
+                // All have ended.
+                let Some((digest, index, moved)) = end else { return };
                 let target: &mut Awaiting = &mut awaiting[index];
                 target.brought.add(context, targets[index].registry(), digest, moved);
                 target.blobs -= 1;
-                target.tell();
+                if let (Some(well), Some(sharing)) = (target.tell(), &mut sharing) {
+                    sharing.ended(index, well);
+                }
             }
             Some(()) = bringing.next() => {}
-            else => return,
+            _ = looks.tick(), if sharing.is_some() => {
+                if waits_for_laggards(pace, targets, &awaiting) {
+                    context.turn.leave();
+                }
+            }
         }
     }
 }
@@ -177,7 +244,7 @@ async fn bring(
     since: &[Duration],
     wants: Vec<(usize, BlobAction)>,
     moving: &Semaphore,
-    tell: &(impl Fn(usize, Moved) + Sync),
+    listener: &Listener<'_>,
 ) {
     let mut open = wants;
     let mut moves = FuturesUnordered::new();
@@ -189,15 +256,15 @@ async fn bring(
             place = moving.acquire().await.ok();
         }
         let (mut leads, mut sinks) = (Vec::new(), Vec::new());
-        for (index, action) in open.drain(..) {
+        for (index, action) in open.drain(..).filter(|(index, _)| listener.wants(*index)) {
             let target = &targets[index];
             if action == BlobAction::Present {
-                tell(index, Moved::present());
+                listener.tell(index, Moved::present());
                 continue;
             }
             let (registry, digest) = (target.registry(), &source.digest);
             match context.blobs.claim(registry, &target.repository, digest, since[index]) {
-                Claim::Present => tell(index, Moved::present()),
+                Claim::Present => listener.tell(index, Moved::present()),
                 Claim::Wait(moving) => waits.push(async move {
                     ended(moving).await;
                     (index, action)
@@ -210,7 +277,7 @@ async fn bring(
             }
         }
         if !leads.is_empty() {
-            moves.push(lead(context, source, leads, sinks, tell));
+            moves.push(lead(context, source, leads, sinks, listener));
         }
         let ended = if moves.is_empty() {
             place = None;
@@ -239,7 +306,7 @@ async fn lead(
     source: &SourceBlob,
     leads: Vec<(usize, Lead)>,
     sinks: Vec<Sink>,
-    tell: &(impl Fn(usize, Moved) + Sync),
+    listener: &Listener<'_>,
 ) {
     let mut leads: Vec<Option<(usize, Lead)>> = leads.into_iter().map(Some).collect();
     let ended = |place: usize, moved: Moved| {
@@ -247,7 +314,7 @@ async fn lead(
             if moved.result.is_ok() {
                 lead.done();
             }
-            tell(index, moved);
+            listener.tell(index, moved);
         }
     };
     move_blob(&context.transfer, source, sinks, ended).await;

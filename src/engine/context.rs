@@ -13,6 +13,7 @@ use super::event::Events;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::metered::Meters;
+use super::planned::PlannedTags;
 use super::transfer::TransferContext;
 use super::turn::Turn;
 use crate::clock::Clock;
@@ -59,6 +60,7 @@ pub(super) struct RunContext {
     pub(super) manifests: ManifestCache,
     pub(super) tag_locks: TagLocks,
     pub(super) meters: Meters,
+    pub(super) planned: PlannedTags,
     pub(super) transfer: TransferContext,
     /// Process that executes, as jobs record it.
     pub(super) owner: Arc<str>,

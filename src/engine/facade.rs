@@ -14,10 +14,13 @@ use super::context::{Claims, RunContext, RunParking};
 use super::control::Control;
 use super::event::Events;
 use super::fault::Fault;
+use super::lanes::IMAGES_AT_ONCE;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::metered::Meters;
 use super::observe::MatchedRepository;
+use super::pace::Pace;
+use super::planned::PlannedTags;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
 use super::requests::{RunRequest, VerifyRequest};
 use super::run;
@@ -53,6 +56,7 @@ pub(super) struct Shared {
     pub(super) events: Events,
     pub(super) tag_locks: TagLocks,
     pub(super) meters: Meters,
+    pub(super) planned: PlannedTags,
     pub(super) pool: TransferPool,
     limiter: Limiter,
     pub(super) owner: Arc<str>,
@@ -137,6 +141,7 @@ impl Engine {
             events,
             tag_locks: TagLocks::default(),
             meters: Meters::default(),
+            planned: PlannedTags::default(),
             pool: TransferPool::default(),
             limiter,
             owner: format!("pid {}", std::process::id()).into(),
@@ -300,6 +305,7 @@ impl Engine {
             retry: rule.retry,
             pool: shared.pool.clone(),
             spool: self.spool.clone(),
+            pace: Pace::new(shared.clock.clone(), source.clone(), IMAGES_AT_ONCE),
         };
         Ok(RunContext {
             run,
@@ -316,6 +322,7 @@ impl Engine {
             manifests: self.manifests.clone(),
             tag_locks: shared.tag_locks.clone(),
             meters: shared.meters.clone(),
+            planned: shared.planned.clone(),
             transfer,
             owner: Arc::clone(&shared.owner),
             claims,

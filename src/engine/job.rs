@@ -1,6 +1,6 @@
 //! One image to one or more destinations: the jobs, from their start to their recorded end.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{join, join_all};
 use tokio::sync::mpsc;
@@ -15,10 +15,11 @@ use super::ledger::Ledger;
 use super::looks::head;
 use super::observe::Attachments;
 use super::parking;
+use super::planned::PlannedPut;
 use super::prepare::{NotCopied, Prepared, prepare};
 use super::report::Change;
 use super::settle::skip_message;
-use super::tag_put::{KEPT, record_put, still_ours};
+use super::tag_put::{KEPT, may_put, record_put};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::plan::{CopyReason, ErrorKind, Observation, ParkedFailure};
 use crate::registry::{Place, Side};
@@ -37,7 +38,7 @@ pub(super) struct ImageGroup {
     pub(super) wanted: Option<Digest>,
     pub(super) destinations: Vec<GroupDestination>,
     /// Attachment tags of the source repository.
-    pub(super) attachments: std::sync::Arc<Attachments>,
+    pub(super) attachments: Arc<Attachments>,
 }
 
 /// One destination of an image.
@@ -55,6 +56,8 @@ pub(super) struct GroupDestination {
     pub(super) parked: Option<ParkedFailure>,
     /// True where it waited for a quota or for a registry's pause to end.
     pub(super) waited: bool,
+    /// Its put among those of other runs, where these are known.
+    pub(super) put: Option<Arc<PlannedPut>>,
 }
 
 impl ImageGroup {
@@ -295,7 +298,7 @@ async fn copy_prepared(
             })
         })
         .collect();
-    let before_tag = |index: usize| still_ours(context, &targets[index], &group.destinations[index], root);
+    let before_tag = |index: usize| may_put(context, &targets[index], &group.destinations[index], root);
     let arrived = |index: usize, arrived: Arrived| {
         let (target, destination, job) = (&targets[index], &group.destinations[index], jobs[index]);
         async move {

@@ -17,7 +17,7 @@ use crate::registry::Side;
 const MANIFESTS_AT_ONCE: usize = 4;
 
 /// Puts the manifests, children first. `before_top` is asked just before the top manifest is put, under its tag where it has
-/// one. Gives also the attempts in a row, at worst.
+/// one, each time that is tried. Gives also the attempts in a row, at worst.
 pub(super) async fn put_manifests<F>(
     context: &RunContext,
     tree: &ImageTree,
@@ -35,11 +35,12 @@ where
     let (images, indexes): (Vec<_>, Vec<_>) = children
         .iter()
         .partition(|step| shape(&step.digest) != Some(ManifestShape::Index));
+    let ungated = || async { Ok(()) };
     let mut worst = 0;
     // Images need nothing but blobs, so their order is free; an index comes after all that it names.
     let each_image = images
         .into_iter()
-        .map(|step| put(context, tree, target, &step.digest, &step.reference));
+        .map(|step| put(context, tree, target, &step.digest, &step.reference, &ungated));
     let mut putting = unordered(each_image, MANIFESTS_AT_ONCE);
     while let Some((result, attempts)) = putting.next().await {
         worst = worst.max(attempts);
@@ -48,26 +49,27 @@ where
         }
     }
     for step in indexes {
-        let (result, attempts) = put(context, tree, target, &step.digest, &step.reference).await;
+        let (result, attempts) = put(context, tree, target, &step.digest, &step.reference, &ungated).await;
         worst = worst.max(attempts);
         if result.is_err() {
             return (result, worst);
         }
     }
-    if let Err(fault) = before_top().await {
-        return (Err(fault), worst);
-    }
-    let (result, attempts) = put(context, tree, target, &top.digest, &top.reference).await;
+    let (result, attempts) = put(context, tree, target, &top.digest, &top.reference, before_top).await;
     (result, worst.max(attempts))
 }
 
-async fn put(
+async fn put<F>(
     context: &RunContext,
     tree: &ImageTree,
     target: &Target,
     digest: &Digest,
     reference: &Reference,
-) -> (Result<(), Fault>, u32) {
+    before: &impl Fn() -> F,
+) -> (Result<(), Fault>, u32)
+where
+    F: Future<Output = Result<(), Fault>>,
+{
     let Some(manifest) = tree.manifests.get(digest) else {
         let fault = Fault::new(ErrorKind::Invalid, format!("the manifest {digest} was not read"));
         return (Err(fault), 0);
@@ -76,6 +78,7 @@ async fn put(
         return (Err(Fault::stopped(&reason)), 0);
     }
     let putting = || async {
+        before().await?;
         let bytes = manifest.bytes().clone();
         let put = target
             .endpoint

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 
 use super::attachments_due::attachments_due;
 use super::blob_table::Wants;
@@ -13,30 +12,25 @@ use super::context::{Claims, RunContext};
 use super::deferral;
 use super::event::Event;
 use super::fault::Fault;
-use super::job::{GroupDestination, ImageGroup, copy_image, refresh_attachments, warn};
+use super::job::{GroupDestination, ImageGroup, warn};
+use super::lanes::copy_all;
 use super::metered::{self, Promise, Wanted};
 use super::observe::{MatchedRepository, Observed, filter, list_both, observe, observe_part};
 use super::parking;
+use super::planned::Look;
 use super::requests::Only;
 use super::settle::settle;
 use super::several::one_by_one;
-use super::turn::Turn;
 use crate::oci::{Reference, RepositoryName, Tag};
 use crate::plan::{
     Decision, ErrorKind, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, SelectedTagsByPattern,
     plan_images, plan_repository, repository_problem,
 };
 use crate::registry::Side;
-use crate::store::{DeferredImage, JobOutcome};
+use crate::store::DeferredImage;
 
 /// Repositories observed at once. Two requests each for the listings, so the registry's four lists at once stay busy.
 pub(super) const REPOSITORIES_AT_ONCE: usize = 4;
-
-/// Images copied at once. Most of their time is spent waiting for the registries' own limits; what this bounds is memory.
-const IMAGES_AT_ONCE: usize = 32;
-
-/// The same with those that only wait for blobs that other images bring.
-const IMAGES_UNDER_WAY: usize = 256;
 
 /// Planned images that wait for their turn at most; past it, planning pauses.
 const PLANNED_AHEAD: usize = 64;
@@ -203,7 +197,7 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
 }
 
 /// `None` where the run is to stop now: a listing that hangs would keep it for as long as requests may take.
-async fn until_abort<T>(context: &RunContext, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn until_abort<T>(context: &RunContext, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         done = work => Some(done),
         _ = context.control.wait_abort() => None,
@@ -236,8 +230,9 @@ async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: 
         if index > 0 && !context.control.may_start() {
             return;
         }
+        let look = context.planned.look();
         let observed = observe_part(context, matched, &listed, part, index == 0).await;
-        if !plan_part(context, &observed, part, only, outlet).await {
+        if !plan_part(context, look, &observed, part, only, outlet).await {
             return;
         }
     }
@@ -246,6 +241,7 @@ async fn plan_and_send(context: &RunContext, matched: &MatchedRepository, only: 
 /// False where nobody listens any more.
 async fn plan_part(
     context: &RunContext,
+    look: Look,
     observed: &Observed,
     tags: &[Tag],
     only: &[Only],
@@ -290,6 +286,7 @@ async fn plan_part(
     let mut groups = groups(&plan, observed);
     parking::name_tried(&mut groups, &mut tried);
     deferral::name_waited(&mut groups, &outlet.waited);
+    context.planned.note(context.run, look, &plan, &mut groups);
     context.events.tell(Event::RepositoryPlanned {
         run: context.run,
         source,
@@ -375,6 +372,7 @@ fn to_copy(image: &PlannedImage, destination: &PlannedDestination) -> Option<Gro
         previous: destination.previous.clone(),
         parked: None,
         waited: false,
+        put: None,
     })
 }
 
@@ -396,54 +394,6 @@ pub(super) fn copy_work(context: &RunContext, group: ImageGroup, promise: Option
     Work::Copy(group, promise, wants)
 }
 
-/// Copies what comes until the planning side ends; a job that panics fails by itself.
-async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
-    let under_way = Arc::new(Semaphore::new(IMAGES_UNDER_WAY));
-    let places = Arc::new(Semaphore::new(IMAGES_AT_ONCE));
-    let mut jobs = JoinSet::new();
-    loop {
-        tokio::select! {
-            next = work.recv() => {
-                let Some(next) = next else { break };
-                if !context.control.may_start() {
-                    leave_out(context, &next);
-                    continue;
-                }
-                let Ok(one) = Arc::clone(&under_way).acquire_owned().await else { break };
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-                let context = RunContext {
-                    turn: Turn::new(Arc::clone(&places), place),
-                    ..context.clone()
-                };
-                jobs.spawn(async move {
-                    match next {
-                        Work::Copy(group, _promise, _wants) => copy_image(&context, group).await,
-                        Work::RefreshAttachments(group, _promise) => {
-                            until_abort(&context, refresh_attachments(&context, &group)).await;
-                        }
-                    }
-                    drop(one);
-                });
-            }
-            Some(ended) = jobs.join_next() => report_panic(context, ended),
-        }
-    }
-    while let Some(ended) = jobs.join_next().await {
-        report_panic(context, ended);
-    }
-}
-
-/// Counts planned images that are not started, as the run was told to stop.
-fn leave_out(context: &RunContext, work: &Work) {
-    if let Work::Copy(group, _, _) = work {
-        for destination in &group.destinations {
-            context
-                .ledger
-                .job(destination.registry.as_str(), JobOutcome::Interrupted);
-        }
-    }
-}
-
 /// Copies images that were planned already.
 pub(super) async fn copy_groups(context: &RunContext, groups: Vec<ImageGroup>) {
     let (sender, receiver) = mpsc::channel(PLANNED_AHEAD);
@@ -455,14 +405,4 @@ pub(super) async fn copy_groups(context: &RunContext, groups: Vec<ImageGroup>) {
         }
     };
     futures_util::future::join(sending, copy_all(context, receiver)).await;
-}
-
-fn report_panic(context: &RunContext, ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        let fault = Fault::new(
-            ErrorKind::Local,
-            format!("a job ended by a fault in transship itself: {error}"),
-        );
-        place_failed(context, context.rule.name.to_string(), &fault);
-    }
 }

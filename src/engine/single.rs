@@ -115,6 +115,7 @@ pub(super) async fn execute(context: &RunContext, single: &Single) {
                 previous,
                 parked: None,
                 waited: false,
+                put: None,
             }],
             attachments: Arc::new(attachments(context, single).await),
         };

@@ -14,11 +14,36 @@ use crate::store::{JobId, Write};
 /// Marks the fault by which a put that the policy forbids ends early.
 pub(super) const KEPT: &str = "TRANSSHIP_KEPT";
 
-/// Where the rule does not let the source win, the destination is read again just before the put.
-pub(super) async fn still_ours(
+/// Asked just before each put of an image's tag.
+pub(super) async fn may_put(
     context: &RunContext,
     target: &Target,
     destination: &GroupDestination,
+    wanted: &Digest,
+) -> Result<(), Fault> {
+    still_newest(destination, wanted)?;
+    still_ours(context, target, destination.previous.as_ref(), wanted).await
+}
+
+/// No newer run may have planned the tag otherwise: what this one brings is then older than what is there, or will be.
+fn still_newest(destination: &GroupDestination, wanted: &Digest) -> Result<(), Fault> {
+    let newer = destination.put.as_ref().and_then(|put| put.overtaken_by(wanted));
+    newer.map_or(Ok(()), |run| {
+        let place = destination.place(wanted);
+        let message = format!("{place} was planned anew by {run}, as the source's tag moved: what it plans is put");
+        Err(Fault {
+            code: Some(KEPT.to_owned()),
+            ..Fault::new(ErrorKind::Conflict, message)
+        })
+    })
+}
+
+/// Where the rule does not let the source win, the destination is read again just before each put. `previous` is what the tag
+/// held when it was decided to put `wanted`.
+pub(super) async fn still_ours(
+    context: &RunContext,
+    target: &Target,
+    previous: Option<&Digest>,
     wanted: &Digest,
 ) -> Result<(), Fault> {
     let rule = &context.rule;
@@ -31,7 +56,7 @@ pub(super) async fn still_ours(
         Observation::Absent => None,
         Observation::Unknown(unknown) => return Err(Fault::from(unknown)),
     };
-    if now == destination.previous || now.as_ref() == Some(wanted) {
+    if now.as_ref() == previous || now.as_ref() == Some(wanted) {
         return Ok(());
     }
     // Gone meanwhile: there is nothing left that the rule could want to keep.
@@ -49,8 +74,9 @@ pub(super) async fn still_ours(
     let mut fault = Fault::new(
         ErrorKind::Conflict,
         format!(
-            "{} was changed at the destination while it was being copied",
-            destination.place(wanted)
+            "{}/{}:{tag} was changed at the destination while it was being copied",
+            target.registry(),
+            target.repository
         ),
     );
     if keep {

@@ -25,6 +25,8 @@ struct State {
     active: usize,
     /// Blobs that others bring.
     waiting: usize,
+    /// See [`Turn::leave`].
+    left: bool,
 }
 
 impl Inner {
@@ -52,6 +54,7 @@ impl Turn {
                 place: Some(place),
                 active: 0,
                 waiting: 0,
+                left: false,
             }),
         })))
     }
@@ -70,6 +73,15 @@ impl Turn {
         }
     }
 
+    /// The image goes on without a place: what it still does holds up nobody.
+    pub(super) fn leave(&self) {
+        if let Some(inner) = &self.0 {
+            let mut state = inner.state();
+            state.place = None;
+            state.left = true;
+        }
+    }
+
     /// One of them waits for somebody else. The place is given back when no blob of the image does anything else, and
     /// taken again before this returns.
     pub(super) async fn while_waiting<T>(&self, wait: impl Future<Output = T>) -> T {
@@ -80,7 +92,10 @@ impl Turn {
             state.rest();
         }
         let done = wait.await;
-        let lacks_place = || inner.state().place.is_none();
+        let lacks_place = || {
+            let state = inner.state();
+            state.place.is_none() && !state.left
+        };
         {
             let mut state = inner.state();
             state.waiting = state.waiting.saturating_sub(1);
@@ -92,7 +107,9 @@ impl Turn {
             if lacks_place() {
                 // Never closed.
                 let place = Arc::clone(&inner.places).acquire_owned().await.ok();
-                inner.state().place = place;
+                let mut state = inner.state();
+                // It may have left while it waited.
+                state.place = place.filter(|_| !state.left);
             }
         }
         done
@@ -127,6 +144,20 @@ mod tests {
         assert_eq!(places.available_permits(), 0, "it has its place again");
         turn.end();
         assert_eq!(places.available_permits(), 0, "the manifests are still to be put");
+    }
+
+    #[tokio::test]
+    async fn an_image_that_leaves_takes_no_place_any_more() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).acquire_owned().await.expect("open");
+        let turn = Turn::new(Arc::clone(&places), place);
+        turn.begin(1);
+        turn.leave();
+        assert_eq!(places.available_permits(), 1);
+        turn.while_waiting(async {}).await;
+        assert_eq!(places.available_permits(), 1);
+        turn.end();
+        assert_eq!(places.available_permits(), 1);
     }
 
     #[tokio::test]

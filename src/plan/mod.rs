@@ -8,6 +8,7 @@ mod image;
 mod inventory;
 mod laggard;
 mod lint;
+mod newest;
 mod parking;
 mod repository;
 mod retry;
@@ -21,8 +22,9 @@ pub use failure::ErrorKind;
 pub use flows::{AHEAD, FlowPlan, FlowSample, FoundFlows, MANY_FLOWS_FROM, MOST_FLOWS};
 pub use image::{BlobAction, BlobStep, ImagePlan, ImageTree, IncompleteTree, KnownContent, ManifestStep, image_plan};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
-pub use laggard::{HELD_UP, is_left_behind};
+pub use laggard::{HELD_UP, SharedTime, is_left_behind};
 pub use lint::{Note, lint_image_plan, lint_repository_plan};
+pub use newest::{PlannedTag, is_overtaken};
 pub use parking::{MENDED_BY_SETTINGS, ParkedFailure, Parking, ParkingPlace, park, put_aside};
 pub use repository::{
     CopyReason, Decision, FailReason, PlannedDestination, PlannedImage, RepositoryPlan, RepositoryProblem, over_held,

@@ -459,6 +459,7 @@ impl Endpoint {
     }
 
     /// Writes a manifest's bytes under a tag or its digest. True in the answer: the registry knows the subject (`OCI-Subject`).
+    /// Under a tag it is tried once.
     pub async fn put_manifest(
         &self,
         repository: &RepositoryName,

@@ -29,3 +29,4 @@ mod stops;
 mod support;
 mod support_checks;
 mod sync;
+mod vendors;

@@ -1,6 +1,7 @@
 //! What rules say, seen at real registries.
 
 mod destinations;
+mod overtaken;
 mod overwriting;
 mod own_pace;
 mod planning;

@@ -69,6 +69,19 @@ pub struct Logged {
     pub sent: u64,
 }
 
+/// A manifest that the registry keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type, as it was pushed.
+    pub media_type: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// The tags that name it, sorted.
+    pub tags: Vec<Tag>,
+}
+
 #[derive(Debug)]
 struct Shared {
     options: Options,
@@ -153,6 +166,24 @@ impl Running {
             .repository(repository)
             .map(storage::Repository::sorted_tags)
             .unwrap_or_default()
+    }
+
+    /// The names of all repositories, sorted.
+    pub fn repositories(&self) -> Vec<RepositoryName> {
+        self.shared.storage().names().cloned().collect()
+    }
+
+    /// All manifests of a repository, tagged or not, by digest; `None` where there is no such repository.
+    pub fn manifests(&self, repository: &RepositoryName) -> Option<Vec<Held>> {
+        let storage = self.shared.storage();
+        let repository = storage.repository(repository)?;
+        let held = repository.manifests().map(|(digest, stored)| Held {
+            digest: digest.clone(),
+            media_type: stored.media_type.clone(),
+            bytes: stored.bytes.clone(),
+            tags: repository.tags_of(digest),
+        });
+        Some(held.collect())
     }
 
     /// A blob's bytes, where the repository has it.

@@ -148,6 +148,13 @@ impl Repository {
         Some(digest)
     }
 
+    pub(super) fn tags_of(&self, digest: &Digest) -> Vec<Tag> {
+        let named = self.tags.iter().filter(|(_, named)| named == digest);
+        let mut tags: Vec<Tag> = named.map(|(tag, _)| tag.clone()).collect();
+        tags.sort();
+        tags
+    }
+
     pub(super) fn put(&mut self, digest: Digest, stored: Stored, tag: Option<&Tag>) {
         if let Some(tag) = tag {
             self.tags.retain(|(name, _)| name != tag);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::fetch::{OpenSink, fetch};
-use super::session::{self, Opened};
+use super::session::{self, Opened, Ready};
 use super::spool::Slot;
 use super::{Sink, SourceBlob, TransferContext, random_fraction};
 use crate::engine::event::Event;
@@ -43,8 +43,15 @@ impl Attempt {
     }
 }
 
-/// Where it is told, as it comes, what an attempt at a sink came to; with the sink's number.
-pub(super) type Tell = mpsc::UnboundedSender<(usize, Attempt)>;
+/// What became of a sink that was fed.
+pub(super) enum Told {
+    Ended(Attempt),
+    /// It held up the others before anything was sent to it, so that it is fed by itself.
+    Aside(Ready),
+}
+
+/// Where it is told as it comes what became of a sink; with the sink's number.
+pub(super) type Tell = mpsc::UnboundedSender<(usize, Told)>;
 
 /// How one sink ended.
 #[derive(Debug)]
@@ -106,18 +113,28 @@ pub(in crate::engine) async fn move_blob(
             biased;
             Some(first) = told.recv() => {
                 // Those that end together come back together: one read for all.
-                let (mut again, mut longest) = (Vec::new(), Duration::ZERO);
+                let (mut aside, mut again, mut longest) = (Vec::new(), Vec::new(), Duration::ZERO);
                 let mut next = Some(first);
-                while let Some((number, attempt)) = next {
+                while let Some((number, what)) = next {
                     let sink = &mut pending[number];
-                    match sink.after(attempt, source.size, context.retry) {
-                        After::Ended(result) => end(sink, number, result),
-                        After::Again(delay) => {
-                            longest = longest.max(delay);
-                            again.push(number);
-                        }
+                    match what {
+                        Told::Aside(upload) => aside.push(OpenSink {
+                            number,
+                            sink: sink.sink.clone(),
+                            upload,
+                        }),
+                        Told::Ended(attempt) => match sink.after(attempt, source.size, context.retry) {
+                            After::Ended(result) => end(sink, number, result),
+                            After::Again(delay) => {
+                                longest = longest.max(delay);
+                                again.push(number);
+                            }
+                        },
                     }
                     next = told.try_recv().ok();
+                }
+                if !aside.is_empty() {
+                    fetches.push(fetch(context, source, &slot, aside, tell.clone()));
                 }
                 opening.extend(
                     again
@@ -143,7 +160,7 @@ pub(in crate::engine) async fn move_blob(
                     }
                 };
                 // We listen.
-                let _ = tell.send((number, attempt));
+                let _ = tell.send((number, Told::Ended(attempt)));
             }
             Some(()) = fetches.next() => {}
             () = &mut gathered, if !ready.is_empty() => {

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 
-use super::attempts::{Attempt, Tell};
+use super::attempts::{Attempt, Tell, Told};
 use super::audience::{Audience, LeftBehind};
 use super::feed::{self, Chunk};
 use super::origin::wrong_length;
@@ -19,8 +22,10 @@ use super::{Sink, SourceBlob, TransferContext, at_source, random_fraction};
 use crate::engine::event::Event;
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
+use crate::engine::pace::Shared;
 use crate::oci::{Digest, Hasher};
 use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure, is_gain};
+use crate::registry::Side;
 
 /// A sink that waits for bytes.
 pub(super) struct OpenSink {
@@ -49,26 +54,47 @@ pub(super) async fn fetch(
 ) {
     let may_lose = sinks.iter().any(|sink| sink.upload.habit != UploadHabit::KeepsBytes);
     slot.prepare(context, source, may_lose).await;
-    let (fed, uploads): (Vec<Fed>, Vec<Ready>) = sinks
-        .into_iter()
-        .map(|OpenSink { number, sink, upload }| {
-            let began_at = upload.send_from();
-            (Fed { number, sink, began_at }, upload)
-        })
-        .unzip();
+    let registries = sinks.iter().map(|open| open.sink.endpoint.name());
+    let behind = context.pace.reading_turn(registries).await;
+    let placed = source.with_reading_place().await;
+    // Some may have been left behind while we waited, by what else they share.
+    let lanes = sinks.iter().map(|open| context.pace.lane(open.sink.endpoint.name()));
+    let lanes: Vec<usize> = lanes.collect();
+    let front = lanes.iter().min().copied();
+    let (mut fed, mut uploads) = (Vec::with_capacity(sinks.len()), Vec::with_capacity(sinks.len()));
+    for (OpenSink { number, sink, upload }, lane) in sinks.into_iter().zip(lanes) {
+        if Some(lane) > front {
+            let _ = tell.send((number, Told::Aside(upload)));
+            continue;
+        }
+        let began_at = upload.send_from();
+        fed.push(Fed { number, sink, began_at });
+        uploads.push(upload);
+    }
     let mut copied = false;
-    let open = feed_all(context, source, slot, &fed, uploads, |place, result| {
-        copied |= matches!(result, Ok(BlobWay::Copied));
+    let open = feed_all(context, &placed, slot, &fed, uploads, |place, fate| {
         let Fed { number, began_at, .. } = fed[place];
+        let told = match fate {
+            Fate::Ended(result) => {
+                copied |= matches!(result, Ok(BlobWay::Copied));
+                Told::Ended(Attempt::ended(result, began_at))
+            }
+            Fate::Aside(upload) => Told::Aside(upload),
+        };
         // Who listens waits for us.
-        let _ = tell.send((number, Attempt::ended(result, began_at)));
+        let _ = tell.send((number, told));
     })
     .await;
+    drop((placed, behind));
     let corrupt = |fault: &Fault| fault.kind == ErrorKind::Corrupt;
     let any_corrupt = open.iter().any(|(_, fault)| corrupt(fault));
     let damaged = any_corrupt && slot.damaged().await;
     let unread = !damaged && open.iter().any(|(_, fault)| fault.kind.is_temporary()) && slot.failed().await;
-    let by_range = any_corrupt && !damaged && source.ranges.lose();
+    // What a destination makes of right bytes says nothing about the source.
+    let read_wrong = open
+        .iter()
+        .any(|(_, fault)| corrupt(fault) && fault.side == Some(Side::Source));
+    let by_range = read_wrong && !damaged && source.ranges.lose();
     if source.ranges.is_lost() && copied {
         remember_wrong_ranges(context, source).await;
     }
@@ -96,11 +122,21 @@ pub(super) async fn fetch(
             unproven: doubted || (unread && broken),
             ..Attempt::ended(Err(fault), *began_at)
         };
-        let _ = tell.send((*number, attempt));
+        let _ = tell.send((*number, Told::Ended(attempt)));
     }
 }
 
-/// Feeds all sinks. `settle` is told of each its place and its end, where that says all there is to know. Gives the faults of the
+/// What became of a sink.
+enum Fate {
+    Ended(Result<BlobWay, Fault>),
+    /// Its upload was not used: nothing had been sent when it was left behind.
+    Aside(Ready),
+}
+
+/// How often it is looked whether there is a place to read for those that were left behind.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Feeds all sinks. `settle` is told of each its place and what became of it, where that says all there is to know. Gives the faults of the
 /// others, which may not be their own.
 async fn feed_all(
     context: &TransferContext,
@@ -108,7 +144,7 @@ async fn feed_all(
     slot: &Slot,
     fed: &[Fed],
     uploads: Vec<Ready>,
-    mut settle: impl FnMut(usize, Result<BlobWay, Fault>),
+    mut settle: impl FnMut(usize, Fate),
 ) -> Vec<(usize, Fault)> {
     let alone = uploads.len() == 1;
     let start = uploads
@@ -117,7 +153,6 @@ async fn feed_all(
         .min_by_key(|checkpoint| checkpoint.map_or(0, |c| c.offset))
         .flatten()
         .cloned();
-    let source = &source.with_reading_place().await;
     let progress = Progress::from(source, start);
     // The read is open before the first write begins: who waits for a place to write holds its place to read, never the
     // other way round, so that no two fetches wait for each other.
@@ -127,8 +162,14 @@ async fn feed_all(
     };
     source.endpoint.keep_reading_place();
     let spooled = slot.is_used().await;
+    let mut sharing = (!alone).then(|| {
+        context
+            .pace
+            .share(Shared::Read, fed.iter().map(|fed| fed.sink.endpoint.name()))
+    });
     let mut feeders = Vec::with_capacity(fed.len());
     let mut drives = FuturesUnordered::new();
+    let mut aside = Vec::with_capacity(fed.len());
     for (place, (fed, upload)) in fed.iter().zip(uploads).enumerate() {
         context.events.tell(Event::TransferStarted {
             run: context.run,
@@ -139,9 +180,17 @@ async fn feed_all(
         });
         let (feeder, feed) = feed::queue(fed.began_at);
         feeders.push(feeder);
+        let (put_aside, told) = oneshot::channel();
+        let sent = fed.sink.sent.load(Ordering::Relaxed);
+        aside.push((Some(put_aside), sent));
         drives.push(async move {
-            let result = sink::drive(context, source, slot, &fed.sink, upload, feed, alone).await;
-            (place, result)
+            let unused = upload.clone();
+            let fate = tokio::select! {
+                biased;
+                Ok(()) = told => Fate::Aside(unused),
+                result = sink::drive(context, source, slot, &fed.sink, upload, feed, alone) => Fate::Ended(result),
+            };
+            (place, fate)
         });
     }
     let (left_behind, mut left) = mpsc::unbounded_channel();
@@ -154,7 +203,11 @@ async fn feed_all(
         outcome
     });
     let mut outcome = None;
-    // The reads of those that were left behind, and how they ended.
+    // Those that were left behind and wait for a place to read.
+    let mut late: Vec<Late> = Vec::new();
+    let mut looks = tokio::time::interval(LOOK_AGAIN);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Their reads, and how they ended.
     let mut own_reads = FuturesUnordered::new();
     let mut own_outcomes: BTreeMap<usize, Option<Result<(), Fault>>> = BTreeMap::new();
     let mut open = Vec::new();
@@ -163,24 +216,62 @@ async fn feed_all(
         tokio::select! {
             biased;
             ended = &mut reading, if outcome.is_none() => outcome = Some(ended),
-            Some(late) = left.recv() => {
-                let (sink, progress) = *late;
-                let place = sink.index;
-                own_outcomes.insert(place, None);
-                own_reads.push(async move { (place, read_for_one(context, source, slot, sink, progress).await) });
+            Some(left) = left.recv() => {
+                let place = left.0.index;
+                if let Some(sharing) = &mut sharing {
+                    sharing.leave_behind(place);
+                }
+                let (put_aside, sent) = &mut aside[place];
+                match put_aside.take().filter(|_| fed[place].sink.sent.load(Ordering::Relaxed) == *sent) {
+                    // It waits for its own turn, and need not hold our place meanwhile.
+                    Some(put_aside) => {
+                        let _ = put_aside.send(());
+                    }
+                    None => {
+                        own_outcomes.insert(place, None);
+                        late.push(left);
+                    }
+                }
             }
             Some((place, ended)) = own_reads.next() => {
                 own_outcomes.insert(place, Some(ended));
             }
-            Some((place, result)) = drives.next() => {
+            Some((place, fate)) = drives.next() => {
+                let result = match fate {
+                    Fate::Ended(result) => result,
+                    Fate::Aside(_) => {
+                        settle(place, fate);
+                        continue;
+                    }
+                };
+                if let Some(sharing) = &mut sharing {
+                    sharing.ended(place, result.is_ok());
+                }
                 let read = own_outcomes.get(&place).unwrap_or(&outcome);
                 let had_all = fed[place].began_at >= source.size;
                 match known_end(result, read.as_ref(), had_all, spooled) {
-                    Ok(result) => settle(place, result),
+                    Ok(result) => settle(place, Fate::Ended(result)),
                     Err(fault) => open.push((place, fault)),
                 }
             }
+            _ = looks.tick(), if !late.is_empty() => {}
             else => return open,
+        }
+        // With a place of its own where one is free, else after the read that it was left behind by: who holds a place to write waits
+        // for no other's place to read.
+        while let Some(next) = late.pop() {
+            let place = match source.endpoint.with_free_reading_place() {
+                Some(endpoint) => SourceBlob {
+                    endpoint,
+                    ..source.clone()
+                },
+                None if outcome.is_some() => source.clone(),
+                None => {
+                    late.push(next);
+                    break;
+                }
+            };
+            own_reads.push(read_for_one(context, place, slot, *next));
         }
         // Nobody listens any more. What comes still is worth having where it is kept.
         if drives.is_empty() && !spooled {
@@ -217,14 +308,14 @@ fn known_end(
 /// A sink that was left behind, with where the read stood then.
 type Late = Box<(LeftBehind, Progress)>;
 
+/// Goes on for a sink that was left behind where it stands: its upload is not broken off. Gives its place, and how the read ended.
 async fn read_for_one(
     context: &TransferContext,
-    source: &SourceBlob,
+    source: SourceBlob,
     slot: &Slot,
-    sink: LeftBehind,
-    progress: Progress,
-) -> Result<(), Fault> {
-    let LeftBehind { feeder, lacks, .. } = sink;
+    (sink, progress): (LeftBehind, Progress),
+) -> (usize, Result<(), Fault>) {
+    let LeftBehind { feeder, lacks, index } = sink;
     tracing::info!(
         source = source.endpoint.name(), digest = %source.digest, offset = progress.offset,
         "a destination takes the bytes more slowly than the others and gets a read of its own"
@@ -233,23 +324,21 @@ async fn read_for_one(
         && feeder.send(Ok(chunk)).await.is_err()
     {
         // It knows why it ended.
-        return Ok(());
+        return (index, Ok(()));
     }
+    let _behind = context.pace.reads_anyhow();
     let mut audience = Audience::new(vec![feeder]);
-    // With a place of its own where one is free. Else after the read that it was left behind by: who holds a place to write waits for
-    // no other's place to read.
-    let source = &source.with_other_reading_place();
-    let outcome = match Reading::open(context, source, slot, progress.offset).await {
+    let outcome = match Reading::open(context, &source, slot, progress.offset).await {
         Ok(origin) => {
             source.endpoint.keep_reading_place();
-            read(context, source, progress, origin, &mut audience, None).await
+            read(context, &source, progress, origin, &mut audience, None).await
         }
         Err(fault) => Err(fault),
     };
     if let Err(fault) = &outcome {
         audience.break_off(fault);
     }
-    outcome
+    (index, outcome)
 }
 
 /// Reads from where `progress` stands to the end. A source that breaks is opened again at the offset reached, so that sinks
@@ -305,6 +394,8 @@ async fn read(
         );
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
+            // Others may wait for the turn of connections that are still open.
+            never = origin.receive() => match never {},
             stop = context.control.wait_stop() => return Err(Fault::stopped(&stop.reason())),
         }
     }

@@ -28,6 +28,7 @@ use super::control::Control;
 use super::event::Events;
 use super::fault::Fault;
 use super::ledger::Ledger;
+use super::pace::Pace;
 use crate::clock::Clock;
 use crate::oci::{Digest, RepositoryName};
 use crate::plan::BlobAction;
@@ -48,6 +49,7 @@ pub(super) struct TransferContext {
     pub(super) retry: RetryPolicy,
     pub(super) pool: TransferPool,
     pub(super) spool: Option<Spool>,
+    pub(super) pace: Pace,
 }
 
 /// The blob and where it is read from.
@@ -62,17 +64,6 @@ pub(super) struct SourceBlob {
 }
 
 impl SourceBlob {
-    /// The same blob with a place of its own, where one is free.
-    fn with_other_reading_place(&self) -> Self {
-        match self.endpoint.with_free_reading_place() {
-            Some(endpoint) => Self {
-                endpoint,
-                ..self.clone()
-            },
-            None => self.clone(),
-        }
-    }
-
     /// The same blob with a place to read it, held until it is dropped: a fetch whose source breaks off finds it still free.
     async fn with_reading_place(&self) -> Self {
         Self {

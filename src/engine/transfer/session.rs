@@ -32,7 +32,7 @@ pub(super) enum Opened {
 }
 
 /// An upload that waits for bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ready {
     pub(super) write: BlobWrite,
     pub(super) remembered: Option<UploadId>,

@@ -117,7 +117,8 @@ impl Registry {
         Ok(Some(manifest))
     }
 
-    /// Writes a manifest's bytes under a tag or its digest. True in the answer: the registry knows the subject.
+    /// Writes a manifest's bytes under a tag or its digest. True in the answer: the registry knows the subject. What is put under a
+    /// tag is not tried again here: the tag may have changed meanwhile, so who puts it looks again first.
     pub async fn put_manifest(
         &self,
         repository: &RepositoryName,
@@ -137,6 +138,7 @@ impl Registry {
             let mut call = Call::new(operation, place, Method::PUT, url, Scopes::push(repository))
                 .header(header::CONTENT_TYPE, content_type.clone());
             call.payload = Payload::Bytes(bytes.clone());
+            call.repeatable = reference.tag().is_none();
             self.write(call)
         };
         self.before_write(repository).await?;

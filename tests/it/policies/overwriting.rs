@@ -1,13 +1,14 @@
 //! `moved_tags` and `on_conflict`: a destination's tag that differs.
 
+use http::StatusCode;
 use serde_json::Value;
 use transship::oci::Digest;
 
 use super::{app, json_of, outcomes};
 use crate::support::command::Transship;
-use crate::support::images::{image, rebuilt};
+use crate::support::images::{cosign_signature, image, rebuilt};
 use crate::support::pair::Pair;
-use crate::support::proxy::{Act, Fault, Gate};
+use crate::support::proxy::{Act, Exchange, Fault, Gate};
 use crate::sync::only_run;
 
 #[tokio::test]
@@ -117,4 +118,49 @@ async fn a_tag_that_somebody_writes_while_its_image_is_copied_is_seen_before_the
     // What another wrote is a conflict, and of those the source wins, whatever is said of moved tags.
     let (run, ours) = changed_meanwhile("    moved_tags: keep\n", 0).await;
     assert_eq!((outcomes(&run, 0), ours), (vec![("copied", 1)], true));
+}
+
+#[tokio::test]
+async fn a_tag_that_somebody_writes_while_its_put_waits_for_the_registry_is_kept() {
+    let pair = Pair::start().await;
+    let (ours, theirs) = (image(1, "amd64", &[100]), image(2, "amd64", &[100]));
+    pair.at_source().push("app", "v1", &ours).await;
+    let later = Act::Answer(StatusCode::TOO_MANY_REQUESTS, Some("3".to_owned()));
+    pair.dst.add(Fault::once("PUT", "/manifests/v1", later));
+    let home = Transship::new(&pair.rules(&app("    on_conflict: keep\n")));
+    let process = home.spawn(&["sync", "--format", "json"]);
+    let refused = |exchange: &Exchange| exchange.status == Some(StatusCode::TOO_MANY_REQUESTS);
+    pair.dst
+        .wait_for("the put to be refused", |all| all.iter().any(refused))
+        .await;
+    pair.at_destination().push("app", "v1", &theirs).await;
+    let report = process.finish().await.expect(0).json();
+    assert_eq!(outcomes(only_run(&report), 0), [("kept", 1)]);
+    assert_eq!(pair.at_destination().resolve("app", "v1").await, Some(theirs.digest()));
+}
+
+#[tokio::test]
+async fn an_attachments_tag_that_somebody_writes_while_it_is_copied_is_kept() {
+    let pair = Pair::start().await;
+    let sample = image(1, "amd64", &[100]);
+    pair.at_source().push("app", "v1", &sample).await;
+    let (tag, signature) = cosign_signature("app", &sample.digest());
+    pair.at_source().push("app", tag.as_str(), &signature).await;
+    let gate = Gate::new();
+    let blob = Digest::of(&signature.blobs[1]);
+    let hold = Act::HoldReply(gate.clone());
+    pair.src.add(Fault::once("GET", &format!("/blobs/{blob}"), hold));
+    let home = Transship::new(&pair.rules(&app("    on_conflict: keep\n")));
+    let process = home.spawn(&["sync", "--format", "json"]);
+    let held = |all: &[Exchange]| all.iter().any(|exchange| exchange.held);
+    pair.src.wait_for("the signature to stand still", held).await;
+    let theirs = image(2, "amd64", &[100]);
+    pair.at_destination().push("app", tag.as_str(), &theirs).await;
+    gate.open();
+    let report = process.finish().await.expect(0).json();
+    assert_eq!(outcomes(only_run(&report), 0), [("copied", 1)]);
+    assert_eq!(
+        pair.at_destination().resolve("app", tag.as_str()).await,
+        Some(theirs.digest())
+    );
 }

@@ -180,3 +180,43 @@ async fn after_a_kill_the_quick_destination_is_in_step_and_only_the_slow_one_is_
         Some(sample.digest())
     );
 }
+
+#[tokio::test]
+async fn many_images_are_at_the_quick_destination_long_before_they_are_at_the_slow_one() {
+    let pair = Pair::start().await;
+    let (registry, far) = third().await;
+    let source = pair.at_source();
+    const IMAGES: usize = 60;
+    for number in 0..IMAGES {
+        let sample = image(number as u64, "amd64", &[1_000_000]);
+        source.push("app", &format!("v{number}"), &sample).await;
+    }
+    // A minute for all.
+    let slow = format!("{}\", limits: {{ bandwidth: 1MiB }} }}", far.url());
+    let rules = both(&pair, &far, "").replace(&format!("{}\" }}", far.url()), &slow);
+    let home = Transship::new(&rules);
+    let mut process = home.spawn(&["sync", "--format", "json"]);
+    pair.dst
+        .wait_for("all tags at the quick destination", |all| {
+            let tags = all
+                .iter()
+                .filter(|exchange| exchange.is("PUT", "/manifests/v") && exchange.done);
+            tags.count() == IMAGES
+        })
+        .await;
+    let at_far = far.count("PUT", "/manifests/v");
+    assert!(
+        at_far < IMAGES * 2 / 3,
+        "the quick one waited for it: {at_far} of {IMAGES}"
+    );
+    // What the slow one has begun is not lost by its having been left behind.
+    process.kill();
+    let fast = both(&pair, &far, "");
+    home.set_rules(&fast);
+    json_of(&home, &["sync"], 0).await;
+    let there = Wire::new(&registry.url());
+    for number in 0..IMAGES {
+        let tag = format!("v{number}");
+        assert_eq!(there.resolve("app", &tag).await, source.resolve("app", &tag).await);
+    }
+}

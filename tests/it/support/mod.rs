@@ -7,6 +7,7 @@ pub mod compare;
 pub mod docker_registry;
 pub mod ends;
 pub mod engine;
+pub mod fake;
 pub mod images;
 pub mod link;
 pub mod origin;

@@ -1,0 +1,159 @@
+//! A strict token server of a fake: opaque tokens with scopes, which are checked at every request.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use axum::response::Response;
+use http::Method;
+use serde_json::json;
+
+use super::{Asked, Asking, Book, document, lock, refusal, with_header};
+
+/// Gives tokens out at one path and checks them.
+pub struct Tokens {
+    path: &'static str,
+    service: &'static str,
+    given: Mutex<HashMap<String, Given>>,
+}
+
+struct Given {
+    user: Option<String>,
+    /// `repository:name:action`, one action each.
+    scopes: Vec<String>,
+    era: u64,
+}
+
+/// What the token of a request is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// There is none.
+    Missing,
+    /// It has ended.
+    Ended,
+    /// It is good, for this user.
+    Good(Option<String>),
+    /// It was given out for less: these are missing.
+    Lacks(Vec<String>),
+    /// It was never given out.
+    Unknown,
+}
+
+impl Tokens {
+    /// Those of a service whose realm is this path of the fake.
+    pub fn new(path: &'static str, service: &'static str) -> Self {
+        Self {
+            path,
+            service,
+            given: Mutex::default(),
+        }
+    }
+
+    /// True for a request to the realm.
+    pub fn is_realm(&self, request: &Asking) -> bool {
+        request.path == self.path
+    }
+
+    /// Answers a request to the realm (`GET`). `granted` says whether a user (`None`: nobody) may do `action` with a
+    /// repository; what is not granted is left out of the token, as token servers do.
+    pub fn give(
+        &self,
+        book: &Book,
+        request: &Asking,
+        user: Option<&str>,
+        granted: impl Fn(&str, &str) -> bool,
+    ) -> Asked {
+        if request.method != Method::GET {
+            return Asked::Answer(refusal(405, "UNSUPPORTED", "the method is not allowed"));
+        }
+        if request.parameter("service").as_deref() != Some(self.service) {
+            return Asked::Wrong(format!("the service is not {}", self.service));
+        }
+        let mut scopes = Vec::new();
+        for scope in request.all("scope").iter().flat_map(|scope| scope.split(' ')) {
+            let Some((name, actions)) = scope.rsplit_once(':').filter(|(name, _)| name.contains(':')) else {
+                return Asked::Wrong(format!("{scope} is no scope"));
+            };
+            for action in actions.split(',') {
+                let (kind, repository) = name.split_once(':').unwrap_or_default();
+                if !["repository", "registry"].contains(&kind) || repository.is_empty() || action.is_empty() {
+                    return Asked::Wrong(format!("{scope} is no scope"));
+                }
+                if granted(repository, action) {
+                    scopes.push(format!("{name}:{action}"));
+                }
+            }
+        }
+        let mut given = lock(&self.given);
+        let token = format!("fake-token-{}", given.len());
+        given.insert(
+            token.clone(),
+            Given {
+                user: user.map(str::to_owned),
+                scopes,
+                era: book.era(),
+            },
+        );
+        // Long enough that only the fake's own clock ends it.
+        Asked::Answer(document(200, &json!({ "token": token, "expires_in": 3600 })))
+    }
+
+    /// What the token of a request to `/v2/` is worth.
+    pub fn worth(&self, book: &Book, request: &Asking) -> Worth {
+        let Some(token) = request.bearer() else {
+            return Worth::Missing;
+        };
+        let given = lock(&self.given);
+        let Some(given) = given.get(token) else {
+            return Worth::Unknown;
+        };
+        if given.era < book.era() {
+            return Worth::Ended;
+        }
+        let lacks: Vec<String> = needed(request)
+            .into_iter()
+            .filter(|scope| !given.scopes.contains(scope))
+            .collect();
+        match lacks.is_empty() {
+            true => Worth::Good(given.user.clone()),
+            false => Worth::Lacks(lacks),
+        }
+    }
+
+    /// A 401 that says what the request needs.
+    pub fn challenge(&self, book: &Book, request: &Asking, message: &str) -> Response {
+        let mut scopes: Vec<String> = Vec::new();
+        for scope in needed(request) {
+            let (name, action) = scope.rsplit_once(':').unwrap_or_default();
+            match scopes.iter_mut().find(|known| known.starts_with(&format!("{name}:"))) {
+                Some(known) => known.push_str(&format!(",{action}")),
+                None => scopes.push(scope),
+            }
+        }
+        let mut challenge = format!(
+            "Bearer realm=\"{}{}\",service=\"{}\"",
+            book.url, self.path, self.service
+        );
+        if !scopes.is_empty() {
+            challenge.push_str(&format!(",scope=\"{}\"", scopes.join(" ")));
+        }
+        with_header(refusal(401, "UNAUTHORIZED", message), "www-authenticate", &challenge)
+    }
+}
+
+/// What a request to `/v2/` needs, one action each, as distribution has it.
+pub fn needed(request: &Asking) -> Vec<String> {
+    if request.path == "/v2/_catalog" {
+        return vec!["registry:catalog:*".to_owned()];
+    }
+    let Some(repository) = request.repository() else {
+        return Vec::new();
+    };
+    let actions: &[&str] = match request.method {
+        Method::GET | Method::HEAD => &["pull"],
+        Method::DELETE => &["delete"],
+        _ => &["pull", "push"],
+    };
+    let own = actions.iter().map(|action| format!("repository:{repository}:{action}"));
+    let from = request.parameter("from").filter(|from| from != repository);
+    own.chain(from.map(|from| format!("repository:{from}:pull"))).collect()
+}

@@ -1,0 +1,3 @@
+//! What sets one vendor's registries apart, against strict fakes of them.
+
+mod frame;
