@@ -1,3 +1,5 @@
 //! What sets one vendor's registries apart, against strict fakes of them.
 
+mod alibaba;
+mod azure;
 mod frame;

@@ -18,6 +18,9 @@
 //!
 //! Rules reach a fake by `url:`, `kind:` and, for an API at another host, `endpoint:`; [`Fake::rules`] writes the entry.
 
+pub mod acs3;
+pub mod alibaba;
+pub mod azure;
 pub mod token;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -504,6 +507,6 @@ pub fn with_header(mut response: Response, name: &'static str, value: &str) -> R
     response
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("not poisoned")
 }
