@@ -1,12 +1,341 @@
 //! AWS ECR Public.
 
-use super::table::{Row, generic};
-use crate::registry::Kind;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::future::FutureExt;
+use reqsign_core::StaticEnv;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::aws::{Asked, Aws, Fault, environment_of_process};
+use super::ecr::{AuthorizationData, PHRASES, Repositories};
+use super::table::Row;
+use crate::oci::{Digest, RepositoryName, Tag};
+use crate::registry::{
+    Api, BulkListing, Created, Error, ErrorKind, Issued, Kind, ListedTag, Operation, Place, RemoteSettings, Result,
+    Told, Vendor, Ways,
+};
+
+/// The API gives out tokens in this region only, and all registries are in it.
+const REGION: &str = "us-east-1";
+const HOST: &str = "api.ecr-public.us-east-1.amazonaws.com";
+/// The most that a page holds.
+const PAGE: u32 = 1000;
+/// Pages of one listing.
+const MOST_PAGES: usize = 2_000;
 
 pub(super) static ROW: Row = Row {
     kind: Kind::EcrPublic,
     hosts: &["public.ecr.aws"],
     // The same upload service; its token realm is at its own host.
     habits: super::ecr::uploads,
-    vendor: |_| generic(Kind::EcrPublic),
+    vendor: |settings| Arc::new(EcrPublic::new(settings, environment_of_process())),
 };
+
+static WAYS: Ways = Ways {
+    must_create: true,
+    right_to_list: "the permissions ecr-public:DescribeRegistries, ecr-public:DescribeImageTags and \
+                    ecr-public:DescribeRepositories",
+    // A foreign registry has none, and our own is listed by the API.
+    catalogue: false,
+    phrases: PHRASES,
+    ..Ways::PLAIN
+};
+
+/// The public registry: everybody's repositories below an alias for each account.
+#[derive(Debug)]
+struct EcrPublic {
+    aws: Aws,
+    /// The aliases of our own account's registry.
+    aliases: tokio::sync::OnceCell<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Token {
+    /// One, where the private registry gives a list.
+    authorization_data: AuthorizationData,
+}
+
+#[derive(Deserialize)]
+struct Registries {
+    registries: Vec<Registry>,
+}
+
+#[derive(Deserialize)]
+struct Registry {
+    #[serde(default)]
+    aliases: Vec<Alias>,
+}
+
+#[derive(Deserialize)]
+struct Alias {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageTags {
+    image_tag_details: Vec<ImageTag>,
+    next_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageTag {
+    image_tag: Option<Tag>,
+    image_detail: Option<ImageDetail>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageDetail {
+    image_digest: Option<Digest>,
+    image_manifest_media_type: Option<String>,
+}
+
+impl EcrPublic {
+    fn new(settings: &RemoteSettings, environment: StaticEnv) -> Self {
+        Self {
+            aws: Aws::new(settings, environment, "ecr-public", "SpencerFrontendService"),
+            aliases: tokio::sync::OnceCell::new(),
+        }
+    }
+
+    /// Asks the API. `None` without any credential.
+    async fn ask<T: DeserializeOwned>(&self, api: &Api, asked: &Asked<'_>) -> Result<Option<Result<T>>> {
+        let Some(answer) = self.aws.ask(api, HOST, REGION, asked).await? else {
+            return Ok(None);
+        };
+        if answer.status == 200 {
+            return Ok(Some(answer.json()));
+        }
+        let fault = Fault::read(&answer.body);
+        Ok(Some(Err(
+            fault.into_error(&answer, &format!("ecr-public:{}", asked.action))
+        )))
+    }
+
+    /// What stands before the first slash of our own repositories' names; none without a credential.
+    async fn aliases(&self, api: &Api, operation: Operation, place: &Place) -> Result<&[String]> {
+        let found = self
+            .aliases
+            .get_or_try_init(|| async {
+                let asked = Asked {
+                    operation,
+                    place: place.clone(),
+                    action: "DescribeRegistries",
+                    body: &json!({}),
+                };
+                let Some(registries) = self.ask::<Registries>(api, &asked).await?.transpose()? else {
+                    return Ok(Vec::new());
+                };
+                let aliases = registries.registries.into_iter().flat_map(|registry| registry.aliases);
+                Ok(aliases.map(|alias| alias.name).collect())
+            })
+            .await?;
+        Ok(found)
+    }
+
+    /// The name by which the API knows a repository of our own; `None` for others'.
+    async fn own<'r>(
+        &self,
+        api: &Api,
+        operation: Operation,
+        repository: &'r RepositoryName,
+    ) -> Result<Option<&'r str>> {
+        let Some((alias, name)) = repository.as_str().split_once('/') else {
+            return Ok(None);
+        };
+        let place = api.place(Some(repository));
+        let ours = self.aliases(api, operation, &place).await?;
+        Ok(ours.iter().any(|own| own == alias).then_some(name))
+    }
+
+    /// All pages; false without a credential.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        api: &Api,
+        asked: Asked<'_>,
+        mut take: impl FnMut(T) -> Option<String>,
+    ) -> Result<bool> {
+        let mut body = asked.body.clone();
+        let mut seen = HashSet::new();
+        loop {
+            let page = Asked {
+                body: &body,
+                ..asked.clone()
+            };
+            let Some(page) = self.ask::<T>(api, &page).await?.transpose()? else {
+                return Ok(false);
+            };
+            let Some(next) = take(page).filter(|token| !token.is_empty()) else {
+                return Ok(true);
+            };
+            if seen.len() >= MOST_PAGES || !seen.insert(next.clone()) {
+                let message = "the pages of ECR's list go in a circle, or there is no end of them";
+                return Err(Error::new(asked.operation, asked.place, ErrorKind::Invalid, message));
+            }
+            body["nextToken"] = next.into();
+        }
+    }
+}
+
+/// True for the refusal of a repository that is not there.
+fn is_missing(error: &Error) -> bool {
+    error.code.as_deref() == Some("RepositoryNotFoundException")
+}
+
+impl Vendor for EcrPublic {
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::EcrPublic)
+    }
+
+    fn ways(&self) -> &'static Ways {
+        &WAYS
+    }
+
+    fn login<'a>(&'a self, api: &'a Api) -> Told<'a, Option<Issued>> {
+        async move {
+            let asked = Asked {
+                operation: Operation::Authenticate,
+                place: api.place(None),
+                action: "GetAuthorizationToken",
+                body: &json!({}),
+            };
+            let asked = match self.ask::<Token>(api, &asked).await {
+                // Everybody may read: an AWS user without rights here reads as nobody, unless the rules ask for AWS.
+                Err(error) | Ok(Some(Err(error))) if !self.aws.is_asked_for() => {
+                    tracing::debug!("ECR Public is read without a login: {error}");
+                    return Ok(None);
+                }
+                asked => asked?,
+            };
+            let Some(token) = asked.transpose()? else {
+                return Ok(None);
+            };
+            match token.authorization_data.issued(api.clock().now()) {
+                Some((issued, _)) => Ok(Some(issued)),
+                None => {
+                    let message = "ECR's API answers without a token";
+                    Err(Error::new(
+                        Operation::Authenticate,
+                        api.place(None),
+                        ErrorKind::Invalid,
+                        message,
+                    ))
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        async move {
+            let operation = Operation::ListTags;
+            let Some(name) = self.own(api, operation, repository).await? else {
+                return Ok(BulkListing::None);
+            };
+            let body = json!({ "repositoryName": name, "maxResults": PAGE });
+            let asked = Asked {
+                operation,
+                place: api.place(Some(repository)),
+                action: "DescribeImageTags",
+                body: &body,
+            };
+            let mut tags = Vec::new();
+            let listed = self
+                .pages(api, asked, |page: ImageTags| {
+                    tags.extend(page.image_tag_details.into_iter().filter_map(|told| {
+                        let detail = told.image_detail;
+                        Some(ListedTag {
+                            tag: told.image_tag?,
+                            media_type: detail
+                                .as_ref()
+                                .and_then(|image| image.image_manifest_media_type.clone()),
+                            digest: detail.and_then(|image| image.image_digest),
+                            pushed: None,
+                        })
+                    }));
+                    page.next_token
+                })
+                .await;
+            match listed {
+                Err(error) if is_missing(&error) => Ok(BulkListing::Absent),
+                Err(error) => Err(error),
+                // As with the private registry, nothing at all is confirmed.
+                Ok(true) if !tags.is_empty() => Ok(BulkListing::Known { tags, comparable: true }),
+                Ok(_) => Ok(BulkListing::None),
+            }
+        }
+        .boxed()
+    }
+
+    fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
+        async move {
+            let operation = Operation::ListRepositories;
+            let ours = self.aliases(api, operation, &api.place(None)).await?;
+            let is_ours = |text: &String| {
+                text.split_once('/')
+                    .is_some_and(|(alias, _)| ours.iter().any(|own| own == alias))
+            };
+            if !below.iter().all(is_ours) {
+                let message =
+                    "only the repositories of our own account can be listed: begin the pattern with its alias";
+                return Err(Error::new(operation, api.place(None), ErrorKind::Unsupported, message));
+            }
+            let body = json!({ "maxResults": PAGE });
+            let asked = Asked {
+                operation,
+                place: api.place(None),
+                action: "DescribeRepositories",
+                body: &body,
+            };
+            let mut names = Vec::new();
+            self.pages(api, asked, |page: Repositories| page.take(&mut names))
+                .await?;
+            let all = ours
+                .iter()
+                .flat_map(|alias| names.iter().map(move |name| format!("{alias}/{name}")));
+            Ok(Some(all.filter_map(|name| name.parse().ok()).collect()))
+        }
+        .boxed()
+    }
+
+    fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
+        async move {
+            let operation = Operation::CreateRepository;
+            let place = api.place(Some(repository));
+            let Some(name) = self.own(api, operation, repository).await? else {
+                let message = "its alias (the part before the first slash) is none of the AWS account's registry";
+                return Err(Error::new(operation, place, ErrorKind::Denied, message));
+            };
+            let mut body = json!({ "repositoryName": name });
+            let tags = &api.settings().create.tags;
+            if !tags.is_empty() {
+                let tags = tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
+                body["tags"] = tags.collect();
+            }
+            let asked = Asked {
+                operation,
+                place: place.clone(),
+                action: "CreateRepository",
+                body: &body,
+            };
+            match self.ask::<Value>(api, &asked).await? {
+                Some(Ok(_)) => Ok(Created::Made),
+                Some(Err(error)) if error.code.as_deref() == Some("RepositoryAlreadyExistsException") => {
+                    Ok(Created::WasThere)
+                }
+                Some(Err(error)) => Err(error),
+                None => {
+                    let message = "a repository is made by AWS's API only, and there is no AWS credential; see `aws` of this registry";
+                    Err(Error::new(operation, place, ErrorKind::Unauthorized, message))
+                }
+            }
+        }
+        .boxed()
+    }
+}

@@ -9,6 +9,7 @@ mod alibaba_keys;
 mod alibaba_personal;
 mod artifactory;
 mod asked;
+mod aws;
 mod azure;
 mod distribution;
 mod ecr;

@@ -9,6 +9,7 @@ mod copies;
 mod daemon;
 mod deleted;
 mod demo;
+mod ecr;
 mod house;
 mod images;
 mod limits;

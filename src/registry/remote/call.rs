@@ -164,6 +164,22 @@ impl Answer {
         Ok(whole)
     }
 
+    /// True where the body, as far as that of an error is read, holds these words, in whatever letters. It stays to be read.
+    pub(super) async fn says(&mut self, words: &str) -> bool {
+        let empty = reqwest::Response::from(http::Response::new(Bytes::new()));
+        let response = std::mem::replace(&mut self.response, empty);
+        let body = Incoming::new(response)
+            .collect(MAX_ERROR_BODY)
+            .await
+            .unwrap_or_default();
+        let says = String::from_utf8_lossy(&body).to_ascii_lowercase().contains(words);
+        let mut again = http::Response::new(body);
+        *again.status_mut() = self.status;
+        *again.headers_mut() = self.headers.clone();
+        self.response = again.into();
+        says
+    }
+
     /// Reads the body as a refusal.
     pub(super) async fn refusal(self) -> Refusal {
         let body = if self.status == StatusCode::RANGE_NOT_SATISFIABLE {

@@ -320,9 +320,21 @@ impl Transport {
         let mut answer = self
             .exchange(account, Some(permit), &mut call, authorization.as_ref())
             .await?;
-        let asked_by_registry = own && !answer.elsewhere && answer.status == StatusCode::UNAUTHORIZED;
-        if asked_by_registry && call.renews_login {
-            let headers = std::mem::take(&mut answer.headers);
+        let from_registry = own && !answer.elsewhere && call.renews_login;
+        let mut ended = false;
+        if from_registry
+            && matches!(answer.status.as_u16(), 400 | 403)
+            && let Some(words) = self.0.vendor.ways().expired_login
+        {
+            ended = answer.says(words).await;
+        }
+        if from_registry && (ended || answer.status == StatusCode::UNAUTHORIZED) {
+            let mut headers = std::mem::take(&mut answer.headers);
+            if ended {
+                // The kind says so without a challenge.
+                let challenge = HeaderValue::from_static("Basic realm=\"ended\"");
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
             answer.drain().await;
             permit.step_back();
             let fresh = auth

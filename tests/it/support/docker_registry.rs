@@ -20,6 +20,10 @@ pub struct DockerConfig {
     pub storage: Option<PathBuf>,
     /// Basic authentication with [`super::USERNAME`] and [`super::PASSWORD`].
     pub htpasswd: bool,
+    /// In place of our account: this line of an htpasswd file.
+    pub htpasswd_line: Option<&'static str>,
+    /// Further names for its certificate.
+    pub names: &'static [&'static str],
     /// TLS with an authority of its own ([`DockerRegistry::authority`]).
     pub tls: bool,
     /// Bearer tokens, from [`super::token_server::TokenServer::docker_auth`].
@@ -59,8 +63,9 @@ impl DockerRegistry {
     /// Starts one on a free port and waits until it listens.
     pub async fn start(config: DockerConfig) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let authority = config.tls.then(|| Authority::create(directory.path(), &[]));
-        std::fs::write(directory.path().join("htpasswd"), HTPASSWD).expect("a file");
+        let authority = config.tls.then(|| Authority::create(directory.path(), config.names));
+        let line = config.htpasswd_line.unwrap_or(HTPASSWD);
+        std::fs::write(directory.path().join("htpasswd"), line).expect("a file");
         let (child, host) = launch(&config, directory.path(), "127.0.0.1:0", 0).await;
         Self {
             child,
@@ -158,7 +163,7 @@ fn document(config: &DockerConfig, directory: &Path, addr: &str) -> String {
         let (cert, key) = (directory.join("server.pem"), directory.join("server.key"));
         add(format_args!("  tls: {{certificate: {cert:?}, key: {key:?}}}\n"));
     }
-    if config.htpasswd {
+    if config.htpasswd || config.htpasswd_line.is_some() {
         let path = directory.join("htpasswd");
         add(format_args!(
             "auth:\n  htpasswd: {{realm: transship, path: {path:?}}}\n"
