@@ -377,7 +377,7 @@ mod tests {
             path if path.starts_with("/latest/") && header("x-aliyun-ecs-metadata-token") != token => refused(),
             "/latest/meta-data/ram/security-credentials/" => "replicator\n".into_response(),
             "/latest/meta-data/ram/security-credentials/replicator" => {
-                let ends = Timestamp::now() + jiff::SignedDuration::from_secs(instance.life);
+                let ends = Clock::system().now() + jiff::SignedDuration::from_secs(instance.life);
                 axum::Json(json!({
                     "AccessKeyId": "STS.ecs", "AccessKeySecret": "s", "SecurityToken": "t", "Code": "Success",
                     "Expiration": ends.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -396,7 +396,9 @@ mod tests {
         let host = listener.local_addr().expect("an address").to_string();
         let serving = instance.clone();
         let app = axum::Router::new().fallback(move |request| answer(serving.clone(), request));
-        let server = tokio::spawn(async move { axum::serve(listener, app).await.expect("a running server") });
+        // It ends with the test.
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move { axum::serve(listener, app).await });
         let at = RegistryUrl {
             plain_http: true,
             host: host.clone(),
@@ -427,7 +429,6 @@ mod tests {
         let below = ["corp/".to_owned()];
         let first = end.list_repositories(&below).await;
         let again = end.list_repositories(&below).await;
-        server.abort();
         let all = matches!((first, again), (Ok(Some(_)), Ok(Some(_))));
         let seen = instance.seen.lock().expect("not poisoned").clone();
         (seen, all)

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
+use transship::clock::Clock;
 
 use super::{Asking, lock};
 
@@ -81,7 +82,7 @@ impl Signatures {
         }
         let date = header("x-acs-date")?;
         let time: Timestamp = date.parse().map_err(|_| format!("{date} is no date"))?;
-        if date.len() != 20 || Timestamp::now().duration_since(time).abs() > jiff::SignedDuration::from_mins(15) {
+        if date.len() != 20 || Clock::system().now().duration_since(time).abs() > jiff::SignedDuration::from_mins(15) {
             return Err(format!("{date} is no date of now"));
         }
 

@@ -8,8 +8,9 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Method;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
+use transship::clock::Clock;
 use transship::demo::registry::Options;
 
 use super::token::{Tokens, Worth, needed};
@@ -75,7 +76,7 @@ fn field<'f>(form: &'f [(String, String)], name: &str) -> Option<&'f str> {
 
 /// A token that says when it ends.
 fn jwt(number: usize) -> String {
-    let ends = Timestamp::now() + SignedDuration::from_hours(3);
+    let ends = Clock::system().now() + SignedDuration::from_hours(3);
     let claims = json!({ "exp": ends.as_second(), "jti": number });
     format!("eyJh.{}.sig{number}", URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
