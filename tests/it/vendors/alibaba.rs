@@ -30,7 +30,7 @@ fn home(fake: &Fake, kind: &str, cloud: &str, plain: &DockerRegistry, rule: &str
     home
 }
 
-const FROM_PLAIN: &str = "    source: plain\n    destinations: [ali]\n    retry: { attempts: 1 }\n";
+const FROM_PLAIN: &str = "    source: plain\n    destinations: [ali]\n    retry: { attempts: 3, max_delay: 1s }\n";
 const TO_PLAIN: &str = "    source: ali\n    destinations: [plain]\n    retry: { attempts: 1 }\n";
 
 async fn sync(home: &Transship, status: i32) -> (Value, Output) {

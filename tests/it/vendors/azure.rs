@@ -12,7 +12,7 @@ use crate::support::fake::{Fake, lock};
 use crate::support::images::{self as samples, image};
 use crate::support::wire::Wire;
 
-const FROM_PLAIN: &str = "    source: plain\n    destinations: [acr]\n    retry: { attempts: 2, max_delay: 1s }\n";
+const FROM_PLAIN: &str = "    source: plain\n    destinations: [acr]\n    retry: { attempts: 3, max_delay: 1s }\n";
 const TO_PLAIN: &str = "    source: acr\n    destinations: [plain]\n    retry: { attempts: 1 }\n";
 const WEB: &str = "    repositories: [corp/web]\n";
 
