@@ -23,9 +23,11 @@ mod huawei;
 mod hub;
 mod names;
 mod nexus;
+mod once;
 mod quay;
 mod table;
 mod tencent;
+mod words;
 mod zot;
 
 pub use table::{for_registry, for_settings, habits_for, kind_of};

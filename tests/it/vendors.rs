@@ -3,3 +3,8 @@
 mod alibaba;
 mod azure;
 mod frame;
+mod harbor;
+mod hub;
+mod matrix;
+mod quay;
+mod zot;

@@ -20,8 +20,14 @@
 
 pub mod acs3;
 pub mod alibaba;
+pub mod artifactory;
 pub mod azure;
+pub mod harbor;
+pub mod hub;
+pub mod nexus;
+pub mod quay;
 pub mod token;
+pub mod zot;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
