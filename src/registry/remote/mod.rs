@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
-pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, Probe};
+pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Probe};
 pub use self::certificate::Certificate;
 pub use self::pages::{NumberedPage, numbered};
 pub use self::ping::{Greeting, Identity, Located, PushRight};
