@@ -8,13 +8,13 @@ use super::stores::{Docker, Ecr};
 use super::{Bulk, End, Row, Scenario, Shown, Site};
 use crate::support::aws::{Aws, KEY};
 use crate::support::docker_registry::{DockerConfig, DockerRegistry};
-use crate::support::fake::Fake;
 use crate::support::fake::artifactory::Artifactory;
 use crate::support::fake::harbor::Harbor;
 use crate::support::fake::hub::Hub;
 use crate::support::fake::nexus::Nexus;
 use crate::support::fake::quay::Quay;
 use crate::support::fake::zot::Zot;
+use crate::support::fake::{Fake, alibaba, azure};
 use crate::support::proxy::Proxy;
 use crate::support::token_server::TokenServer;
 use crate::support::{PASSWORD, USERNAME};
@@ -36,7 +36,10 @@ macro_rules! kinds {
 
 kinds! {
     matrix_of_harbor: HARBOR,
+    matrix_of_alibaba_enterprise: ALIBABA_ENTERPRISE,
+    matrix_of_alibaba_personal: ALIBABA_PERSONAL,
     matrix_of_ecr: ECR,
+    matrix_of_azure: AZURE,
     matrix_of_docker_hub: DOCKER_HUB,
     matrix_of_distribution: DISTRIBUTION,
     matrix_of_zot: ZOT,
@@ -73,6 +76,67 @@ static HARBOR: Row = Row {
     ],
 };
 
+static ALIBABA_ENTERPRISE: Row = Row {
+    kind: "alibaba_enterprise",
+    shown: Shown::Fake,
+    by: "a fake of the registry, its token server and its API, which checks every signature",
+    start: || {
+        async {
+            let (fake, cloud) = alibaba::enterprise().await;
+            cloud.namespace("team", true);
+            cloud.signatures.take_any_date();
+            let keys = alibaba::keys(&fake, "alibaba_enterprise");
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(cloud),
+            }
+        }
+        .boxed()
+    },
+    repository: "team/app",
+    missing: "new/app",
+    listing: Bulk::Tags(100),
+    not: &[(
+        Scenario::Immutable,
+        "what it answers for an immutable tag is not documented",
+    )],
+    unchecked: &[
+        "what its API says of an index (believed only where a look at a tag agrees)",
+        "the codes for what exists already and for what is missing, but a few",
+        "Alibaba Cloud itself",
+    ],
+};
+
+static ALIBABA_PERSONAL: Row = Row {
+    kind: "alibaba_personal",
+    shown: Shown::Fake,
+    by: "a fake of the registry, its token server and its API, which checks every signature",
+    start: || {
+        async {
+            let (fake, cloud) = alibaba::personal().await;
+            cloud.namespace("team", true);
+            cloud.signatures.take_any_date();
+            let keys = alibaba::keys(&fake, "alibaba_personal");
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(cloud),
+            }
+        }
+        .boxed()
+    },
+    repository: "team/app",
+    missing: "new/app",
+    listing: Bulk::Tags(100),
+    not: &[(Scenario::Immutable, "it has no immutable tags")],
+    unchecked: &[
+        "what its API says of an index (believed only where a look at a tag agrees)",
+        "which pages of more than 30 tags it gives (its own total is followed)",
+        "Alibaba Cloud itself",
+    ],
+};
+
 static ECR: Row = Row {
     kind: "ecr",
     shown: Shown::Fake,
@@ -105,6 +169,33 @@ static ECR: Row = Row {
     unchecked: &[
         "the status of a refusal to move an immutable tag (400 is imitated; any is understood)",
         "AWS itself",
+    ],
+};
+
+static AZURE: Row = Row {
+    kind: "azure",
+    shown: Shown::Fake,
+    by: "a fake of the registry, its tokens and scopes, and of Entra ID",
+    start: || {
+        async {
+            let (fake, cloud) = azure::start().await;
+            let keys = azure::keys(&fake);
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(cloud),
+            }
+        }
+        .boxed()
+    },
+    repository: "team/app",
+    missing: "new/app",
+    listing: Bulk::Tags(100),
+    not: &[],
+    unchecked: &[
+        "whether pages of its API have more than 100 tags (they are asked for)",
+        "the clouds of China and of the US government but for their hosts",
+        "Azure itself",
     ],
 };
 
