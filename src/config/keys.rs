@@ -1,5 +1,9 @@
 //! Every key of a rules file: the one table from which the checks, the JSON Schema and the reference for users come.
 
+mod reach;
+
+use reach::{HEADERS_ENTRY, MIRRORS_ENTRY, MIRRORS_RESOLVE_TAGS_ENTRY, PROXY_ENTRY, RESOLVE_ENTRY, TIMEOUTS_ENTRY};
+
 /// A map with known keys.
 #[derive(Debug)]
 pub(super) struct Section {
@@ -195,6 +199,12 @@ pub(super) static REGISTRY: Section = Section {
             "where the vendor has it",
             "Where the vendor's API is, such as a private endpoint of a VPC. Our keys sign what goes there; it is not for images.",
         ),
+        PROXY_ENTRY,
+        RESOLVE_ENTRY,
+        HEADERS_ENTRY,
+        TIMEOUTS_ENTRY,
+        MIRRORS_ENTRY,
+        MIRRORS_RESOLVE_TAGS_ENTRY,
         optional(
             "create_repositories",
             Kind::Map(&CREATE),
@@ -566,8 +576,14 @@ const PLATFORMS_ENTRY: Entry = optional(
 const INDEX_ENTRY: Entry = optional(
     "index",
     Kind::Choice(&["keep", "rewrite"]),
-    "keep; with platforms: rewrite",
+    "keep; with platforms or attestations: rewrite",
     "What becomes of a multi-platform index: copied byte for byte, or without the entries of other platforms.",
+);
+const ATTESTATIONS_ENTRY: Entry = optional(
+    "attestations",
+    Kind::Choice(&["keep", "strip"]),
+    "keep",
+    "What becomes of the attestations that BuildKit puts into an index: copied, or taken out for registries that refuse them.",
 );
 const PRIORITY_ENTRY: Entry = optional(
     "priority",
@@ -594,6 +610,7 @@ pub(super) static DEFAULTS: Section = Section {
         TRUST_DESTINATION_ENTRY,
         PLATFORMS_ENTRY,
         INDEX_ENTRY,
+        ATTESTATIONS_ENTRY,
         RETRY_ENTRY,
         PRIORITY_ENTRY,
     ],
@@ -642,6 +659,7 @@ pub(super) static RULE: Section = Section {
         TRUST_DESTINATION_ENTRY,
         PLATFORMS_ENTRY,
         INDEX_ENTRY,
+        ATTESTATIONS_ENTRY,
         RETRY_ENTRY,
         PRIORITY_ENTRY,
     ],
@@ -781,6 +799,9 @@ pub(super) static SECTIONS: &[&Section] = &[
     &REGISTRY,
     &TLS,
     &LIMITS,
+    &reach::PROXY,
+    &reach::TIMEOUTS,
+    &reach::MIRROR,
     &CREATE,
     &AWS,
     &ALIBABA,

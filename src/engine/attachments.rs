@@ -85,6 +85,9 @@ async fn copy_of_subject(
     let referrers = source_referrers(context, repository, subject, own_tags.contains(&fallback)).await?;
     let mut present = Vec::new();
     for referrer in referrers {
+        if context.rule.platforms.leaves_out(referrer.artifact_type.as_deref()) {
+            continue;
+        }
         match copy_digest(context, repository, &referrer.digest, target).await {
             Ok(Some(manifest)) => {
                 copied.push(referrer.digest.clone());
@@ -161,9 +164,10 @@ async fn copy_tag(
     let tree = manifests::read_tree(&context.manifests, &context.source, repository, manifest).await?;
     let attached = Target {
         tag: Some(tag.clone()),
+        previous,
         ..target.clone()
     };
-    let before_tag = || still_ours(context, &attached, previous.as_ref(), &digest);
+    let before_tag = || still_ours(context, &attached, attached.previous.as_ref(), &digest);
     match copy(context, repository, &tree, &attached, before_tag).await {
         Err(fault) if fault.code.as_deref() == Some(KEPT) => return Ok(Vec::new()),
         result => result?,
@@ -177,7 +181,7 @@ async fn copy_tag(
         repository: &target.repository,
         tag,
         digest: &digest,
-        previous: previous.as_ref(),
+        previous: attached.previous.as_ref(),
     };
     context.store.record_write(&write, context.clock.now()).await?;
     Ok(vec![digest])
@@ -224,6 +228,7 @@ async fn copy_digest(
         let tree = manifests::read_tree(&context.manifests, &context.source, repository, manifest.clone()).await?;
         let by_digest = Target {
             tag: None,
+            previous: None,
             ..target.clone()
         };
         copy(context, repository, &tree, &by_digest, || async { Ok(()) }).await?;

@@ -272,14 +272,19 @@ pub(super) async fn end_waits<'a>(
     end(context, &over).await;
 }
 
-/// Keeps that an image waits whose job came to nothing, or that it waits no longer.
+/// Keeps that an image waits whose job came to nothing, or that it waits no longer. A stop or a passing failure (`fault`) says
+/// nothing of that: the image keeps its place in the queue.
 pub(super) async fn settle(
     context: &RunContext,
     group: &ImageGroup,
     destination: &GroupDestination,
     wait: Option<&Wait>,
+    fault: Option<&Fault>,
 ) {
     let Some(wait) = wait else {
+        if fault.is_some_and(|fault| !fault.kind.is_parked()) {
+            return;
+        }
         if let (true, Some(tag)) = (destination.waited, &destination.tag) {
             end(
                 context,

@@ -27,6 +27,8 @@ pub(super) struct Target {
     pub(super) absent: bool,
     /// Under which tag the top manifest is put; by digest only without one.
     pub(super) tag: Option<Tag>,
+    /// What the tag pointed to when it was looked at.
+    pub(super) previous: Option<Digest>,
 }
 
 impl Target {
@@ -153,6 +155,7 @@ async fn plan(
 /// The digest could not be recorded, so the tag must not be put. That blobs are not remembered is no error.
 async fn remember(
     context: &RunContext,
+    source: &RepositoryName,
     target: &Target,
     arrived: &[Digest],
     about_to_put: Option<&Digest>,
@@ -161,6 +164,9 @@ async fn remember(
     let recorded = match target.tag.as_ref().zip(about_to_put) {
         Some((tag, digest)) => {
             let intention = Intention {
+                run: context.run,
+                source: &format!("{}/{source}", context.source.name()),
+                previous: target.previous.as_ref(),
                 rule: context.rule.name.as_str(),
                 registry,
                 repository,
@@ -202,7 +208,7 @@ where
     // tag for somebody else's. An intention whose put never happens does no harm: it says that this digest is what the source
     // had for the tag, so whoever puts it there has put what we would have put.
     let about_to_put = complete.is_ok().then_some(&tree.root);
-    let remembered = remember(context, target, &brought.arrived, about_to_put).await;
+    let remembered = remember(context, repository, target, &brought.arrived, about_to_put).await;
     match complete.and_then(|plan| remembered.map(|()| plan)) {
         Ok(plan) => put_all(context, repository, tree, target, plan, brought.believed, before_tag).await,
         Err(fault) => (Err(fault), 0),
@@ -227,10 +233,7 @@ where
         return first;
     }
     // Of an index it may be a child that was missed.
-    if fault.kind == ErrorKind::MissingContent && tree.manifests.len() == 1 {
-        let evidence = "it refused a manifest for missing content";
-        blob_memory::learn(context, &target.endpoint, evidence).await;
-    }
+    let may_tell = fault.kind == ErrorKind::MissingContent && tree.manifests.len() == 1;
     // What we took to be there is not. Forget it, look at everything once more, and put again: once.
     tracing::warn!(
         destination = %format!("{}/{}", target.registry(), target.repository),
@@ -261,11 +264,19 @@ where
     .await;
     let healed = healed.await.unwrap_or_else(|_| Brought::untold());
     // What the tag is about to point to is recorded already.
-    if let Err(fault) = remember(context, target, &healed.arrived, None).await {
+    if let Err(fault) = remember(context, repository, target, &healed.arrived, None).await {
         return (Err(fault), healed.attempts);
     }
     match healed.fault {
         Some(fault) => (Err(fault), healed.attempts),
-        None => put_manifests(context, tree, target, &plan.image, &before_tag).await,
+        None => {
+            let again = put_manifests(context, tree, target, &plan.image, &before_tag).await;
+            // Registries word a refusal as they like: only that the blobs mended it shows that it was for the blobs.
+            if may_tell && healed.bytes > 0 && again.0.is_ok() {
+                let evidence = "it refused a manifest until its blobs were there";
+                blob_memory::learn(context, &target.endpoint, evidence).await;
+            }
+            again
+        }
     }
 }

@@ -299,6 +299,7 @@ async fn copy_prepared(
                 repository: destination.repository.clone(),
                 absent: destination.reason == CopyReason::NewRepository,
                 tag: destination.tag.clone(),
+                previous: destination.previous.clone(),
             })
         })
         .collect();
@@ -400,6 +401,7 @@ async fn refresh_at(context: &RunContext, group: &ImageGroup, prepared: &Prepare
         repository: destination.repository.clone(),
         absent: false,
         tag: None,
+        previous: None,
     };
     let faults = copy_attachments(
         context,
@@ -449,7 +451,11 @@ async fn finish(
         end.outcome
     };
     let fault = end.fault.as_ref().filter(|_| wait.is_none());
-    let next_attempt_at = parking::settle(context, group, destination, fault, end.attempts).await;
+    // One that waits says nothing of how it would have ended.
+    let next_attempt_at = match &wait {
+        Some(_) => None,
+        None => parking::settle(context, group, destination, fault, end.attempts).await,
+    };
     let finished = FinishedJob {
         outcome,
         kind: fault.map(|fault| fault.kind),
@@ -464,7 +470,7 @@ async fn finish(
         Some(wait) => deferral::finished(wait, end.attempts, end.bytes),
         None => finished,
     };
-    deferral::settle(context, group, destination, wait.as_ref()).await;
+    deferral::settle(context, group, destination, wait.as_ref(), fault).await;
     // Stored before it is told.
     let compared = end.digest.as_ref().filter(|_| end.compared);
     let stored = context.store.finish_job(job, &finished, compared, context.clock.now());

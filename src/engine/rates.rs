@@ -22,7 +22,7 @@ fn registries(context: &RunContext) -> Vec<(&Endpoint, &str)> {
 /// Tells the ends of a run what earlier processes were told by them. To be called before the first request.
 pub(super) async fn restore(context: &RunContext) {
     for (end, host) in registries(context) {
-        match context.store.rates(end.name(), host).await {
+        match context.store.rates(end.name(), host, context.clock.now()).await {
             Ok(rates) => {
                 if let Some(until) = rates.paused_until {
                     end.set_penalty(until);

@@ -1,14 +1,39 @@
 //! Jobs that the plan itself settles: recorded and told, nothing is done.
 
-use super::context::RunContext;
+use std::collections::BTreeMap;
+
+use super::context::{Claims, RunContext};
 use super::deferral;
 use super::event::Event;
 use super::fault::Fault;
 use super::parking;
 use super::report::{Change, Failure};
 use super::run::place_failed;
+use crate::oci::{Digest, Tag};
 use crate::plan::{CopyReason, Decision, ErrorKind, FailReason, RepositoryPlan};
 use crate::store::{DeferredImage, FinishedJob, JobOutcome, NewJob};
+
+/// Puts that were not heard of are seen to have been done, and get their line in the audit trail.
+async fn complete_writes(context: &RunContext, plan: &RepositoryPlan) {
+    if context.claims != Claims::Make {
+        return;
+    }
+    let mut in_step: BTreeMap<_, BTreeMap<&Tag, &Digest>> = BTreeMap::new();
+    for image in &plan.images {
+        let Some(digest) = &image.digest else { continue };
+        for destination in &image.destinations {
+            if destination.decision == Decision::InStep {
+                let place = (destination.registry.as_str(), &destination.repository);
+                in_step.entry(place).or_default().insert(&image.tag, digest);
+            }
+        }
+    }
+    for ((registry, repository), tags) in in_step {
+        if let Err(error) = context.store.complete_writes(registry, repository, &tags).await {
+            tracing::warn!(run = %context.run, "cannot complete the audit trail: {error}");
+        }
+    }
+}
 
 /// Settles the jobs that need nothing done; gives how many. Recorded is what a user may ask for later: of images in step, the
 /// many of every run, the report has the number.
@@ -16,6 +41,7 @@ pub(super) async fn settle(context: &RunContext, plan: &RepositoryPlan) -> usize
     let mut jobs = Vec::new();
     let mut waiting = Vec::new();
     let mut settled_jobs = 0;
+    complete_writes(context, plan).await;
     let source_place = format!("{}/{}", plan.registry, plan.repository);
     for image in &plan.images {
         let source = format!("{source_place}:{}", image.tag);

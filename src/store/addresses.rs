@@ -11,12 +11,13 @@ use super::rows::millis;
 /// `rates` knows the host by itself, and `runs`, `jobs` and `audit` are history. So is `written`: a digest that we put under a tag is
 /// an image of ours wherever it is found, and a registry that has moved with all its content must not become a conflict. `claims`
 /// follow the rules, not the registries.
-const FORGET: [&str; 9] = [
+const FORGET: [&str; 10] = [
     "DELETE FROM blobs WHERE registry = $1",
     "DELETE FROM mount_refusals WHERE registry = $1",
     "DELETE FROM capabilities WHERE registry = $1",
     "DELETE FROM uploads WHERE registry = $1",
     "DELETE FROM seen_tags WHERE registry = $1",
+    "DELETE FROM about_to_put WHERE registry = $1",
     "DELETE FROM attachment_checks WHERE registry = $1",
     "DELETE FROM manifests WHERE registry = $1",
     // What one registry refuses another may take, and its quota is not the other's.

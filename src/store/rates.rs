@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use super::Store;
 use super::error::Result;
-use super::rows::{count, millis, signed, time_or_none};
+use super::rows::{count, millis, signed, time, time_or_none};
 use crate::plan::Quota;
 
 /// What one registry said about how much we may ask.
@@ -20,11 +20,12 @@ pub struct Rates {
 }
 
 impl Store {
-    /// What is kept of a registry, by its name in the rules and its host.
-    pub async fn rates(&self, registry: &str, host: &str) -> Result<Rates> {
+    /// What is kept of a registry, by its name in the rules and its host. A pause that was kept under a clock that was ahead of `now` is
+    /// not believed.
+    pub async fn rates(&self, registry: &str, host: &str, now: Timestamp) -> Result<Rates> {
         self.verb("read what a registry said about rates", async {
             let row = sqlx::query(
-                "SELECT paused_until, quota_limit, quota_remaining, quota_window, quota_seen_at FROM rates \
+                "SELECT paused_until, quota_limit, quota_remaining, quota_window, quota_seen_at, kept_at FROM rates \
                  WHERE registry = $1 AND host = $2",
             )
             .bind(registry)
@@ -32,6 +33,7 @@ impl Store {
             .fetch_optional(&mut *self.0.reader().await?)
             .await?;
             let Some(row) = row else { return Ok(Rates::default()) };
+            let kept_at = time(&row, "kept_at")?;
             let quota = match time_or_none(&row, "quota_seen_at")? {
                 None => None,
                 Some(seen_at) => Some(Quota {
@@ -45,7 +47,7 @@ impl Store {
                 }),
             };
             Ok(Rates {
-                paused_until: time_or_none(&row, "paused_until")?,
+                paused_until: time_or_none(&row, "paused_until")?.filter(|_| kept_at <= now),
                 quota,
             })
         })

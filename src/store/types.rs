@@ -308,6 +308,12 @@ pub struct Write<'a> {
 /// A tag that is about to be put.
 #[derive(Clone, Copy, Debug)]
 pub struct Intention<'a> {
+    /// In which run.
+    pub run: RunId,
+    /// `registry/repository` of the source.
+    pub source: &'a str,
+    /// What the tag pointed to before, where it existed and that was known.
+    pub previous: Option<&'a Digest>,
     /// Under which rule (empty for `copy`).
     pub rule: &'a str,
     /// Destination registry's name.

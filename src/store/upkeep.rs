@@ -17,7 +17,7 @@ const FORGET_EVERY: SignedDuration = SignedDuration::from_hours(20);
 const FORGET: &str = "forget_unconfirmed";
 
 /// What was only remembered to save work, and claimants without claims.
-const UNCONFIRMED: [&str; 11] = [
+const UNCONFIRMED: [&str; 12] = [
     "DELETE FROM blobs WHERE seen_at < $1",
     "DELETE FROM uploads WHERE updated_at < $1",
     "DELETE FROM mount_refusals WHERE until < $1",
@@ -30,6 +30,7 @@ const UNCONFIRMED: [&str; 11] = [
     "DELETE FROM deferred WHERE until < $1",
     "DELETE FROM rates WHERE kept_at < $1",
     "DELETE FROM seen_tags WHERE at < $1",
+    "DELETE FROM about_to_put WHERE at < $1",
 ];
 
 impl Store {

@@ -11,16 +11,31 @@ use super::rows::{json, millis, parsed, parsed_or_none, time};
 use super::{AuditEntry, Intention, JobId, RunId, Store, Write, blobs};
 use crate::oci::{Digest, RepositoryName, Tag};
 
-async fn insert(connection: &mut SqliteConnection, intention: &Intention<'_>, now: Timestamp) -> sqlx::Result<()> {
+/// Makes a line of the audit trail of a put that was not heard of.
+const COMPLETE: [&str; 2] = [
+    "INSERT INTO audit (at, run_id, rule, action, source, registry, repository, tag, digest, previous_digest) \
+     SELECT at, run_id, rule, 'put_tag', source, registry, repository, tag, digest, previous_digest FROM about_to_put \
+     WHERE registry = $1 AND repository = $2 AND tag = $3 AND run_id = $4",
+    "DELETE FROM about_to_put WHERE registry = $1 AND repository = $2 AND tag = $3 AND run_id = $4",
+];
+
+/// Keeps that a digest is ours under a tag.
+async fn insert(
+    connection: &mut SqliteConnection,
+    (registry, repository, tag): (&str, &RepositoryName, &Tag),
+    digest: &Digest,
+    rule: &str,
+    now: Timestamp,
+) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO written (registry, repository, tag, digest, rule, at) VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (registry, repository, tag, digest, rule) DO UPDATE SET at = excluded.at",
     )
-    .bind(intention.registry)
-    .bind(intention.repository.as_str())
-    .bind(intention.tag.as_str())
-    .bind(intention.digest.to_string())
-    .bind(intention.rule)
+    .bind(registry)
+    .bind(repository.as_str())
+    .bind(tag.as_str())
+    .bind(digest.to_string())
+    .bind(rule)
     .bind(millis(now))
     .execute(connection)
     .await?;
@@ -34,8 +49,69 @@ impl Store {
         self.verb("record that a tag is about to be written", async {
             let mut change = self.0.begin().await?;
             blobs::insert(&mut change, intention.registry, intention.repository, blobs, now).await?;
-            insert(&mut change, intention, now).await?;
+            let place = (intention.registry, intention.repository, intention.tag);
+            insert(&mut change, place, intention.digest, intention.rule, now).await?;
+            sqlx::query(
+                "INSERT OR REPLACE INTO about_to_put (registry, repository, tag, digest, run_id, rule, source, \
+                 previous_digest, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            )
+            .bind(intention.registry)
+            .bind(intention.repository.as_str())
+            .bind(intention.tag.as_str())
+            .bind(intention.digest.to_string())
+            .bind(intention.run.0)
+            .bind(intention.rule)
+            .bind(intention.source)
+            .bind(intention.previous.map(ToString::to_string))
+            .bind(millis(now))
+            .execute(&mut *change)
+            .await?;
             change.commit().await
+        })
+        .await
+    }
+
+    /// Completes the audit trail after runs that ended before they heard of their puts: of `tags`, which were found at a destination
+    /// with these digests. Gives how many lines were added; each is once.
+    pub async fn complete_writes(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+        tags: &BTreeMap<&Tag, &Digest>,
+    ) -> Result<u64> {
+        self.verb("complete the audit trail", async {
+            let rows = sqlx::query(
+                "SELECT tag, digest, run_id FROM about_to_put WHERE registry = $1 AND repository = $2 \
+                 AND run_id NOT IN (SELECT id FROM runs WHERE outcome IS NULL) ORDER BY at",
+            )
+            .bind(registry)
+            .bind(repository.as_str())
+            .fetch_all(&mut *self.0.reader().await?)
+            .await?;
+            let mut heard = Vec::new();
+            for row in &rows {
+                let (tag, digest): (Tag, Digest) = (parsed(row, "tag")?, parsed(row, "digest")?);
+                if tags.get(&tag) == Some(&&digest) {
+                    heard.push((tag, row.try_get::<i64, _>("run_id")?));
+                }
+            }
+            if heard.is_empty() {
+                return Ok(0);
+            }
+            let mut change = self.0.begin().await?;
+            for (tag, run) in &heard {
+                for statement in COMPLETE {
+                    sqlx::query(statement)
+                        .bind(registry)
+                        .bind(repository.as_str())
+                        .bind(tag.as_str())
+                        .bind(run)
+                        .execute(&mut *change)
+                        .await?;
+                }
+            }
+            change.commit().await?;
+            Ok(heard.len() as u64)
         })
         .await
     }
@@ -61,14 +137,17 @@ impl Store {
             .bind(write.previous.map(ToString::to_string))
             .execute(&mut *change)
             .await?;
-            let intention = Intention {
-                rule: write.rule,
-                registry: write.registry,
-                repository: write.repository,
-                tag: write.tag,
-                digest: write.digest,
-            };
-            insert(&mut change, &intention, now).await?;
+            let place = (write.registry, write.repository, write.tag);
+            insert(&mut change, place, write.digest, write.rule, now).await?;
+            sqlx::query(
+                "DELETE FROM about_to_put WHERE registry = $1 AND repository = $2 AND tag = $3 AND run_id = $4",
+            )
+            .bind(write.registry)
+            .bind(write.repository.as_str())
+            .bind(write.tag.as_str())
+            .bind(write.run.map(|run| run.0))
+            .execute(&mut *change)
+            .await?;
             sqlx::query(
                 "INSERT INTO seen_tags (registry, repository, tag, digest, at) VALUES ($1, $2, $3, $4, $5) \
                  ON CONFLICT (registry, repository, tag) DO UPDATE SET digest = excluded.digest, at = excluded.at",

@@ -9,7 +9,8 @@ use http::HeaderMap;
 use super::table::of_kind;
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiCall, BulkListing, Created, Generic, Kind, ListedTag, Operation, Probe, Result, Told, Vendor, Ways,
+    Api, ApiCall, ApiLogin, BulkListing, Created, ErrorKind, Generic, Kind, ListedTag, Operation, Probe, Result, Told,
+    Vendor, Ways,
 };
 
 /// Tags in one repository from which on a listing with digests is worth up to three questions.
@@ -92,7 +93,16 @@ impl Vendor for Asked {
             if let Some(vendor) = self.seen(api) {
                 return vendor.list_digests(api, repository).await;
             }
-            let Some(tags) = api.list_tags(repository).await? else {
+            let listed = api.list_tags(repository).await;
+            // Harbor says so of a project that is missing, and only its API tells that from a right that is.
+            if let Err(error) = &listed
+                && matches!(error.kind, ErrorKind::Denied | ErrorKind::Unauthorized)
+                && let Some(vendor) = self.seen(api)
+                && let Ok(BulkListing::Absent) = vendor.list_digests(api, repository).await
+            {
+                return Ok(BulkListing::Absent);
+            }
+            let Some(tags) = listed? else {
                 return Ok(BulkListing::Absent);
             };
             let vendor = match self.seen(api) {
@@ -147,12 +157,13 @@ fn names(tags: Vec<crate::oci::Tag>) -> BulkListing {
 
 /// Asks for what only one kind has.
 async fn look_closer(api: &Api) -> Option<Kind> {
-    let get = async |path: &str| -> Result<_> {
-        let call = ApiCall::get(Operation::Ping, api.place(None), api.own(path)?);
+    let get = async |path: &str, login: ApiLogin| -> Result<_> {
+        let mut call = ApiCall::get(Operation::Ping, api.place(None), api.own(path)?);
+        call.login = login;
         api.call(call).await
     };
-    // zot, `pkg/extensions`: the discovery of extensions (opencontainers/distribution-spec, extensions).
-    if let Ok(answer) = get("/v2/_oci/ext/discover").await
+    // zot, `pkg/extensions`: the discovery of extensions (opencontainers/distribution-spec, extensions), for who has logged in.
+    if let Ok(answer) = get("/v2/_oci/ext/discover", ApiLogin::Own(Vec::new())).await
         && answer.status == 200
         && answer
             .json::<serde_json::Value>()
@@ -161,7 +172,7 @@ async fn look_closer(api: &Api) -> Option<Kind> {
         return Some(Kind::Zot);
     }
     // goharbor/harbor, `src/server/v2.0/handler/ping.go`.
-    if let Ok(answer) = get("/api/v2.0/ping").await
+    if let Ok(answer) = get("/api/v2.0/ping", ApiLogin::Nobody).await
         && answer.status == 200
         && answer.body.trim_ascii() == b"Pong"
     {

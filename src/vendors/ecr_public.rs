@@ -1,12 +1,477 @@
 //! AWS ECR Public.
 
-use super::table::{Row, generic};
-use crate::registry::Kind;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::future::FutureExt;
+use reqsign_core::StaticEnv;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::aws::{Asked, Aws, Fault, environment_of_process};
+use super::ecr::{AuthorizationData, PHRASES, Repositories};
+use super::table::Row;
+use crate::oci::{Digest, RepositoryName, Tag};
+use crate::registry::{
+    Api, BulkListing, Created, Error, ErrorKind, Issued, Kind, ListedTag, Operation, Place, RemoteSettings, Result,
+    Told, Vendor, Ways,
+};
+
+/// The API gives out tokens in this region only, and all registries are in it.
+const REGION: &str = "us-east-1";
+const HOST: &str = "api.ecr-public.us-east-1.amazonaws.com";
+/// The most that a page holds.
+const PAGE: u32 = 1000;
+/// Pages of one listing.
+const MOST_PAGES: usize = 2_000;
 
 pub(super) static ROW: Row = Row {
     kind: Kind::EcrPublic,
     hosts: &["public.ecr.aws"],
     // The same upload service; its token realm is at its own host.
     habits: super::ecr::uploads,
-    vendor: |_| generic(Kind::EcrPublic),
+    vendor: |settings| Arc::new(EcrPublic::new(settings, environment_of_process())),
 };
+
+static WAYS: Ways = Ways {
+    must_create: true,
+    right_to_list: "the permissions ecr-public:DescribeRegistries, ecr-public:DescribeImageTags and \
+                    ecr-public:DescribeRepositories",
+    // A foreign registry has none, and our own is listed by the API.
+    catalogue: false,
+    phrases: PHRASES,
+    ..Ways::PLAIN
+};
+
+/// The public registry: everybody's repositories below an alias for each account.
+#[derive(Debug)]
+struct EcrPublic {
+    aws: Aws,
+    /// The aliases of our own account's registry.
+    aliases: tokio::sync::OnceCell<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Token {
+    /// One, where the private registry gives a list.
+    authorization_data: AuthorizationData,
+}
+
+#[derive(Deserialize)]
+struct Registries {
+    registries: Vec<Registry>,
+}
+
+#[derive(Deserialize)]
+struct Registry {
+    #[serde(default)]
+    aliases: Vec<Alias>,
+}
+
+#[derive(Deserialize)]
+struct Alias {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageTags {
+    image_tag_details: Vec<ImageTag>,
+    next_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageTag {
+    image_tag: Option<Tag>,
+    image_detail: Option<ImageDetail>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageDetail {
+    image_digest: Option<Digest>,
+    image_manifest_media_type: Option<String>,
+}
+
+impl EcrPublic {
+    fn new(settings: &RemoteSettings, environment: StaticEnv) -> Self {
+        Self {
+            aws: Aws::new(settings, environment, "ecr-public", "SpencerFrontendService"),
+            aliases: tokio::sync::OnceCell::new(),
+        }
+    }
+
+    /// Asks the API. `None` without any credential.
+    async fn ask<T: DeserializeOwned>(&self, api: &Api, asked: &Asked<'_>) -> Result<Option<Result<T>>> {
+        let Some(answer) = self.aws.ask(api, HOST, REGION, asked).await? else {
+            return Ok(None);
+        };
+        if answer.status == 200 {
+            return Ok(Some(answer.json()));
+        }
+        let fault = Fault::read(&answer.body);
+        Ok(Some(Err(
+            fault.into_error(&answer, &format!("ecr-public:{}", asked.action))
+        )))
+    }
+
+    /// What stands before the first slash of our own repositories' names; none without a credential.
+    async fn aliases(&self, api: &Api, operation: Operation, place: &Place) -> Result<&[String]> {
+        let found = self
+            .aliases
+            .get_or_try_init(|| async {
+                let asked = Asked {
+                    operation,
+                    place: place.clone(),
+                    action: "DescribeRegistries",
+                    body: &json!({}),
+                };
+                let Some(registries) = self.ask::<Registries>(api, &asked).await?.transpose()? else {
+                    return Ok(Vec::new());
+                };
+                let aliases = registries.registries.into_iter().flat_map(|registry| registry.aliases);
+                Ok(aliases.map(|alias| alias.name).collect())
+            })
+            .await?;
+        Ok(found)
+    }
+
+    /// The name by which the API knows a repository of our own; `None` for others'.
+    async fn own<'r>(
+        &self,
+        api: &Api,
+        operation: Operation,
+        repository: &'r RepositoryName,
+    ) -> Result<Option<&'r str>> {
+        let Some((alias, name)) = repository.as_str().split_once('/') else {
+            return Ok(None);
+        };
+        let place = api.place(Some(repository));
+        let ours = self.aliases(api, operation, &place).await?;
+        Ok(ours.iter().any(|own| own == alias).then_some(name))
+    }
+
+    /// All pages; false without a credential.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        api: &Api,
+        asked: Asked<'_>,
+        mut take: impl FnMut(T) -> Option<String>,
+    ) -> Result<bool> {
+        let mut body = asked.body.clone();
+        let mut seen = HashSet::new();
+        loop {
+            let page = Asked {
+                body: &body,
+                ..asked.clone()
+            };
+            let Some(page) = self.ask::<T>(api, &page).await?.transpose()? else {
+                return Ok(false);
+            };
+            let Some(next) = take(page).filter(|token| !token.is_empty()) else {
+                return Ok(true);
+            };
+            if seen.len() >= MOST_PAGES || !seen.insert(next.clone()) {
+                let message = "the pages of ECR's list go in a circle, or there is no end of them";
+                return Err(Error::new(asked.operation, asked.place, ErrorKind::Invalid, message));
+            }
+            body["nextToken"] = next.into();
+        }
+    }
+}
+
+/// True for the refusal of a repository that is not there.
+fn is_missing(error: &Error) -> bool {
+    error.code.as_deref() == Some("RepositoryNotFoundException")
+}
+
+impl Vendor for EcrPublic {
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::EcrPublic)
+    }
+
+    fn ways(&self) -> &'static Ways {
+        &WAYS
+    }
+
+    fn login<'a>(&'a self, api: &'a Api) -> Told<'a, Option<Issued>> {
+        async move {
+            let asked = Asked {
+                operation: Operation::Authenticate,
+                place: api.place(None),
+                action: "GetAuthorizationToken",
+                body: &json!({}),
+            };
+            let asked = match self.ask::<Token>(api, &asked).await {
+                // Everybody may read: an AWS user without rights here reads as nobody, unless the rules ask for AWS.
+                Err(error) | Ok(Some(Err(error))) if !self.aws.is_asked_for() => {
+                    tracing::debug!("ECR Public is read without a login: {error}");
+                    return Ok(None);
+                }
+                asked => asked?,
+            };
+            let Some(token) = asked.transpose()? else {
+                return Ok(None);
+            };
+            match token.authorization_data.issued(api.clock().now()) {
+                Some((issued, _)) => Ok(Some(issued)),
+                None => {
+                    let message = "ECR's API answers without a token";
+                    Err(Error::new(
+                        Operation::Authenticate,
+                        api.place(None),
+                        ErrorKind::Invalid,
+                        message,
+                    ))
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        async move {
+            let operation = Operation::ListTags;
+            let Some(name) = self.own(api, operation, repository).await? else {
+                return Ok(BulkListing::None);
+            };
+            let body = json!({ "repositoryName": name, "maxResults": PAGE });
+            let asked = Asked {
+                operation,
+                place: api.place(Some(repository)),
+                action: "DescribeImageTags",
+                body: &body,
+            };
+            let mut tags = Vec::new();
+            let listed = self
+                .pages(api, asked, |page: ImageTags| {
+                    tags.extend(page.image_tag_details.into_iter().filter_map(|told| {
+                        let detail = told.image_detail;
+                        Some(ListedTag {
+                            tag: told.image_tag?,
+                            media_type: detail
+                                .as_ref()
+                                .and_then(|image| image.image_manifest_media_type.clone()),
+                            digest: detail.and_then(|image| image.image_digest),
+                            pushed: None,
+                        })
+                    }));
+                    page.next_token
+                })
+                .await;
+            match listed {
+                Err(error) if is_missing(&error) => Ok(BulkListing::Absent),
+                Err(error) => Err(error),
+                // As with the private registry, nothing at all is confirmed.
+                Ok(true) if !tags.is_empty() => Ok(BulkListing::Known { tags, comparable: true }),
+                Ok(_) => Ok(BulkListing::None),
+            }
+        }
+        .boxed()
+    }
+
+    fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
+        async move {
+            let operation = Operation::ListRepositories;
+            let ours = self.aliases(api, operation, &api.place(None)).await?;
+            let is_ours = |text: &String| {
+                text.split_once('/')
+                    .is_some_and(|(alias, _)| ours.iter().any(|own| own == alias))
+            };
+            if !below.iter().all(is_ours) {
+                let message =
+                    "only the repositories of our own account can be listed: begin the pattern with its alias";
+                return Err(Error::new(operation, api.place(None), ErrorKind::Unsupported, message));
+            }
+            let body = json!({ "maxResults": PAGE });
+            let asked = Asked {
+                operation,
+                place: api.place(None),
+                action: "DescribeRepositories",
+                body: &body,
+            };
+            let mut names = Vec::new();
+            self.pages(api, asked, |page: Repositories| page.take(&mut names))
+                .await?;
+            let all = ours
+                .iter()
+                .flat_map(|alias| names.iter().map(move |name| format!("{alias}/{name}")));
+            Ok(Some(all.filter_map(|name| name.parse().ok()).collect()))
+        }
+        .boxed()
+    }
+
+    fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
+        async move {
+            let operation = Operation::CreateRepository;
+            let place = api.place(Some(repository));
+            let Some(name) = self.own(api, operation, repository).await? else {
+                let message = "its alias (the part before the first slash) is none of the AWS account's registry";
+                return Err(Error::new(operation, place, ErrorKind::Denied, message));
+            };
+            let mut body = json!({ "repositoryName": name });
+            let tags = &api.settings().create.tags;
+            if !tags.is_empty() {
+                let tags = tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
+                body["tags"] = tags.collect();
+            }
+            let asked = Asked {
+                operation,
+                place: place.clone(),
+                action: "CreateRepository",
+                body: &body,
+            };
+            match self.ask::<Value>(api, &asked).await? {
+                Some(Ok(_)) => Ok(Created::Made),
+                Some(Err(error)) if error.code.as_deref() == Some("RepositoryAlreadyExistsException") => {
+                    Ok(Created::WasThere)
+                }
+                Some(Err(error)) => Err(error),
+                None => {
+                    let message = "a repository is made by AWS's API only, and there is no AWS credential; see `aws` of this registry";
+                    Err(Error::new(operation, place, ErrorKind::Unauthorized, message))
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use axum::Router;
+    use axum::extract::Request;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::registry::{
+        AwsSettings, CloudSettings, Endpoint, ErrorKind, Habits, Limiter, RegistrySettings, RegistryUrl,
+    };
+    use crate::telemetry::Secret;
+
+    const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+
+    /// What the API answers to an action.
+    fn api(action: &str, body: &Value) -> (u16, Value) {
+        let missing = json!({ "__type": "RepositoryNotFoundException", "message": "x" });
+        match (action, body["repositoryName"].as_str(), body["nextToken"].as_str()) {
+            ("DescribeRegistries", ..) => (200, json!({ "registries": [{ "aliases": [{ "name": "ours" }] }] })),
+            ("DescribeImageTags", Some("web"), None) => (
+                200,
+                json!({ "imageTagDetails": [{ "imageTag": "1", "imageDetail": { "imageDigest": DIGEST } }], "nextToken": "t" }),
+            ),
+            ("DescribeImageTags", Some("web"), Some("t")) => (
+                200,
+                json!({ "imageTagDetails": [{ "imageTag": "2", "imageDetail": { "imageDigest": DIGEST } }] }),
+            ),
+            ("DescribeImageTags", ..) => (400, missing),
+            ("DescribeRepositories", ..) => (200, json!({ "repositories": [{ "repositoryName": "web" }] })),
+            ("CreateRepository", Some("new"), _) => (200, json!({})),
+            _ => (400, json!({ "__type": "AccessDeniedException", "message": "no" })),
+        }
+    }
+
+    #[tokio::test]
+    async fn our_own_alias_is_listed_and_made_and_others_are_left_alone() {
+        let asked = Arc::new(Mutex::new(Vec::<(String, Value)>::new()));
+        let made = Arc::clone(&asked);
+        let app = Router::new().fallback(async move |request: Request| {
+            let (head, body) = request.into_parts();
+            let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
+            let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+            let target = header("x-amz-target").and_then(|target| target.strip_prefix("SpencerFrontendService."));
+            let signed =
+                header("authorization").is_some_and(|text| text.contains("/us-east-1/ecr-public/aws4_request"));
+            let status = |number| http::StatusCode::from_u16(number).expect("a status");
+            match (target, signed) {
+                (Some(action), true) => {
+                    let body: Value = serde_json::from_slice(&body).expect("JSON");
+                    let (number, answer) = api(action, &body);
+                    made.lock()
+                        .expect("no panic while held")
+                        .push((action.to_owned(), body));
+                    (status(number), answer.to_string())
+                }
+                // The upload of a repository that is not there until it is made.
+                _ if head.method == "POST" => (status(404), r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#.to_owned()),
+                _ => (status(404), String::new()),
+            }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let host = listener.local_addr().expect("an address").to_string();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a server of a test; it ends with the test's runtime"
+        )]
+        tokio::spawn(async move { axum::serve(listener, app).await.expect("a running server") });
+        let url = RegistryUrl {
+            plain_http: true,
+            host,
+            path: String::new(),
+        };
+        let settings = RemoteSettings {
+            endpoint: Some(url.clone()),
+            url,
+            cloud: CloudSettings::Aws(AwsSettings {
+                access_key_id: Some("AKIDEXAMPLE00000".to_owned()),
+                secret_access_key: Some(Secret::new("s")),
+                ..AwsSettings::default()
+            }),
+            ..RemoteSettings::default()
+        };
+        let vendor = Arc::new(EcrPublic::new(&settings, StaticEnv::default()));
+        let settings = RegistrySettings::Remote(Box::new(settings));
+        let end = Endpoint::open(
+            "p",
+            &settings,
+            Habits::default(),
+            vendor,
+            Clock::system(),
+            &Limiter::default(),
+        );
+        let end = end.expect("an end");
+        let name = |text: &str| text.parse::<RepositoryName>().expect("a name");
+
+        let Ok(BulkListing::Known { tags, comparable }) = end.list_digests(&name("ours/web")).await else {
+            panic!("no listing");
+        };
+        assert_eq!((tags.len(), comparable), (2, true));
+        assert_eq!(
+            end.list_digests(&name("ours/gone")).await.expect("answered"),
+            BulkListing::Absent
+        );
+        // Another account may have a repository of the same name as ours.
+        assert_eq!(
+            end.list_digests(&name("docker/web")).await.expect("answered"),
+            BulkListing::None
+        );
+        let listed = end.list_repositories(&["ours/".to_owned()]).await.expect("listed");
+        assert_eq!(listed, Some(vec![name("ours/web")]));
+        let error = end
+            .list_repositories(&["docker/".to_owned()])
+            .await
+            .expect_err("not ours");
+        assert_eq!(error.kind, ErrorKind::Unsupported);
+        // Made, and the upload is tried once more.
+        end.begin_write(&name("ours/new"))
+            .await
+            .expect_err("the test's registry takes no upload");
+        let error = end.begin_write(&name("docker/new")).await.expect_err("not ours");
+        assert!(error.message.contains("alias"), "{error}");
+        let asked = asked.lock().expect("no panic while held");
+        let count = |action: &str| asked.iter().filter(|(found, _)| found == action).count();
+        assert_eq!(
+            (
+                count("DescribeRegistries"),
+                count("DescribeImageTags"),
+                count("CreateRepository")
+            ),
+            (1, 3, 1)
+        );
+    }
+}

@@ -1,12 +1,450 @@
-//! Harbor.
+//! Harbor: listings of artifacts, and projects that are made on the way to a push.
+//!
+//! Its API is `/api/v2.0` at the registry's own host, by user and password (a robot's name is one, whatever its prefix).
+//! Facts: goharbor/harbor `api/v2.0/swagger.yaml`, `src/server/v2.0/handler`, `src/server/middleware`.
 
-use super::table::{Row, generic};
-use crate::registry::Kind;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::FutureExt;
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::once::once;
+use super::table::Row;
+use super::words;
+use crate::oci::{Digest, RepositoryName};
+use crate::registry::{
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, ErrorKind, Kind, ListedTag, NumberedPage, Operation,
+    Phrase, Result, Told, Vendor, Ways, numbered,
+};
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Harbor,
     hosts: &[],
     // Its registry is distribution 2.8, whose manifest store checks every blob.
     habits: |habits| habits.refuses_missing_blobs = true,
-    vendor: |_| generic(Kind::Harbor),
+    vendor: |_| Arc::new(Harbor::default()),
 };
+
+/// Entries of a page: more is answered 422.
+const PAGE: usize = 100;
+/// How long a project counts as what it was seen to be: a proxy cache stays one.
+const PROJECT_LIFE: Duration = Duration::from_secs(3600);
+/// Projects that are remembered; above it all are forgotten, which costs a request each.
+const MOST_PROJECTS: usize = 10_000;
+
+static WAYS: Ways = Ways {
+    must_create: true,
+    // Signatures pushed by tag are accessories of their image there, and no artifacts.
+    hides_tags: true,
+    right_to_list: "the permissions to read the project and to list its repositories, artifacts and tags",
+    phrases: PHRASES,
+    ..Ways::PLAIN
+};
+
+static PHRASES: &[Phrase] = &[
+    Phrase {
+        status: 401,
+        code: "",
+        says: "not found",
+        writes: None,
+        kind: ErrorKind::Denied,
+        advice: "the project is missing there, or this user may not see it: make it, or grant the rights",
+    },
+    Phrase {
+        status: 403,
+        code: "",
+        says: "read only mode",
+        writes: None,
+        kind: ErrorKind::Unsupported,
+        advice: "Harbor is read-only until an administrator ends that (Configuration, System Settings)",
+    },
+    Phrase {
+        status: 0,
+        code: "",
+        says: "proxy project",
+        writes: Some(true),
+        kind: ErrorKind::Unsupported,
+        advice: "a proxy-cache project takes no pushes: name another project in `to`",
+    },
+    Phrase {
+        status: 405,
+        code: "METHOD_NOT_ALLOWED",
+        says: "",
+        writes: Some(true),
+        kind: ErrorKind::Unsupported,
+        advice: "a proxy-cache project takes no pushes: name another project in `to`",
+    },
+    Phrase {
+        status: 403,
+        code: "",
+        says: "configured upper limit",
+        writes: None,
+        kind: ErrorKind::Quota,
+        advice: "the quota of the project is used up: free space in it, or raise it",
+    },
+    Phrase {
+        status: 412,
+        code: "",
+        says: "configured as immutable",
+        writes: Some(true),
+        kind: ErrorKind::Conflict,
+        advice: "a rule of the project makes this tag immutable",
+    },
+    Phrase {
+        status: 412,
+        code: "PROJECTPOLICYVIOLATION",
+        says: "",
+        writes: Some(false),
+        kind: ErrorKind::Denied,
+        advice: "a policy of the project (vulnerabilities, signatures) forbids the pull",
+    },
+];
+
+/// One Harbor.
+#[derive(Debug, Default)]
+struct Harbor {
+    projects: Mutex<HashMap<String, Arc<Asking>>>,
+}
+
+/// One project: who asks for it holds the lock, the others wait and see.
+type Asking = tokio::sync::Mutex<Option<(Project, Duration)>>;
+
+/// What a project is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Project {
+    Missing,
+    /// It holds what was pushed to it.
+    Own,
+    /// It fetches from elsewhere what is pulled, and lists what it has fetched so far.
+    Proxy,
+}
+
+#[derive(Deserialize)]
+struct ProjectAnswer {
+    registry_id: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Artifact {
+    digest: Digest,
+    manifest_media_type: Option<String>,
+    tags: Option<Vec<TagOfArtifact>>,
+}
+
+#[derive(Deserialize)]
+struct TagOfArtifact {
+    name: String,
+    push_time: Option<jiff::Timestamp>,
+}
+
+#[derive(Deserialize)]
+struct RepositoryEntry {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    harbor_version: Option<String>,
+}
+
+impl Vendor for Harbor {
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::Harbor)
+    }
+
+    fn ways(&self) -> &'static Ways {
+        &WAYS
+    }
+
+    fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        async move {
+            let Some((project, rest)) = repository.as_str().split_once('/') else {
+                return Ok(BulkListing::None);
+            };
+            match self.project(api, project).await? {
+                Project::Missing => return Ok(BulkListing::Absent),
+                Project::Proxy => return Ok(BulkListing::None),
+                Project::Own => {}
+            }
+            let path = format!(
+                "/projects/{project}/repositories/{}/artifacts?with_tag=true&q=tags%3D*",
+                twice_encoded(rest)
+            );
+            let read = |number| page(api, Operation::ListTags, Some(repository), &path, number);
+            match numbered(read).await {
+                Ok(Some(artifacts)) => Ok(BulkListing::Known {
+                    tags: tags_of(artifacts),
+                    comparable: true,
+                }),
+                Ok(None) => Ok(BulkListing::None),
+                // The project is there, so the repository is not.
+                Err(error) if error.kind == ErrorKind::NotFound && error.code.as_deref() == Some("NOT_FOUND") => {
+                    Ok(BulkListing::Absent)
+                }
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+
+    fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
+        async move {
+            let mut names = Vec::new();
+            for (project, path) in listings(below) {
+                if let Some(project) = project
+                    && self.project(api, project).await? == Project::Missing
+                {
+                    continue;
+                }
+                let read = |number| page(api, Operation::ListRepositories, None, &path, number);
+                let Some(entries) = numbered(read).await? else {
+                    return Ok(None);
+                };
+                let entries: Vec<RepositoryEntry> = entries;
+                names.extend(entries.into_iter().filter_map(|entry| entry.name.parse().ok()));
+            }
+            Ok(Some(names))
+        }
+        .boxed()
+    }
+
+    fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
+        async move {
+            let project = self.container(repository);
+            let settings = &api.settings().create;
+            // Harbor's own default is taken for the quota.
+            let mut metadata = json!({ "public": settings.public.to_string() });
+            if let Some(scan) = settings.scan_on_push {
+                metadata["auto_scan"] = json!(scan.to_string());
+            }
+            let body = json!({ "project_name": project, "metadata": metadata }).to_string();
+            let url = api.own("/api/v2.0/projects")?;
+            let mut call = ApiCall::post(Operation::CreateRepository, api.place(Some(repository)), url, body);
+            call.headers.insert(
+                http::header::CONTENT_TYPE,
+                http::HeaderValue::from_static("application/json"),
+            );
+            call.login = ApiLogin::Basic;
+            let answer = api.call(call).await?;
+            match answer.status {
+                201 => Ok(Created::Made),
+                409 => Ok(Created::WasThere),
+                401 | 403 => {
+                    let said = words::said(&answer.body);
+                    let mut error = answer.refused(&said);
+                    error.kind = ErrorKind::Denied;
+                    error.message = format!(
+                        "the project {project} is not there, and this user may not make it ({}); make it at Harbor, or give the \
+                         user the system permission to create projects",
+                        error.message
+                    );
+                    Err(error)
+                }
+                _ => Err(refused(&answer)),
+            }
+        }
+        .boxed()
+    }
+
+    fn container<'r>(&self, repository: &'r RepositoryName) -> &'r str {
+        repository.as_str().split('/').next().unwrap_or_default()
+    }
+
+    fn version<'a>(&'a self, api: &'a Api) -> Told<'a, Option<String>> {
+        async move {
+            let answer = get(api, Operation::Ping, None, "/systeminfo").await?;
+            if answer.status != 200 {
+                return Err(refused(&answer));
+            }
+            // It says so only to who has logged in.
+            let info: Info = answer.json()?;
+            Ok(info.harbor_version.map(|version| format!("Harbor {version}")))
+        }
+        .boxed()
+    }
+}
+
+impl Harbor {
+    /// What a project is: asked once in a while.
+    ///
+    /// # Errors
+    /// It cannot be seen by this user, or not be asked.
+    async fn project(&self, api: &Api, name: &str) -> Result<Project> {
+        let asking = self.asking(name);
+        let mut known = asking.lock().await;
+        let now = api.clock().elapsed();
+        if let Some((project, until)) = *known
+            && now < until
+        {
+            return Ok(project);
+        }
+        let project = ask_for_project(api, name).await?;
+        // One that is missing may be made at any time.
+        *known = (project != Project::Missing).then_some((project, now + PROJECT_LIFE));
+        Ok(project)
+    }
+
+    fn asking(&self, name: &str) -> Arc<Asking> {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        if projects.len() >= MOST_PROJECTS {
+            projects.retain(|_, asking| Arc::strong_count(asking) > 1);
+        }
+        Arc::clone(projects.entry(name.to_owned()).or_default())
+    }
+}
+
+async fn ask_for_project(api: &Api, name: &str) -> Result<Project> {
+    let seen = get(api, Operation::ListTags, None, &format!("/projects/{name}")).await?;
+    if seen.status == 200 {
+        let project: ProjectAnswer = seen.json()?;
+        return Ok(match project.registry_id {
+            Some(1..) => Project::Proxy,
+            _ => Project::Own,
+        });
+    }
+    let refusal = refused(&seen);
+    // A project that is missing is 403, older 401, to who may not see it (goharbor/harbor#21800). Any user may ask whether a
+    // project is there; where this API is unknown (Harbor 1), everything is 404, but in no document of its own.
+    if !matches!(seen.status, 401 | 403 | 404) || words::code(&seen.body).is_none() {
+        return Err(refusal);
+    }
+    let url = api.own(&format!("/api/v2.0/projects?project_name={name}"))?;
+    let mut call = ApiCall::get(Operation::ListTags, api.place(None), url);
+    call.method = Method::HEAD;
+    call.login = ApiLogin::Basic;
+    match api.call(call).await?.status {
+        404 => Ok(Project::Missing),
+        _ => Err(refusal),
+    }
+}
+
+async fn get(api: &Api, operation: Operation, repository: Option<&RepositoryName>, path: &str) -> Result<ApiAnswer> {
+    let url = api.own(&format!("/api/v2.0{path}"))?;
+    let mut call = ApiCall::get(operation, api.place(repository), url);
+    call.login = ApiLogin::Basic;
+    api.call(call).await
+}
+
+/// One page of a list; `path` as for [`get`].
+async fn page<T: serde::de::DeserializeOwned>(
+    api: &Api,
+    operation: Operation,
+    repository: Option<&RepositoryName>,
+    path: &str,
+    number: u32,
+) -> Result<NumberedPage<T>> {
+    let separator = if path.contains('?') { '&' } else { '?' };
+    let path = format!("{path}{separator}page={number}&page_size={PAGE}");
+    let answer = get(api, operation, repository, &path).await?;
+    if answer.status != 200 {
+        return Err(refused(&answer));
+    }
+    let total = answer.headers.get("x-total-count");
+    let total = total.and_then(|value| value.to_str().ok()?.parse().ok());
+    let entries: Vec<T> = answer.json()?;
+    Ok(NumberedPage {
+        last: total.is_none() && entries.len() < PAGE,
+        total,
+        entries,
+    })
+}
+
+fn refused(answer: &ApiAnswer) -> crate::registry::Error {
+    let mut error = answer.refused(&words::said(&answer.body));
+    error.code = words::code(&answer.body);
+    error
+}
+
+/// A repository's name without its project, as a part of a path: what stands before Harbor decodes it once.
+fn twice_encoded(repository: &str) -> String {
+    repository.replace('/', "%252F")
+}
+
+/// What to list for patterns that begin so: projects with their paths, or everything.
+fn listings(below: &[String]) -> Vec<(Option<&str>, String)> {
+    let mut projects: Vec<&str> = Vec::new();
+    for beginning in below {
+        match beginning.split_once('/') {
+            Some((project, _)) if !projects.contains(&project) => projects.push(project),
+            Some(_) => {}
+            None => return vec![(None, "/repositories".to_owned())],
+        }
+    }
+    let of = |project: &'_ str| format!("/projects/{project}/repositories");
+    projects
+        .into_iter()
+        .map(|project| (Some(project), of(project)))
+        .collect()
+}
+
+fn tags_of(artifacts: Vec<Artifact>) -> Vec<ListedTag> {
+    let of = |artifact: Artifact| {
+        let Artifact {
+            digest,
+            manifest_media_type,
+            tags,
+        } = artifact;
+        tags.unwrap_or_default().into_iter().filter_map(move |entry| {
+            Some(ListedTag {
+                tag: entry.name.parse().ok()?,
+                digest: Some(digest.clone()),
+                media_type: manifest_media_type.clone(),
+                // Go's zero time says that it is not known.
+                pushed: entry.push_time.filter(|time| time.as_second() > 0),
+            })
+        })
+    };
+    once(artifacts.into_iter().flat_map(of))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn harbor_artifacts_of_the_api_are_read() {
+        let body = json!([
+            {
+                "digest": format!("sha256:{}", "a".repeat(64)),
+                "manifest_media_type": "application/vnd.oci.image.index.v1+json",
+                "tags": [
+                    { "name": "v1", "push_time": "2026-03-01T12:00:00.000Z", "immutable": false },
+                    { "name": "latest", "push_time": "0001-01-01T00:00:00.000Z" },
+                ],
+                "accessories": [{ "type": "signature.cosign" }],
+            },
+            { "digest": format!("sha256:{}", "b".repeat(64)), "tags": null },
+            { "digest": format!("sha256:{}", "c".repeat(64)), "tags": [{ "name": "v1" }] },
+        ]);
+        let artifacts: Vec<Artifact> = serde_json::from_value(body).expect("artifacts");
+        let tags = tags_of(artifacts);
+        let shown: Vec<_> = tags
+            .iter()
+            .map(|listed| (listed.tag.as_str(), listed.digest.is_some(), listed.pushed.is_some()))
+            .collect();
+        // v1 moved from one to the other while the list was read.
+        assert_eq!(shown, [("v1", false, true), ("latest", true, false)]);
+        assert_eq!(
+            tags[1].media_type.as_deref(),
+            Some("application/vnd.oci.image.index.v1+json")
+        );
+    }
+
+    #[test]
+    fn harbor_repositories_are_listed_by_project_where_the_patterns_name_one() {
+        let all = |below: &[&str]| -> Vec<String> {
+            let below: Vec<String> = below.iter().map(ToString::to_string).collect();
+            listings(&below).into_iter().map(|(_, path)| path).collect()
+        };
+        assert_eq!(
+            all(&["team/", "team/web/", "base/"]),
+            ["/projects/team/repositories", "/projects/base/repositories"]
+        );
+        assert_eq!(all(&["team/", ""]), ["/repositories"]);
+        assert_eq!(twice_encoded("web/front/app"), "web%252Ffront%252Fapp");
+    }
+}

@@ -1,7 +1,24 @@
-//! Docker Hub.
+//! Docker Hub: names under which it is reached, its meter, and listings by its own API at `hub.docker.com`.
+//!
+//! Facts: docs.docker.com, "Docker Hub API" and "Pull usage and limits".
 
-use super::table::{Row, generic};
-use crate::registry::Kind;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::FutureExt;
+use http::{HeaderValue, header};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::once::once;
+use super::table::Row;
+use crate::oci::{Digest, RepositoryName};
+use crate::registry::{
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Credentials, Error, ErrorKind, Kind, ListedTag, NumberedPage,
+    Operation, Phrase, Result, Told, Vendor, Ways, numbered,
+};
+use crate::telemetry::Secret;
 
 /// The aliases, `library/` and the key of the login files: moby's `registry` package and containers/image
 /// `docker/docker_client.go`. The realm https://auth.docker.io/token: docs.docker.com, Registry API, authentication.
@@ -17,9 +34,278 @@ pub(super) static ROW: Row = Row {
     habits: |habits| {
         habits.api_host = Some("registry-1.docker.io".to_owned());
         habits.credential_key = Some("https://index.docker.io/v1/".to_owned());
-        habits.default_namespace = Some("library".to_owned());
+        habits.default_namespace = Some(LIBRARY.to_owned());
         habits.token_hosts = vec!["auth.docker.io".to_owned()];
         habits.metered = true;
+        // Its API has a limit of its own, which is not written anywhere: well below what a person's browser asks.
+        habits.api_per_second = Some(5);
     },
-    vendor: |_| generic(Kind::DockerHub),
+    vendor: |_| Arc::new(Hub::default()),
 };
+
+/// Where the official images are.
+const LIBRARY: &str = "library";
+const API_HOST: &str = "hub.docker.com";
+/// Entries of a page: larger ones are cut to it.
+const PAGE: u32 = 100;
+/// How long a token of the API is used. It is good for longer.
+const TOKEN_LIFE: Duration = Duration::from_secs(300);
+
+static WAYS: Ways = Ways {
+    // The API may be behind the registry, and a tag that it does not show is no tag that is gone.
+    hides_tags: true,
+    right_to_list: "read access by Docker Hub's API",
+    // Asking for it is refused.
+    catalogue: false,
+    phrases: &[Phrase {
+        status: 429,
+        code: "TOOMANYREQUESTS",
+        says: "pull rate limit",
+        writes: Some(false),
+        kind: ErrorKind::Throttled,
+        advice: "the pulls of these six hours are used up: log in, with a plan that has more, or wait",
+    }],
+    ..Ways::PLAIN
+};
+
+/// Docker Hub as one user sees it.
+#[derive(Debug, Default)]
+struct Hub {
+    token: Mutex<Option<(Secret, Duration)>>,
+    /// One logs in.
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Deserialize)]
+struct Page<T> {
+    count: Option<u64>,
+    next: Option<String>,
+    results: Vec<T>,
+}
+
+/// The digests of its `images` are those of single platforms: they are left alone.
+#[derive(Deserialize)]
+struct TagEntry {
+    name: String,
+    digest: Option<String>,
+    media_type: Option<String>,
+    tag_last_pushed: Option<jiff::Timestamp>,
+}
+
+#[derive(Deserialize)]
+struct RepositoryEntry {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    /// The older login calls it `token`.
+    #[serde(alias = "token")]
+    access_token: String,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    #[serde(alias = "detail")]
+    message: Option<String>,
+}
+
+impl Vendor for Hub {
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::DockerHub)
+    }
+
+    fn ways(&self) -> &'static Ways {
+        &WAYS
+    }
+
+    fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        async move {
+            let (namespace, name) = repository
+                .as_str()
+                .split_once('/')
+                .unwrap_or((LIBRARY, repository.as_str()));
+            let path = format!("/v2/namespaces/{namespace}/repositories/{name}/tags");
+            let read = |number| self.page(api, Operation::ListTags, Some(repository), &path, number);
+            match numbered(read).await {
+                Ok(Some(entries)) => Ok(BulkListing::Known {
+                    tags: tags_of(entries),
+                    comparable: false,
+                }),
+                Ok(None) => Ok(BulkListing::None),
+                // Missing, or private and not this user's: the registry tells which.
+                Err(error) if error.kind == ErrorKind::NotFound => Ok(BulkListing::None),
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+
+    fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
+        async move {
+            let mut names = Vec::new();
+            let mut known: Vec<&str> = Vec::new();
+            for beginning in below {
+                let Some((namespace, _)) = beginning.split_once('/') else {
+                    let message = "Docker Hub has no list of all repositories; begin the patterns with a namespace, as in `library/*`";
+                    let place = api.place(None);
+                    return Err(Error::new(Operation::ListRepositories, place, ErrorKind::Unsupported, message));
+                };
+                if known.contains(&namespace) {
+                    continue;
+                }
+                known.push(namespace);
+                let path = format!("/v2/namespaces/{namespace}/repositories");
+                let read = |number| self.page(api, Operation::ListRepositories, None, &path, number);
+                let Some(entries) = numbered(read).await? else {
+                    let message = format!("the list of the repositories in {namespace} changed while it was read, twice");
+                    let place = api.place(None);
+                    return Err(Error::new(Operation::ListRepositories, place, ErrorKind::Server, message));
+                };
+                let entries: Vec<RepositoryEntry> = entries;
+                let full = entries.iter().map(|entry| format!("{namespace}/{}", entry.name));
+                names.extend(full.filter_map(|name| name.parse().ok()));
+            }
+            Ok(Some(names))
+        }
+        .boxed()
+    }
+}
+
+impl Hub {
+    async fn page<T: DeserializeOwned>(
+        &self,
+        api: &Api,
+        operation: Operation,
+        repository: Option<&RepositoryName>,
+        path: &str,
+        number: u32,
+    ) -> Result<NumberedPage<T>> {
+        let url = api.at(API_HOST, &format!("{path}?page={number}&page_size={PAGE}"))?;
+        let mut refused = None;
+        let answer = loop {
+            let token = self.token(api, refused.take()).await?;
+            let mut call = ApiCall::get(operation, api.place(repository), url.clone());
+            if let Some(token) = &token {
+                call.login = ApiLogin::Bearer(token.clone());
+            }
+            let answer = api.call(call).await?;
+            match token {
+                // A token may end before its time, once.
+                Some(token) if answer.status == 401 && refused.is_none() && self.is_current(&token) => {
+                    refused = Some(token);
+                }
+                _ => break answer,
+            }
+        };
+        if answer.status != 200 {
+            return Err(error_of(&answer));
+        }
+        let page: Page<T> = answer.json()?;
+        Ok(NumberedPage {
+            last: page.next.is_none(),
+            total: page.count,
+            entries: page.results,
+        })
+    }
+
+    fn is_current(&self, token: &Secret) -> bool {
+        let held = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().is_some_and(|(held, _)| held.expose() == token.expose())
+    }
+
+    /// The token of the API for the registry's user, another one than `refused`; `None` for nobody.
+    async fn token(&self, api: &Api, refused: Option<Secret>) -> Result<Option<Secret>> {
+        let Some(credentials) = api.credentials().await? else {
+            return Ok(None);
+        };
+        // An identity token is for the token server alone.
+        if credentials.username == "<token>" {
+            return Ok(None);
+        }
+        let _alone = self.asking.lock().await;
+        let now = api.clock().elapsed();
+        {
+            let held = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+            let good = held.as_ref().filter(|(token, until)| {
+                now < *until
+                    && refused
+                        .as_ref()
+                        .is_none_or(|refused| refused.expose() != token.expose())
+            });
+            if let Some((token, _)) = good {
+                return Ok(Some(token.clone()));
+            }
+        }
+        let token = log_in(api, &credentials).await?;
+        let mut held = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = Some((token.clone(), now + TOKEN_LIFE));
+        Ok(Some(token))
+    }
+}
+
+async fn log_in(api: &Api, credentials: &Credentials) -> Result<Secret> {
+    let (user, secret) = (&credentials.username, credentials.password.expose());
+    let mut answer = post(api, "/v2/auth/token", &json!({ "identifier": user, "secret": secret })).await?;
+    if answer.status == 404 {
+        answer = post(api, "/v2/users/login", &json!({ "username": user, "password": secret })).await?;
+    }
+    match answer.status {
+        200 => Ok(Secret::new(answer.json::<Token>()?.access_token)),
+        _ => Err(error_of(&answer)),
+    }
+}
+
+async fn post(api: &Api, path: &str, body: &serde_json::Value) -> Result<ApiAnswer> {
+    let url = api.at(API_HOST, path)?;
+    let mut call = ApiCall::post(Operation::Authenticate, api.place(None), url, body.to_string());
+    call.headers
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    api.call(call).await
+}
+
+fn error_of(answer: &ApiAnswer) -> Error {
+    let said = serde_json::from_slice::<Said>(&answer.body).ok();
+    answer.refused(&said.and_then(|said| said.message).unwrap_or_default())
+}
+
+fn tags_of(entries: Vec<TagEntry>) -> Vec<ListedTag> {
+    once(entries.into_iter().filter_map(|entry| {
+        Some(ListedTag {
+            tag: entry.name.parse().ok()?,
+            // Old tags have none.
+            digest: entry.digest.and_then(|text| text.parse::<Digest>().ok()),
+            media_type: entry.media_type.filter(|kind| !kind.is_empty()),
+            pushed: entry.tag_last_pushed,
+        })
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_hub_tags_have_the_digest_of_the_tag_or_none() {
+        let index = format!("sha256:{}", "a".repeat(64));
+        let body = json!({
+            "count": 3, "next": null, "previous": null,
+            "results": [
+                { "name": "3.20", "digest": index, "media_type": "application/vnd.oci.image.index.v1+json",
+                  "tag_last_pushed": "2026-03-01T12:00:00.123456Z",
+                  "images": [{ "architecture": "amd64", "digest": format!("sha256:{}", "b".repeat(64)) }] },
+                { "name": "2.0", "digest": null, "media_type": "", "tag_last_pushed": null,
+                  "images": [{ "architecture": "amd64", "digest": format!("sha256:{}", "c".repeat(64)) }] },
+                { "name": "1.0", "images": [] },
+            ],
+        });
+        let page: Page<TagEntry> = serde_json::from_value(body).expect("a page");
+        let tags = tags_of(page.results);
+        let digests: Vec<Option<String>> = tags
+            .iter()
+            .map(|listed| listed.digest.as_ref().map(ToString::to_string))
+            .collect();
+        assert_eq!(digests, [Some(index), None, None]);
+        assert!(tags[0].pushed.is_some() && tags[1].media_type.is_none());
+    }
+}

@@ -1,23 +1,33 @@
 //! What sets one vendor's registries apart from a plain OCI registry: a file a vendor, with its row of the table, its login,
 //! its listings and how its repositories are made.
 
+mod acs3;
 mod alibaba;
+mod alibaba_api;
+mod alibaba_enterprise;
+mod alibaba_keys;
+mod alibaba_personal;
 mod artifactory;
 mod asked;
+mod aws;
 mod azure;
 mod distribution;
 mod ecr;
 mod ecr_public;
+mod entra;
 mod github;
 mod gitlab;
 mod google;
 mod harbor;
 mod huawei;
 mod hub;
+mod names;
 mod nexus;
+mod once;
 mod quay;
 mod table;
 mod tencent;
+mod words;
 mod zot;
 
 pub use table::{for_registry, for_settings, habits_for, kind_of};

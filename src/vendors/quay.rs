@@ -1,12 +1,162 @@
-//! Quay.
+//! Quay: listings of tags by its own API.
+//!
+//! Facts: quay/quay `endpoints/api/tag.py`, `endpoints/v2`.
 
-use super::table::{Row, generic};
-use crate::registry::Kind;
+use std::sync::Arc;
+
+use futures_util::future::FutureExt;
+use serde::Deserialize;
+
+use super::once::once;
+use super::table::Row;
+use crate::oci::{Digest, RepositoryName, media_type};
+use crate::registry::{
+    Api, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, NumberedPage, Operation, Phrase, Result, Told,
+    Vendor, Ways, numbered,
+};
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Quay,
     hosts: &["quay.io"],
     // quay/quay `endpoints/v2/v2auth.py`: the realm is at the registry's own host.
     habits: |_| {},
-    vendor: |_| generic(Kind::Quay),
+    vendor: |_| Arc::new(Quay),
 };
+
+/// The user whose password is a token of an OAuth application: the only one whose password is for the API too.
+const APPLICATION: &str = "$oauthtoken";
+/// Entries of a page: more are cut to it.
+const PAGE: u32 = 100;
+
+static WAYS: Ways = Ways {
+    // The pages have no total, so an entry may have moved from one to another while they were read.
+    hides_tags: true,
+    right_to_list: "a token of an OAuth application (user `$oauthtoken`) that may view the repository",
+    phrases: &[
+        Phrase {
+            status: 405,
+            code: "DENIED",
+            says: "",
+            writes: Some(true),
+            kind: ErrorKind::Unsupported,
+            advice: "Quay is read-only for maintenance",
+        },
+        Phrase {
+            status: 400,
+            code: "MANIFEST_INVALID",
+            says: "quota",
+            writes: Some(true),
+            kind: ErrorKind::Quota,
+            advice: "the quota of the organisation is used up",
+        },
+    ],
+    ..Ways::PLAIN
+};
+
+/// One Quay.
+#[derive(Debug)]
+struct Quay;
+
+#[derive(Deserialize)]
+struct Page {
+    tags: Vec<Entry>,
+    has_additional: bool,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    name: String,
+    manifest_digest: Option<String>,
+    is_manifest_list: Option<bool>,
+    start_ts: Option<i64>,
+}
+
+impl Vendor for Quay {
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::Quay)
+    }
+
+    fn ways(&self) -> &'static Ways {
+        &WAYS
+    }
+
+    fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        async move {
+            let application = match api.credentials().await? {
+                Some(credentials) if credentials.username == APPLICATION => Some(credentials.password),
+                _ => None,
+            };
+            let read = |number| {
+                let login = application.clone().map_or(ApiLogin::Nobody, ApiLogin::Bearer);
+                page(api, repository, login, number)
+            };
+            match numbered(read).await {
+                Ok(Some(entries)) => Ok(BulkListing::Known {
+                    tags: once(entries.into_iter().filter_map(listed)),
+                    comparable: true,
+                }),
+                Ok(None) => Ok(BulkListing::None),
+                // The registry tells whether it is missing.
+                Err(error) if error.kind == ErrorKind::NotFound => Ok(BulkListing::None),
+                // A private repository looks so to nobody: no right is missing that every user could have.
+                Err(error) if application.is_none() && error.kind == ErrorKind::Unauthorized => Ok(BulkListing::None),
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+}
+
+async fn page(api: &Api, repository: &RepositoryName, login: ApiLogin, number: u32) -> Result<NumberedPage<Entry>> {
+    let path = format!("/api/v1/repository/{repository}/tag/?onlyActiveTags=true&limit={PAGE}&page={number}");
+    let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), api.own(&path)?);
+    call.login = login;
+    let answer = api.call(call).await?;
+    if answer.status != 200 {
+        return Err(answer.refused(""));
+    }
+    let page: Page = answer.json()?;
+    Ok(NumberedPage {
+        entries: page.tags,
+        total: None,
+        last: !page.has_additional,
+    })
+}
+
+fn listed(entry: Entry) -> Option<ListedTag> {
+    let index = entry.is_manifest_list == Some(true);
+    Some(ListedTag {
+        tag: entry.name.parse().ok()?,
+        digest: entry.manifest_digest.and_then(|text| text.parse::<Digest>().ok()),
+        media_type: index.then(|| media_type::OCI_INDEX.to_owned()),
+        pushed: entry
+            .start_ts
+            .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quay_tags_of_the_api_are_read() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let page: Page = serde_json::from_value(serde_json::json!({
+            "page": 1, "has_additional": false,
+            "tags": [
+                { "name": "v1", "manifest_digest": digest, "is_manifest_list": true, "start_ts": 1_772_366_400,
+                  "last_modified": "Sun, 01 Mar 2026 12:00:00 -0000" },
+                { "name": "v1", "manifest_digest": digest.replace('a', "b"), "is_manifest_list": false },
+                { "name": "v2", "manifest_digest": digest },
+            ],
+        }))
+        .expect("a page");
+        let tags = once(page.tags.into_iter().filter_map(listed));
+        let shown: Vec<_> = tags
+            .iter()
+            .map(|listed| (listed.tag.as_str(), listed.digest.is_some(), listed.pushed.is_some()))
+            .collect();
+        assert_eq!(shown, [("v1", false, true), ("v2", true, false)]);
+    }
+}

@@ -78,12 +78,18 @@ pub fn for_registry(settings: &RemoteSettings) -> (Habits, Arc<dyn Vendor>) {
         Some(kind) => TABLE.iter().copied().find(|row| row.kind == kind),
         None => find(&settings.url.host),
     };
+    let mut habits = habits(row);
+    // Another host than the vendor's own is asked itself: a mirror that is of this kind, or a test.
+    if find(&settings.url.host).map(|row| row.kind) != row.map(|row| row.kind) {
+        habits.api_host = None;
+        habits.credential_key = None;
+    }
     let vendor: Arc<dyn Vendor> = match (row, settings.kind) {
         (Some(row), _) => (row.vendor)(settings),
         (None, Some(kind)) => generic(kind),
         (None, None) => Arc::new(Asked::default()),
     };
-    (habits(row), vendor)
+    (habits, vendor)
 }
 
 fn habits(row: Option<&Row>) -> Habits {
@@ -179,6 +185,11 @@ mod tests {
         settings.kind = Some(Kind::Harbor);
         let (habits, vendor) = for_registry(&settings);
         assert_eq!((habits.metered, vendor.kind()), (false, Some(Kind::Harbor)));
+        settings.kind = Some(Kind::DockerHub);
+        assert!(for_registry(&settings).0.api_host.is_some());
+        settings.url.host = "hub.example".to_owned();
+        let (habits, _) = for_registry(&settings);
+        assert_eq!((habits.metered, habits.api_host), (true, None));
         settings.kind = None;
         settings.url.host = "registry.example".to_owned();
         assert_eq!(for_registry(&settings).1.kind(), None);

@@ -4,6 +4,7 @@ mod mended;
 mod parking;
 mod pauses;
 mod quota;
+mod refusals;
 
 use transship::demo::images::SampleImage;
 

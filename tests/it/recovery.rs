@@ -266,3 +266,31 @@ async fn an_upload_that_came_further_within_the_day_is_kept_however_old_it_is() 
     workshop.pass(Duration::from_secs(3600));
     assert_eq!(left().await, [], "a day after the last hash state");
 }
+
+#[tokio::test]
+async fn a_tag_whose_put_was_not_heard_of_is_in_the_audit_trail_all_the_same() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = Link::new(&source.url(), &destination.url(), 10_000).await;
+    let old = image(7, "amd64", &[1000]);
+    link.destination_wire().push(REPOSITORY, "v1", &old).await;
+    let hold = Act::HoldReply(Gate::new());
+    link.dst.add(Fault::once("PUT", "/manifests/v1", hold));
+    let mut first = link.start();
+    let held = |all: &[Exchange]| all.iter().any(|exchange| exchange.held);
+    link.dst.wait_for("the tag to be put", held).await;
+    first.kill();
+    for _ in 0..2 {
+        link.sync().await.expect(0);
+        let audit = link.home.run(&["audit", "--format", "json"]).await.expect(0).json();
+        let [entry] = audit["entries"].as_array().expect("entries").as_slice() else {
+            panic!("not once: {audit}");
+        };
+        assert_eq!(
+            (&entry["tag"], &entry["run"]),
+            (&"v1".into(), &"run-1".into()),
+            "{entry}"
+        );
+        assert_eq!(entry["digest"], link.image.digest().to_string());
+        assert_eq!(entry["previous_digest"], old.digest().to_string());
+    }
+}

@@ -60,6 +60,10 @@ impl Registry {
         match vendor.list_digests(&self.api(), repository).await {
             Ok(BulkListing::Known { tags, comparable }) if vendor.ways().hides_tags => {
                 let names = self.list_tags(repository).await?;
+                // Harbor answers an empty list for a repository that is not there.
+                if names.is_none() && tags.is_empty() {
+                    return Ok(BulkListing::Absent);
+                }
                 Ok(BulkListing::Known {
                     tags: with_names(tags, names),
                     comparable,

@@ -123,6 +123,8 @@ impl Refusal {
             }
             // A full disk stays full until somebody comes, and each attempt would send the blob again.
             500..=599 if self.says_no_space() => ErrorKind::Quota,
+            // distribution with a policy for classes of repositories, as Alibaba runs it: it takes images alone.
+            403 if operation == Operation::WriteManifest && text.contains(NO_CLASS) => ErrorKind::Unsupported,
             403 => ErrorKind::Denied,
             413 => ErrorKind::TooLarge,
             400 | 404 | 422
@@ -147,6 +149,8 @@ impl Refusal {
             400 if matches!(code, "BLOB_UPLOAD_INVALID" | "SIZE_INVALID") => ErrorKind::Corrupt,
             404 => ErrorKind::NotFound,
             405 | 501 => ErrorKind::Unsupported,
+            // The proxy's own answer to what is not https.
+            407 => ErrorKind::Config,
             _ if code == "UNSUPPORTED" => ErrorKind::Unsupported,
             _ if code == "TOOMANYREQUESTS" => ErrorKind::Throttled,
             _ if temporary(self.status) => ErrorKind::Server,
@@ -187,6 +191,9 @@ impl Refusal {
             (Some(code), "") => format!("the registry answered {} {code}", self.status),
             (Some(code), text) => format!("the registry answered {} {code}: {text}", self.status),
         };
+        if self.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return WHO_AT_THE_PROXY.to_owned();
+        }
         if let Some(phrase) = self.phrase(operation).filter(|phrase| !phrase.advice.is_empty()) {
             return format!("{said}; {}", phrase.advice);
         }
@@ -210,6 +217,14 @@ impl Refusal {
             (ErrorKind::Conflict, _) => "the tag may not be changed there (immutable or locked)".to_owned(),
             (ErrorKind::Quota, _) if self.says_no_space() => "free space at the registry".to_owned(),
             (ErrorKind::Quota, _) => "free space or raise the quota at the registry".to_owned(),
+            (ErrorKind::Unsupported, _) if text.to_ascii_lowercase().contains(NO_CLASS) => match text {
+                text if text.contains(crate::oci::media_type::OCI_EMPTY) => {
+                    "the registry takes images only, and artifacts with an empty config are none; where they are attestations of \
+                     BuildKit, write `attestations: strip` in the rule, or build without them (--provenance=false)"
+                        .to_owned()
+                }
+                _ => "the registry takes images only, not artifacts of this type: leave the tag out of the rule".to_owned(),
+            },
             (ErrorKind::Unsupported, _) if pushes && self.status == StatusCode::METHOD_NOT_ALLOWED => {
                 "the registry takes no pushes: it may be read-only for maintenance, a mirror or a proxy cache"
                     .to_owned()
@@ -231,12 +246,19 @@ impl Refusal {
     }
 }
 
+/// What a 407 means, which no registry says.
+const WHO_AT_THE_PROXY: &str = "the proxy on the way to the registry wants to know who we are, or refuses our login; set or check \
+     `proxy: { url, username, password }` of this registry";
+
 fn is_write(operation: Operation) -> bool {
     matches!(
         operation,
         Operation::WriteManifest | Operation::WriteBlob | Operation::MountBlob
     )
 }
+
+/// What distribution says of a manifest whose config it has no class for (`registry/handlers/manifests.go`), in lower case.
+const NO_CLASS: &str = "unknown manifest class";
 
 /// What a full disk is called, by distribution's Go errors among others.
 const NO_SPACE: &str = "no space left on device";
@@ -339,6 +361,17 @@ fn judge(
             format!("the certificate of {host} is not trusted; set tls.ca_file to the CA that issued it")
         };
         return (ErrorKind::Tls, message);
+    }
+    if has(&["tunnel error", "proxy authorization required"]) {
+        if has(&["authorization required"]) {
+            return (ErrorKind::Config, WHO_AT_THE_PROXY.to_owned());
+        }
+        return (
+            ErrorKind::Network,
+            format!(
+                "the proxy does not lead to {host}; check `proxy` (or HTTPS_PROXY and NO_PROXY), and what it allows"
+            ),
+        );
     }
     if has(&["InvalidContentType", "corrupt message"]) {
         return (

@@ -92,6 +92,17 @@ async fn fill(store: &Store, registry: &str) {
         previous: None,
     };
     store.record_write(&write, at(0)).await.unwrap();
+    let intention = Intention {
+        run: RunId(1),
+        source: "elsewhere/app",
+        previous: None,
+        rule: "nightly",
+        registry,
+        repository: &here,
+        tag: &tag("v2"),
+        digest: &digest(3),
+    };
+    store.record_intention(&intention, &[], at(0)).await.unwrap();
     store
         .claim_tags(registry, &here, &[tag("v1")], "nightly", "elsewhere/app", at(0), at(0))
         .await

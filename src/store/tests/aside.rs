@@ -141,7 +141,7 @@ async fn images_wait_in_the_order_in_which_they_came() {
 #[tokio::test]
 async fn rates_are_kept_by_name_and_host() {
     let (_folder, store) = fresh().await;
-    let read = async |host| store.rates("hub", host).await.unwrap();
+    let read = async |host| store.rates("hub", host, at(6)).await.unwrap();
     assert_eq!(read("a.example").await, Rates::default());
     let quota = crate::plan::Quota {
         limit: None,
@@ -165,6 +165,9 @@ async fn rates_are_kept_by_name_and_host() {
     };
     store.keep_rates("hub", "a.example", &later, at(6)).await.unwrap();
     assert_eq!(read("a.example").await, later);
+    store.keep_rates("hub", "a.example", &paused, at(6)).await.unwrap();
+    let before = store.rates("hub", "a.example", at(5)).await.unwrap();
+    assert_eq!(before.paused_until, None, "it was kept under a clock that was ahead");
     assert!(store.forget_unconfirmed(at(7), at(DAY)).await.unwrap());
     assert_eq!(read("a.example").await, Rates::default());
 }

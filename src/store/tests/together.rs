@@ -89,6 +89,9 @@ async fn what_is_about_to_be_put_and_its_blobs_cost_one_commit_and_no_line_of_th
     let (_folder, store) = fresh().await;
     let (repository, v1) = (name("a"), tag("v1"));
     let intention = Intention {
+        run: RunId(1),
+        source: "hub/a",
+        previous: None,
         rule: "nightly",
         registry: "ecr",
         repository: &repository,

@@ -88,6 +88,7 @@ fn documents_link_to_what_is_there() {
         "CONTRIBUTING.md",
         "docs/operations.md",
         "docs/performance.md",
+        "docs/registries.md",
     ] {
         let folder = Path::new(document).parent().unwrap();
         for link in links(&super::read(document)) {

@@ -219,3 +219,29 @@ async fn the_commands_say_when_it_is_tried_again() {
     home.run(&["sync"]).await.expect(1);
     assert!(scene.dst.count("POST", "/blobs/uploads/") > tries, "sync tries at once");
 }
+
+#[tokio::test]
+async fn how_often_an_image_failed_is_not_forgotten_while_it_waits_for_a_registry() {
+    let scene = Scene::new().await;
+    scene.seed("v1", 1);
+    forbid_uploads(&scene);
+    let first = scheduled(&scene.workshop.engine().await, "web").await;
+    assert_eq!(only_failure(&first).next_attempt_at, in_hours(&scene, 1));
+    scene.dst.heal();
+
+    scene.workshop.pass(HOUR);
+    let busy = Act::Answer(StatusCode::TOO_MANY_REQUESTS, Some("1800".to_owned()));
+    scene.dst.add(Fault::every("POST", "/blobs/uploads/", busy));
+    let second = scheduled(&scene.workshop.engine().await, "web").await;
+    assert_eq!(second.destinations[0].images.deferred, 1, "{:?}", second.failures);
+    scene.dst.heal();
+
+    scene.workshop.pass(HOUR);
+    forbid_uploads(&scene);
+    let third = scheduled(&scene.workshop.engine().await, "web").await;
+    assert_eq!(
+        only_failure(&third).next_attempt_at,
+        in_hours(&scene, 2),
+        "the second time"
+    );
+}

@@ -112,8 +112,8 @@ async fn a_short_pause_is_not_kept_and_one_that_is_over_holds_nothing_up() {
     scene.src.add(refuse("GET", "/blobs/"));
     let engine = scene.workshop.engine().await;
     scheduled(&engine, "web").await;
-    let host = scene.src.host();
-    let kept = engine.store().rates("from", &host).await.expect("a state");
+    let (host, now) = (scene.src.host(), scene.workshop.clock.now());
+    let kept = engine.store().rates("from", &host, now).await.expect("a state");
     let until = kept.paused_until.expect("a pause");
     let wanted = scene.workshop.clock.now() + HOURS;
     assert!(
@@ -122,12 +122,28 @@ async fn a_short_pause_is_not_kept_and_one_that_is_over_holds_nothing_up() {
     );
     let other = engine
         .store()
-        .rates("from", "elsewhere.example")
+        .rates("from", "elsewhere.example", now)
         .await
         .expect("a state");
     assert_eq!(other.paused_until, None, "another host of the same name is not paused");
     scene.src.heal();
     scene.workshop.pass(HOURS + Duration::from_secs(5));
     scheduled(&scene.workshop.engine().await, "web").await;
+    assert_eq!(scene.copied("v1"), Some(image.digest()));
+}
+
+#[tokio::test]
+async fn a_pause_that_was_kept_under_a_clock_that_was_ahead_is_not_obeyed() {
+    let scene = Scene::new().await;
+    let image = scene.seed("v1", 1);
+    scene.src.add(refuse("GET", "/blobs/"));
+    let report = scheduled(&scene.workshop.engine().await, "web").await;
+    assert_eq!(report.destinations[0].images.deferred, 1, "{:?}", report.failures);
+    scene.src.heal();
+    // Somebody sets the clock right.
+    let day = Duration::from_secs(24 * 3600);
+    scene.workshop.clock.set(scene.workshop.clock.now() - day);
+    let report = scheduled(&scene.workshop.engine().await, "web").await;
+    assert_eq!(report.destinations[0].images.copied, 1, "{:?}", report.failures);
     assert_eq!(scene.copied("v1"), Some(image.digest()));
 }

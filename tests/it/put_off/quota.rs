@@ -196,3 +196,35 @@ async fn the_rule_of_the_higher_priority_has_the_quota() {
     assert_eq!(counts(&other), (0, 1, 0), "{:?}", other.failures);
     assert_eq!(pulls.left(), 0);
 }
+
+#[tokio::test]
+async fn an_image_that_waited_keeps_its_place_over_a_passing_failure() {
+    let scene = Scene::new().await;
+    scene.seed("v1", 1);
+    let pulls = meter(&scene, 0, 100);
+    let engine = scene.workshop.engine().await;
+    // What the registry says of its quota is heard with the first answer.
+    scheduled(&engine, "web").await;
+    let report = scheduled(&engine, "web").await;
+    assert_eq!(counts(&report), (0, 1, 0), "{:?}", report.failures);
+    let waiting = async || engine.store().deferred("web", "from").await.expect("a state");
+    let before = waiting().await;
+    assert_eq!(before.len(), 1);
+
+    scene.workshop.pass(WINDOW + Duration::from_secs(1));
+    pulls.set(100);
+    let down = Act::Answer(StatusCode::BAD_GATEWAY, None);
+    scene.dst.add(Fault::every("POST", "/blobs/uploads/", down));
+    let report = scheduled(&engine, "web").await;
+    assert_eq!(counts(&report), (0, 0, 1), "{:?}", report.failures);
+    let after = waiting().await;
+    assert_eq!(
+        after.iter().map(|image| image.since).collect::<Vec<_>>(),
+        [before[0].since]
+    );
+
+    scene.dst.heal();
+    let report = scheduled(&engine, "web").await;
+    assert_eq!(counts(&report), (1, 0, 0), "{:?}", report.failures);
+    assert_eq!(waiting().await, []);
+}

@@ -8,7 +8,7 @@ use crate::support::link::{Link, only_run};
 use crate::support::proxy::{Act, Exchange, Fault};
 
 fn not_found() -> Act {
-    Act::AnswerAfter(StatusCode::NOT_FOUND)
+    Act::AnswerAfter(StatusCode::NOT_FOUND, "")
 }
 
 #[tokio::test]

@@ -20,8 +20,14 @@ pub struct DockerConfig {
     pub storage: Option<PathBuf>,
     /// Basic authentication with [`super::USERNAME`] and [`super::PASSWORD`].
     pub htpasswd: bool,
+    /// In place of our account: this line of an htpasswd file.
+    pub htpasswd_line: Option<&'static str>,
+    /// Further names for its certificate.
+    pub names: &'static [&'static str],
     /// TLS with an authority of its own ([`DockerRegistry::authority`]).
     pub tls: bool,
+    /// Wants a client certificate of the same authority.
+    pub client_certificates: bool,
     /// Bearer tokens, from [`super::token_server::TokenServer::docker_auth`].
     pub token: Option<TokenAuth>,
     /// Blob reads are redirected to this base URL ([`super::origin::Origin::url`]).
@@ -32,6 +38,8 @@ pub struct DockerConfig {
     pub descriptor_cache: bool,
     /// Refuses every push (`storage.maintenance.readonly`).
     pub read_only: bool,
+    /// Takes manifests of images only (`policy.repository.classes`).
+    pub images_only: bool,
 }
 
 /// Who gives out the tokens that the registry takes.
@@ -57,8 +65,9 @@ impl DockerRegistry {
     /// Starts one on a free port and waits until it listens.
     pub async fn start(config: DockerConfig) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
-        let authority = config.tls.then(|| Authority::create(directory.path(), &[]));
-        std::fs::write(directory.path().join("htpasswd"), HTPASSWD).expect("a file");
+        let authority = config.tls.then(|| Authority::create(directory.path(), config.names));
+        let line = config.htpasswd_line.unwrap_or(HTPASSWD);
+        std::fs::write(directory.path().join("htpasswd"), line).expect("a file");
         let (child, host) = launch(&config, directory.path(), "127.0.0.1:0", 0).await;
         Self {
             child,
@@ -154,9 +163,13 @@ fn document(config: &DockerConfig, directory: &Path, addr: &str) -> String {
     add(format_args!("http:\n  addr: {addr:?}\n  secret: fixed-for-tests\n"));
     if config.tls {
         let (cert, key) = (directory.join("server.pem"), directory.join("server.key"));
-        add(format_args!("  tls: {{certificate: {cert:?}, key: {key:?}}}\n"));
+        let ca = match config.client_certificates {
+            true => format!(", clientcas: [{:?}]", directory.join("ca.pem")),
+            false => String::new(),
+        };
+        add(format_args!("  tls: {{certificate: {cert:?}, key: {key:?}{ca}}}\n"));
     }
-    if config.htpasswd {
+    if config.htpasswd || config.htpasswd_line.is_some() {
         let path = directory.join("htpasswd");
         add(format_args!(
             "auth:\n  htpasswd: {{realm: transship, path: {path:?}}}\n"
@@ -171,6 +184,9 @@ fn document(config: &DockerConfig, directory: &Path, addr: &str) -> String {
         add(format_args!(
             "middleware:\n  storage:\n    - name: redirect\n      options: {{baseurl: {base:?}}}\n"
         ));
+    }
+    if config.images_only {
+        add(format_args!("policy:\n  repository:\n    classes: [image]\n"));
     }
     if !config.foreign_urls.is_empty() {
         add(format_args!(

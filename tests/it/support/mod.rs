@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each part is used by some tests only")]
 
+pub mod aws;
 pub mod command;
 pub mod compare;
 pub mod docker_registry;
@@ -10,6 +11,7 @@ pub mod engine;
 pub mod fake;
 pub mod images;
 pub mod link;
+pub mod moto;
 pub mod origin;
 pub mod ours;
 pub mod pair;
@@ -17,6 +19,7 @@ pub mod proxy;
 pub mod report;
 pub mod tls;
 pub mod token_server;
+pub mod tunnel;
 pub mod wire;
 
 use std::time::Duration;

@@ -90,8 +90,8 @@ pub enum Act {
     CutResponse(u64),
     /// Answers by itself; the upstream sees nothing. The second is `Retry-After`.
     Answer(StatusCode, Option<String>),
-    /// As [`Act::Answer`], but takes the request's body first, so that the client hears the answer for certain.
-    AnswerAfter(StatusCode),
+    /// Takes the request's body, so that the client hears the answer for certain, and answers by itself, with this text.
+    AnswerAfter(StatusCode, &'static str),
     /// Changes the byte at this offset of the request's body.
     FlipRequest(u64),
     /// Changes the byte at this offset of the response's body.
@@ -397,13 +397,13 @@ async fn forward(
                 }
                 return Ok(response);
             }
-            Act::AnswerAfter(status) => {
+            Act::AnswerAfter(status, text) => {
                 body.collect().await?;
                 shared.note(index, |exchange| {
                     exchange.status = Some(*status);
                     exchange.done = true;
                 });
-                let mut response = Response::new(Body::empty());
+                let mut response = Response::new(Body::from(*text));
                 *response.status_mut() = *status;
                 return Ok(response);
             }

@@ -13,12 +13,16 @@ use crate::support::wire::Wire;
 use crate::support::{PASSWORD, USERNAME};
 
 /// A registry behind a token server, with nothing else of its own.
-struct Guarded(Tokens);
+pub struct Guarded(Tokens);
 
 impl Guarded {
+    /// With its realm at this path, for this service.
+    pub fn at(path: &'static str, service: &'static str) -> Self {
+        Self(Tokens::new(path, service))
+    }
+
     async fn start() -> Fake {
-        let face = Self(Tokens::new("/token", "guarded"));
-        Fake::start(face, Options::default()).await
+        Fake::start(Self::at("/token", "guarded"), Options::default()).await
     }
 }
 

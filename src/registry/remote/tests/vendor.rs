@@ -342,6 +342,38 @@ async fn a_refusal_means_what_it_means_there() {
     assert_eq!(error.kind, ErrorKind::Denied);
 }
 
+#[tokio::test]
+async fn a_login_that_has_ended_is_renewed_where_the_registry_says_so_without_a_challenge() {
+    static ENDS: Ways = Ways {
+        expired_login: Some("authorization token has expired"),
+        ..Ways::PLAIN
+    };
+    let ended = r#"{"errors":[{"code":"DENIED","message":"Your Authorization Token has expired. Reauthenticate and try again."}]}"#;
+    let other = r#"{"errors":[{"code":"DENIED","message":"not allowed"}]}"#;
+    let server = Server::start(move |seen, before| match (before, seen.target.starts_with("/v2/b/")) {
+        (_, true) => answer(403, &[], other),
+        (0, _) => answer(403, &[], ended),
+        _ => answer(200, &[], r#"{"tags":["1"]}"#),
+    })
+    .await;
+    let vendor = Maker {
+        life: Some(12 * 3600),
+        ways: &ENDS,
+        ..Maker::new()
+    };
+    let habits = Habits {
+        login_first: true,
+        ..Habits::default()
+    };
+    let end = end_of(vendor, settings(&server), habits);
+    let listed = end.list_tags(&repository("a")).await.expect("listed");
+    assert_eq!(listed.map(|tags| tags.len()), Some(1));
+    assert_eq!(logins(&server), ["AWS:t1", "AWS:t2"]);
+    let error = end.list_tags(&repository("b")).await.expect_err("refused");
+    assert!(error.message.contains("not allowed"), "{error}");
+    assert_eq!(server.seen().len(), 3);
+}
+
 /// A registry that wants Basic.
 async fn basic_registry() -> Server {
     Server::start(|seen, _| match seen.header("authorization") {

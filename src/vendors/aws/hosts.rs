@@ -1,0 +1,156 @@
+//! Where AWS's services are: partitions, regions, and what the host name of a registry says of them.
+
+/// The suffixes of a partition's hosts, by the beginning of its regions' names. The first that fits holds; from botocore's
+/// `partitions.json`.
+const PARTITIONS: &[(&str, &str, &str)] = &[
+    ("cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+    ("eusc-", "amazonaws.eu", "api.amazonwebservices.eu"),
+    ("us-isob-", "sc2s.sgov.gov", "api.aws.scloud"),
+    ("us-isof-", "csp.hci.ic.gov", "api.aws.hci.ic.gov"),
+    ("us-iso-", "c2s.ic.gov", "api.aws.ic.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+    ("", "amazonaws.com", "api.aws"),
+];
+
+/// The suffix of hosts of a region's partition, and that of its dual-stack hosts.
+fn suffixes(region: &str) -> (&'static str, &'static str) {
+    let found = PARTITIONS.iter().find(|(beginning, ..)| region.starts_with(beginning));
+    found.map_or(("amazonaws.com", "api.aws"), |(_, suffix, dual)| (*suffix, *dual))
+}
+
+/// Where a private registry is, as far as its host name says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::vendors) struct RegistryHost {
+    /// The account, which is the registry's id.
+    pub(in crate::vendors) account: String,
+    pub(in crate::vendors) region: String,
+    /// Only modules that are validated by FIPS 140.
+    pub(in crate::vendors) fips: bool,
+    /// IPv6 too.
+    pub(in crate::vendors) dual_stack: bool,
+}
+
+impl RegistryHost {
+    /// Reads `<account>.dkr.ecr[-fips].<region>.<suffix>` and `<account>.dkr-ecr[-fips].<region>.on.<suffix>`; a port is left
+    /// out of account.
+    pub(in crate::vendors) fn read(host: &str) -> Option<Self> {
+        let host = host.to_ascii_lowercase();
+        let name = host.split_once(':').map_or(host.as_str(), |(name, _)| name);
+        let (account, rest) = name.split_once('.')?;
+        if account.is_empty() || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let (fips, dual_stack, rest) = [
+            ("dkr.ecr.", false, false),
+            ("dkr.ecr-fips.", true, false),
+            ("dkr-ecr.", false, true),
+            ("dkr-ecr-fips.", true, true),
+        ]
+        .into_iter()
+        .find_map(|(word, fips, dual)| Some((fips, dual, rest.strip_prefix(word)?)))?;
+        let (region, suffix) = rest.split_once('.')?;
+        let known = match dual_stack {
+            false => suffix == suffixes(region).0,
+            true => suffix.starts_with("on."),
+        };
+        (known && is_region(region)).then(|| Self {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            fips,
+            dual_stack,
+        })
+    }
+}
+
+/// True for what can stand in a host name as region: it goes into the name of a host that our signatures are for.
+pub(in crate::vendors) fn is_region(text: &str) -> bool {
+    text.contains('-') && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') && text.len() <= 40
+}
+
+/// The API of private registries of a region: botocore's endpoint rules of `ecr`.
+pub(in crate::vendors) fn ecr_api(region: &str, fips: bool, dual_stack: bool) -> String {
+    let (suffix, dual_suffix) = suffixes(region);
+    let service = if fips { "ecr-fips" } else { "ecr" };
+    match dual_stack {
+        true => format!("{service}.{region}.{dual_suffix}"),
+        false => format!("api.{service}.{region}.{suffix}"),
+    }
+}
+
+/// AWS STS of a region.
+pub(super) fn sts(region: &str) -> String {
+    format!("sts.{region}.{}", suffixes(region).0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apis_by_the_hosts_of_registries() {
+        for (host, region, api) in [
+            (
+                "1.dkr.ecr.us-east-1.amazonaws.com",
+                "us-east-1",
+                "api.ecr.us-east-1.amazonaws.com",
+            ),
+            (
+                "1.dkr.ecr.us-east-1.amazonaws.com:443",
+                "us-east-1",
+                "api.ecr.us-east-1.amazonaws.com",
+            ),
+            (
+                "1.dkr.ecr-fips.us-gov-west-1.amazonaws.com",
+                "us-gov-west-1",
+                "api.ecr-fips.us-gov-west-1.amazonaws.com",
+            ),
+            (
+                "1.dkr.ecr.cn-north-1.amazonaws.com.cn",
+                "cn-north-1",
+                "api.ecr.cn-north-1.amazonaws.com.cn",
+            ),
+            (
+                "1.dkr.ecr.eusc-de-east-1.amazonaws.eu",
+                "eusc-de-east-1",
+                "api.ecr.eusc-de-east-1.amazonaws.eu",
+            ),
+            (
+                "1.dkr.ecr.us-iso-east-1.c2s.ic.gov",
+                "us-iso-east-1",
+                "api.ecr.us-iso-east-1.c2s.ic.gov",
+            ),
+            (
+                "1.dkr.ecr.us-isob-east-1.sc2s.sgov.gov",
+                "us-isob-east-1",
+                "api.ecr.us-isob-east-1.sc2s.sgov.gov",
+            ),
+            ("1.dkr-ecr.eu-west-1.on.aws", "eu-west-1", "ecr.eu-west-1.api.aws"),
+            (
+                "1.dkr-ecr-fips.us-east-1.on.aws",
+                "us-east-1",
+                "ecr-fips.us-east-1.api.aws",
+            ),
+            (
+                "1.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn",
+                "cn-north-1",
+                "ecr.cn-north-1.api.amazonwebservices.com.cn",
+            ),
+        ] {
+            let found = RegistryHost::read(host).expect(host);
+            assert_eq!((found.account.as_str(), found.region.as_str()), ("1", region), "{host}");
+            assert_eq!(ecr_api(region, found.fips, found.dual_stack), api);
+        }
+        for host in [
+            "ecr.example",
+            "a.dkr.ecr.us-east-1.amazonaws.com",
+            "1.dkr.ecr.us-east-1.evil.example",
+            "1.dkr.ecr.us-east-1.amazonaws.com.evil.example",
+            "1.dkr.ecr.cn-north-1.amazonaws.com",
+            "1.dkr.ecr.x_y-1.amazonaws.com",
+            "127.0.0.1:5000",
+        ] {
+            assert_eq!(RegistryHost::read(host), None, "{host}");
+        }
+        assert_eq!(sts("cn-north-1"), "sts.cn-north-1.amazonaws.com.cn");
+    }
+}

@@ -1,0 +1,185 @@
+//! `/v2/` with ECR's habits: no repository by itself, 201 for a piece, a `Range` that stays behind, pieces between 5 and 20
+//! MiB, `TAG_INVALID`.
+
+use std::collections::BTreeMap;
+
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::request::Parts;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{Book, reply};
+
+const MIB: usize = 1024 * 1024;
+
+/// A repository.
+#[derive(Clone, Default)]
+pub struct Stored {
+    pub tags: BTreeMap<String, String>,
+    pub manifests: BTreeMap<String, (String, Bytes)>,
+    pub blobs: BTreeMap<String, Bytes>,
+    pub immutable: bool,
+}
+
+pub type Uploads = BTreeMap<String, Upload>;
+
+/// An open upload: its bytes, and the lengths of the pieces that brought them.
+#[derive(Default)]
+pub struct Upload {
+    bytes: Vec<u8>,
+    pieces: Vec<usize>,
+}
+
+fn refused(status: u16, code: &str, message: &str) -> Response {
+    let body = json!({ "errors": [{ "code": code, "message": message }] }).to_string();
+    reply(status, &[("content-type", "text/plain; charset=utf-8")], body)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+impl Book {
+    pub(super) fn registry(&mut self, head: &Parts, body: &Bytes) -> Response {
+        let login = head.headers.get("authorization").and_then(|value| value.to_str().ok());
+        let wanted = format!("Basic {}", STANDARD.encode(format!("AWS:{}", self.token())));
+        if login != Some(wanted.as_str()) || self.tokens == 0 {
+            let ended = login.is_some() && self.ends_by_words;
+            let challenge = "Basic realm=\"https://1.dkr.ecr/\",service=\"ecr.amazonaws.com\"";
+            return match ended {
+                true => refused(
+                    403,
+                    "DENIED",
+                    "Your authorization token has expired. Reauthenticate and try again.",
+                ),
+                false => reply(401, &[("www-authenticate", challenge)], "Not Authorized"),
+            };
+        }
+        let path = head.uri.path().trim_start_matches("/v2/").to_owned();
+        if path.is_empty() {
+            return reply(200, &[], "");
+        }
+        let (marker, at) = ["/manifests/", "/blobs/", "/tags/list"]
+            .into_iter()
+            .find_map(|marker| Some((marker, path.rfind(marker)?)))
+            .unwrap_or(("", 0));
+        let (name, rest) = (&path[..at], &path[at + marker.len()..]);
+        if !self.repositories.contains_key(name) {
+            let message = format!("The repository with name '{name}' does not exist in the registry with id '1'");
+            return refused(404, "NAME_UNKNOWN", &message);
+        }
+        match (head.method.as_str(), marker) {
+            ("GET", "/tags/list") => {
+                let tags: Vec<&String> = self.repositories[name].tags.keys().collect();
+                reply(200, &[], json!({ "name": name, "tags": tags }).to_string())
+            }
+            (_, "/manifests/") => self.manifest(head, name, rest, body),
+            (_, "/blobs/") if rest.starts_with("uploads/") => self.upload(head, name, &rest["uploads/".len()..], body),
+            ("GET" | "HEAD", "/blobs/") => match self.repositories[name].blobs.get(rest) {
+                Some(bytes) => reply(200, &[("docker-content-digest", rest)], bytes.clone()),
+                None => refused(404, "BLOB_UNKNOWN", "no such layer"),
+            },
+            (method, _) => {
+                self.wrong.push(format!("{method} {path}"));
+                refused(405, "UNSUPPORTED", "no such thing")
+            }
+        }
+    }
+
+    fn manifest(&mut self, head: &Parts, name: &str, reference: &str, body: &Bytes) -> Response {
+        let Some(repository) = self.repositories.get_mut(name) else {
+            return refused(404, "NAME_UNKNOWN", "");
+        };
+        if head.method == "PUT" {
+            let digest = digest(body);
+            if !reference.starts_with("sha256:") {
+                let other = repository.tags.get(reference).is_some_and(|found| *found != digest);
+                if other && repository.immutable {
+                    let message = format!(
+                        "The image tag '{reference}' already exists in the '{name}' repository and cannot be overwritten \
+                         because the tag is immutable."
+                    );
+                    return refused(400, "TAG_INVALID", &message);
+                }
+                repository.tags.insert(reference.to_owned(), digest.clone());
+            }
+            let media_type = head.headers.get("content-type").and_then(|value| value.to_str().ok());
+            let media_type = media_type.unwrap_or_default().to_owned();
+            repository.manifests.insert(digest.clone(), (media_type, body.clone()));
+            return reply(201, &[("docker-content-digest", &digest)], "");
+        }
+        let digest = match repository.tags.get(reference) {
+            Some(digest) => digest.clone(),
+            None => reference.to_owned(),
+        };
+        match repository.manifests.get(&digest) {
+            Some((media_type, bytes)) => reply(
+                200,
+                &[("content-type", media_type), ("docker-content-digest", &digest)],
+                bytes.clone(),
+            ),
+            None => refused(404, "MANIFEST_UNKNOWN", "Requested image not found"),
+        }
+    }
+
+    fn upload(&mut self, head: &Parts, name: &str, id: &str, body: &Bytes) -> Response {
+        let at = |id: &str| format!("/v2/{name}/blobs/uploads/{id}");
+        if head.method == "POST" {
+            // A mount is an upload where the account has not switched mounting on.
+            let id = format!("upload-{}", self.uploads.len() + 1);
+            self.uploads.insert(id.clone(), Upload::default());
+            return reply(202, &[("location", &at(&id)), ("range", "0-0")], "");
+        }
+        let empty_put = self.refuses_empty_put && head.method == "PUT" && body.is_empty();
+        let Some(upload) = self.uploads.get_mut(id) else {
+            return refused(404, "BLOB_UPLOAD_UNKNOWN", "no such upload");
+        };
+        let range = head.headers.get("content-range").and_then(|value| value.to_str().ok());
+        let from = upload.bytes.len();
+        let fits = match range {
+            Some(range) => range == format!("{from}-{}", (from + body.len()).saturating_sub(1)),
+            None => from == 0 || body.is_empty(),
+        };
+        if !fits {
+            self.wrong
+                .push(format!("{} {} with {range:?} at {from}", head.method, head.uri));
+            return refused(416, "BLOB_UPLOAD_INVALID", "another offset");
+        }
+        if range.is_some() && body.len() > 20 * MIB {
+            self.wrong.push(format!("a piece of {} bytes", body.len()));
+        }
+        if upload.pieces.iter().any(|piece| *piece < 5 * MIB) && !body.is_empty() {
+            self.wrong
+                .push("a piece of less than 5 MiB that is not the last".to_owned());
+            return refused(400, "BLOB_UPLOAD_INVALID", "Layer part size is smaller than 5 MiB");
+        }
+        if !body.is_empty() {
+            upload.bytes.extend_from_slice(body);
+            upload.pieces.push(body.len());
+        }
+        if head.method == "PATCH" {
+            // It stays at the end of the first piece.
+            let stale = format!("0-{}", upload.pieces.first().map_or(0, |first| first - 1));
+            return reply(201, &[("location", &at(id)), ("range", &stale)], "");
+        }
+        if empty_put {
+            return refused(400, "BLOB_UPLOAD_INVALID", "no part came with the request");
+        }
+        let bytes = Bytes::from(std::mem::take(&mut upload.bytes));
+        let query = head.uri.query().unwrap_or_default().as_bytes();
+        let wanted =
+            url::form_urlencoded::parse(query).find_map(|(key, value)| (key == "digest").then(|| value.into_owned()));
+        let found = digest(&bytes);
+        if wanted.as_deref() != Some(found.as_str()) {
+            return refused(400, "BLOB_UPLOAD_INVALID", "None of the provided layer digests match");
+        }
+        if let Some(repository) = self.repositories.get_mut(name) {
+            repository.blobs.insert(found.clone(), bytes);
+        }
+        reply(201, &[("docker-content-digest", &found)], "")
+    }
+}

@@ -1,0 +1,390 @@
+//! Harbor 2.x (goharbor/harbor `src/server/middleware/v2auth`, `src/server/v2.0/handler`, `src/server/registry`).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use transship::demo::registry::{Habits, Held, Options};
+use transship::oci::{Manifest, RepositoryName};
+
+use super::token::{Tokens, Worth};
+use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, with_header};
+
+/// A robot with a prefix of its own choice.
+pub const ROBOT: &str = "bot$ci+sync";
+/// Its secret.
+pub const SECRET: &str = "harbor-robot-secret";
+/// The largest page.
+const PAGE: usize = 100;
+
+/// What the fake has beside what the registry behind it keeps.
+pub struct Harbor {
+    tokens: Tokens,
+    state: Mutex<State>,
+}
+
+/// What a test changes.
+#[derive(Default)]
+pub struct State {
+    pub projects: BTreeMap<String, Project>,
+    /// The robot may not ask for lists and projects.
+    pub denies_listing: bool,
+    /// The robot may not make projects.
+    pub denies_creation: bool,
+    pub read_only: bool,
+    /// The quota of every project is used up.
+    pub over_quota: bool,
+    /// Lists say that there is one entry more.
+    pub total_lies: bool,
+    /// Before 2.0 there was no such API.
+    pub no_api: bool,
+    /// Projects that were made by a call.
+    pub made: Vec<(String, Value)>,
+    /// The page that was read last, by path.
+    pages: BTreeMap<String, usize>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Project {
+    pub public: bool,
+    /// It fetches what is pulled from elsewhere.
+    pub proxy: bool,
+}
+
+impl Harbor {
+    /// Starts one with these projects.
+    pub async fn start(projects: &[&str]) -> (Fake, Arc<Self>) {
+        let harbor = Arc::new(Self {
+            tokens: Tokens::new("/service/token", "harbor-registry"),
+            state: Mutex::default(),
+        });
+        for project in projects {
+            harbor.project(project, Project::default());
+        }
+        let options = Options {
+            habits: Habits {
+                // Harbor lists tags by itself, sorted and paged.
+                pages_tags: true,
+                ..Habits::distribution_2_8()
+            },
+            referrers_api: true,
+            ..Options::default()
+        };
+        (Fake::start(Arc::clone(&harbor), options).await, harbor)
+    }
+
+    /// The keys of its rules.
+    pub fn keys() -> String {
+        format!("kind: harbor, username: \"{ROBOT}\", password: {SECRET}")
+    }
+
+    pub fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut lock(&self.state));
+    }
+
+    pub fn project(&self, name: &str, project: Project) {
+        self.change(|state| {
+            state.projects.insert(name.to_owned(), project);
+        });
+    }
+
+    /// The projects that were made by calls, with what was said of them.
+    pub fn made(&self) -> Vec<(String, Value)> {
+        lock(&self.state).made.clone()
+    }
+
+    fn has(&self, project: &str) -> bool {
+        lock(&self.state).projects.contains_key(project)
+    }
+
+    fn is_public(&self, project: &str) -> bool {
+        lock(&self.state)
+            .projects
+            .get(project)
+            .is_some_and(|project| project.public)
+    }
+
+    /// The protocol: by a token, or by user and password at once.
+    fn registry(&self, book: &Book, request: &Asking) -> Asked {
+        if request.path == "/v2/" {
+            return match is_robot(request) || matches!(self.tokens.worth(book, request), Worth::Good(Some(_))) {
+                true => Asked::Pass,
+                false => Asked::Answer(self.tokens.challenge(book, request, "unauthorized")),
+            };
+        }
+        if request.path == "/v2/_catalog" && !is_robot(request) {
+            return Asked::Answer(wants_basic());
+        }
+        let worth = match request.authorization() {
+            None => return Asked::Answer(self.tokens.challenge(book, request, "unauthorized")),
+            Some(_) if is_robot(request) => Worth::Good(Some(ROBOT.to_owned())),
+            Some(_) => self.tokens.worth(book, request),
+        };
+        if let Some(project) = request.repository().and_then(|name| name.split('/').next())
+            && !self.has(project)
+        {
+            let message = format!("project {project} not found");
+            let answer = refusal(401, "UNAUTHORIZED", &message);
+            return Asked::Answer(with_header(answer, "www-authenticate", ""));
+        }
+        match worth {
+            Worth::Good(_) => self.rules(request),
+            Worth::Ended => Asked::Answer(wants_basic()),
+            Worth::Missing => Asked::Answer(wants_basic()),
+            // A project that was made after the token was given out.
+            Worth::Lacks(_) => Asked::Answer(self.tokens.challenge(book, request, "unauthorized")),
+            Worth::Unknown => Asked::Wrong("a token that was not given out".to_owned()),
+        }
+    }
+
+    /// What Harbor refuses by itself.
+    fn rules(&self, request: &Asking) -> Asked {
+        let state = lock(&self.state);
+        let project = request.repository().and_then(|name| name.split('/').next());
+        let proxy = project.is_some_and(|name| state.projects.get(name).is_some_and(|project| project.proxy));
+        if request.writes() && state.read_only {
+            let message = "The system is in read only mode. Any modification is prohibited.";
+            return Asked::Answer(refusal(403, "DENIED", message));
+        }
+        if request.writes() && proxy {
+            let message = "can not push artifact to a proxy project: cache";
+            return Asked::Answer(refusal(403, "DENIED", message));
+        }
+        if request.method == Method::POST && state.over_quota {
+            let message = "Quota exceeded when processing the request of adding 1.4 KiB of storage resource, which when \
+                           updated to current usage of 9.9 MiB will exceed the configured upper limit of 10.0 MiB.";
+            return Asked::Answer(refusal(403, "DENIED", message));
+        }
+        Asked::Pass
+    }
+
+    fn api(&self, book: &Book, request: &Asking, path: &str) -> Asked {
+        if lock(&self.state).no_api {
+            let answer = Response::builder().status(404).body(Body::from("404 page not found"));
+            return Asked::Answer(answer.expect("an answer"));
+        }
+        if path == "/ping" {
+            return Asked::Answer(Response::new(Body::from("Pong")));
+        }
+        if request.bearer().is_some() {
+            return Asked::Wrong("the API takes no tokens of the registry".to_owned());
+        }
+        if !is_robot(request) {
+            return Asked::Answer(refusal(401, "UNAUTHORIZED", "unauthorized"));
+        }
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        match (request.method.as_str(), parts.as_slice()) {
+            ("GET", ["systeminfo"]) => {
+                let info = json!({ "auth_mode": "db_auth", "harbor_version": "v2.13.1-abcdef" });
+                Asked::Answer(document(200, &info))
+            }
+            ("HEAD", ["projects"]) => {
+                let Some(name) = request.parameter("project_name") else {
+                    return Asked::Wrong("no project is named".to_owned());
+                };
+                let status = if self.has(&name) { 200 } else { 404 };
+                Asked::Answer(
+                    Response::builder()
+                        .status(status)
+                        .body(Body::empty())
+                        .expect("an answer"),
+                )
+            }
+            ("POST", ["projects"]) => self.make(request),
+            ("GET", ["projects", name]) => self.project_of(name),
+            ("GET", ["repositories"]) => self.repositories(book, request, None),
+            ("GET", ["projects", name, "repositories"]) => self.repositories(book, request, Some(name)),
+            ("GET", ["projects", name, "repositories", rest, "artifacts"]) => {
+                // What stands before Harbor decodes the path once, so a slash of a name has to be encoded twice.
+                if rest.contains("%2F") {
+                    return Asked::Wrong("a slash is encoded once: it would be a path of its own".to_owned());
+                }
+                let repository = format!("{name}/{}", rest.replace("%252F", "/"));
+                self.artifacts(book, request, name, &repository)
+            }
+            _ => Asked::Wrong("the API has no such path".to_owned()),
+        }
+    }
+
+    fn make(&self, request: &Asking) -> Asked {
+        let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
+            return Asked::Wrong("the body is no document".to_owned());
+        };
+        let (Some(name), Some(public)) = (body["project_name"].as_str(), body["metadata"]["public"].as_str()) else {
+            return Asked::Wrong("a project has a name, and says in words whether it is public".to_owned());
+        };
+        if request.header("content-type") != Some("application/json") {
+            return Asked::Answer(refusal(415, "UNSUPPORTED_MEDIA_TYPE", "unsupported media type"));
+        }
+        let mut state = lock(&self.state);
+        if state.denies_creation {
+            return Asked::Answer(refusal(403, "FORBIDDEN", "forbidden"));
+        }
+        if state.projects.contains_key(name) {
+            return Asked::Answer(refusal(
+                409,
+                "CONFLICT",
+                &format!("The project named {name} already exists"),
+            ));
+        }
+        let project = Project {
+            public: public == "true",
+            proxy: false,
+        };
+        state.projects.insert(name.to_owned(), project);
+        state.made.push((name.to_owned(), body.clone()));
+        Asked::Answer(Response::builder().status(201).body(Body::empty()).expect("an answer"))
+    }
+
+    fn project_of(&self, name: &str) -> Asked {
+        let state = lock(&self.state);
+        Asked::Answer(match state.projects.get(name) {
+            // To a robot, one that is missing looks like one that it may not see (goharbor/harbor#21800).
+            None => refusal(403, "FORBIDDEN", "forbidden"),
+            Some(_) if state.denies_listing => refusal(403, "FORBIDDEN", "forbidden"),
+            Some(project) => {
+                let registry = if project.proxy { json!(7) } else { Value::Null };
+                document(200, &json!({ "name": name, "registry_id": registry }))
+            }
+        })
+    }
+
+    fn repositories(&self, book: &Book, request: &Asking, project: Option<&str>) -> Asked {
+        let state = lock(&self.state);
+        if state.denies_listing || project.is_some_and(|name| !state.projects.contains_key(name)) {
+            return Asked::Answer(refusal(403, "FORBIDDEN", "forbidden"));
+        }
+        drop(state);
+        let all = book.registry.repositories();
+        let of_project = all.iter().map(RepositoryName::as_str).filter(|name| {
+            let of = name.split('/').next().unwrap_or_default();
+            project.map_or_else(|| self.has(of), |project| of == project)
+        });
+        let entries = of_project
+            .map(|name| json!({ "name": name, "artifact_count": 1 }))
+            .collect();
+        self.page(request, entries)
+    }
+
+    fn artifacts(&self, book: &Book, request: &Asking, project: &str, repository: &str) -> Asked {
+        let state = lock(&self.state);
+        if state.denies_listing || !state.projects.contains_key(project) {
+            return Asked::Answer(refusal(403, "FORBIDDEN", "forbidden"));
+        }
+        drop(state);
+        if request.parameter("with_tag").as_deref() != Some("true") {
+            return Asked::Wrong("without `with_tag` there are no tags".to_owned());
+        }
+        if request.parameter("q").as_deref() != Some("tags=*") {
+            return Asked::Wrong("all that is untagged would be listed, too".to_owned());
+        }
+        let held = repository.parse().ok().and_then(|name| book.registry.manifests(&name));
+        // Harbor does not look whether there is such a repository.
+        let held = held.unwrap_or_default();
+        let entries = held.iter().filter(|held| !held.tags.is_empty() && !is_accessory(held));
+        let entries = entries.map(|held| {
+            let tags: Vec<Value> = held
+                .tags
+                .iter()
+                .map(|tag| json!({ "name": tag, "push_time": "2026-03-01T12:00:00.000Z" }))
+                .collect();
+            json!({ "digest": held.digest, "manifest_media_type": held.media_type, "tags": tags })
+        });
+        self.page(request, entries.collect())
+    }
+
+    fn page(&self, request: &Asking, entries: Vec<Value>) -> Asked {
+        let number = |name: &str| request.parameter(name).and_then(|text| text.parse::<usize>().ok());
+        let (Some(page), Some(size)) = (number("page"), number("page_size")) else {
+            return Asked::Wrong("a list is read by pages".to_owned());
+        };
+        if size > PAGE || size == 0 || page == 0 {
+            return Asked::Answer(refusal(
+                422,
+                "UNPROCESSABLE_ENTITY",
+                "page_size in query should be less than or equal to 100",
+            ));
+        }
+        let mut state = lock(&self.state);
+        let before = state.pages.insert(request.path.clone(), page).unwrap_or_default();
+        if page != 1 && page != before + 1 {
+            return Asked::Wrong(format!("page {page} after page {before}"));
+        }
+        let lies = usize::from(state.total_lies);
+        let total = entries.len() + lies;
+        if page > 1 && (page - 1) * size >= entries.len() && lies == 0 {
+            return Asked::Wrong("there is no such page".to_owned());
+        }
+        let shown: Vec<&Value> = entries.iter().skip((page - 1) * size).take(size).collect();
+        let mut answer = document(200, &json!(shown));
+        answer = with_header(answer, "x-total-count", &total.to_string());
+        if page * size < total {
+            let next = format!("<{}?page={}&page_size={size}>; rel=\"next\"", request.path, page + 1);
+            answer = with_header(answer, "link", &next);
+        }
+        Asked::Answer(answer)
+    }
+}
+
+impl Face for Arc<Harbor> {
+    fn asked(&self, book: &Book, request: &Asking) -> Asked {
+        if self.tokens.is_realm(request) {
+            let robot = is_robot(request);
+            if request.authorization().is_some() && !robot {
+                return Asked::Answer(refusal(401, "UNAUTHORIZED", "unauthorized"));
+            }
+            let user = robot.then_some(ROBOT);
+            return self.tokens.give(book, request, user, |repository, action| {
+                let project = repository.split('/').next().unwrap_or_default();
+                match robot {
+                    true => self.has(project),
+                    false => action == "pull" && self.is_public(project),
+                }
+            });
+        }
+        match request.path.strip_prefix("/api/v2.0") {
+            Some(path) => self.api(book, request, path),
+            None => self.registry(book, request),
+        }
+    }
+
+    fn answered(&self, _book: &Book, request: &Asking, answer: Response) -> Response {
+        let refers = request.path.contains("/referrers/");
+        match answer.status() {
+            // Harbor's words for all that it does not know.
+            StatusCode::NOT_FOUND if !request.path.contains("/uploads/") && !refers => {
+                refusal(404, "NOT_FOUND", "artifact not found")
+            }
+            _ => answer,
+        }
+    }
+
+    fn immutable(&self, tag: &str) -> Option<Response> {
+        let message = format!("Failed to process request due to 'repository:{tag}' configured as immutable.");
+        Some(refusal(412, "PRECONDITION", &message))
+    }
+}
+
+fn is_robot(request: &Asking) -> bool {
+    request
+        .basic()
+        .is_some_and(|(user, secret)| user == ROBOT && secret == SECRET)
+}
+
+fn wants_basic() -> Response {
+    let answer = refusal(401, "UNAUTHORIZED", "unauthorized");
+    with_header(answer, "www-authenticate", "Basic realm=\"harbor\"")
+}
+
+/// What Harbor lists under another artifact: signatures by tag, and whatever names a subject.
+fn is_accessory(held: &Held) -> bool {
+    let by_tag = held.tags.iter().all(|tag| {
+        let tag = tag.as_str();
+        tag.starts_with("sha256-") && [".sig", ".att", ".sbom"].iter().any(|end| tag.ends_with(end))
+    });
+    let manifest = Manifest::parse(Some(&held.media_type), held.bytes.clone(), None);
+    by_tag || manifest.is_ok_and(|manifest| manifest.subject().is_some())
+}

@@ -1,0 +1,242 @@
+//! Harbor: what is told apart, what is asked and how often.
+
+use std::sync::Arc;
+
+use transship::registry::ErrorKind;
+
+use crate::support::engine::{Workshop, by_hand, only_failure, scheduled};
+use crate::support::fake::Fake;
+use crate::support::fake::harbor::{Harbor, Project, ROBOT, SECRET};
+use crate::support::images::{cosign_signature, image};
+
+/// Rules from one end named `src` to another named `dst`, each written by its fake.
+fn rules(ends: &[String], repositories: &str) -> String {
+    format!(
+        "version: 1\nregistries:\n{}rules:\n  - name: r\n    source: src\n    destinations: [dst]\n    repositories: {repositories}\n",
+        ends.concat()
+    )
+}
+
+/// A Harbor with the projects `team` and `base` on either side.
+async fn two() -> ([Fake; 2], [Arc<Harbor>; 2]) {
+    let (src, source) = Harbor::start(&["team", "base"]).await;
+    let (dst, destination) = Harbor::start(&["team", "base"]).await;
+    ([src, dst], [source, destination])
+}
+
+fn between(fakes: &[Fake; 2], repositories: &str) -> Workshop {
+    let ends = [
+        fakes[0].rules("src", &Harbor::keys()),
+        fakes[1].rules("dst", &Harbor::keys()),
+    ];
+    Workshop::new(&rules(&ends, repositories))
+}
+
+#[tokio::test]
+async fn harbor_lists_artifacts_by_pages_and_looks_at_no_tag() {
+    let (fakes, _) = two().await;
+    for number in 0..120 {
+        let sample = image(number, "amd64", &[20]);
+        for fake in &fakes {
+            fake.seed("team/web/app", &format!("v{number}"), &sample);
+        }
+    }
+    let workshop = between(&fakes, "[team/web/app]");
+    let engine = workshop.engine().await;
+    // The first run looks after attachments, once a day.
+    assert!(by_hand(&engine, "r").await.failures.is_empty());
+    for fake in &fakes {
+        fake.forget();
+    }
+    let report = scheduled(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    for fake in &fakes {
+        // A slash of the name is encoded twice; 120 artifacts are two pages.
+        assert_eq!(fake.count("GET", "/repositories/web%252Fapp/artifacts"), 2);
+        assert_eq!(fake.count("HEAD", "/manifests/"), 0);
+        assert_eq!(fake.count("GET", "/manifests/"), 0);
+        assert!(fake.count("*", "") <= 2 + 10, "{:?}", fake.exchanges());
+    }
+}
+
+#[tokio::test]
+async fn harbor_signatures_that_are_listed_as_accessories_travel() {
+    let (fakes, _) = two().await;
+    let sample = image(1, "amd64", &[20]);
+    let (tag, signature) = cosign_signature("team/app", &sample.digest());
+    fakes[0].seed("team/app", "v1", &sample);
+    fakes[0].seed("team/app", tag.as_str(), &signature);
+    let workshop = between(&fakes, "[team/app]");
+    let engine = workshop.engine().await;
+    let report = by_hand(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(fakes[1].resolve("team/app", tag.as_str()), Some(signature.digest()));
+}
+
+#[tokio::test]
+async fn harbor_makes_a_missing_project_once_for_all_that_need_it() {
+    for (public, keys) in [(false, ""), (true, ", create_repositories: { public: true }")] {
+        let (src, _) = Harbor::start(&["team"]).await;
+        let (dst, destination) = Harbor::start(&[]).await;
+        for name in ["a", "b", "c"] {
+            src.seed(&format!("team/{name}"), "v1", &image(1, "amd64", &[20]));
+        }
+        let ends = [
+            src.rules("src", &Harbor::keys()),
+            dst.rules("dst", &format!("{}{keys}", Harbor::keys())),
+        ];
+        let workshop = Workshop::new(&rules(&ends, "[\"team/*\"]"));
+        let report = by_hand(&workshop.engine().await, "r").await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        let made = destination.made();
+        assert_eq!(made.len(), 1, "{made:?}");
+        assert_eq!(
+            (made[0].0.as_str(), &made[0].1["metadata"]["public"]),
+            ("team", &public.to_string().into())
+        );
+        for name in ["a", "b", "c"] {
+            assert!(dst.resolve(&format!("team/{name}"), "v1").is_some());
+        }
+        // The repositories of the pattern came from the project's list, not from the catalogue.
+        assert_eq!(
+            (
+                src.count("GET", "/projects/team/repositories?"),
+                src.count("*", "_catalog")
+            ),
+            (1, 0)
+        );
+    }
+}
+
+#[tokio::test]
+async fn harbor_that_nobody_named_is_known_by_its_challenge_and_makes_projects_too() {
+    let (src, _) = Harbor::start(&["team"]).await;
+    let (dst, destination) = Harbor::start(&[]).await;
+    src.seed("team/app", "v1", &image(1, "amd64", &[20]));
+    let login = format!("username: \"{ROBOT}\", password: {SECRET}");
+    let ends = [src.rules("src", &login), dst.rules("dst", &login)];
+    let workshop = Workshop::new(&rules(&ends, "[team/app]"));
+    let report = by_hand(&workshop.engine().await, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(destination.made().len(), 1);
+    assert!(dst.resolve("team/app", "v1").is_some());
+}
+
+#[tokio::test]
+async fn harbor_refusals_are_told_apart() {
+    type Change = fn(&Fake, &Harbor);
+    let cases: [(Change, ErrorKind, &str); 6] = [
+        (
+            |_, harbor| harbor.change(|state| state.read_only = true),
+            ErrorKind::Unsupported,
+            "Harbor is read-only",
+        ),
+        (
+            |_, harbor| harbor.change(|state| state.over_quota = true),
+            ErrorKind::Quota,
+            "the quota of the project is used up",
+        ),
+        (
+            |fake, _| {
+                fake.seed("team/app", "v1", &image(9, "amd64", &[20]));
+                fake.immutable("v1");
+            },
+            ErrorKind::Conflict,
+            "a rule of the project makes this tag immutable",
+        ),
+        (
+            |_, harbor| {
+                harbor.change(|state| {
+                    state.projects.clear();
+                    state.denies_creation = true;
+                });
+            },
+            ErrorKind::Denied,
+            "the project team is not there, and this user may not make it",
+        ),
+        (
+            |_, harbor| {
+                harbor.project(
+                    "team",
+                    Project {
+                        proxy: true,
+                        ..Project::default()
+                    },
+                );
+            },
+            ErrorKind::Unsupported,
+            "a proxy-cache project takes no pushes",
+        ),
+        (
+            |_, harbor| {
+                harbor.change(|state| {
+                    state.projects.clear();
+                    state.denies_listing = true;
+                    state.no_api = true;
+                });
+            },
+            ErrorKind::Denied,
+            "the project is missing there, or this user may not see it",
+        ),
+    ];
+    for (change, kind, words) in cases {
+        let (fakes, harbors) = two().await;
+        fakes[0].seed("team/app", "v1", &image(1, "amd64", &[20]));
+        change(&fakes[1], &harbors[1]);
+        let rules = between(&fakes, "[team/app]\n    retry: { attempts: 1 }");
+        let report = by_hand(&rules.engine().await, "r").await;
+        let failure = only_failure(&report);
+        let text = format!("{failure:?}");
+        assert!(text.contains(words), "{words}: {text}");
+        assert!(text.contains(&format!("{kind:?}")), "{kind:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn harbor_without_the_right_to_list_is_read_tag_by_tag() {
+    let (fakes, harbors) = two().await;
+    harbors[0].change(|state| state.denies_listing = true);
+    for number in 0..3 {
+        fakes[0].seed("team/app", &format!("v{number}"), &image(number, "amd64", &[20]));
+    }
+    let workshop = between(&fakes, "[team/app]");
+    let engine = workshop.engine().await;
+    assert!(by_hand(&engine, "r").await.failures.is_empty());
+    fakes[0].forget();
+    let report = scheduled(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    // The refusal is remembered for six hours.
+    assert_eq!(fakes[0].count("*", "/api/v2.0/"), 0);
+    assert_eq!(fakes[0].count("HEAD", "/manifests/"), 3);
+}
+
+#[tokio::test]
+async fn harbor_whose_list_never_adds_up_is_read_tag_by_tag() {
+    let (fakes, harbors) = two().await;
+    harbors[0].change(|state| state.total_lies = true);
+    fakes[0].seed("team/app", "v1", &image(1, "amd64", &[20]));
+    let workshop = between(&fakes, "[team/app]");
+    let engine = workshop.engine().await;
+    let report = by_hand(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert!(fakes[1].resolve("team/app", "v1").is_some());
+}
+
+#[tokio::test]
+async fn harbor_proxy_projects_are_read_past_what_they_have_cached() {
+    let (fakes, harbors) = two().await;
+    harbors[0].project(
+        "base",
+        Project {
+            proxy: true,
+            ..Project::default()
+        },
+    );
+    fakes[0].seed("base/library/alpine", "3", &image(1, "amd64", &[20]));
+    let workshop = between(&fakes, "[base/library/alpine]");
+    let engine = workshop.engine().await;
+    let report = by_hand(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(fakes[0].count("GET", "/artifacts"), 0);
+    assert!(fakes[1].resolve("base/library/alpine", "3").is_some());
+}

@@ -1,0 +1,116 @@
+//! Docker Hub: its meter, its API and who may see which password.
+
+use std::sync::Arc;
+
+use crate::support::engine::{Workshop, by_hand, scheduled};
+use crate::support::fake::Fake;
+use crate::support::fake::hub::Hub;
+use crate::support::images::{image, two_platforms};
+use transship::demo::registry::{Options, Registry, Running};
+
+async fn plain() -> Running {
+    Registry::start(Options::default()).await.expect("a registry")
+}
+
+fn pulling(fake: &Fake, keys: &str, dst: &Running, repositories: &str) -> Workshop {
+    let src = fake.rules("src", keys);
+    Workshop::new(&format!(
+        "version: 1\nregistries:\n{src}  dst: {{ url: \"{}\" }}\nrules:\n  - name: r\n    source: src\n    destinations: [dst]\n    \
+         repositories: {repositories}\n",
+        dst.url()
+    ))
+}
+
+fn seed(fake: &Fake) {
+    fake.seed("library/alpine", "3", &two_platforms(1, &[20]));
+    fake.seed("library/alpine", "3-amd64", &image(7, "amd64", &[20]));
+}
+
+#[tokio::test]
+async fn docker_hub_tags_cost_no_pull_once_the_listing_has_proved_itself() {
+    let (fake, hub): (Fake, Arc<Hub>) = Hub::start().await;
+    let dst = plain().await;
+    seed(&fake);
+    hub.change(|state| {
+        state.pulls_left = Some(10);
+        state.old.insert("old".to_owned());
+    });
+    fake.seed("library/alpine", "old", &image(8, "amd64", &[20]));
+    let workshop = pulling(&fake, &Hub::keys(&fake), &dst, "[library/alpine]");
+    let engine = workshop.engine().await;
+    let report = by_hand(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    // The index, its two images, and two images: by GET, which counts.
+    assert_eq!(hub.pulled(), 5);
+    // The first run compares the listing with looks at the tags, which are free; the others believe it.
+    assert_eq!(fake.count("HEAD", "/manifests/"), 3);
+    for _ in 0..2 {
+        fake.forget();
+        let report = scheduled(&engine, "r").await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert_eq!(hub.pulled(), 5);
+        // The tag without a digest is looked at each time.
+        assert_eq!(fake.count("HEAD", "/manifests/"), 1, "{:?}", fake.exchanges());
+        assert_eq!(
+            fake.count("GET", "/hub/v2/namespaces/library/repositories/alpine/tags?"),
+            1
+        );
+    }
+    // The API's token is asked for once.
+    assert_eq!(hub.logins(), 1);
+}
+
+#[tokio::test]
+async fn docker_hub_is_read_by_nobody_and_by_the_old_login() {
+    for old_login in [false, true] {
+        let (fake, hub) = Hub::start().await;
+        let dst = plain().await;
+        seed(&fake);
+        hub.change(|state| state.old_login = old_login);
+        let keys = match old_login {
+            false => Hub::anonymous(&fake),
+            true => Hub::keys(&fake),
+        };
+        // The official images are named without `library/` too.
+        let workshop = pulling(&fake, &keys, &dst, "[alpine]");
+        let engine = workshop.engine().await;
+        let report = by_hand(&engine, "r").await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert_eq!(hub.logins(), u32::from(old_login));
+        let (name, tag) = ("alpine".parse().expect("a name"), "3".parse().expect("a tag"));
+        assert_eq!(dst.resolve(&name, &tag), fake.resolve("library/alpine", "3"));
+    }
+}
+
+#[tokio::test]
+async fn docker_hub_repositories_come_from_their_namespace() {
+    let (fake, _hub) = Hub::start().await;
+    let dst = plain().await;
+    seed(&fake);
+    fake.seed("library/busybox", "1", &image(3, "amd64", &[20]));
+    fake.seed("other/tool", "1", &image(4, "amd64", &[20]));
+    let workshop = pulling(&fake, &Hub::keys(&fake), &dst, "[\"library/*\"]");
+    let engine = workshop.engine().await;
+    let report = by_hand(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(report.source.repositories, 2);
+    let workshop = pulling(&fake, &Hub::keys(&fake), &dst, "[\"*/tool\"]");
+    let engine = workshop.engine().await;
+    let report = by_hand(&engine, "r").await;
+    let text = format!("{:?}", report.failures);
+    assert!(text.contains("begin the patterns with a namespace"), "{text}");
+}
+
+#[tokio::test]
+async fn docker_hub_whose_api_refuses_is_read_tag_by_tag() {
+    let (fake, hub) = Hub::start().await;
+    let dst = plain().await;
+    seed(&fake);
+    hub.change(|state| state.denies_listing = true);
+    let workshop = pulling(&fake, &Hub::keys(&fake), &dst, "[library/alpine]");
+    let engine = workshop.engine().await;
+    assert!(by_hand(&engine, "r").await.failures.is_empty());
+    fake.forget();
+    assert!(scheduled(&engine, "r").await.failures.is_empty());
+    assert_eq!((fake.count("*", "/hub/"), fake.count("HEAD", "/manifests/")), (0, 2));
+}

@@ -1,0 +1,220 @@
+//! The same replications over every kind of registry, as source and as destination.
+//!
+//! A kind is one [`Row`] in [`KINDS`] and one line of `kinds!`. Each scenario sends images from a registry in memory to one of the
+//! kind and from there on to another registry in memory. `docs/registries.md` shows what the rows say; a test compares it, and
+//! `TRANSSHIP_WRITE_GENERATED=1` writes it.
+
+mod document;
+mod rows;
+mod scenarios;
+mod stores;
+
+use std::any::Any;
+
+use futures_util::future::BoxFuture;
+use http::{Method, StatusCode};
+use transship::demo::images::SampleImage;
+use transship::oci::Digest;
+
+use crate::support::fake::Fake;
+use crate::support::proxy::{Act, Fault, Proxy};
+
+/// One kind of registry.
+pub struct Row {
+    /// Its word in the rules.
+    pub kind: &'static str,
+    pub shown: Shown,
+    /// What stands in for it, for people.
+    pub by: &'static str,
+    pub start: fn() -> BoxFuture<'static, End>,
+    /// A repository that a push makes.
+    pub repository: &'static str,
+    /// One that needs something to be made first, where the kind has such.
+    pub missing: &'static str,
+    pub listing: Bulk,
+    /// Scenarios that make no sense here, and why.
+    pub not: &'static [(Scenario, &'static str)],
+    /// What nobody could check here.
+    pub unchecked: &'static [&'static str],
+}
+
+/// What a kind was checked against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// The software itself.
+    Real,
+    /// A strict fake.
+    Fake,
+}
+
+/// How tags are listed with what they point to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bulk {
+    /// Not at all: a `HEAD` for each tag.
+    None,
+    /// So many tags a page.
+    Tags(usize),
+    /// So many images a page, each with its tags.
+    Images(usize),
+}
+
+/// A registry of the kind.
+pub struct End {
+    pub site: Site,
+    /// The keys of its rules beside `url`.
+    pub keys: String,
+    /// What has to live as long.
+    pub _kept: Box<dyn Any + Send>,
+}
+
+/// What answers.
+pub enum Site {
+    Fake(Fake),
+    /// Something else, behind a proxy that counts.
+    Behind {
+        store: Box<dyn Store>,
+        proxy: Proxy,
+    },
+}
+
+/// What keeps the images of a kind that is no [`Fake`].
+pub trait Store: Send + Sync {
+    /// Puts an image there, past the proxy.
+    fn seed<'a>(&'a self, repository: &'a str, tag: &'a str, image: &'a SampleImage) -> BoxFuture<'a, ()>;
+
+    /// What a tag names.
+    fn resolve<'a>(&'a self, repository: &'a str, tag: &'a str) -> BoxFuture<'a, Option<Digest>>;
+
+    /// No tag may be moved from now on.
+    fn immutable(&self) {
+        panic!("it has no immutable tags");
+    }
+}
+
+/// What is replicated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    FirstCopy,
+    NoOp,
+    MovedTag,
+    NewTag,
+    MultiArch,
+    Referrers,
+    Immutable,
+    Throttled,
+    TokenExpiry,
+    Missing,
+}
+
+impl Scenario {
+    pub const ALL: [Self; 10] = [
+        Self::FirstCopy,
+        Self::NoOp,
+        Self::MovedTag,
+        Self::NewTag,
+        Self::MultiArch,
+        Self::Referrers,
+        Self::Immutable,
+        Self::Throttled,
+        Self::TokenExpiry,
+        Self::Missing,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FirstCopy => "first copy",
+            Self::NoOp => "no-op",
+            Self::MovedTag => "moved tag",
+            Self::NewTag => "new tag",
+            Self::MultiArch => "multi-arch",
+            Self::Referrers => "referrers",
+            Self::Immutable => "immutable conflict",
+            Self::Throttled => "throttled",
+            Self::TokenExpiry => "token expiry in mid-upload",
+            Self::Missing => "missing repository",
+        }
+    }
+}
+
+impl Row {
+    pub fn not(&self, scenario: Scenario) -> Option<&'static str> {
+        let found = self.not.iter().find(|(not, _)| *not == scenario);
+        found.map(|(_, why)| *why)
+    }
+}
+
+impl Site {
+    pub fn url(&self) -> String {
+        match self {
+            Self::Fake(fake) => fake.url().to_owned(),
+            Self::Behind { proxy, .. } => proxy.url(),
+        }
+    }
+
+    pub async fn seed(&self, repository: &str, tag: &str, image: &SampleImage) {
+        match self {
+            Self::Fake(fake) => fake.seed(repository, tag, image),
+            Self::Behind { store, .. } => store.seed(repository, tag, image).await,
+        }
+    }
+
+    pub async fn resolve(&self, repository: &str, tag: &str) -> Option<Digest> {
+        match self {
+            Self::Fake(fake) => fake.resolve(repository, tag),
+            Self::Behind { store, .. } => store.resolve(repository, tag).await,
+        }
+    }
+
+    pub fn count(&self, method: &str, part: &str) -> usize {
+        match self {
+            Self::Fake(fake) => fake.count(method, part),
+            Self::Behind { proxy, .. } => proxy.count(method, part),
+        }
+    }
+
+    pub fn forget(&self) {
+        match self {
+            Self::Fake(fake) => fake.forget(),
+            Self::Behind { proxy, .. } => proxy.reset(),
+        }
+    }
+
+    /// The next request of this kind is told to come later.
+    pub fn throttle(&self, method: &str, part: &str) {
+        match self {
+            Self::Fake(fake) => fake.throttle(Some(method.parse().expect("a method")), part, 1),
+            Self::Behind { proxy, .. } => {
+                proxy.add(Fault::once(
+                    method,
+                    part,
+                    Act::Answer(StatusCode::TOO_MANY_REQUESTS, None),
+                ));
+            }
+        }
+    }
+
+    pub fn immutable(&self, tag: &str) {
+        match self {
+            Self::Fake(fake) => fake.immutable(tag),
+            Self::Behind { store, .. } => store.immutable(),
+        }
+    }
+
+    /// All logins end before the second upload is closed.
+    pub fn end_logins_in_mid_upload(&self) {
+        match self {
+            Self::Fake(fake) => fake.end_logins_before(Method::PUT, "/blobs/uploads/", 1),
+            Self::Behind { proxy, .. } => proxy.add(Fault::nth(2, "PUT", "/blobs/uploads/", Act::DropLogin)),
+        }
+    }
+
+    /// What came to pass of it.
+    pub fn logins_ended(&self) -> bool {
+        match self {
+            Self::Fake(fake) => fake.logins_ended(),
+            Self::Behind { proxy, .. } => proxy.exchanges().iter().any(|exchange| {
+                exchange.is("PUT", "/blobs/uploads/") && exchange.status == Some(StatusCode::UNAUTHORIZED)
+            }),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What is replicated over every kind.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::future::FutureExt;
+use transship::demo::registry::{Options, Registry, Running};
+use transship::engine::{Engine, RunReport};
+use transship::oci::Digest;
+use transship::registry::ErrorKind;
+
+use super::{Bulk, End, Row, Scenario};
+use crate::support::engine::{Workshop, by_hand, only_failure, scheduled};
+use crate::support::images::{SampleImage, cosign_signature, image, nested_index, referrer, two_platforms};
+use crate::support::wire::Wire;
+
+/// Tags of the no-op where a listing has their digests, and the images that they name.
+const MANY: usize = 2000;
+const IMAGES: usize = 120;
+/// Tags of the no-op where each is looked at.
+const FEW: usize = 40;
+
+/// Runs all scenarios that make sense for a kind.
+pub async fn run(row: &Row) {
+    for scenario in Scenario::ALL {
+        if row.not(scenario).is_some() {
+            continue;
+        }
+        let tried = AssertUnwindSafe(one(row, scenario)).catch_unwind().await;
+        assert!(tried.is_ok(), "{}: {} (why stands above)", row.kind, scenario.name());
+    }
+}
+
+async fn one(row: &Row, scenario: Scenario) {
+    match scenario {
+        Scenario::FirstCopy => first_copy(row).await,
+        Scenario::NoOp => no_op(row).await,
+        Scenario::MovedTag => moved_tag(row).await,
+        Scenario::NewTag => new_tag(row).await,
+        Scenario::MultiArch => multi_arch(row).await,
+        Scenario::Referrers => referrers(row).await,
+        Scenario::Immutable => immutable(row).await,
+        Scenario::Throttled => throttled(row).await,
+        Scenario::TokenExpiry => token_expiry(row).await,
+        Scenario::Missing => missing(row).await,
+    }
+}
+
+/// A registry of the kind between two in memory: the rule `in` brings to it, the rule `out` takes from it.
+struct Chain {
+    from: Running,
+    end: End,
+    to: Running,
+    engine: Engine,
+    repository: &'static str,
+    // The engine's state is in its folder.
+    _workshop: Workshop,
+}
+
+impl Chain {
+    async fn of(row: &Row) -> Self {
+        Self::over(row, row.repository).await
+    }
+
+    async fn over(row: &Row, repository: &'static str) -> Self {
+        let options = || Options {
+            referrers_api: true,
+            ..Options::default()
+        };
+        let from = Registry::start(options()).await.expect("a registry");
+        let to = Registry::start(options()).await.expect("a registry");
+        let end = (row.start)().await;
+        let rule = |name: &str, source: &str, destination: &str| {
+            format!(
+                "  - {{ name: {name}, source: {source}, destinations: [{destination}], repositories: [{repository}] }}\n"
+            )
+        };
+        let workshop = Workshop::new(&format!(
+            "version: 1\nregistries:\n  from: {{ url: \"{}\" }}\n{}  to: {{ url: \"{}\" }}\nrules:\n{}{}",
+            from.url(),
+            entry("kind", &end),
+            to.url(),
+            rule("in", "from", "kind"),
+            rule("out", "kind", "to"),
+        ));
+        Self {
+            from,
+            end,
+            to,
+            engine: workshop.engine().await,
+            repository,
+            _workshop: workshop,
+        }
+    }
+
+    fn seed(&self, tag: &str, sample: &SampleImage) {
+        let (name, tag) = (self.repository.parse().expect("a name"), tag.parse().expect("a tag"));
+        self.from.seed(&name, &tag, sample);
+    }
+
+    fn arrived(&self, tag: &str) -> Option<Digest> {
+        let (name, tag) = (self.repository.parse().expect("a name"), tag.parse().expect("a tag"));
+        self.to.resolve(&name, &tag)
+    }
+
+    /// Both rules, which fail nothing.
+    #[track_caller]
+    fn passes(&self) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            for rule in ["in", "out"] {
+                let report = by_hand(&self.engine, rule).await;
+                assert!(report.failures.is_empty(), "{caller}, {rule}: {:?}", report.failures);
+            }
+        }
+    }
+
+    /// The tag names the image at the kind and beyond.
+    async fn assert_holds(&self, tag: &str, sample: &SampleImage) {
+        let at_kind = self.end.site.resolve(self.repository, tag).await;
+        assert_eq!(at_kind, Some(sample.digest()), "{tag} at the kind");
+        assert_eq!(self.arrived(tag), Some(sample.digest()), "{tag} beyond");
+    }
+}
+
+fn entry(name: &str, end: &End) -> String {
+    format!("  {name}: {{ url: \"{}\", {} }}\n", end.site.url(), end.keys)
+}
+
+async fn first_copy(row: &Row) {
+    let chain = Chain::of(row).await;
+    let sample = image(1, "amd64", &[3000, 20]);
+    chain.seed("v1", &sample);
+    chain.passes().await;
+    chain.assert_holds("v1", &sample).await;
+    let site = &chain.end.site;
+    // Three blobs begun and closed, one manifest; each read once on the way out.
+    assert_eq!(site.count("PUT", "/blobs/uploads/"), 3);
+    assert_eq!(site.count("PUT", "/manifests/"), 1);
+    assert_eq!(site.count("GET", "/blobs/sha256:"), 3);
+    assert_eq!(site.count("GET", "/manifests/"), 1);
+}
+
+/// Between two registries of the kind, so that both sides are counted.
+async fn no_op(row: &Row) {
+    let ends = [(row.start)().await, (row.start)().await];
+    let workshop = Workshop::new(&format!(
+        "version: 1\nregistries:\n{}{}rules:\n  - {{ name: r, source: a, destinations: [b], repositories: [{}] }}\n",
+        entry("a", &ends[0]),
+        entry("b", &ends[1]),
+        row.repository
+    ));
+    let engine = workshop.engine().await;
+    let (tags, images) = match row.listing {
+        Bulk::None => (FEW, FEW),
+        Bulk::Tags(_) | Bulk::Images(_) => (MANY, IMAGES),
+    };
+    let samples: Vec<SampleImage> = (0..images as u64)
+        .map(|seed| match seed {
+            0 => two_platforms(10_000, &[20]),
+            _ => image(seed, "amd64", &[20]),
+        })
+        .collect();
+    let seed = async |range: std::ops::Range<usize>| {
+        for number in range {
+            for end in &ends {
+                let sample = &samples[number % images];
+                end.site.seed(row.repository, &format!("v{number}"), sample).await;
+            }
+        }
+    };
+    // The first run looks after the attachments of each image, and sees whether the listing's digests are right.
+    seed(0..images).await;
+    assert!(by_hand(&engine, "r").await.failures.is_empty());
+    seed(images..tags).await;
+    for end in &ends {
+        end.site.forget();
+    }
+    let report: RunReport = scheduled(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(report.source.tags_selected, tags as u64);
+    assert!(report.changes.is_empty(), "{:?}", report.changes.first());
+    for end in &ends {
+        let site = &end.site;
+        let (heads, requests) = (site.count("HEAD", "/manifests/"), site.count("*", ""));
+        assert_eq!(site.count("GET", "/manifests/"), 0);
+        let (entries, page) = match row.listing {
+            Bulk::None => {
+                assert_eq!(heads, tags);
+                continue;
+            }
+            Bulk::Tags(page) => (tags, page),
+            Bulk::Images(page) => (images, page),
+        };
+        assert_eq!(heads, 0);
+        assert!(requests <= entries.div_ceil(page) + 10, "{requests} requests");
+    }
+}
+
+async fn moved_tag(row: &Row) {
+    let chain = Chain::of(row).await;
+    let (old, new) = (image(1, "amd64", &[20]), image(2, "amd64", &[20]));
+    chain.seed("v1", &old);
+    chain.passes().await;
+    chain.seed("v1", &new);
+    chain.passes().await;
+    chain.assert_holds("v1", &new).await;
+}
+
+async fn new_tag(row: &Row) {
+    let chain = Chain::of(row).await;
+    let (old, new) = (image(1, "amd64", &[20]), image(2, "amd64", &[20]));
+    chain.seed("v1", &old);
+    chain.passes().await;
+    chain.seed("v2", &new);
+    chain.end.site.forget();
+    chain.passes().await;
+    chain.assert_holds("v1", &old).await;
+    chain.assert_holds("v2", &new).await;
+    assert_eq!(chain.end.site.count("PUT", "/manifests/"), 1);
+}
+
+async fn multi_arch(row: &Row) {
+    let chain = Chain::of(row).await;
+    let (plain, nested) = (two_platforms(1, &[30]), nested_index(50));
+    chain.seed("v1", &plain);
+    chain.seed("nested", &nested);
+    chain.passes().await;
+    chain.assert_holds("v1", &plain).await;
+    chain.assert_holds("nested", &nested).await;
+}
+
+async fn referrers(row: &Row) {
+    let chain = Chain::of(row).await;
+    let sample = image(1, "amd64", &[20]);
+    let (signature_tag, signature) = cosign_signature(chain.repository, &sample.digest());
+    let sbom = referrer(&sample, "application/spdx+json", 7);
+    chain.seed("v1", &sample);
+    chain.seed(signature_tag.as_str(), &signature);
+    Wire::new(&chain.from.url())
+        .push_untagged(chain.repository, &sbom)
+        .await;
+    chain.passes().await;
+    chain.assert_holds("v1", &sample).await;
+    chain.assert_holds(signature_tag.as_str(), &signature).await;
+    let path = format!("/v2/{}/referrers/{}", chain.repository, sample.digest());
+    let listed = Wire::new(&chain.to.url()).get(&path, &[]).await.expect(200).json();
+    let found = listed["manifests"].to_string();
+    assert!(found.contains(&sbom.digest().to_string()), "{found}");
+}
+
+async fn immutable(row: &Row) {
+    let chain = Chain::of(row).await;
+    let (held, wanted) = (image(1, "amd64", &[20]), image(2, "amd64", &[20]));
+    chain.end.site.seed(chain.repository, "v1", &held).await;
+    chain.end.site.immutable("v1");
+    chain.seed("v1", &wanted);
+    let report = by_hand(&chain.engine, "in").await;
+    assert_eq!(only_failure(&report).kind, ErrorKind::Conflict);
+    // Once: it is refused as often as it is tried.
+    assert_eq!(chain.end.site.count("PUT", "/manifests/v1"), 1);
+    assert!(by_hand(&chain.engine, "out").await.failures.is_empty());
+    chain.assert_holds("v1", &held).await;
+}
+
+async fn throttled(row: &Row) {
+    let chain = Chain::of(row).await;
+    let sample = image(1, "amd64", &[20]);
+    chain.seed("v1", &sample);
+    chain.end.site.throttle("PUT", "/manifests/");
+    let report = by_hand(&chain.engine, "in").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    chain.end.site.throttle("GET", "/blobs/");
+    let report = by_hand(&chain.engine, "out").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    chain.assert_holds("v1", &sample).await;
+}
+
+async fn token_expiry(row: &Row) {
+    let chain = Chain::of(row).await;
+    let sample = image(1, "amd64", &[3000, 2000, 20]);
+    chain.seed("v1", &sample);
+    chain.end.site.end_logins_in_mid_upload();
+    chain.passes().await;
+    assert!(chain.end.site.logins_ended());
+    chain.assert_holds("v1", &sample).await;
+}
+
+/// What a push needs is made, and a source without the repository is said to be one.
+async fn missing(row: &Row) {
+    let chain = Chain::over(row, row.missing).await;
+    let report = by_hand(&chain.engine, "out").await;
+    assert_eq!(report.source.tags_listed, 0);
+    assert!(
+        !report.failures.is_empty() || !report.warnings.is_empty(),
+        "nothing is said"
+    );
+    let sample = image(1, "amd64", &[20]);
+    chain.seed("v1", &sample);
+    chain.passes().await;
+    chain.assert_holds("v1", &sample).await;
+}

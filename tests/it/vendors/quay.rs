@@ -1,0 +1,33 @@
+//! Quay: who may ask its API.
+
+use crate::support::engine::{Workshop, by_hand, scheduled};
+use crate::support::fake::quay::Quay;
+use crate::support::images::image;
+
+#[tokio::test]
+async fn quay_robots_are_for_the_registry_alone() {
+    let (src, _source) = Quay::start().await;
+    let (dst, _destination) = Quay::start().await;
+    for number in 0..3 {
+        src.seed("team/app", &format!("v{number}"), &image(number, "amd64", &[20]));
+    }
+    let ends = [src.rules("src", &Quay::robot()), dst.rules("dst", &Quay::keys())].concat();
+    let workshop = Workshop::new(&format!(
+        "version: 1\nregistries:\n{ends}rules:\n  - {{ name: r, source: src, destinations: [dst], repositories: [team/app] }}\n"
+    ));
+    let engine = workshop.engine().await;
+    assert!(by_hand(&engine, "r").await.failures.is_empty());
+    for fake in [&src, &dst] {
+        fake.forget();
+    }
+    let report = scheduled(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    // The robot's secret is not sent to the API; the application's token is, and no tag is looked at then.
+    let seen = |fake: &crate::support::fake::Fake| (fake.count("GET", "/api/v1/"), fake.count("HEAD", "/manifests/"));
+    assert_eq!((seen(&src), seen(&dst)), ((1, 3), (1, 0)));
+    let sent = src
+        .exchanges()
+        .into_iter()
+        .filter(|exchange| exchange.target.contains("/api/"));
+    assert!(sent.into_iter().all(|exchange| exchange.scheme.is_none()));
+}
