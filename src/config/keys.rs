@@ -566,8 +566,14 @@ const PLATFORMS_ENTRY: Entry = optional(
 const INDEX_ENTRY: Entry = optional(
     "index",
     Kind::Choice(&["keep", "rewrite"]),
-    "keep; with platforms: rewrite",
+    "keep; with platforms or attestations: rewrite",
     "What becomes of a multi-platform index: copied byte for byte, or without the entries of other platforms.",
+);
+const ATTESTATIONS_ENTRY: Entry = optional(
+    "attestations",
+    Kind::Choice(&["keep", "strip"]),
+    "keep",
+    "What becomes of the attestations that BuildKit puts into an index: copied, or taken out for registries that refuse them.",
 );
 const PRIORITY_ENTRY: Entry = optional(
     "priority",
@@ -594,6 +600,7 @@ pub(super) static DEFAULTS: Section = Section {
         TRUST_DESTINATION_ENTRY,
         PLATFORMS_ENTRY,
         INDEX_ENTRY,
+        ATTESTATIONS_ENTRY,
         RETRY_ENTRY,
         PRIORITY_ENTRY,
     ],
@@ -642,6 +649,7 @@ pub(super) static RULE: Section = Section {
         TRUST_DESTINATION_ENTRY,
         PLATFORMS_ENTRY,
         INDEX_ENTRY,
+        ATTESTATIONS_ENTRY,
         RETRY_ENTRY,
         PRIORITY_ENTRY,
     ],

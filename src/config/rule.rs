@@ -12,9 +12,9 @@ use super::shape::{self, Findings, shown};
 use super::tree::{Node, Value};
 use crate::oci::PlatformSelector;
 use crate::rules::{
-    Destination, MissedRuns, MovedTags, NameTemplate, Newest, NewestBy, OnConflict, Overlap, PlatformPolicy,
-    RegistryName, RepositoryPattern, RepositoryRule, RetryPolicy, Rule, RuleName, Schedule, SemverRange, TagFilter,
-    TagPattern,
+    Attestations, Destination, MissedRuns, MovedTags, NameTemplate, Newest, NewestBy, OnConflict, Overlap,
+    PlatformPolicy, RegistryName, RepositoryPattern, RepositoryRule, RetryPolicy, Rule, RuleName, Schedule,
+    SemverRange, TagFilter, TagPattern,
 };
 
 /// A rule with the places that checks across rules point to.
@@ -435,6 +435,7 @@ fn timezone<'n>(findings: &mut Findings<'_>, node: &Node, zone: &'n str) -> Opti
 }
 
 fn platforms(findings: &mut Findings<'_>, node: &Node, own: Option<&Node>) -> PlatformPolicy {
+    let attestations = attestations(findings, node);
     let entry = node.entry("platforms");
     let items = entry.map(|(_, list)| list.items()).unwrap_or_default();
     let mut selectors: Vec<PlatformSelector> = Vec::new();
@@ -470,6 +471,7 @@ fn platforms(findings: &mut Findings<'_>, node: &Node, own: Option<&Node>) -> Pl
             "signatures of an index do not survive when its other platforms are taken out",
             Some("remove platforms to copy images as they are, signatures included".to_owned()),
         ),
+        (None, _) if attestations == Attestations::Strip => {}
         (None, _) => {
             let index = own.and_then(|own| own.entry("index"));
             if let Some((key, _)) = index.filter(|(_, index)| index.text() == Some("rewrite")) {
@@ -483,11 +485,32 @@ fn platforms(findings: &mut Findings<'_>, node: &Node, own: Option<&Node>) -> Pl
             }
         }
     }
-    if selectors.is_empty() {
-        PlatformPolicy::All
-    } else {
-        PlatformPolicy::Rewrite(selectors)
+    PlatformPolicy {
+        platforms: selectors,
+        attestations,
     }
+}
+
+fn attestations(findings: &mut Findings<'_>, node: &Node) -> Attestations {
+    let Some((key, _)) = node
+        .entry("attestations")
+        .filter(|(_, value)| value.text() == Some("strip"))
+    else {
+        return Attestations::Keep;
+    };
+    match node.entry("index") {
+        Some((index, value)) if value.text() == Some("keep") => findings.error(
+            index.place,
+            "index: keep copies every index as it is, and attestations: strip takes entries out",
+            Some("write index: rewrite, or remove one of both".to_owned()),
+        ),
+        _ => findings.warning(
+            key.place,
+            "signatures of an index do not survive when its attestations are taken out",
+            Some("write attestations: keep for registries that take them".to_owned()),
+        ),
+    }
+    Attestations::Strip
 }
 
 fn retry(findings: &mut Findings<'_>, node: &Node) -> RetryPolicy {

@@ -85,6 +85,9 @@ async fn copy_of_subject(
     let referrers = source_referrers(context, repository, subject, own_tags.contains(&fallback)).await?;
     let mut present = Vec::new();
     for referrer in referrers {
+        if context.rule.platforms.leaves_out(referrer.artifact_type.as_deref()) {
+            continue;
+        }
         match copy_digest(context, repository, &referrer.digest, target).await {
             Ok(Some(manifest)) => {
                 copied.push(referrer.digest.clone());

@@ -5,12 +5,12 @@ use super::fault::{Fault, chain};
 use crate::oci::{Digest, Manifest, ManifestShape, Platform, RepositoryName};
 use crate::plan::{ErrorKind, WantedImage};
 use crate::registry::Side;
-use crate::rules::{PlatformChoice, PlatformPolicy};
+use crate::rules::PlatformChoice;
 
 /// What an earlier look at the same source digest under the same policy came to.
 pub(super) async fn remembered_choice(context: &RunContext, source: &Digest) -> Result<Option<WantedImage>, Fault> {
     let policy = &context.rule.platforms;
-    if *policy == PlatformPolicy::All {
+    if policy.keeps_all() {
         return Ok(Some(WantedImage {
             source: source.clone(),
             digest: Ok(source.clone()),
@@ -61,7 +61,7 @@ pub(super) async fn choose(
 ) -> Result<(WantedImage, Option<Manifest>), Fault> {
     let policy = &context.rule.platforms;
     let source = manifest.digest().clone();
-    if *policy == PlatformPolicy::All {
+    if policy.keeps_all() {
         let digest = Ok(source.clone());
         return Ok((
             WantedImage {
@@ -72,12 +72,16 @@ pub(super) async fn choose(
             None,
         ));
     }
-    let platform = config_platform(context, repository, manifest).await?;
+    // Where all platforms are wanted it does not matter which one a plain image is for.
+    let platform = match policy.platforms.is_empty() {
+        true => None,
+        false => config_platform(context, repository, manifest).await?,
+    };
     let choice = policy.choose(manifest, platform.as_ref()).map_err(|error| {
         Fault::new(
             ErrorKind::Invalid,
             format!(
-                "{}/{repository}@{source} cannot be cut to the wanted platforms: {}",
+                "{}/{repository}@{source} cannot be cut to what the rule wants of it: {}",
                 context.source.name(),
                 chain(&error)
             ),

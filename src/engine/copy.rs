@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::oci::Digest;
 use crate::registry::{Error, ErrorKind, Limits, Operation, Place};
 use crate::rules::{
-    Destination, MovedTags, NameTemplate, OnConflict, PlatformPolicy, RegistryName, RepositoryPattern, RepositoryRule,
-    RetryPolicy, Rule, RuleName, TagFilter,
+    Attestations, Destination, MovedTags, NameTemplate, OnConflict, PlatformPolicy, RegistryName, RepositoryPattern,
+    RepositoryRule, RetryPolicy, Rule, RuleName, TagFilter,
 };
 use crate::store::{Store, Trigger};
 
@@ -77,9 +77,9 @@ pub async fn copy(
         moved_tags: MovedTags::Follow,
         on_conflict: OnConflict::Overwrite,
         trust_destination: std::time::Duration::ZERO,
-        platforms: match platforms.is_empty() {
-            true => PlatformPolicy::All,
-            false => PlatformPolicy::Rewrite(platforms),
+        platforms: PlatformPolicy {
+            platforms,
+            attestations: Attestations::Keep,
         },
         retry: RetryPolicy::default(),
         priority: 0,

@@ -68,4 +68,11 @@ impl Descriptor {
         }
         self.annotations.get(BUILDKIT_SUBJECT)?.parse().ok()
     }
+
+    /// True for a BuildKit attestation entry of an index, also where it does not say well which image it describes: marked
+    /// as one, and for no platform.
+    pub fn is_attestation(&self) -> bool {
+        self.annotations.get(BUILDKIT_TYPE).map(String::as_str) == Some("attestation-manifest")
+            && self.platform.as_ref().is_none_or(Platform::is_unknown)
+    }
 }

@@ -6,6 +6,9 @@ pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// OCI empty descriptor's media type (image-spec `manifest.md`, "Guidance for an empty descriptor").
 pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// Artifact type of a BuildKit attestation that is stored as an artifact (moby/buildkit
+/// `docs/attestations/attestation-storage.md`).
+pub const BUILDKIT_ATTESTATION: &str = "application/vnd.docker.attestation.manifest.v1+json";
 /// OCI image configuration.
 pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Docker manifest list, schema 2.

@@ -22,7 +22,7 @@ pub use habits::Habits;
 pub use kind::Kind;
 pub use layout::{IMAGE_REPOSITORY, Layout};
 pub use local::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
-pub use remote::{Api, ApiAnswer, ApiCall, ApiLogin, Limiter, NumberedPage, Probe, numbered};
+pub use remote::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Limiter, NumberedPage, Probe, numbered};
 pub use settings::{
     AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption, Limits,
     LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl, RemoteSettings, Timeouts, TlsSettings,

@@ -1,19 +1,29 @@
-//! Which platforms of an image are copied.
+//! Which platforms of an image are copied, and whether its attestations are.
 
 use std::collections::BTreeSet;
 
 use crate::oci::{
     Descriptor, Digest, Manifest, ManifestShape, Platform, PlatformSelector, SPLICE_VERSION, SpliceError, keep_entries,
+    media_type,
 };
 
-/// `platforms:` and `index:` of a rule.
+/// `platforms:`, `index:` and `attestations:` of a rule. `Default` copies everything, byte for byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum PlatformPolicy {
-    /// Everything, byte for byte (`index: keep`, and no `platforms:`).
+pub struct PlatformPolicy {
+    /// These platforms only, all where empty; an index is rewritten by taking the entries of others out.
+    pub platforms: Vec<PlatformSelector>,
+    /// Whether BuildKit's attestations go along.
+    pub attestations: Attestations,
+}
+
+/// `attestations:`: what becomes of BuildKit's attestations (provenance, SBOM), which are entries of an index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attestations {
+    /// They are copied with their image.
     #[default]
-    All,
-    /// These platforms; an index is rewritten by taking entries out (`index: rewrite`).
-    Rewrite(Vec<PlatformSelector>),
+    Keep,
+    /// They are taken out of the index, for registries that do not take them.
+    Strip,
 }
 
 /// Which entries of an index stay.
@@ -56,6 +66,8 @@ enum EntryKind<'a> {
     Image(&'a Platform),
     /// A BuildKit attestation of another entry.
     Attestation(Digest),
+    /// One that does not say of which.
+    LostAttestation,
     /// A nested index or an artifact, which no platform selects or leaves out.
     Other,
 }
@@ -64,6 +76,9 @@ impl<'a> EntryKind<'a> {
     fn of(entry: &'a Descriptor) -> Self {
         if let Some(subject) = entry.attestation_of() {
             return Self::Attestation(subject);
+        }
+        if entry.is_attestation() {
+            return Self::LostAttestation;
         }
         match &entry.platform {
             Some(platform) if is_real(platform) => Self::Image(platform),
@@ -89,31 +104,36 @@ impl PlatformPolicy {
     /// A text that is equal for equal policies and changes with the version of the algorithm: the key under
     /// which the store remembers rewritten digests. Order of the selectors does not matter.
     pub fn fingerprint(&self) -> String {
-        match self {
-            Self::All => "all".to_owned(),
-            Self::Rewrite(selectors) => {
-                let sorted: BTreeSet<String> = selectors.iter().map(ToString::to_string).collect();
-                let sorted: Vec<String> = sorted.into_iter().collect();
-                format!("rewrite-{SPLICE_VERSION}:{}", sorted.join(","))
-            }
+        if self.keeps_all() {
+            return "all".to_owned();
         }
+        let sorted: BTreeSet<String> = self.platforms.iter().map(ToString::to_string).collect();
+        let sorted: Vec<String> = sorted.into_iter().collect();
+        // As it was before attestations could be taken out: what is remembered under it stays valid.
+        let strip = if self.strips() { "strip-" } else { "" };
+        format!("{strip}rewrite-{SPLICE_VERSION}:{}", sorted.join(","))
     }
 
-    fn selectors(&self) -> Option<&[PlatformSelector]> {
-        match self {
-            Self::All => None,
-            Self::Rewrite(selectors) => Some(selectors),
-        }
+    /// True where every image is copied byte for byte, without a look at its platforms.
+    pub fn keeps_all(&self) -> bool {
+        self.platforms.is_empty() && !self.strips()
+    }
+
+    /// True where a manifest of this artifact type is left out wherever it is found: BuildKit's attestations are referrers of
+    /// their images too.
+    pub fn leaves_out(&self, artifact_type: Option<&str>) -> bool {
+        self.strips() && artifact_type == Some(media_type::BUILDKIT_ATTESTATION)
+    }
+
+    fn strips(&self) -> bool {
+        self.attestations == Attestations::Strip
+    }
+
+    fn wants(&self, platform: &Platform) -> bool {
+        self.platforms.is_empty() || self.platforms.iter().any(|selector| selector.matches(platform))
     }
 
     fn judge(&self, entries: &[Descriptor]) -> Verdict {
-        let Some(selectors) = self.selectors() else {
-            return Verdict {
-                kept: vec![true; entries.len()],
-                missing: Vec::new(),
-                any_image: None,
-            };
-        };
         let kinds: Vec<EntryKind<'_>> = entries.iter().map(EntryKind::of).collect();
         let images: Vec<&Platform> = kinds
             .iter()
@@ -122,25 +142,27 @@ impl PlatformPolicy {
                 _ => None,
             })
             .collect();
-        let wanted = |platform: &Platform| selectors.iter().any(|selector| selector.matches(platform));
         let kept_images: BTreeSet<&Digest> = entries
             .iter()
             .zip(&kinds)
-            .filter(|(_, kind)| matches!(kind, EntryKind::Image(platform) if wanted(platform)))
+            .filter(|(_, kind)| matches!(kind, EntryKind::Image(platform) if self.wants(platform)))
             .map(|(entry, _)| &entry.digest)
             .collect();
-        let kept = kinds
-            .iter()
-            .map(|kind| match kind {
-                EntryKind::Image(platform) => wanted(platform),
-                EntryKind::Attestation(subject) => kept_images.contains(subject),
-                EntryKind::Other => true,
-            })
-            .collect();
+        let stays = |kind: &EntryKind<'_>| match kind {
+            EntryKind::Image(platform) => self.wants(platform),
+            EntryKind::Attestation(_) | EntryKind::LostAttestation if self.strips() => false,
+            EntryKind::Attestation(subject) => self.platforms.is_empty() || kept_images.contains(subject),
+            EntryKind::LostAttestation | EntryKind::Other => true,
+        };
+        let mut kept: Vec<bool> = kinds.iter().map(stays).collect();
+        // Attestations and nothing else: without them there would be no image at all.
+        if self.strips() && images.is_empty() && !kept.contains(&true) {
+            kept.fill(true);
+        }
         // Of an index without platforms nobody can say that one is missing.
         let missing = match images.is_empty() {
             true => Vec::new(),
-            false => missing(selectors, &images),
+            false => missing(&self.platforms, &images),
         };
         Verdict {
             kept,
@@ -166,7 +188,7 @@ impl PlatformPolicy {
     }
 
     /// Applies the policy to a top manifest. `config_platform` is the platform that a plain image's config names
-    /// (`None` for artifacts, or where it was not read because the policy is `All`).
+    /// (`None` for artifacts, or where it was not read because all platforms are wanted).
     /// # Errors
     /// An index that cannot be spliced.
     pub fn choose(
@@ -174,14 +196,11 @@ impl PlatformPolicy {
         manifest: &Manifest,
         config_platform: Option<&Platform>,
     ) -> Result<PlatformChoice, SpliceError> {
-        let Some(selectors) = self.selectors() else {
-            return Ok(PlatformChoice::Unchanged { missing: Vec::new() });
-        };
         if manifest.shape() != ManifestShape::Index {
             return Ok(match config_platform {
                 Some(platform) if is_real(platform) => {
-                    if selectors.iter().any(|selector| selector.matches(platform)) {
-                        let missing = missing(selectors, &[platform]);
+                    if self.wants(platform) {
+                        let missing = missing(&self.platforms, &[platform]);
                         PlatformChoice::Unchanged { missing }
                     } else {
                         let available = vec![platform.clone()];
@@ -230,7 +249,17 @@ mod tests {
     use super::*;
 
     fn rewrite(selectors: &[&str]) -> PlatformPolicy {
-        PlatformPolicy::Rewrite(selectors.iter().map(|s| s.parse().expect("a selector")).collect())
+        PlatformPolicy {
+            platforms: selectors.iter().map(|s| s.parse().expect("a selector")).collect(),
+            attestations: Attestations::Keep,
+        }
+    }
+
+    fn strip(selectors: &[&str]) -> PlatformPolicy {
+        PlatformPolicy {
+            attestations: Attestations::Strip,
+            ..rewrite(selectors)
+        }
     }
 
     fn image(n: u8, platform: &str) -> String {
@@ -311,9 +340,57 @@ mod tests {
             available.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["linux/amd64"]
         );
-        let all = PlatformPolicy::All.choose(&manifest, None).expect("ok");
+        let all = rewrite(&[]).choose(&manifest, None).expect("ok");
         assert_eq!(all, PlatformChoice::Unchanged { missing: vec![] });
-        assert_eq!(PlatformPolicy::All.choose_entries(manifest.entries()).keep.len(), 3);
+        assert_eq!(rewrite(&[]).choose_entries(manifest.entries()).keep.len(), 3);
+    }
+
+    #[test]
+    fn attestations_go_and_everything_else_stays() {
+        let lost = attestation(5, 2).replace(
+            &format!(",\"vnd.docker.reference.digest\":\"{}\"", Digest::of(&[2])),
+            "",
+        );
+        let entries = [
+            image(1, "linux/amd64"),
+            attestation(4, 1),
+            image(2, "linux/arm64"),
+            lost,
+            bare(6),
+        ];
+        let manifest = index(&entries);
+        let chosen = |policy: PlatformPolicy, manifest: &Manifest| {
+            let PlatformChoice::Rewritten { bytes, missing, .. } = policy.choose(manifest, None).expect("spliced")
+            else {
+                panic!("{policy:?}")
+            };
+            assert_eq!(missing, []);
+            bytes
+        };
+        let bytes = chosen(strip(&[]), &manifest);
+        assert_eq!(sizes(&bytes), [1, 2, 6]);
+        let without = index(&[image(1, "linux/amd64"), image(2, "linux/arm64"), bare(6)]);
+        assert_eq!(bytes, without.bytes().as_ref(), "every other byte as it was");
+        let kept = PlatformChoice::Unchanged { missing: vec![] };
+        assert_eq!(
+            strip(&[]).choose(&without, None).expect("ok"),
+            kept,
+            "nothing to do again"
+        );
+        assert_eq!(sizes(&chosen(strip(&["linux/arm64"]), &manifest)), [2, 6]);
+        // One image with its attestation stays an index.
+        let single = index(&[image(1, "linux/amd64"), attestation(4, 1)]);
+        assert_eq!(sizes(&chosen(strip(&["linux/amd64"]), &single)), [1]);
+        // Something that is for a platform is an image, whatever its marks; of attestations alone nothing would be left.
+        let marked = attestation(4, 1)
+            .replace("unknown", "linux")
+            .replace(&Digest::of(&[1]).to_string(), "none");
+        for manifest in [index(&[image(1, "linux/amd64"), marked]), index(&[attestation(4, 1)])] {
+            assert_eq!(strip(&[]).choose(&manifest, None).expect("ok"), kept);
+        }
+        let kind = Some("application/vnd.docker.attestation.manifest.v1+json");
+        assert!(strip(&[]).leaves_out(kind) && !rewrite(&["linux/arm64"]).leaves_out(kind));
+        assert!(!strip(&[]).leaves_out(None));
     }
 
     #[test]
@@ -364,7 +441,11 @@ mod tests {
             print(&["linux/amd64", "linux/arm64", "linux/amd64"])
         );
         assert_ne!(print(&["linux/arm64"]), print(&["linux/arm64/v8"]));
-        assert_ne!(print(&[]), PlatformPolicy::All.fingerprint());
+        assert_eq!((print(&[]), rewrite(&[]).keeps_all()), ("all".to_owned(), true));
+        let stripped = strip(&["linux/arm64"]).fingerprint();
+        assert_ne!(stripped, print(&["linux/arm64"]));
+        assert_ne!(strip(&[]).fingerprint(), stripped);
+        assert!(!strip(&[]).keeps_all());
         assert!(print(&["linux/arm64"]).contains(&SPLICE_VERSION.to_string()));
     }
 }

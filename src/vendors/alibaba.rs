@@ -1,14 +1,30 @@
-//! Alibaba Cloud Container Registry.
+//! Alibaba Cloud Container Registry: where its API is and who asks it, for both editions.
 
-use super::table::{Row, generic};
-use crate::registry::{Habits, Kind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::acs3::{self, AccessKey};
+use super::alibaba_api::{AcsCall, ask};
+use super::alibaba_enterprise::Enterprise;
+use super::alibaba_keys::{AccessKeys, Surroundings};
+use super::alibaba_personal::Personal;
+use super::table::Row;
+use crate::oci::{Digest, RepositoryName};
+use crate::registry::{
+    AlibabaSettings, Api, ApiAnswer, ApiCall, CloudSettings, Error, ErrorKind, Habits, Kind, ListedTag, Operation,
+    Place, RemoteSettings, Result,
+};
 
 /// Hosts: goharbor/harbor, adapter aliacr.
 pub(super) static ENTERPRISE: Row = Row {
     kind: Kind::AlibabaEnterprise,
     hosts: &["*-registry.*.cr.aliyuncs.com", "*-registry-vpc.*.cr.aliyuncs.com"],
-    habits: token_hosts,
-    vendor: |_| generic(Kind::AlibabaEnterprise),
+    habits,
+    vendor: |settings| Arc::new(Enterprise::new(Account::new(settings, Surroundings::of_process()))),
 };
 
 /// Hosts: goharbor/harbor, adapter aliacr.
@@ -20,11 +36,344 @@ pub(super) static PERSONAL: Row = Row {
         "registry-internal.*.aliyuncs.com",
         "crpi-*.personal.cr.aliyuncs.com",
     ],
-    habits: token_hosts,
-    vendor: |_| generic(Kind::AlibabaPersonal),
+    habits,
+    vendor: |settings| Arc::new(Personal::new(Account::new(settings, Surroundings::of_process()))),
 };
 
-/// Realms such as https://dockerauth.cn-hangzhou.aliyuncs.com/auth: the challenge of registry.cn-hangzhou.aliyuncs.com.
-fn token_hosts(habits: &mut Habits) {
+fn habits(habits: &mut Habits) {
+    // Realms such as https://dockerauth.cn-hangzhou.aliyuncs.com/auth: the challenge of registry.cn-hangzhou.aliyuncs.com.
     habits.token_hosts = vec!["*.aliyuncs.com".to_owned()];
+    // What goharbor/harbor, adapter aliacr, keeps to.
+    habits.api_per_second = Some(15);
+}
+
+/// Where a registry is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Site {
+    pub(super) region: Option<String>,
+    /// Reached inside Alibaba's network, as its API is then.
+    pub(super) vpc: bool,
+    /// The instance of the enterprise edition.
+    pub(super) instance: Option<String>,
+}
+
+impl Site {
+    /// What the host tells.
+    fn of_host(host: &str) -> Self {
+        let host = host.to_ascii_lowercase();
+        let mut labels = host.split('.');
+        let (first, second) = (labels.next().unwrap_or_default(), labels.next());
+        if !host.ends_with(".aliyuncs.com") {
+            return Self::default();
+        }
+        Self {
+            region: second.map(str::to_owned),
+            vpc: first.ends_with("-vpc") || first.ends_with("-internal"),
+            instance: None,
+        }
+    }
+
+    /// What the service of a challenge tells: `registry.aliyuncs.com:<region>:<number or china>[:<instance>]`
+    /// (goharbor/harbor, adapter aliacr, `parseRegistryService`).
+    fn of_service(service: &str) -> Option<Self> {
+        let mut parts = service.strip_prefix("registry.aliyuncs.com:")?.split(':');
+        let region = parts.next().filter(|region| !region.is_empty())?;
+        Some(Self {
+            region: Some(region.to_owned()),
+            vpc: false,
+            instance: parts.find(|part| part.starts_with("cri-")).map(str::to_owned),
+        })
+    }
+
+    fn api_host(&self) -> Option<String> {
+        let region = self.region.as_deref()?;
+        let name = if self.vpc { "cr-vpc" } else { "cr" };
+        Some(format!("{name}.{region}.aliyuncs.com"))
+    }
+
+    fn sts_host(&self) -> String {
+        match (self.region.as_deref(), self.vpc) {
+            (Some(region), true) => format!("sts-vpc.{region}.aliyuncs.com"),
+            (Some(region), false) => format!("sts.{region}.aliyuncs.com"),
+            (None, _) => "sts.aliyuncs.com".to_owned(),
+        }
+    }
+}
+
+/// Who asks a registry's API, and where it is.
+#[derive(Debug)]
+pub(super) struct Account {
+    settings: AlibabaSettings,
+    keys: AccessKeys,
+    site: tokio::sync::OnceCell<Site>,
+}
+
+/// One request to the API of a registry.
+pub(super) struct Request<'a> {
+    pub(super) operation: Operation,
+    pub(super) repository: Option<&'a RepositoryName>,
+    pub(super) method: Method,
+    pub(super) path: &'a str,
+    pub(super) version: &'a str,
+    pub(super) action: &'a str,
+    pub(super) query: &'a [(&'a str, &'a str)],
+    pub(super) body: Bytes,
+}
+
+impl Account {
+    pub(super) fn new(settings: &RemoteSettings, surroundings: Surroundings) -> Self {
+        let (written, settings) = match &settings.cloud {
+            CloudSettings::Alibaba(alibaba) => (true, alibaba.clone()),
+            _ => (false, AlibabaSettings::default()),
+        };
+        Self {
+            keys: AccessKeys::new(settings.clone(), written, surroundings),
+            settings,
+            site: tokio::sync::OnceCell::new(),
+        }
+    }
+
+    /// Where the registry is, by the rules, by its host, by its challenge; with its instance where `with_instance`.
+    ///
+    /// # Errors
+    /// It cannot be reached, where it has to be asked.
+    pub(super) async fn site(&self, api: &Api, with_instance: bool) -> Result<&Site> {
+        let find = || async {
+            let of_host = Site::of_host(&api.settings().url.host);
+            let mut site = Site {
+                region: self.settings.region.clone().or(of_host.region),
+                instance: self.settings.instance_id.clone(),
+                vpc: of_host.vpc,
+            };
+            if site.region.is_none() || (with_instance && site.instance.is_none()) {
+                let told = challenge(api).await?.as_deref().and_then(Site::of_service);
+                let told = told.unwrap_or_default();
+                site.region = site.region.or(told.region);
+                site.instance = site.instance.or(told.instance);
+            }
+            Ok(site)
+        };
+        self.site.get_or_try_init(find).await
+    }
+
+    async fn key(&self, api: &Api) -> Result<Option<AccessKey>> {
+        // Without the question where the registry is: most have no key, and then it does not matter.
+        let of_host = Site::of_host(&api.settings().url.host);
+        let site = Site {
+            region: self.settings.region.clone().or(of_host.region),
+            ..of_host
+        };
+        self.keys.current(api, &site.sts_host()).await
+    }
+
+    /// True where there is an access key at all.
+    ///
+    /// # Errors
+    /// One that should be there could not be had.
+    pub(super) async fn has_key(&self, api: &Api) -> Result<bool> {
+        Ok(self.key(api).await?.is_some())
+    }
+
+    /// Asks the API; `None` where there is no access key. A temporary key that is not taken any more is renewed once.
+    ///
+    /// # Errors
+    /// Those of [`ask`], and a region that is not known.
+    pub(super) async fn ask(&self, api: &Api, request: Request<'_>) -> Result<Option<ApiAnswer>> {
+        let place = api.place(request.repository);
+        let host = match (self.site(api, false).await?.api_host(), &api.settings().endpoint) {
+            (Some(host), _) => host,
+            // It stands in for the host.
+            (None, Some(_)) => String::new(),
+            (None, None) => {
+                let message = "the region is not known: set `alibaba.region` of this registry";
+                return Err(Error::new(request.operation, place, ErrorKind::Config, message));
+            }
+        };
+        let target = match request.query {
+            [] => request.path.to_owned(),
+            query => format!("{}?{}", request.path, acs3::query(query)),
+        };
+        let url = api.at(&host, &target)?;
+        for renewed in [false, true] {
+            let Some(key) = self.key(api).await? else {
+                return Ok(None);
+            };
+            let call = AcsCall {
+                operation: request.operation,
+                place: place.clone(),
+                method: request.method.clone(),
+                url: url.clone(),
+                query: request.query,
+                version: request.version,
+                action: request.action,
+                body: request.body.clone(),
+            };
+            match ask(api, call, &key).await {
+                Err(error) if error.kind == ErrorKind::Unauthorized && key.token.is_some() && !renewed => {
+                    self.keys.forget().await;
+                }
+                Err(error) => return Err(error),
+                Ok(answer) => return Ok(Some(answer)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The service that the registry's challenge names, where it has one.
+async fn challenge(api: &Api) -> Result<Option<String>> {
+    if let Some(service) = api.seen().and_then(|seen| seen.service) {
+        return Ok(Some(service));
+    }
+    // It waits for no place: who waits for this may hold one.
+    let call = ApiCall::get(Operation::Authenticate, api.place(None), api.own("/v2/")?);
+    Ok(api.call(call).await?.shows().service)
+}
+
+/// What a listing says that a tag points to: hex digits without the algorithm before them (ListRepoTag, GetRepoTags).
+pub(super) fn listed_tag(tag: &str, digest: &str, pushed: Option<&Value>) -> Option<ListedTag> {
+    let digest = match digest.contains(':') {
+        true => digest.parse().ok(),
+        false => format!("sha256:{digest}").parse::<Digest>().ok(),
+    };
+    Some(ListedTag {
+        tag: tag.parse().ok()?,
+        digest,
+        media_type: None,
+        pushed: pushed.and_then(milliseconds),
+    })
+}
+
+/// A time in milliseconds since 1970, as a number or as its digits.
+pub(super) fn milliseconds(value: &Value) -> Option<Timestamp> {
+    number(value).and_then(|number| Timestamp::from_millisecond(number).ok())
+}
+
+/// A number, or its digits: the API is not of one mind.
+pub(super) fn number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The namespaces that literal beginnings of names lie in; `None` where they are not within namespaces.
+pub(super) fn namespaces(below: &[String]) -> Option<Vec<&str>> {
+    let mut names: Vec<&str> = below
+        .iter()
+        .map(|text| text.split_once('/').map(|(namespace, _)| namespace))
+        .collect::<Option<_>>()?;
+    names.sort_unstable();
+    names.dedup();
+    Some(names)
+}
+
+/// An answer that cannot be understood.
+pub(super) fn strange(answer: &ApiAnswer, what: &str) -> Error {
+    answer.error(ErrorKind::Invalid, format!("the API's answer says no {what}"))
+}
+
+/// An error of [`Operation::Authenticate`] about the settings.
+pub(super) fn unset(place: Place, message: &str) -> Error {
+    Error::new(Operation::Authenticate, place, ErrorKind::Config, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn alibaba_sites_by_host_and_by_challenge() {
+        for (host, region, api, sts) in [
+            (
+                "registry.cn-hangzhou.aliyuncs.com",
+                Some("cn-hangzhou"),
+                "cr.cn-hangzhou.aliyuncs.com",
+                "sts.cn-hangzhou.aliyuncs.com",
+            ),
+            (
+                "registry-vpc.eu-central-1.aliyuncs.com",
+                Some("eu-central-1"),
+                "cr-vpc.eu-central-1.aliyuncs.com",
+                "sts-vpc.eu-central-1.aliyuncs.com",
+            ),
+            (
+                "registry-internal.cn-beijing.aliyuncs.com",
+                Some("cn-beijing"),
+                "cr-vpc.cn-beijing.aliyuncs.com",
+                "sts-vpc.cn-beijing.aliyuncs.com",
+            ),
+            (
+                "Corp-registry.cn-shanghai.cr.aliyuncs.com",
+                Some("cn-shanghai"),
+                "cr.cn-shanghai.aliyuncs.com",
+                "sts.cn-shanghai.aliyuncs.com",
+            ),
+            (
+                "corp-registry-vpc.cn-shanghai.cr.aliyuncs.com",
+                Some("cn-shanghai"),
+                "cr-vpc.cn-shanghai.aliyuncs.com",
+                "sts-vpc.cn-shanghai.aliyuncs.com",
+            ),
+            (
+                "crpi-abc.cn-hangzhou.personal.cr.aliyuncs.com",
+                Some("cn-hangzhou"),
+                "cr.cn-hangzhou.aliyuncs.com",
+                "sts.cn-hangzhou.aliyuncs.com",
+            ),
+            ("registry.corp.example", None, "", "sts.aliyuncs.com"),
+            ("127.0.0.1:5000", None, "", "sts.aliyuncs.com"),
+        ] {
+            let site = Site::of_host(host);
+            assert_eq!(site.region.as_deref(), region, "{host}");
+            assert_eq!(site.api_host().unwrap_or_default(), api, "{host}");
+            assert_eq!(site.sts_host(), sts, "{host}");
+        }
+        let site = |region: &str, instance: Option<&str>| {
+            Some(Site {
+                region: Some(region.to_owned()),
+                vpc: false,
+                instance: instance.map(str::to_owned),
+            })
+        };
+        for (service, wanted) in [
+            ("registry.aliyuncs.com:cn-hangzhou:26842", site("cn-hangzhou", None)),
+            (
+                "registry.aliyuncs.com:cn-beijing:china:cri-abc",
+                site("cn-beijing", Some("cri-abc")),
+            ),
+            (
+                "registry.aliyuncs.com:eu-west-1:1234:cri-x",
+                site("eu-west-1", Some("cri-x")),
+            ),
+            ("registry.aliyuncs.com:", None),
+            ("harbor-registry", None),
+        ] {
+            assert_eq!(Site::of_service(service), wanted, "{service}");
+        }
+    }
+
+    #[test]
+    fn alibaba_digests_have_no_algorithm_and_times_are_texts() {
+        let digest = Digest::of(b"x");
+        for text in [digest.hex().to_owned(), digest.to_string()] {
+            let listed = listed_tag("v1", &text, Some(&json!("1537781384000"))).expect("a tag");
+            assert_eq!(listed.digest, Some(digest.clone()));
+            assert_eq!(listed.pushed, Timestamp::from_second(1_537_781_384).ok());
+        }
+        let odd = listed_tag("v1", "", Some(&json!(null))).expect("a tag");
+        assert_eq!((odd.digest, odd.pushed), (None, None));
+        assert_eq!(listed_tag("no tag", digest.hex(), None), None);
+        assert_eq!(number(&json!(3)), Some(3));
+    }
+
+    #[test]
+    fn beginnings_lie_in_namespaces() {
+        let below = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(namespaces(&below(&["b/", "a/x/", "b/y/"])), Some(vec!["a", "b"]));
+        assert_eq!(namespaces(&below(&["a/", ""])), None);
+    }
 }

@@ -1,7 +1,18 @@
-//! Azure Container Registry.
+//! Azure Container Registry: the login by Entra ID, and tags with their digests.
 
-use super::table::{Row, generic};
-use crate::registry::Kind;
+use std::sync::Arc;
+
+use futures_util::future::FutureExt;
+use serde::Deserialize;
+
+use super::entra::{Identity, Surroundings, ends, post_form};
+use super::table::Row;
+use crate::oci::{Digest, RepositoryName};
+use crate::registry::{
+    Api, ApiCall, ApiLogin, ApiPages, AzureSettings, BulkListing, CloudSettings, Credentials, Error, ErrorKind, Issued,
+    Kind, ListedTag, Operation, Phrase, RemoteSettings, Result, Told, Vendor, Ways,
+};
+use crate::telemetry::Secret;
 
 /// Hosts: learn.microsoft.com, "Azure Container Registry endpoints"; the realm is at the registry's own host (Azure/acr
 /// `docs/Token-BasicAuth.md`).
@@ -9,5 +20,257 @@ pub(super) static ROW: Row = Row {
     kind: Kind::Azure,
     hosts: &["*.azurecr.io", "*.azurecr.cn", "*.azurecr.us"],
     habits: |_| {},
-    vendor: |_| generic(Kind::Azure),
+    vendor: |settings| Arc::new(Azure::new(settings, Surroundings::of_process())),
 };
+
+static WAYS: Ways = Ways {
+    right_to_list: "the action `metadata/read`, which AcrPull and the repository scope map `_repositories_pull` hold",
+    // A token for `pull` alone may not list tags (Azure/acr `docs/AAD-OAuth.md`).
+    list_action: Some("metadata_read"),
+    repeat_scopes: true,
+    phrases: &[Phrase {
+        status: 405,
+        code: "REGISTRY_DISALLOWED_OPERATION",
+        says: "",
+        writes: Some(false),
+        kind: ErrorKind::Denied,
+        advice: "it is locked for reading there (readEnabled), or the registry's network rules forbid it",
+    }],
+    ..Ways::PLAIN
+};
+
+/// Whom a token of Entra ID is for: the registry service in every cloud, or, where the registry's policy still allows it, the
+/// cloud's resource manager.
+const AUDIENCE: &str = "https://containerregistry.azure.net";
+
+/// Tags asked for on a page; a page may have fewer.
+const PAGE: usize = 1000;
+
+/// A national cloud.
+struct Cloud {
+    /// End of its registries' hosts.
+    suffix: &'static str,
+    authority: &'static str,
+    manager: &'static str,
+}
+
+/// The public cloud is the last: it holds for hosts of users' own too, which `azure.authority` may put elsewhere.
+static CLOUDS: [Cloud; 3] = [
+    Cloud {
+        suffix: ".azurecr.cn",
+        authority: "https://login.chinacloudapi.cn",
+        manager: "https://management.chinacloudapi.cn",
+    },
+    Cloud {
+        suffix: ".azurecr.us",
+        authority: "https://login.microsoftonline.us",
+        manager: "https://management.usgovcloudapi.net",
+    },
+    Cloud {
+        suffix: "",
+        authority: "https://login.microsoftonline.com",
+        manager: "https://management.azure.com",
+    },
+];
+
+fn cloud(host: &str) -> &'static Cloud {
+    let host = host.to_ascii_lowercase();
+    let of_host = |cloud: &&Cloud| host.ends_with(cloud.suffix);
+    CLOUDS.iter().find(of_host).unwrap_or(&CLOUDS[2])
+}
+
+/// One registry.
+#[derive(Debug)]
+struct Azure {
+    identity: Identity,
+}
+
+#[derive(Deserialize)]
+struct Exchanged {
+    refresh_token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tag {
+    name: String,
+    digest: Option<String>,
+    last_update_time: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Tags {
+    tags: Option<Vec<Tag>>,
+}
+
+impl Tag {
+    fn listed(&self) -> Option<ListedTag> {
+        Some(ListedTag {
+            tag: self.name.parse().ok()?,
+            digest: self.digest.as_deref().and_then(|digest| digest.parse::<Digest>().ok()),
+            media_type: None,
+            pushed: self.last_update_time.as_deref().and_then(|time| time.parse().ok()),
+        })
+    }
+}
+
+impl Azure {
+    fn new(settings: &RemoteSettings, around: Surroundings) -> Self {
+        let (written, settings) = match &settings.cloud {
+            CloudSettings::Azure(azure) => (true, azure.clone()),
+            _ => (false, AzureSettings::default()),
+        };
+        Self {
+            identity: Identity::new(settings, written, around),
+        }
+    }
+
+    /// A refresh token of the registry for a token of Entra ID; `None` where nothing says who we are.
+    async fn refresh_token(&self, api: &Api) -> Result<Option<Secret>> {
+        let cloud = cloud(&api.settings().url.host);
+        let mut first = None;
+        for audience in [AUDIENCE, cloud.manager] {
+            let token = match self.identity.token(api, cloud.authority, audience).await {
+                Ok(Some(token)) => token,
+                Ok(None) => return Ok(None),
+                Err(error) if may_be_of_the_audience(&error) => {
+                    first.get_or_insert(error);
+                    continue;
+                }
+                Err(error) => return Err(first.unwrap_or(error)),
+            };
+            match self.exchange(api, &token).await {
+                Ok(refresh) => return Ok(Some(refresh)),
+                Err(error) if may_be_of_the_audience(&error) => {
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(first.unwrap_or(error)),
+            }
+        }
+        first.map_or(Ok(None), Err)
+    }
+
+    /// Azure/acr `docs/AAD-OAuth.md`, "Calling POST /oauth2/exchange".
+    async fn exchange(&self, api: &Api, token: &Secret) -> Result<Secret> {
+        let service = api.seen().and_then(|seen| seen.service);
+        let service = service.unwrap_or_else(|| api.settings().url.host.clone());
+        let mut form = vec![("grant_type", "access_token".to_owned()), ("service", service)];
+        form.extend(self.identity.tenant().map(|tenant| ("tenant", tenant.to_owned())));
+        form.push(("access_token", token.expose().to_owned()));
+        let call = post_form(api, api.own("/oauth2/exchange")?, &form);
+        let answer = api.call(call).await?;
+        if answer.status == 200 {
+            return Ok(Secret::new(answer.json::<Exchanged>()?.refresh_token));
+        }
+        let mut error = answer.refused("");
+        error.message = format!(
+            "{}; the identity needs a role at this registry, such as AcrPull or AcrPush",
+            error.message
+        );
+        Err(error)
+    }
+
+    async fn list(&self, api: &Api, repository: &RepositoryName) -> Result<BulkListing> {
+        let place = api.place(Some(repository));
+        let first = |query: &str| api.own(&format!("/acr/v1/{repository}/_tags{query}"));
+        let mut sized = true;
+        let mut next = Some(first(&format!("?n={PAGE}"))?);
+        let mut pages = ApiPages::new(Operation::ListTags, place.clone());
+        let mut tags = Vec::new();
+        while let Some(url) = next {
+            let mut call = ApiCall::get(Operation::ListTags, place.clone(), url);
+            // As the client itself asks for lists, so that it is the same token.
+            call.login = ApiLogin::Own(vec![format!("repository:{repository}:metadata_read,pull")]);
+            let answer = api.call(call).await?;
+            match answer.status {
+                200 => {}
+                // How many a page may have at most is not documented.
+                400 if sized && tags.is_empty() => {
+                    (sized, next) = (false, Some(first("")?));
+                    continue;
+                }
+                404 if tags.is_empty() => return super::names::absent_or_names(api, repository).await,
+                _ => return Err(answer.refused("")),
+            }
+            next = pages.next(&answer)?;
+            let read: Tags = answer.json()?;
+            tags.extend(read.tags.unwrap_or_default().iter().filter_map(Tag::listed));
+            sized = false;
+        }
+        Ok(BulkListing::Known { tags, comparable: true })
+    }
+}
+
+/// True for an error that another audience may mend.
+fn may_be_of_the_audience(error: &Error) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::Unauthorized | ErrorKind::Denied | ErrorKind::Invalid
+    ) && !matches!(
+        error.code.as_deref(),
+        Some("invalid_client" | "unauthorized_client" | "invalid_grant")
+    )
+}
+
+impl Vendor for Azure {
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::Azure)
+    }
+
+    fn ways(&self) -> &'static Ways {
+        &WAYS
+    }
+
+    fn login<'a>(&'a self, api: &'a Api) -> Told<'a, Option<Issued>> {
+        async move {
+            let refresh = self.refresh_token(api).await?;
+            Ok(refresh.map(|refresh| Issued {
+                ends: ends(refresh.expose()),
+                credentials: Credentials {
+                    username: "<token>".to_owned(),
+                    password: refresh,
+                },
+            }))
+        }
+        .boxed()
+    }
+
+    fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        self.list(api, repository).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn azure_clouds_by_host() {
+        for (host, authority) in [
+            ("corp.azurecr.io", "https://login.microsoftonline.com"),
+            ("Corp.AzureCR.cn", "https://login.chinacloudapi.cn"),
+            ("corp.azurecr.us", "https://login.microsoftonline.us"),
+            ("registry.corp.example", "https://login.microsoftonline.com"),
+        ] {
+            assert_eq!(cloud(host).authority, authority, "{host}");
+        }
+    }
+
+    #[test]
+    fn azure_tags_as_its_documents_show_them() {
+        let text = format!(
+            r#"{{"registry":"corp.azurecr.io","imageName":"web","tags":[
+                {{"name":"v1","digest":"{0}","createdTime":"2019-01-01T00:00:00.1234567Z","lastUpdateTime":"2019-01-02T00:00:00.1234567Z",
+                  "signed":false,"changeableAttributes":{{"deleteEnabled":true,"writeEnabled":true,"readEnabled":true,"listEnabled":true}}}},
+                {{"name":"no name"}},{{"name":"v2"}}]}}"#,
+            Digest::of(b"x")
+        );
+        let read: Tags = serde_json::from_str(&text).expect("tags");
+        let listed: Vec<ListedTag> = read.tags.expect("some").iter().filter_map(Tag::listed).collect();
+        assert_eq!(listed.len(), 2);
+        assert_eq!(listed[0].digest, Some(Digest::of(b"x")));
+        let pushed = listed[0].pushed.map(|pushed| pushed.to_string());
+        assert_eq!(pushed.as_deref(), Some("2019-01-02T00:00:00.1234567Z"));
+        assert_eq!(listed[1].digest, None);
+    }
+}

@@ -1,7 +1,12 @@
 //! What sets one vendor's registries apart from a plain OCI registry: a file a vendor, with its row of the table, its login,
 //! its listings and how its repositories are made.
 
+mod acs3;
 mod alibaba;
+mod alibaba_api;
+mod alibaba_enterprise;
+mod alibaba_keys;
+mod alibaba_personal;
 mod artifactory;
 mod asked;
 mod aws;
@@ -9,12 +14,14 @@ mod azure;
 mod distribution;
 mod ecr;
 mod ecr_public;
+mod entra;
 mod github;
 mod gitlab;
 mod google;
 mod harbor;
 mod huawei;
 mod hub;
+mod names;
 mod nexus;
 mod once;
 mod quay;

@@ -1,5 +1,6 @@
 //! Every kind of image that registries hold arrives byte for byte, through real registries, read back by others.
 
+mod attestations;
 mod layouts;
 mod many;
 mod platforms;

@@ -58,6 +58,7 @@ faulty! {
     bad_limits: "version: 1\nlimits: { concurrency: 0, requests_per_second: 0, bandwith: 1MiB }\nregistries:\n  a: { url: https://a.example, limits: { requests_per_second: -5, bandwidth: 100MB } }\n  b: { url: https://b.example, limits: { requests_per_second: fast, bandwidth: 0MiB } }\n  c: { url: https://c.example, limits: { requests_per_second: 2000000, bandwidth: 100 } }\n  d: { url: https://d.example, limits: 5 }\n";
     contradictions: with_lines("    platforms: [linux/amd64, linux/amd64]\n    index: keep\n    overlap: queue\n    tags: { suffix: alpine }\n    retry: { attempts: 0, max_delay: 1ms }\n");
     rewrite_without_platforms: with_lines("    index: rewrite\n");
+    strip_and_an_index_that_is_kept: with_lines("    attestations: strip\n    index: keep\n");
     same_destination_twice: with_rule("  - name: web\n    source: harbor\n    destinations: [ecr, { registry: ecr }]\n    repositories: [web]\n");
     contested_destination: "version: 1\nregistries:\n  a: { url: https://a.example }\n  b: { url: https://b.example }\n  c: { url: https://c.example }\nrules:\n  - { name: one, source: a, destinations: [c], repositories: [web], tags: { include: [\"1.0\", \"v*\"] } }\n  - { name: two, source: b, destinations: [c], repositories: [{ match: app, to: web }], tags: { include: [\"1.0\"] } }\n";
     bad_spool: "version: 1\nspool: { path: \"\", max_size: 20GB, maxsize: 1GiB }\n";

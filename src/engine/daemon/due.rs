@@ -155,7 +155,7 @@ mod tests {
             moved_tags: MovedTags::Follow,
             on_conflict: OnConflict::Overwrite,
             trust_destination: Duration::ZERO,
-            platforms: PlatformPolicy::All,
+            platforms: PlatformPolicy::default(),
             retry: RetryPolicy::default(),
             priority: 0,
         }

@@ -13,6 +13,7 @@ use url::Url;
 use super::Registry;
 use super::auth::{Challenges, Scopes, basic_realm};
 use super::call::{Answer, Call, Payload};
+use super::lists::Pages;
 use super::rates::retry_after;
 use super::targets::{host_and_port, same_origin};
 use super::throttle::{Class, PATIENCE};
@@ -374,6 +375,24 @@ impl Api {
     }
 }
 
+/// Follows the links of one list from page to page (`Link`, RFC 8288).
+pub struct ApiPages(Pages);
+
+impl ApiPages {
+    /// For one list; `operation` and `place` are for errors.
+    pub fn new(operation: Operation, place: Place) -> Self {
+        Self(Pages::new(operation, place))
+    }
+
+    /// Where the page after this one is, as the answer says it; `None` after the last.
+    ///
+    /// # Errors
+    /// A link that was followed already, that leads where it may not, or one page too many.
+    pub fn next(&mut self, answer: &ApiAnswer) -> Result<Option<Url>> {
+        self.0.after(&answer.url, &answer.headers)
+    }
+}
+
 impl Probe {
     /// What an answer's head shows.
     pub(super) fn of(status: u16, headers: &HeaderMap) -> Self {
@@ -408,6 +427,11 @@ impl ApiAnswer {
             place,
             retry_after,
         })
+    }
+
+    /// What its head shows of the registry, where that is what answered.
+    pub fn shows(&self) -> Probe {
+        Probe::of(self.status, &self.headers)
     }
 
     /// The body as JSON.

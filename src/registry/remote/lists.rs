@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::str::FromStr;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
@@ -56,14 +56,22 @@ impl Pages {
     /// # Errors
     /// A link that was followed already, that leads where it may not, or one page too many.
     pub(super) fn next(&mut self, answer: &Answer) -> Result<Option<Url>> {
-        self.seen.insert(self.key.hash_one(&answer.url));
-        let Some(target) = next_page(&answer.headers) else {
+        self.after(&answer.url, &answer.headers)
+    }
+
+    /// As [`Pages::next`], for the page at `page` that came with these headers.
+    ///
+    /// # Errors
+    /// As [`Pages::next`].
+    pub(super) fn after(&mut self, page: &Url, headers: &HeaderMap) -> Result<Option<Url>> {
+        self.seen.insert(self.key.hash_one(page));
+        let Some(target) = next_page(headers) else {
             return Ok(None);
         };
         if target.len() > MAX_LINK {
             return Err(self.error(format!("the link to the next page is longer than {MAX_LINK} bytes")));
         }
-        let url = resolve(&answer.url, &target)
+        let url = resolve(page, &target)
             .map_err(|target| self.error(format!("the link to the next page is refused: {target}")))?;
         if !self.seen.insert(self.key.hash_one(&url)) {
             return Err(self.error("the pages go in a circle: a link leads to a page already read; a proxy before the registry may drop queries"));

@@ -32,7 +32,7 @@ use http::{Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
-pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, Probe};
+pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Probe};
 pub use self::pages::{NumberedPage, numbered};
 pub use self::throttle::Limiter;
 

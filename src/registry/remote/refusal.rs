@@ -123,6 +123,8 @@ impl Refusal {
             }
             // A full disk stays full until somebody comes, and each attempt would send the blob again.
             500..=599 if self.says_no_space() => ErrorKind::Quota,
+            // distribution with a policy for classes of repositories, as Alibaba runs it: it takes images alone.
+            403 if operation == Operation::WriteManifest && text.contains(NO_CLASS) => ErrorKind::Unsupported,
             403 => ErrorKind::Denied,
             413 => ErrorKind::TooLarge,
             400 | 404 | 422
@@ -210,6 +212,14 @@ impl Refusal {
             (ErrorKind::Conflict, _) => "the tag may not be changed there (immutable or locked)".to_owned(),
             (ErrorKind::Quota, _) if self.says_no_space() => "free space at the registry".to_owned(),
             (ErrorKind::Quota, _) => "free space or raise the quota at the registry".to_owned(),
+            (ErrorKind::Unsupported, _) if text.to_ascii_lowercase().contains(NO_CLASS) => match text {
+                text if text.contains(crate::oci::media_type::OCI_EMPTY) => {
+                    "the registry takes images only, and artifacts with an empty config are none; where they are attestations of \
+                     BuildKit, write `attestations: strip` in the rule, or build without them (--provenance=false)"
+                        .to_owned()
+                }
+                _ => "the registry takes images only, not artifacts of this type: leave the tag out of the rule".to_owned(),
+            },
             (ErrorKind::Unsupported, _) if pushes && self.status == StatusCode::METHOD_NOT_ALLOWED => {
                 "the registry takes no pushes: it may be read-only for maintenance, a mirror or a proxy cache"
                     .to_owned()
@@ -237,6 +247,9 @@ fn is_write(operation: Operation) -> bool {
         Operation::WriteManifest | Operation::WriteBlob | Operation::MountBlob
     )
 }
+
+/// What distribution says of a manifest whose config it has no class for (`registry/handlers/manifests.go`), in lower case.
+const NO_CLASS: &str = "unknown manifest class";
 
 /// What a full disk is called, by distribution's Go errors among others.
 const NO_SPACE: &str = "no space left on device";

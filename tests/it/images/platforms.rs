@@ -35,7 +35,7 @@ fn odd_index() -> (SampleImage, Bytes) {
     (sample, text(&all[..2]))
 }
 
-fn lose_state(home: &Transship) {
+pub(super) fn lose_state(home: &Transship) {
     for entry in std::fs::read_dir(home.home()).expect("a home") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

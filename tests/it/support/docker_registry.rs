@@ -36,6 +36,8 @@ pub struct DockerConfig {
     pub descriptor_cache: bool,
     /// Refuses every push (`storage.maintenance.readonly`).
     pub read_only: bool,
+    /// Takes manifests of images only (`policy.repository.classes`).
+    pub images_only: bool,
 }
 
 /// Who gives out the tokens that the registry takes.
@@ -176,6 +178,9 @@ fn document(config: &DockerConfig, directory: &Path, addr: &str) -> String {
         add(format_args!(
             "middleware:\n  storage:\n    - name: redirect\n      options: {{baseurl: {base:?}}}\n"
         ));
+    }
+    if config.images_only {
+        add(format_args!("policy:\n  repository:\n    classes: [image]\n"));
     }
     if !config.foreign_urls.is_empty() {
         add(format_args!(

@@ -18,7 +18,10 @@
 //!
 //! Rules reach a fake by `url:`, `kind:` and, for an API at another host, `endpoint:`; [`Fake::rules`] writes the entry.
 
+pub mod acs3;
+pub mod alibaba;
 pub mod artifactory;
+pub mod azure;
 pub mod harbor;
 pub mod hub;
 pub mod nexus;
@@ -510,6 +513,6 @@ pub fn with_header(mut response: Response, name: &'static str, value: &str) -> R
     response
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("not poisoned")
 }

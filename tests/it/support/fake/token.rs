@@ -99,6 +99,11 @@ impl Tokens {
 
     /// What the token of a request to `/v2/` is worth.
     pub fn worth(&self, book: &Book, request: &Asking) -> Worth {
+        self.worth_of(book, request, needed(request))
+    }
+
+    /// As [`Tokens::worth`], where the request needs these scopes, one action each.
+    pub fn worth_of(&self, book: &Book, request: &Asking, needed: Vec<String>) -> Worth {
         let Some(token) = request.bearer() else {
             return Worth::Missing;
         };
@@ -109,7 +114,7 @@ impl Tokens {
         if given.era < book.era() {
             return Worth::Ended;
         }
-        let lacks: Vec<String> = needed(request)
+        let lacks: Vec<String> = needed
             .into_iter()
             .filter(|scope| !given.scopes.contains(scope))
             .collect();
@@ -121,8 +126,13 @@ impl Tokens {
 
     /// A 401 that says what the request needs.
     pub fn challenge(&self, book: &Book, request: &Asking, message: &str) -> Response {
+        self.challenge_of(book, needed(request), message)
+    }
+
+    /// As [`Tokens::challenge`], where these scopes are needed, one action each.
+    pub fn challenge_of(&self, book: &Book, needed: Vec<String>, message: &str) -> Response {
         let mut scopes: Vec<String> = Vec::new();
-        for scope in needed(request) {
+        for scope in needed {
             let (name, action) = scope.rsplit_once(':').unwrap_or_default();
             match scopes.iter_mut().find(|known| known.starts_with(&format!("{name}:"))) {
                 Some(known) => known.push_str(&format!(",{action}")),

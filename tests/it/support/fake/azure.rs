@@ -1,0 +1,302 @@
+//! A fake of Azure Container Registry, and of the Entra ID and the managed identity that it trusts.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::Method;
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use transship::clock::Clock;
+use transship::demo::registry::Options;
+
+use super::token::{Tokens, Worth, needed};
+use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, with_header};
+
+pub const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+pub const CLIENT: &str = "99999999-8888-7777-6666-555555555555";
+pub const SECRET: &str = "entra~secret-0123456789";
+pub const FEDERATED: &str = "eyJm.token.of-the-workload";
+/// The admin user, or a token of the registry.
+pub const ADMIN: (&str, &str) = ("corp", "admin-password-0123456789");
+const SERVICE: &str = "corp.azurecr.io";
+const AUDIENCE: &str = "https://containerregistry.azure.net";
+/// Tags of a page, whatever is asked for.
+pub const PAGE: usize = 100;
+
+/// What the tests of a fake turn, beside those of the frame.
+#[derive(Default)]
+pub struct Cloud {
+    /// Tokens of Entra ID for the registry are refused; those for the resource manager are not.
+    pub manager_only: AtomicBool,
+    /// The token of the registry lacks `metadata_read`.
+    pub no_metadata: AtomicBool,
+    /// Tags that may not be written.
+    pub locked: Mutex<HashSet<String>>,
+    /// As many first requests of an upload fail with 500, as in a new repository.
+    pub fresh: AtomicU32,
+    /// Tokens of Entra ID, by what they are for.
+    entra: Mutex<BTreeMap<String, String>>,
+    refresh: Mutex<BTreeMap<String, u64>>,
+    /// Links to next pages that were given out.
+    links: Mutex<HashSet<String>>,
+}
+
+struct Azure {
+    cloud: Arc<Cloud>,
+    tokens: Tokens,
+}
+
+/// A running fake.
+pub async fn start() -> (Fake, Arc<Cloud>) {
+    let cloud = Arc::new(Cloud::default());
+    let face = Azure {
+        cloud: Arc::clone(&cloud),
+        tokens: Tokens::new("/oauth2/token", SERVICE),
+    };
+    (Fake::start(face, Options::default()).await, cloud)
+}
+
+fn form(request: &Asking) -> Vec<(String, String)> {
+    url::form_urlencoded::parse(&request.body).into_owned().collect()
+}
+
+/// The only value of a field.
+fn field<'f>(form: &'f [(String, String)], name: &str) -> Option<&'f str> {
+    let mut values = form
+        .iter()
+        .filter(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str());
+    let value = values.next();
+    value.filter(|_| values.next().is_none())
+}
+
+/// A token that says when it ends.
+fn jwt(number: usize) -> String {
+    let ends = Clock::system().now() + SignedDuration::from_hours(3);
+    let claims = json!({ "exp": ends.as_second(), "jti": number });
+    format!("eyJh.{}.sig{number}", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
+impl Azure {
+    fn entra_token(&self, audience: &str) -> Asked {
+        let mut given = lock(&self.cloud.entra);
+        let token = format!("entra-token-{}", given.len());
+        given.insert(token.clone(), audience.to_owned());
+        Asked::Answer(document(
+            200,
+            &json!({ "token_type": "Bearer", "expires_in": 3599, "access_token": token }),
+        ))
+    }
+
+    fn entra(&self, request: &Asking) -> Asked {
+        let form = form(request);
+        let field = |name: &str| field(&form, name);
+        if request.method != Method::POST || field("grant_type") != Some("client_credentials") {
+            return Asked::Wrong("Entra ID is asked by another grant".to_owned());
+        }
+        let Some(audience) = field("scope").and_then(|scope| scope.strip_suffix("/.default")) else {
+            return Asked::Wrong("the scope is none of an application".to_owned());
+        };
+        let proven = match (field("client_secret"), field("client_assertion")) {
+            (Some(secret), None) => secret == SECRET,
+            (None, Some(token)) => {
+                let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+                token == FEDERATED && field("client_assertion_type") == Some(kind)
+            }
+            _ => return Asked::Wrong("one proof is needed".to_owned()),
+        };
+        if field("client_id") != Some(CLIENT) || !proven {
+            return Asked::Answer(document(
+                401,
+                &json!({ "error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided.\r\nTrace ID: 1" }),
+            ));
+        }
+        self.entra_token(audience)
+    }
+
+    fn exchange(&self, request: &Asking) -> Asked {
+        let form = form(request);
+        let field = |name: &str| field(&form, name);
+        if request.method != Method::POST
+            || field("grant_type") != Some("access_token")
+            || field("service") != Some(SERVICE)
+            || field("tenant").is_some_and(|tenant| tenant != TENANT)
+            || request.authorization().is_some()
+        {
+            return Asked::Wrong("the exchange is not as documented".to_owned());
+        }
+        let audience = lock(&self.cloud.entra)
+            .get(field("access_token").unwrap_or_default())
+            .cloned();
+        match audience.as_deref() {
+            None => Asked::Wrong("a token that Entra ID did not give out".to_owned()),
+            Some(AUDIENCE) if self.cloud.manager_only.load(Ordering::Relaxed) => {
+                Asked::Answer(refusal(401, "UNAUTHORIZED", "authentication required"))
+            }
+            Some(AUDIENCE | "https://management.azure.com") => {
+                let mut refresh = lock(&self.cloud.refresh);
+                let token = jwt(refresh.len());
+                refresh.insert(token.clone(), 0);
+                Asked::Answer(document(200, &json!({ "refresh_token": token })))
+            }
+            Some(_) => Asked::Wrong("a token for somebody else".to_owned()),
+        }
+    }
+
+    /// Basic by GET, a refresh token by POST of a form with one scope a field.
+    fn realm(&self, book: &Book, request: &Asking) -> Asked {
+        let granted =
+            |_: &str, action: &str| action != "metadata_read" || !self.cloud.no_metadata.load(Ordering::Relaxed);
+        if request.method == Method::GET {
+            return match request.basic() {
+                Some((user, password)) if (user.as_str(), password.as_str()) == ADMIN => {
+                    self.tokens.give(book, request, Some(&user), granted)
+                }
+                _ => Asked::Answer(refusal(401, "UNAUTHORIZED", "authentication required")),
+            };
+        }
+        let fields = form(request);
+        if field(&fields, "grant_type") != Some("refresh_token") {
+            return Asked::Wrong("another grant".to_owned());
+        }
+        if !lock(&self.cloud.refresh).contains_key(field(&fields, "refresh_token").unwrap_or_default()) {
+            return Asked::Wrong("a refresh token that was not given out".to_owned());
+        }
+        let mut scopes = fields.iter().filter(|(name, _)| name == "scope");
+        if scopes.any(|(_, scope)| scope.contains(' ')) {
+            return Asked::Wrong("a field holds one scope".to_owned());
+        }
+        // The same answer as by GET.
+        let as_get = Asking {
+            method: Method::GET,
+            query: String::from_utf8_lossy(&request.body).into_owned(),
+            ..request.clone()
+        };
+        self.tokens.give(book, &as_get, Some("entra"), granted)
+    }
+
+    fn tags(&self, book: &Book, request: &Asking, repository: &str) -> Asked {
+        let all = repository.parse().ok().and_then(|name| book.registry.manifests(&name));
+        let Some(held) = all else {
+            return Asked::Answer(refusal(404, "NAME_UNKNOWN", "repository name not known to registry"));
+        };
+        let mut tags: Vec<(String, String)> = held
+            .iter()
+            .flat_map(|held| held.tags.iter().map(|tag| (tag.to_string(), held.digest.to_string())))
+            .collect();
+        tags.sort();
+        let last = request.parameter("last");
+        if last.is_some() && !lock(&self.cloud.links).contains(&request.target()) {
+            return Asked::Wrong("a page that no link led to".to_owned());
+        }
+        let after = tags
+            .iter()
+            .filter(|(tag, _)| last.as_deref().is_none_or(|last| tag.as_str() > last));
+        let page: Vec<&(String, String)> = after.clone().take(PAGE).collect();
+        let time = "2019-01-01T00:00:00.1234567Z";
+        let entries: Vec<Value> = page
+            .iter()
+            .map(|(tag, digest)| {
+                json!({
+                    "name": tag, "digest": digest, "createdTime": time, "lastUpdateTime": time, "signed": false,
+                    "changeableAttributes": { "deleteEnabled": true, "writeEnabled": true, "readEnabled": true, "listEnabled": true },
+                })
+            })
+            .collect();
+        let answer = document(
+            200,
+            &json!({ "registry": SERVICE, "imageName": repository, "tags": entries }),
+        );
+        let more = after.count() > page.len();
+        Asked::Answer(match page.last().filter(|_| more) {
+            Some((tag, _)) => {
+                let link = format!("/acr/v1/{repository}/_tags?last={tag}&n={PAGE}&orderby=");
+                lock(&self.cloud.links).insert(link.clone());
+                with_header(answer, "link", &format!("<{link}>; rel=\"next\""))
+            }
+            None => answer,
+        })
+    }
+
+    fn guarded(&self, book: &Book, request: &Asking, needed: Vec<String>) -> Option<Asked> {
+        // Basic works everywhere too.
+        let basic = request.basic();
+        if basic.is_some_and(|(user, password)| (user.as_str(), password.as_str()) == ADMIN) {
+            return None;
+        }
+        match self.tokens.worth_of(book, request, needed.clone()) {
+            Worth::Good(_) => None,
+            Worth::Unknown => Some(Asked::Wrong("a token that was not given out".to_owned())),
+            _ => {
+                let message = "authentication required, visit https://aka.ms/acr/authorization for more information.";
+                Some(Asked::Answer(self.tokens.challenge_of(book, needed, message)))
+            }
+        }
+    }
+}
+
+impl Face for Azure {
+    fn asked(&self, book: &Book, request: &Asking) -> Asked {
+        if request.path == format!("/{TENANT}/oauth2/v2.0/token") {
+            return self.entra(request);
+        }
+        if request.path == "/metadata/identity/oauth2/token" {
+            let right = request.header("metadata") == Some("true")
+                && request.parameter("api-version").as_deref() == Some("2018-02-01");
+            return match request.parameter("resource").filter(|_| right) {
+                Some(audience) => self.entra_token(&audience),
+                None => Asked::Wrong("the managed identity is not asked as documented".to_owned()),
+            };
+        }
+        if request.path == "/oauth2/exchange" {
+            return self.exchange(request);
+        }
+        if self.tokens.is_realm(request) {
+            return self.realm(book, request);
+        }
+        let listed = request
+            .path
+            .strip_prefix("/acr/v1/")
+            .and_then(|rest| rest.strip_suffix("/_tags"));
+        let mut wanted = needed(request);
+        if let Some(repository) = listed.or(request.repository().filter(|_| request.path.ends_with("/tags/list"))) {
+            wanted = vec![format!("repository:{repository}:metadata_read")];
+        }
+        if let Some(asked) = self.guarded(book, request, wanted) {
+            return asked;
+        }
+        if let Some(repository) = listed {
+            return self.tags(book, request, repository);
+        }
+        let first = request.method == Method::POST && request.path.ends_with("/blobs/uploads/");
+        let left = |left: u32| left.checked_sub(1);
+        if first
+            && self
+                .cloud
+                .fresh
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, left)
+                .is_ok()
+        {
+            return Asked::Answer(refusal(500, "UNKNOWN", "unknown error"));
+        }
+        let locked = request
+            .reference()
+            .is_some_and(|tag| lock(&self.cloud.locked).contains(tag));
+        if request.method == Method::PUT && locked {
+            return Asked::Answer(refusal(
+                405,
+                "REGISTRY_DISALLOWED_OPERATION",
+                "The operation is disallowed on this registry, repository or image. View troubleshooting steps at https://aka.ms/acr/faq/",
+            ));
+        }
+        Asked::Pass
+    }
+
+    fn throttled(&self, _request: &Asking) -> Response {
+        with_header(refusal(429, "TOOMANYREQUESTS", "too many requests"), "retry-after", "0")
+    }
+}
