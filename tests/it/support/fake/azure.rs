@@ -296,6 +296,14 @@ impl Face for Azure {
         Asked::Pass
     }
 
+    fn immutable(&self, _tag: &str) -> Option<Response> {
+        Some(refusal(
+            405,
+            "REGISTRY_DISALLOWED_OPERATION",
+            "The operation is disallowed on this registry, repository or image.",
+        ))
+    }
+
     fn throttled(&self, _request: &Asking) -> Response {
         with_header(refusal(429, "TOOMANYREQUESTS", "too many requests"), "retry-after", "0")
     }

@@ -15,6 +15,7 @@ use crate::support::fake::hub::Hub;
 use crate::support::fake::nexus::Nexus;
 use crate::support::fake::quay::Quay;
 use crate::support::fake::zot::Zot;
+use crate::support::fake::{alibaba, azure};
 use crate::support::proxy::Proxy;
 use crate::support::token_server::TokenServer;
 use crate::support::{PASSWORD, USERNAME};
@@ -36,7 +37,10 @@ macro_rules! kinds {
 
 kinds! {
     matrix_of_harbor: HARBOR,
+    matrix_of_alibaba_enterprise: ALIBABA_ENTERPRISE,
+    matrix_of_alibaba_personal: ALIBABA_PERSONAL,
     matrix_of_ecr: ECR,
+    matrix_of_azure: AZURE,
     matrix_of_docker_hub: DOCKER_HUB,
     matrix_of_distribution: DISTRIBUTION,
     matrix_of_zot: ZOT,
@@ -70,6 +74,98 @@ static HARBOR: Row = Row {
         "which permissions exactly a robot needs for the lists of the API",
         "the answer to a push to a proxy-cache project (403 or 405; both are understood)",
         "what the API says of Harbor before 2.0, which is taken for one without it",
+    ],
+};
+
+fn alibaba_keys(kind: &str, fake: &Fake) -> String {
+    format!(
+        "kind: {kind}, endpoint: \"{}\", alibaba: {{ access_key_id: {}, access_key_secret: {} }}",
+        fake.url(),
+        alibaba::KEY,
+        alibaba::SECRET
+    )
+}
+
+static ALIBABA_ENTERPRISE: Row = Row {
+    kind: "alibaba_enterprise",
+    shown: Shown::Fake,
+    by: "a fake of the API of 2018-12-01 that checks every signature",
+    start: || {
+        async {
+            let (fake, cloud) = alibaba::enterprise().await;
+            cloud.repository("corp/app");
+            let keys = alibaba_keys("alibaba_enterprise", &fake);
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(cloud),
+            }
+        }
+        .boxed()
+    },
+    repository: "corp/app",
+    missing: "new/app",
+    listing: Bulk::Tags(100),
+    not: &[(Scenario::Immutable, "its words for it are not documented")],
+    unchecked: &[
+        "what its listing says of an index (it is compared with looks at tags first)",
+        "which editions take artifacts with an empty config",
+    ],
+};
+
+static ALIBABA_PERSONAL: Row = Row {
+    kind: "alibaba_personal",
+    shown: Shown::Fake,
+    by: "a fake of the API of 2016-06-07 that checks every signature",
+    start: || {
+        async {
+            let (fake, cloud) = alibaba::personal().await;
+            cloud.repository("corp/app");
+            let keys = alibaba_keys("alibaba_personal", &fake);
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(cloud),
+            }
+        }
+        .boxed()
+    },
+    repository: "corp/app",
+    missing: "new/app",
+    listing: Bulk::Tags(100),
+    not: &[(Scenario::Immutable, "its words for it are not documented")],
+    unchecked: &["what its listing says of an index (it is compared with looks at tags first)"],
+};
+
+static AZURE: Row = Row {
+    kind: "azure",
+    shown: Shown::Fake,
+    by: "a fake of the registry and of Entra ID, with an application's secret",
+    start: || {
+        async {
+            let (fake, cloud) = azure::start().await;
+            let keys = format!(
+                "kind: azure, azure: {{ tenant_id: {}, client_id: {}, client_secret: {}, authority: \"{}\" }}",
+                azure::TENANT,
+                azure::CLIENT,
+                azure::SECRET,
+                fake.url()
+            );
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(cloud),
+            }
+        }
+        .boxed()
+    },
+    repository: "corp/app",
+    missing: "new/app",
+    listing: Bulk::Tags(azure::PAGE),
+    not: &[],
+    unchecked: &[
+        "how many tags a page may have at most (the fake gives 100)",
+        "its limits of requests",
     ],
 };
 
@@ -141,7 +237,7 @@ static DOCKER_HUB: Row = Row {
 static DISTRIBUTION: Row = Row {
     kind: "distribution",
     shown: Shown::Real,
-    by: "docker-registry 2.8 as a process, with a token server; 3.x by an imitation in memory",
+    by: "docker-registry 2.8 as a process, with a token server; the imitations at the other ends have the habits of 3.x",
     start: || {
         async {
             let server = TokenServer::start(false).await;
