@@ -73,8 +73,9 @@ async fn harbor_signatures_that_are_listed_as_accessories_travel() {
     let report = by_hand(&engine, "r").await;
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert_eq!(fakes[1].resolve("team/app", tag.as_str()), Some(signature.digest()));
-    // The project is there and the repository is not, of which Harbor gives an empty list: no blob is looked for in it.
-    assert_eq!(fakes[1].count("HEAD", "/blobs/"), 0);
+    // The project is there and the repository is not, of which Harbor gives an empty list: no blob of the image is looked for
+    // in it, and then those two of the signature are.
+    assert_eq!(fakes[1].count("HEAD", "/blobs/"), 2);
 }
 
 #[tokio::test]
