@@ -9,9 +9,10 @@ use super::output::{Format, FormatArg};
 use super::signals::Signals;
 use crate::engine::{PingReport, SCHEMA_VERSION};
 
-/// Try the registries of the rules: address, certificate, login, rights to list, pull and push
+/// Try the registries of the rules: name, address, certificate, login, kind, clock, rights to list, pull, push and delete
 ///
-/// Says which step failed and what to do. Leaves nothing behind at a registry.
+/// Says which step failed and what to do, and what is known of each registry. Leaves nothing behind there: uploads that are
+/// opened are given up, no repository is made, nothing is deleted.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  transship ping\n  transship ping harbor ecr --format json")]
 pub(super) struct Ping {
@@ -54,6 +55,16 @@ fn render(report: &PingReport) -> String {
             None => "not tried",
         };
         text.push_str(&format!("\n  {:<8} {mark}: {}", step.step, step.message));
+        // Where all are the same, the step says it.
+        let differ = step.repositories.iter().any(|right| right.ok != step.ok);
+        for right in step.repositories.iter().filter(|_| differ) {
+            let mark = match right.ok {
+                Some(true) => "ok",
+                Some(false) => "FAILED",
+                None => "not tried",
+            };
+            text.push_str(&format!("\n    {} {mark}: {}", right.repository, right.message));
+        }
     }
     let habit = match report.upload_habit {
         "keeps_bytes" => "every byte that arrived",
@@ -62,5 +73,16 @@ fn render(report: &PingReport) -> String {
         _ => "not known yet",
     };
     text.push_str(&format!("\n  kept of a broken upload: {habit}"));
+    for known in &report.capabilities {
+        let class = if known.class == "*" {
+            String::new()
+        } else {
+            format!(" of {}", known.class)
+        };
+        text.push_str(&format!(
+            "\n  learnt{class}: {} = {} ({})",
+            known.name, known.value, known.evidence
+        ));
+    }
     text
 }

@@ -1,5 +1,9 @@
 //! Every key of a rules file: the one table from which the checks, the JSON Schema and the reference for users come.
 
+mod reach;
+
+use reach::{HEADERS_ENTRY, MIRRORS_ENTRY, MIRRORS_RESOLVE_TAGS_ENTRY, PROXY_ENTRY, RESOLVE_ENTRY, TIMEOUTS_ENTRY};
+
 /// A map with known keys.
 #[derive(Debug)]
 pub(super) struct Section {
@@ -195,6 +199,12 @@ pub(super) static REGISTRY: Section = Section {
             "where the vendor has it",
             "Where the vendor's API is, such as a private endpoint of a VPC. Our keys sign what goes there; it is not for images.",
         ),
+        PROXY_ENTRY,
+        RESOLVE_ENTRY,
+        HEADERS_ENTRY,
+        TIMEOUTS_ENTRY,
+        MIRRORS_ENTRY,
+        MIRRORS_RESOLVE_TAGS_ENTRY,
         optional(
             "create_repositories",
             Kind::Map(&CREATE),
@@ -789,6 +799,9 @@ pub(super) static SECTIONS: &[&Section] = &[
     &REGISTRY,
     &TLS,
     &LIMITS,
+    &reach::PROXY,
+    &reach::TIMEOUTS,
+    &reach::MIRROR,
     &CREATE,
     &AWS,
     &ALIBABA,

@@ -10,6 +10,7 @@ mod keys;
 mod meaning;
 mod mistake;
 mod nearest;
+mod reach;
 mod references;
 mod registries;
 mod rule;
@@ -228,6 +229,7 @@ fn whole(findings: &mut Findings<'_>, roots: &[Node]) -> (BTreeMap<RegistryName,
         "registry",
     );
     let registries = registries::read_all(findings, &entries);
+    reach::check_mirrors(findings, &entries, &registries);
 
     let defaults = in_one_file(findings, roots, "defaults");
 
@@ -313,7 +315,7 @@ fn plural(what: &str) -> &'static str {
 }
 
 fn unused(findings: &mut Findings<'_>, registries: &[(&Key, &Node)], rules: &[&Node]) {
-    let mut used: BTreeSet<&str> = BTreeSet::new();
+    let mut used: BTreeSet<&str> = reach::named_mirrors(registries).into_iter().collect();
     for rule in rules {
         used.extend(rule.get("source").and_then(Node::text));
         for destination in rule.get("destinations").map(Node::items).unwrap_or_default() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::mistake::Place;
+use super::reach;
 use super::shape::{Findings, positive, shown};
 use super::size;
 use super::tree::{Key, Node};
@@ -73,6 +74,30 @@ fn remote(findings: &mut Findings<'_>, node: &Node, url: &Node) -> Option<Regist
     let endpoint = node.get("endpoint").and_then(|endpoint| address(findings, endpoint));
     let create = node.get("create_repositories").map(create).unwrap_or_default();
     let cloud = cloud(findings, node);
+    cloud_of_kind(findings, node, kind);
+    if let Some(node) = node
+        .get("endpoint")
+        .filter(|_| endpoint.as_ref().is_some_and(|it| it.plain_http))
+    {
+        findings.warning(
+            node.place,
+            "what goes to this endpoint is not encrypted",
+            Some("write https://, unless it is on this machine".to_owned()),
+        );
+    }
+    let proxy = reach::proxy(findings, node);
+    let resolve = reach::resolve(findings, node, &proxy);
+    let headers = reach::headers(findings, node);
+    let timeouts = reach::timeouts(findings, node);
+    let mirrors_resolve_tags = flag(node, "mirrors_resolve_tags").unwrap_or(false);
+    let mirrors = reach::mirrors(findings, node, mirrors_resolve_tags);
+    if let (Some((key, _)), true) = (node.entry("mirrors_resolve_tags"), node.entry("mirrors").is_none()) {
+        findings.error(
+            key.place,
+            "mirrors_resolve_tags without mirrors",
+            Some("add mirrors, or remove it".to_owned()),
+        );
+    }
     Some(RegistrySettings::Remote(Box::new(RemoteSettings {
         url: url?,
         login,
@@ -81,9 +106,14 @@ fn remote(findings: &mut Findings<'_>, node: &Node, url: &Node) -> Option<Regist
         token_hosts,
         kind,
         endpoint,
+        proxy,
+        resolve,
+        headers,
+        timeouts,
         create,
         cloud,
-        ..RemoteSettings::default()
+        mirrors,
+        mirrors_resolve_tags,
     })))
 }
 
@@ -186,6 +216,29 @@ fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
     }
 }
 
+/// A cloud's keys have no meaning for a registry that is said to be something else.
+fn cloud_of_kind(findings: &mut Findings<'_>, node: &Node, kind: Option<Kind>) {
+    let Some(kind) = kind else { return };
+    for (key, kinds) in [
+        ("aws", &[Kind::Ecr, Kind::EcrPublic] as &[Kind]),
+        ("alibaba", &[Kind::AlibabaEnterprise, Kind::AlibabaPersonal]),
+        ("azure", &[Kind::Azure]),
+    ] {
+        if let (Some((key, _)), false) = (node.entry(key), kinds.contains(&kind)) {
+            let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+            findings.error(
+                key.place,
+                format!(
+                    "{} has no meaning for a registry of the kind {}",
+                    key.text,
+                    kind.as_str()
+                ),
+                Some(format!("remove it, or write kind: {}", words.join(" or "))),
+            );
+        }
+    }
+}
+
 /// Both keys or none.
 fn pair(findings: &mut Findings<'_>, node: &Node, one: &str, other: &str) {
     needs(findings, node, one, other);
@@ -221,8 +274,8 @@ pub(super) fn limits(node: &Node) -> Limits {
     }
 }
 
-/// Reads `url:`, telling what is wrong with it.
-fn address(findings: &mut Findings<'_>, node: &Node) -> Option<RegistryUrl> {
+/// Reads an address of a registry, such as `url:`, telling what is wrong with it.
+pub(super) fn address(findings: &mut Findings<'_>, node: &Node) -> Option<RegistryUrl> {
     let written = node.text()?.trim();
     if node.is_unknown() {
         // RFC 2606 keeps this name free: `check` goes on with it, nothing connects to it.

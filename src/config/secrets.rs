@@ -97,11 +97,22 @@ fn hide_registry(sources: &mut Sources, text: &str, node: &mut Node, section: &S
         let known = section.keys.iter().find(|known| known.name == key.text);
         match known {
             _ if is_secret(&key.text) => hide_values(sources, value),
-            None => hide_values(sources, value),
+            // What they hold is for a gateway what a password is for a registry.
+            None | Some(Entry { name: "headers", .. }) => hide_values(sources, value),
             Some(Entry {
-                kind: Kind::Map(section),
+                kind: Kind::Map(section) | Kind::TextOr(_, section),
                 ..
             }) => hide_registry(sources, text, value, section),
+            Some(Entry {
+                kind:
+                    Kind::List {
+                        of: Kind::TextOr(_, section),
+                        ..
+                    },
+                ..
+            }) => hide_registry(sources, text, value, section),
+            // The keys are names of hosts, the values are addresses.
+            Some(Entry { name: "resolve", .. }) => hide_known(sources, text, value),
             // An @ is nothing special there.
             Some(Entry {
                 name: "username" | "layout",

@@ -3,6 +3,7 @@
 mod faulty;
 mod generated;
 mod limits;
+mod reach;
 mod registries;
 mod spool;
 

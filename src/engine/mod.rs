@@ -52,7 +52,8 @@ pub use copy::copy;
 pub use event::{Event, Events};
 pub use facade::{Engine, EngineError};
 pub use report::{
-    BlobCounts, Change, DestinationBytes, DestinationReport, Failure, ImageCounts, PingReport, PingStep, RulePlan,
-    RunReport, SCHEMA_VERSION, SourceBytes, SourceCounts, SyncReport, VerifyFinding, VerifyReport,
+    BlobCounts, Change, DestinationBytes, DestinationReport, Failure, ImageCounts, PingCapability, PingCertificate,
+    PingReport, PingRight, PingStep, RulePlan, RunReport, SCHEMA_VERSION, SourceBytes, SourceCounts, SyncReport,
+    VerifyFinding, VerifyReport,
 };
 pub use requests::{CopyEnd, CopyRequest, Only, RunRequest, VerifyRequest, copy_state};

@@ -262,19 +262,72 @@ pub struct PingReport {
     pub registry: String,
     /// Its URL or path.
     pub address: String,
-    /// The steps in order; after a failed one the rest is not tried.
+    /// The steps in order; after a failed one of the way to it (`name`, `address`, `tls`, `login`) the rest is not tried.
     pub steps: Vec<PingStep>,
+    /// Addresses that its host's name stands for; empty where a proxy looks for it, and for a directory.
+    pub addresses: Vec<std::net::IpAddr>,
+    /// The certificate that it showed.
+    pub certificate: Option<PingCertificate>,
+    /// Who we are there; null for nobody, and where that was not reached.
+    pub user: Option<String>,
+    /// What it is, as `kind` in the rules; null where that was not found out.
+    pub kind: Option<&'static str>,
+    /// Product and version, where it tells them.
+    pub version: Option<String>,
+    /// How far its clock is ahead of ours, in seconds (negative: behind).
+    pub clock_skew_seconds: Option<i64>,
+    /// What was learnt of it and still holds.
+    pub capabilities: Vec<PingCapability>,
     /// What broken uploads leave: `keeps_bytes`, `keeps_pieces`, `keeps_nothing`, `not_known`.
     pub upload_habit: &'static str,
+}
+
+/// A registry's certificate.
+#[derive(Clone, Debug, Serialize)]
+pub struct PingCertificate {
+    /// Who issued it; empty where it does not say.
+    pub issuer: String,
+    /// When it ends.
+    pub ends: Timestamp,
+    /// Whole days until then.
+    pub days_left: i64,
+}
+
+/// One thing that was learnt of a registry.
+#[derive(Clone, Debug, Serialize)]
+pub struct PingCapability {
+    /// Of which repositories; `*` for all.
+    pub class: String,
+    /// What.
+    pub name: String,
+    /// What of it.
+    pub value: String,
+    /// What showed it.
+    pub evidence: String,
+    /// When.
+    pub learnt: Timestamp,
+}
+
+/// A right on one repository.
+#[derive(Clone, Debug, Serialize)]
+pub struct PingRight {
+    /// The repository.
+    pub repository: String,
+    /// As [`PingStep::ok`].
+    pub ok: Option<bool>,
+    /// What was found, or what failed and what to do.
+    pub message: String,
 }
 
 /// One step of `ping`.
 #[derive(Clone, Debug, Serialize)]
 pub struct PingStep {
-    /// `address`, `tls`, `login`, `list`, `pull`, `push`.
+    /// `name`, `address`, `tls`, `login`, `clock`, `kind`, `list`, `pull`, `push`, `delete`.
     pub step: &'static str,
     /// True when it worked; `None` when it could not be tried (no repository to try on).
     pub ok: Option<bool>,
     /// What was found, or what failed and what to do.
     pub message: String,
+    /// The repositories that a right was tried on, 20 at most; empty for other steps.
+    pub repositories: Vec<PingRight>,
 }

@@ -385,14 +385,6 @@ impl Endpoint {
         }
     }
 
-    /// Reaches the end with our login; the error says which step failed. A layout was read when it was opened.
-    pub async fn ping(&self) -> Result<()> {
-        match self {
-            Self::Registry(registry) => registry.ping().await,
-            Self::Layout(_) => Ok(()),
-        }
-    }
-
     /// What it is; `None` where that is not known (yet), and for a layout.
     pub fn kind(&self) -> Option<super::Kind> {
         match self {

@@ -10,6 +10,7 @@ mod layout;
 mod local;
 mod remote;
 mod settings;
+mod tried;
 mod vendor;
 
 pub use account::Account;
@@ -22,7 +23,10 @@ pub use habits::Habits;
 pub use kind::Kind;
 pub use layout::{IMAGE_REPOSITORY, Layout};
 pub use local::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
-pub use remote::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Limiter, NumberedPage, Probe, numbered};
+pub use remote::{
+    Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Certificate, Greeting, Identity, Limiter, Located, NumberedPage,
+    Probe, PushRight, numbered,
+};
 pub use settings::{
     AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption, Limits,
     LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl, RemoteSettings, Timeouts, TlsSettings,

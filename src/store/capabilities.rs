@@ -63,13 +63,19 @@ impl Store {
         .await
     }
 
-    /// All capabilities of a registry, expired ones too: (class, name, value, evidence, learnt).
-    pub async fn capabilities(&self, registry: &str) -> Result<Vec<(String, String, String, String, Timestamp)>> {
+    /// What holds of a registry at `now`: (class, name, value, evidence, learnt).
+    pub async fn capabilities(
+        &self,
+        registry: &str,
+        now: Timestamp,
+    ) -> Result<Vec<(String, String, String, String, Timestamp)>> {
         self.verb("list what was learnt of a registry", async {
             let rows = sqlx::query(
-                "SELECT class, name, value, evidence, learnt FROM capabilities WHERE registry = $1 ORDER BY class, name",
+                "SELECT class, name, value, evidence, learnt FROM capabilities WHERE registry = $1 \
+                 AND learnt <= $2 AND expires > $2 ORDER BY class, name",
             )
             .bind(registry)
+            .bind(millis(now))
             .fetch_all(&mut *self.0.reader().await?)
             .await?;
             rows.iter()

@@ -20,6 +20,7 @@ mod plan_laws;
 mod policies;
 mod put_off;
 mod ranges;
+mod reach;
 mod recovery;
 mod registry_habits;
 mod requests;

@@ -1,6 +1,6 @@
 //! Requests and answers as values.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use super::refusal::{MAX_ERROR_BODY, Refusal};
 use super::targets::{ForbiddenTarget, host_and_port};
 use super::throttle::{Class, Direction, Permit};
 use crate::registry::endpoint::BodyStream;
-use crate::registry::{Error, ErrorKind, Operation, Phrase, Place, Result};
+use crate::registry::{Error, ErrorKind, Operation, Phrase, Place, RemoteSettings, Result};
 
 /// The cause of an error: waited for as long as we wait. What had asked may come to the same again.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -98,6 +98,8 @@ pub(super) struct Answer {
     pub(super) now: jiff::Timestamp,
     /// What this kind of registry means by its refusals.
     pub(super) phrases: &'static [Phrase],
+    /// What else was sent that its words must not repeat.
+    pub(super) settings: Arc<RemoteSettings>,
 }
 
 impl Call {
@@ -191,7 +193,8 @@ impl Answer {
                 .await
                 .unwrap_or_default()
         };
-        let sent = Sent::by_header(self.login.as_ref());
+        let mut sent = Sent::by_header(self.login.as_ref());
+        sent.add_settings(&self.settings);
         let mut refusal = Refusal::read(self.status, &self.headers, &body, self.now, &sent);
         refusal.phrases = self.phrases;
         refusal

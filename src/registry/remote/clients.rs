@@ -1,18 +1,22 @@
 //! The HTTP clients of a registry.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, header};
-use reqwest::{Certificate, Client, ClientBuilder, Identity};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy};
 use url::Url;
 
-use crate::registry::{Error, ErrorKind, Operation, Place, Result, TlsSettings};
+use super::certs_d::CertFolders;
+use crate::registry::{Error, ErrorKind, Operation, Place, ProxySettings, RemoteSettings, Result, TlsSettings};
 
 /// For a connection with its TLS handshake. Several times the worst round trip between continents, with lost packets.
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// What names a certificate that is not in the rules.
+const CERTS_D: &str = "the folder of Docker's or Podman's certificates";
 /// For a connection to a service of the machine that we run on.
 const METADATA_CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// How long an unused connection is kept: below the 60 s after which nginx and many load balancers drop it.
@@ -46,19 +50,30 @@ pub(super) struct Pair {
 }
 
 impl Clients {
-    /// Reads the files of `tls`; connects to nothing. A registry on this machine is spoken to directly, whatever the environment
-    /// says of proxies: a proxy's own loopback is another, and other tools of the field do the same (Go's `ProxyFromEnvironment`).
+    /// Reads the files of `tls` and those that Docker and Podman have for the host; connects to nothing. A registry on this machine
+    /// is spoken to directly, whatever the environment says of proxies: a proxy's own loopback is another, and other tools of the
+    /// field do the same (Go's `ProxyFromEnvironment`). A `proxy` of its own holds there too.
     ///
     /// # Errors
-    /// `Config` for files that cannot be read or are no certificates, `Tls` where no CA is known at all and the
-    /// registry is spoken to by https.
-    pub(super) fn build(name: &str, tls: &TlsSettings, url: &Url) -> Result<Self> {
-        let trust = Trust::read(name, tls)?;
+    /// `Config` for files that cannot be read or are no certificates, and for a proxy that cannot be used; `Tls` where no CA is
+    /// known at all and the registry is spoken to by https.
+    pub(super) fn build(name: &str, settings: &RemoteSettings, url: &Url, folders: &CertFolders) -> Result<Self> {
         let plain_http = url.scheme() == "http";
+        let mut trust = Trust::read(name, &settings.tls)?;
+        if !plain_http {
+            let host = url.host_str().unwrap_or_default();
+            let with_port = url.port().map(|port| format!("{host}:{port}"));
+            trust.add_folders(
+                name,
+                folders,
+                &[&settings.url.host, with_port.as_deref().unwrap_or(host)],
+            )?;
+        }
+        let way = Way::of(name, settings, url)?;
         let recipe = |trust, tls| Recipe {
             name: name.to_owned(),
             trust,
-            local: is_loopback(url),
+            way: way.clone(),
             tls,
         };
         let others = (trust.identity.is_some() || trust.anything || plain_http).then(|| {
@@ -87,7 +102,8 @@ impl Clients {
         if let Some(client) = self.metadata.get() {
             return Ok(client);
         }
-        let builder = base(1, true).connect_timeout(METADATA_CONNECT_LIMIT).tls_certs_only([]);
+        let builder = base(1).no_proxy();
+        let builder = builder.connect_timeout(METADATA_CONNECT_LIMIT).tls_certs_only([]);
         let built = builder.build().map_err(|error| {
             let message = "no client for services of this machine can be made".to_owned();
             fault(&self.own.recipe.name, ErrorKind::Tls, message).caused_by(error.without_url())
@@ -122,7 +138,10 @@ impl Pair {
     /// `Tls` where no CA is known at all.
     pub(super) fn small(&self) -> Result<&Client> {
         self.recipe.once(&self.small, || {
-            base(IDLE_SMALL, self.recipe.local)
+            self.recipe
+                .way
+                .apply(base(IDLE_SMALL))
+                .tls_info(true)
                 .http2_adaptive_window(true)
                 .http2_keep_alive_interval(HTTP2_PING)
         })
@@ -133,8 +152,8 @@ impl Pair {
     /// # Errors
     /// `Tls` where no CA is known at all.
     pub(super) fn blobs(&self) -> Result<&Client> {
-        self.recipe
-            .once(&self.blobs, || base(IDLE_BLOBS, self.recipe.local).http1_only())
+        let Self { recipe, blobs, .. } = self;
+        recipe.once(blobs, || recipe.way.apply(base(IDLE_BLOBS)).http1_only())
     }
 }
 
@@ -152,8 +171,60 @@ impl fmt::Debug for Pair {
 struct Recipe {
     name: String,
     trust: Trust,
-    local: bool,
+    way: Way,
     tls: Tls,
+}
+
+/// How hosts are reached.
+#[derive(Clone)]
+struct Way {
+    proxy: Through,
+    resolve: Vec<(String, SocketAddr)>,
+    connect: Duration,
+}
+
+#[derive(Clone)]
+enum Through {
+    Environment,
+    Nothing,
+    This(Box<Proxy>),
+}
+
+impl Way {
+    fn of(name: &str, settings: &RemoteSettings, url: &Url) -> Result<Self> {
+        let proxy = match &settings.proxy {
+            ProxySettings::FromEnvironment if is_loopback(url) => Through::Nothing,
+            ProxySettings::FromEnvironment => Through::Environment,
+            ProxySettings::None => Through::Nothing,
+            ProxySettings::Through { url, login } => {
+                let mut proxy = Proxy::all(url.clone()).map_err(|error| {
+                    let message = format!("{url} cannot be used as a proxy; check `proxy`");
+                    fault(name, ErrorKind::Config, message).caused_by(error.without_url())
+                })?;
+                if let Some(login) = login {
+                    proxy = proxy.basic_auth(&login.username, login.password.expose());
+                }
+                Through::This(Box::new(proxy.no_proxy(NoProxy::from_env())))
+            }
+        };
+        let resolve = settings.resolve.iter().map(|(host, address)| (host.clone(), *address));
+        Ok(Self {
+            proxy,
+            resolve: resolve.collect(),
+            connect: settings.timeouts.connect.unwrap_or(CONNECT_LIMIT),
+        })
+    }
+
+    fn apply(&self, builder: ClientBuilder) -> ClientBuilder {
+        let builder = match &self.proxy {
+            Through::Environment => builder,
+            Through::Nothing => builder.no_proxy(),
+            Through::This(proxy) => builder.proxy(Proxy::clone(proxy)),
+        };
+        let builder = builder.connect_timeout(self.connect);
+        let resolve = self.resolve.iter();
+        resolve.fold(builder, |builder, (host, address)| builder.resolve(host, *address))
+    }
 }
 
 /// Whether hosts are spoken to by https.
@@ -196,22 +267,16 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn base(idle: usize, local: bool) -> ClientBuilder {
+fn base(idle: usize) -> ClientBuilder {
     let mut headers = HeaderMap::new();
     // Some proxies compress blobs unless told not to, which breaks lengths and digests.
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let builder = if local {
-        Client::builder().no_proxy()
-    } else {
-        Client::builder()
-    };
-    builder
+    Client::builder()
         .user_agent(concat!("transship/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
-        .connect_timeout(CONNECT_LIMIT)
         .pool_idle_timeout(IDLE_LIMIT)
         .pool_max_idle_per_host(idle)
         .tcp_nodelay(true)
@@ -225,27 +290,15 @@ struct Trust {
 
 impl Trust {
     fn read(name: &str, tls: &TlsSettings) -> Result<Self> {
-        let mut authorities = Vec::new();
-        if let Some(path) = &tls.ca_file {
-            let pem = read(name, "tls.ca_file", path)?;
-            authorities = Certificate::from_pem_bundle(&pem)
-                .map_err(|error| unusable(name, "tls.ca_file", path, "no PEM certificates").caused_by(error))?;
-            if authorities.is_empty() {
-                return Err(unusable(name, "tls.ca_file", path, "no PEM certificates"));
-            }
-        }
+        let authorities = match &tls.ca_file {
+            Some(path) => authorities(name, "tls.ca_file", path)?,
+            None => Vec::new(),
+        };
         let identity = match (&tls.client_cert, &tls.client_key) {
             (None, None) => None,
             (Some(certificate), key) => {
-                let mut pem = read(name, "tls.client_cert", certificate)?;
-                if let Some(key) = key {
-                    pem.push(b'\n');
-                    pem.extend(read(name, "tls.client_key", key)?);
-                }
-                let identity = Identity::from_pem(&pem).map_err(|error| {
-                    unusable(name, "tls.client_cert", certificate, "no PEM certificate with its key").caused_by(error)
-                })?;
-                Some(identity)
+                let key = key.as_ref().map(|key| ("tls.client_key", key.as_path()));
+                Some(identity(name, ("tls.client_cert", certificate), key)?)
             }
             (None, Some(key)) => {
                 return Err(unusable(
@@ -263,6 +316,18 @@ impl Trust {
         })
     }
 
+    /// Adds what Docker and Podman would trust and show there; a client certificate of the rules holds.
+    fn add_folders(&mut self, name: &str, folders: &CertFolders, hosts: &[&str]) -> Result<()> {
+        let found = folders.read(name, hosts)?;
+        for path in &found.authorities {
+            self.authorities.extend(authorities(name, CERTS_D, path)?);
+        }
+        if let (None, Some((certificate, key))) = (&self.identity, &found.identity) {
+            self.identity = Some(identity(name, (CERTS_D, certificate), Some((CERTS_D, key)))?);
+        }
+        Ok(())
+    }
+
     fn apply(&self, mut builder: ClientBuilder) -> ClientBuilder {
         if !self.authorities.is_empty() {
             builder = builder.tls_certs_merge(self.authorities.iter().cloned());
@@ -277,6 +342,28 @@ impl Trust {
     }
 }
 
+/// The certificates of a file, at least one.
+fn authorities(name: &str, key: &str, path: &Path) -> Result<Vec<Certificate>> {
+    let pem = read(name, key, path)?;
+    let found = Certificate::from_pem_bundle(&pem)
+        .map_err(|error| unusable(name, key, path, "no PEM certificates").caused_by(error))?;
+    if found.is_empty() {
+        return Err(unusable(name, key, path, "no PEM certificates"));
+    }
+    Ok(found)
+}
+
+/// A certificate of our own with its key, which may stand in the same file. Each file with what names it.
+fn identity(name: &str, certificate: (&str, &Path), key: Option<(&str, &Path)>) -> Result<Identity> {
+    let mut pem = read(name, certificate.0, certificate.1)?;
+    if let Some((named_by, key)) = key {
+        pem.push(b'\n');
+        pem.extend(read(name, named_by, key)?);
+    }
+    let what = "no PEM certificate with its key";
+    Identity::from_pem(&pem).map_err(|error| unusable(name, certificate.0, certificate.1, what).caused_by(error))
+}
+
 fn read(name: &str, key: &str, path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| unusable(name, key, path, "a file that cannot be read").caused_by(error))
 }
@@ -289,7 +376,7 @@ fn unusable(name: &str, key: &str, path: &Path, what: &str) -> Error {
     )
 }
 
-fn fault(name: &str, kind: ErrorKind, message: String) -> Error {
+pub(super) fn fault(name: &str, kind: ErrorKind, message: String) -> Error {
     let place = Place {
         registry: name.to_owned(),
         ..Place::default()
@@ -332,7 +419,11 @@ mod tests {
                 ca_file: Some(path),
                 ..TlsSettings::default()
             };
-            let error = Clients::build("r", &tls, &url).expect_err("unusable");
+            let settings = RemoteSettings {
+                tls,
+                ..RemoteSettings::default()
+            };
+            let error = Clients::build("r", &settings, &url, &CertFolders::default()).expect_err("unusable");
             assert_eq!(error.kind, ErrorKind::Config);
             assert!(
                 error.message.contains("tls.ca_file") && error.message.contains(words),

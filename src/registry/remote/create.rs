@@ -109,7 +109,8 @@ impl Registry {
         }
     }
 
-    fn makes_repositories(&self) -> bool {
+    /// True where a push makes what it needs by the vendor's API.
+    pub(super) fn makes_repositories(&self) -> bool {
         self.shared.settings.create.enabled && self.shared.vendor.ways().must_create
     }
 

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use regex::Regex;
 
-use crate::registry::Credentials;
+use crate::registry::{Credentials, ProxySettings, RemoteSettings};
 use crate::telemetry::Secret;
 
 /// What of a request must not come back in words.
@@ -40,6 +40,16 @@ impl Sent {
         sent.add(STANDARD.encode(pair).trim_end_matches('='));
         sent.add(credentials.password.expose());
         sent
+    }
+
+    /// What the rules say to send beside the login: `headers`, and who we are at the proxy.
+    pub(super) fn add_settings(&mut self, settings: &RemoteSettings) {
+        for (_, value) in &settings.headers {
+            self.add(value.expose());
+        }
+        if let ProxySettings::Through { login: Some(login), .. } = &settings.proxy {
+            self.0.extend(Self::by_credentials(login).0);
+        }
     }
 
     /// One more.

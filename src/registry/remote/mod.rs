@@ -6,6 +6,8 @@ mod blobs;
 mod body;
 mod bulk;
 mod call;
+mod certificate;
+mod certs_d;
 mod clients;
 mod create;
 mod echo;
@@ -14,6 +16,7 @@ mod links;
 mod lists;
 mod manifests;
 mod pages;
+mod ping;
 mod ranges;
 mod rates;
 mod referrers;
@@ -28,16 +31,18 @@ mod uploads;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::{Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Probe};
+pub use self::certificate::Certificate;
 pub use self::pages::{NumberedPage, numbered};
+pub use self::ping::{Greeting, Identity, Located, PushRight};
 pub use self::throttle::Limiter;
 
-use self::auth::{Auth, Scopes};
+use self::auth::Auth;
 use self::call::{Answer, Call};
+use self::certs_d::CertFolders;
 use self::clients::Clients;
 use self::throttle::Permit;
 use self::transport::Transport;
@@ -238,7 +243,35 @@ impl Registry {
         clock: Clock,
         limiter: &Limiter,
     ) -> Result<Self> {
-        let settings = Arc::new(settings.clone());
+        Self::open_with(
+            name,
+            settings,
+            habits,
+            vendor,
+            clock,
+            limiter,
+            &CertFolders::of_process(),
+        )
+    }
+
+    /// The same, with other folders of certificates.
+    fn open_with(
+        name: &str,
+        settings: &RemoteSettings,
+        habits: Habits,
+        vendor: Arc<dyn Vendor>,
+        clock: Clock,
+        limiter: &Limiter,
+        folders: &CertFolders,
+    ) -> Result<Self> {
+        let mut settings = settings.clone();
+        // Who writes where docker.io is means the host that is asked for it.
+        if let Some(host) = &habits.api_host
+            && let Some(address) = settings.resolve.get(&settings.url.host).copied()
+        {
+            settings.resolve.entry(host.clone()).or_insert(address);
+        }
+        let settings = Arc::new(settings);
         let (url, tls) = (&settings.url, &settings.tls);
         let scheme = if url.plain_http { "http" } else { "https" };
         let host = habits.api_host.as_deref().unwrap_or(&url.host);
@@ -267,7 +300,7 @@ impl Registry {
             LoginSource::DockerConfig | LoginSource::Anonymous => None,
         };
         let host = host.to_owned();
-        let clients = Clients::build(name, tls, &base)?;
+        let clients = Clients::build(name, &settings, &base, folders)?;
         let throttle = limiter.throttle(name, &host, settings.limits);
         // Its pauses are none of the registry's.
         let api_limits = Limits {
@@ -321,25 +354,6 @@ impl Registry {
     /// The name in the rules, or the host for `copy`.
     pub fn name(&self) -> &str {
         &self.shared.name
-    }
-
-    /// Asks for `/v2/` with our login, where it needs no rights to any repository.
-    pub async fn ping(&self) -> Result<()> {
-        let place = self.place(None, None);
-        let call = Call::new(Operation::Ping, place, Method::GET, self.url("")?, Scopes::none());
-        let answer = self.run(call).await?;
-        match answer.status {
-            StatusCode::OK => Ok(()),
-            StatusCode::NOT_FOUND => Err(answer.broken_protocol(
-                "it answers, but has no /v2/: it is no registry, or the url lacks a path or names the wrong port",
-            )),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let mut error = answer.into_error(self.user()).await;
-                error.message = format!("address and TLS are right, but the login is refused: {}", error.message);
-                Err(error)
-            }
-            _ => Err(answer.into_error(self.user()).await),
-        }
     }
 
     async fn run(&self, call: Call) -> Result<Answer> {

@@ -72,8 +72,12 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     if let Ok(number) = value.parse::<u64>() {
         return Some(length(number, now));
     }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
-    Some(from_now(date, now))
+    Some(from_now(http_date(value)?, now))
+}
+
+/// A date of HTTP (RFC 9110, 5.6.7), in the form that everybody sends.
+pub(super) fn http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {

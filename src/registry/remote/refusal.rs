@@ -149,6 +149,8 @@ impl Refusal {
             400 if matches!(code, "BLOB_UPLOAD_INVALID" | "SIZE_INVALID") => ErrorKind::Corrupt,
             404 => ErrorKind::NotFound,
             405 | 501 => ErrorKind::Unsupported,
+            // The proxy's own answer to what is not https.
+            407 => ErrorKind::Config,
             _ if code == "UNSUPPORTED" => ErrorKind::Unsupported,
             _ if code == "TOOMANYREQUESTS" => ErrorKind::Throttled,
             _ if temporary(self.status) => ErrorKind::Server,
@@ -189,6 +191,9 @@ impl Refusal {
             (Some(code), "") => format!("the registry answered {} {code}", self.status),
             (Some(code), text) => format!("the registry answered {} {code}: {text}", self.status),
         };
+        if self.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return WHO_AT_THE_PROXY.to_owned();
+        }
         if let Some(phrase) = self.phrase(operation).filter(|phrase| !phrase.advice.is_empty()) {
             return format!("{said}; {}", phrase.advice);
         }
@@ -240,6 +245,10 @@ impl Refusal {
         format!("{said}; {advice}")
     }
 }
+
+/// What a 407 means, which no registry says.
+const WHO_AT_THE_PROXY: &str = "the proxy on the way to the registry wants to know who we are, or refuses our login; set or check \
+     `proxy: { url, username, password }` of this registry";
 
 fn is_write(operation: Operation) -> bool {
     matches!(
@@ -352,6 +361,17 @@ fn judge(
             format!("the certificate of {host} is not trusted; set tls.ca_file to the CA that issued it")
         };
         return (ErrorKind::Tls, message);
+    }
+    if has(&["tunnel error", "proxy authorization required"]) {
+        if has(&["authorization required"]) {
+            return (ErrorKind::Config, WHO_AT_THE_PROXY.to_owned());
+        }
+        return (
+            ErrorKind::Network,
+            format!(
+                "the proxy does not lead to {host}; check `proxy` (or HTTPS_PROXY and NO_PROXY), and what it allows"
+            ),
+        );
     }
     if has(&["InvalidContentType", "corrupt message"]) {
         return (

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 use url::Url;
 
@@ -16,6 +16,7 @@ use super::auth::{Auth, Scopes};
 use super::body::{Outgoing, STALL_BYTES, STALL_LIMIT, Watch};
 use super::call::{Answer, Call, Late, Payload};
 use super::clients::Clients;
+use super::echo::Sent;
 use super::heed::Heed;
 use super::rates::rate_limit_headers;
 use super::refusal::{broken, temporary};
@@ -25,8 +26,8 @@ use super::targets::{
 use super::throttle::{Class, Direction, Flow, PATIENCE, Permit, Throttle};
 use crate::clock::Clock;
 use crate::registry::settings::RemoteSettings;
-use crate::registry::{Account, ErrorKind, Operation, Place, Result, Vendor};
-use crate::telemetry::RedactedUrl;
+use crate::registry::{Account, ErrorKind, Operation, Place, ProxySettings, Result, Vendor};
+use crate::telemetry::{RedactedUrl, Secret};
 
 /// Attempts of one request within the loop: enough for a restarting replica behind a load balancer; what lasts longer is
 /// for the job's own retries.
@@ -93,6 +94,8 @@ struct Inner {
     /// For the vendor's API at another host.
     api_throttle: Arc<Throttle>,
     settings: Arc<RemoteSettings>,
+    /// `headers:` of the rules, marked sensitive.
+    own_headers: HeaderMap,
     vendor: Arc<dyn Vendor>,
     /// What the registry showed of itself.
     seen: Mutex<Option<Probe>>,
@@ -120,6 +123,7 @@ impl Transport {
             heed: Heed::new(Arc::clone(&throttle), clock.clone()),
             throttle,
             api_throttle,
+            own_headers: sensitive(&settings.headers),
             settings,
             vendor,
             seen: Mutex::default(),
@@ -163,7 +167,12 @@ impl Transport {
         };
         let answer = self.exchange(account, None, &mut call, basic.as_ref()).await?;
         let status = answer.status.as_u16();
-        let body = answer.collect(MAX_TOKEN_BODY).await?;
+        let mut body = answer.collect(MAX_TOKEN_BODY).await?;
+        let mut sent = Sent::default();
+        sent.add_settings(&self.0.settings);
+        if status != 200 && sent.is_in(&body) {
+            body.clear();
+        }
         Ok(TokenReply { status, body })
     }
 
@@ -193,7 +202,7 @@ impl Transport {
     }
 
     /// Takes note of an answer of the registry: its first, and the first that asks for a login.
-    fn see(&self, status: StatusCode, headers: &http::HeaderMap) {
+    fn see(&self, status: StatusCode, headers: &HeaderMap) {
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let news = match &*seen {
             None => true,
@@ -258,6 +267,7 @@ impl Transport {
             place: call.place.clone(),
             now: self.0.clock.now(),
             phrases: self.0.vendor.ways().phrases,
+            settings: Arc::clone(&self.0.settings),
         }
     }
 
@@ -447,8 +457,9 @@ impl Transport {
         let mut url = call.url.clone();
         let sent = login;
         let mut login = login;
+        let mut away = false;
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send(account, call, &url, login).await?;
+            let response = self.send(account, call, &url, login, away).await?;
             let answer = self.answer(call, url, response, sent);
             if same_origin(&answer.url, &self.0.base) {
                 self.see(answer.status, &answer.headers);
@@ -478,8 +489,9 @@ impl Transport {
                 self.check_target(&next)
                     .await
                     .map_err(|target| call.forbidden(target))?;
-                // Stays away for the rest of the way, even where that leads back.
+                // Stay away for the rest of the way, even where that leads back.
                 login = None;
+                away = true;
             }
             url = next;
             answer.drain().await;
@@ -496,8 +508,13 @@ impl Transport {
         call: &mut Call,
         url: &Url,
         login: Option<&HeaderValue>,
+        away: bool,
     ) -> Result<reqwest::Response> {
         let mut request = reqwest::Request::new(call.method.clone(), url.clone());
+        let own = same_origin(url, &self.0.base);
+        if own && !away {
+            request.headers_mut().extend(self.0.own_headers.clone());
+        }
         request.headers_mut().extend(call.headers.clone());
         if let Some(login) = login {
             request.headers_mut().insert(header::AUTHORIZATION, login.clone());
@@ -524,7 +541,6 @@ impl Transport {
                 watch = Some(its_watch);
             }
         }
-        let own = same_origin(url, &self.0.base);
         let host = host_and_port(url);
         let charged = if own && call.operation != Operation::Authenticate {
             &self.0.name
@@ -544,13 +560,21 @@ impl Transport {
         let began = Instant::now();
         let sent = client.execute(request);
         let sent = match watch {
-            None => tokio::time::timeout(ANSWER_LIMIT, sent)
+            None => tokio::time::timeout(self.0.settings.timeouts.answer.unwrap_or(ANSWER_LIMIT), sent)
                 .await
                 .map_err(|_| call.error(ErrorKind::Network, format!("{host} {Late}")).caused_by(Late))?,
             Some(watch) => watched(call, &host, watch, sent).await?,
         };
         self.0.heed.learn(call, began, &sent);
-        sent.map_err(|error| broken(call.operation, call.place.clone(), &host, url.scheme() == "http", error))
+        sent.map_err(|error| {
+            let mut error = broken(call.operation, call.place.clone(), &host, url.scheme() == "http", error);
+            if let (ProxySettings::Through { url, .. }, ErrorKind::Network) = (&self.0.settings.proxy, error.kind) {
+                error
+                    .message
+                    .push_str(&format!(" (on the way through the proxy {})", host_and_port(url)));
+            }
+            error
+        })
     }
 
     /// Refuses private addresses named by a public registry. Names are asked from the name server only here, where the host is
@@ -567,7 +591,7 @@ impl Transport {
     }
 
     /// The addresses of a URL's host, as `resolve:` or the name server has them; none where it cannot be resolved.
-    async fn addresses(&self, url: &Url) -> Vec<IpAddr> {
+    pub(super) async fn addresses(&self, url: &Url) -> Vec<IpAddr> {
         let written = url.host_str().and_then(|host| self.0.settings.resolve.get(host));
         match written {
             Some(address) => vec![address.ip()],
@@ -586,6 +610,16 @@ impl Transport {
             None => true,
         }
     }
+}
+
+fn sensitive(headers: &[(http::HeaderName, Secret)]) -> HeaderMap {
+    let values = headers.iter().filter_map(|(name, secret)| {
+        // The rules refuse what cannot be sent.
+        let mut value = HeaderValue::from_str(secret.expose()).ok()?;
+        value.set_sensitive(true);
+        Some((name.clone(), value))
+    });
+    values.collect()
 }
 
 fn is_login_status(status: StatusCode) -> bool {
@@ -631,6 +665,7 @@ async fn addresses(url: &Url) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::remote::certs_d::CertFolders;
     use crate::registry::remote::throttle::Limiter;
     use crate::registry::settings::Limits;
     use crate::registry::{Generic, Kind};
@@ -639,8 +674,8 @@ mod tests {
     async fn a_public_registry_may_not_name_private_addresses() {
         let allowed = async |registry: &str, target: &str| {
             let url = |text: &str| Url::parse(text).expect("a URL");
-            let clients =
-                Clients::build("r", &crate::registry::TlsSettings::default(), &url(registry)).expect("clients");
+            let (settings, folders) = (RemoteSettings::default(), CertFolders::default());
+            let clients = Clients::build("r", &settings, &url(registry), &folders).expect("clients");
             let throttle = Limiter::default().throttle("r", registry, Limits::default());
             let transport = Transport::new(
                 "r",

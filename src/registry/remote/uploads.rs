@@ -35,7 +35,8 @@ impl Registry {
         }
     }
 
-    async fn open_upload(&self, repository: &RepositoryName) -> Result<BlobWrite> {
+    /// Opens an upload where the repository is there.
+    pub(super) async fn open_upload(&self, repository: &RepositoryName) -> Result<BlobWrite> {
         let url = self.repository_url(repository, "blobs/uploads/")?;
         let place = self.place(Some(repository), None);
         let call = Call::new(Operation::WriteBlob, place, Method::POST, url, Scopes::push(repository));
@@ -247,7 +248,7 @@ impl Registry {
         }
     }
 
-    fn session_call(&self, write: &BlobWrite, method: Method, url: Url) -> Call {
+    pub(super) fn session_call(&self, write: &BlobWrite, method: Method, url: Url) -> Call {
         let place = self.place(Some(&write.repository), None);
         Call::new(
             Operation::WriteBlob,
@@ -277,7 +278,7 @@ impl Registry {
         Ok(call.class(Class::BlobWrite))
     }
 
-    fn location(&self, write: &BlobWrite) -> Result<Url> {
+    pub(super) fn location(&self, write: &BlobWrite) -> Result<Url> {
         Url::parse(&write.location).map_err(|error| {
             let place = self.place(Some(&write.repository), None);
             let message = "the stored upload has no usable address; it has to start again";

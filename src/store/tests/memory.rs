@@ -239,7 +239,8 @@ async fn capabilities_are_learnt_and_expire() {
         line("*", "habit", "keeps_bytes", "204", at(1)),
         line("big/*", "referrers", "no", "404", at(2)),
     ];
-    assert_eq!(store.capabilities("ecr").await.unwrap(), expected);
+    assert_eq!(store.capabilities("ecr", at(49)).await.unwrap(), expected);
+    assert_eq!(store.capabilities("ecr", at(50)).await.unwrap(), expected[..1]);
     store.forget_capability("ecr", "*", "habit").await.unwrap();
     assert_eq!(store.capability("ecr", "*", "habit", at(0)).await.unwrap(), None);
 }

@@ -7,6 +7,10 @@ use transship::demo::registry::{Credentials, Options, Registry};
 use super::{registry, rules, seed};
 use crate::support::command::Transship;
 use crate::support::docker_registry::{DockerConfig, DockerRegistry};
+use crate::support::images as samples;
+use crate::support::token_server::TokenServer;
+use crate::support::wire::Wire;
+use crate::support::{PASSWORD, USERNAME};
 
 /// `step=ok|failed|-` of a registry, in order.
 fn steps(document: &Value, registry: &str) -> Vec<String> {
@@ -40,11 +44,33 @@ async fn each_step_is_tried_and_the_broken_one_named() {
     let good = ping(&[], 0).await;
     assert_eq!(
         steps(&good, "from"),
-        ["address=ok", "tls=-", "login=ok", "list=-", "pull=ok", "push=-"]
+        [
+            "name=ok",
+            "address=ok",
+            "tls=-",
+            "login=ok",
+            "kind=ok",
+            "clock=ok",
+            "list=-",
+            "pull=ok",
+            "push=-",
+            "delete=-"
+        ]
     );
     assert_eq!(
         steps(&good, "to"),
-        ["address=ok", "tls=-", "login=ok", "list=-", "pull=-", "push=ok"]
+        [
+            "name=ok",
+            "address=ok",
+            "tls=-",
+            "login=ok",
+            "kind=ok",
+            "clock=ok",
+            "list=-",
+            "pull=-",
+            "push=ok",
+            "delete=-"
+        ]
     );
     let one = ping(&["to"], 0).await;
     assert_eq!(one["registries"].as_array().map(Vec::len), Some(1));
@@ -64,7 +90,7 @@ async fn each_step_is_tried_and_the_broken_one_named() {
     // A catalogue is tried where a rule needs it.
     let globs = rules(&from.url(), &to.url()).replace("app/web", "app/*");
     home.set_rules(&globs);
-    assert_eq!(steps(&ping(&["from"], 0).await, "from")[3], "list=ok");
+    assert_eq!(steps(&ping(&["from"], 0).await, "from")[6], "list=ok");
 
     let locked = Registry::start(Options {
         basic: Some(Credentials {
@@ -84,16 +110,12 @@ async fn each_step_is_tried_and_the_broken_one_named() {
     );
     home.set_rules(&rules(&locked.url(), &denied.url()));
     let bad = ping(&[], 1).await;
-    assert_eq!(steps(&bad, "from"), ["address=ok", "tls=-", "login=failed"]);
-    assert_eq!(steps(&bad, "to").last().map(String::as_str), Some("push=failed"));
+    assert_eq!(steps(&bad, "from"), ["name=ok", "address=ok", "tls=-", "login=failed"]);
+    assert_eq!(steps(&bad, "to")[8], "push=failed");
     home.set_rules(&rules("http://127.0.0.1:1", &to.url()));
     let bad = ping(&[], 1).await;
-    assert_eq!(steps(&bad, "from"), ["address=failed"]);
-    assert_eq!(
-        steps(&bad, "to").last().map(String::as_str),
-        Some("push=ok"),
-        "one stops no other"
-    );
+    assert_eq!(steps(&bad, "from"), ["name=ok", "address=failed"]);
+    assert_eq!(steps(&bad, "to")[8], "push=ok", "one stops no other");
     let text = home.run(&["ping"]).await.expect(1).stdout;
     assert!(text.contains("FAILED") && text.contains("127.0.0.1:1"), "{text}");
 
@@ -104,7 +126,137 @@ async fn each_step_is_tried_and_the_broken_one_named() {
     .await;
     home.set_rules(&rules(&tls.url(), &to.url()));
     let bad = ping(&["from"], 1).await;
-    assert_eq!(steps(&bad, "from"), ["address=ok", "tls=failed"]);
-    let message = bad["registries"][0]["steps"][1]["message"].as_str().expect("words");
+    assert_eq!(steps(&bad, "from"), ["name=ok", "address=ok", "tls=failed"]);
+    let message = bad["registries"][0]["steps"][2]["message"].as_str().expect("words");
     assert!(message.contains("ca_file"), "{message}");
+}
+
+/// A real registry by TLS, and one whose token server grants everything to the account, and nothing but pulls to others.
+#[tokio::test]
+async fn who_we_are_what_it_is_and_what_we_may_do() {
+    let realm = TokenServer::start(true).await;
+    let by_tls = DockerConfig {
+        tls: true,
+        ..DockerConfig::default()
+    };
+    let by_token = DockerConfig {
+        token: Some(realm.docker_auth()),
+        ..DockerConfig::default()
+    };
+    let (from, to) = tokio::join!(DockerRegistry::start(by_tls), DockerRegistry::start(by_token));
+    let wire = Wire::with_tls(&from.url(), &from.authority().ca_pem);
+    wire.push("app/web", "v1", &samples::image(1, "amd64", &[100])).await;
+    let auth = realm.docker_auth();
+    let realm_host = auth.realm.split('/').nth(2).expect("a host").to_owned();
+    let rules = |login: &str| {
+        let ca = from.authority().ca_file.display();
+        format!(
+            "version: 1\nregistries:\n  from: {{ url: \"{}\", tls: {{ ca_file: \"{ca}\" }} }}\n  to: {{ url: \"{}\", token_hosts: [\"{realm_host}\"]{login} }}\n\
+             rules:\n  - name: web\n    source: from\n    destinations: [to]\n    repositories: [app/web, app/none]\n",
+            from.url(),
+            to.url()
+        )
+    };
+    let home = Transship::new(&rules(&format!(", username: {USERNAME}, password: \"{PASSWORD}\"")));
+    // One of its repositories is not there.
+    home.run(&["sync"]).await.expect(1);
+    let before = walk(&to.storage());
+    let document = home.run(&["ping", "-o", "json"]).await.expect(0).json();
+    assert_eq!(walk(&to.storage()), before, "nothing stays behind");
+    let found = &document["registries"][0];
+    assert_eq!(
+        steps(&document, "from"),
+        [
+            "name=ok",
+            "address=ok",
+            "tls=ok",
+            "login=ok",
+            "kind=ok",
+            "clock=ok",
+            "list=-",
+            "pull=ok",
+            "push=-",
+            "delete=-"
+        ]
+    );
+    assert_eq!(found["addresses"], serde_json::json!(["127.0.0.1"]));
+    assert_eq!(found["certificate"]["issuer"], "transship test CA");
+    assert!(
+        found["certificate"]["days_left"].as_i64().expect("days") > 365,
+        "{found:#}"
+    );
+    assert_eq!((&found["user"], &found["kind"]), (&Value::Null, &"distribution".into()));
+    assert!(
+        found["clock_skew_seconds"].as_i64().expect("seconds").abs() <= 2,
+        "{found:#}"
+    );
+    let pull = &found["steps"][7];
+    assert_eq!(pull["repositories"][0]["message"], "app/none does not exist");
+    assert_eq!(pull["repositories"][1]["message"], "1 tags in app/web");
+
+    let found = &document["registries"][1];
+    assert_eq!(
+        steps(&document, "to"),
+        [
+            "name=ok",
+            "address=ok",
+            "tls=-",
+            "login=ok",
+            "kind=ok",
+            "clock=ok",
+            "list=-",
+            "pull=-",
+            "push=ok",
+            "delete=ok"
+        ]
+    );
+    assert_eq!(
+        (&found["user"], &found["certificate"]),
+        (&USERNAME.into(), &Value::Null)
+    );
+    let learnt = found["capabilities"].as_array().expect("what the copy showed");
+    assert!(!learnt.is_empty(), "{found:#}");
+    assert_eq!(
+        found["steps"][8]["repositories"].as_array().map(Vec::len),
+        Some(2),
+        "every one that a rule names"
+    );
+    let asked = realm.requests();
+    assert!(
+        asked
+            .iter()
+            .any(|request| request.scopes.iter().any(|scope| scope.contains("delete"))),
+        "{asked:?}"
+    );
+
+    // Nobody may push, and the rights to delete are not granted: that alone is no fault.
+    home.set_rules(&rules(""));
+    let document = home.run(&["ping", "to", "-o", "json"]).await.expect(1).json();
+    let steps = steps(&document, "to");
+    assert_eq!(steps[3..6], ["login=ok", "kind=ok", "clock=ok"]);
+    assert_eq!(steps[8..], ["push=failed", "delete=-"]);
+    let text = home.run(&["ping"]).await.expect(1).stdout;
+    for words in [
+        "by transship test CA, good for",
+        "anonymous",
+        "distribution",
+        "not granted on app/",
+        "learnt",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(walk(&path));
+        } else if !path.to_string_lossy().contains("/hashstates/") {
+            // distribution 2.8 keeps the empty hash state of an upload that was given up.
+            found.push(path);
+        }
+    }
+    found
 }

@@ -26,6 +26,8 @@ pub struct DockerConfig {
     pub names: &'static [&'static str],
     /// TLS with an authority of its own ([`DockerRegistry::authority`]).
     pub tls: bool,
+    /// Wants a client certificate of the same authority.
+    pub client_certificates: bool,
     /// Bearer tokens, from [`super::token_server::TokenServer::docker_auth`].
     pub token: Option<TokenAuth>,
     /// Blob reads are redirected to this base URL ([`super::origin::Origin::url`]).
@@ -161,7 +163,11 @@ fn document(config: &DockerConfig, directory: &Path, addr: &str) -> String {
     add(format_args!("http:\n  addr: {addr:?}\n  secret: fixed-for-tests\n"));
     if config.tls {
         let (cert, key) = (directory.join("server.pem"), directory.join("server.key"));
-        add(format_args!("  tls: {{certificate: {cert:?}, key: {key:?}}}\n"));
+        let ca = match config.client_certificates {
+            true => format!(", clientcas: [{:?}]", directory.join("ca.pem")),
+            false => String::new(),
+        };
+        add(format_args!("  tls: {{certificate: {cert:?}, key: {key:?}{ca}}}\n"));
     }
     if config.htpasswd || config.htpasswd_line.is_some() {
         let path = directory.join("htpasswd");

@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod report;
 pub mod tls;
 pub mod token_server;
+pub mod tunnel;
 pub mod wire;
 
 use std::time::Duration;

@@ -27,8 +27,12 @@ pub(super) struct DockerEnvironment {
     pub(super) docker_config: Option<PathBuf>,
     /// `$HOME`.
     pub(super) home: Option<PathBuf>,
-    /// `$XDG_RUNTIME_DIR`.
+    /// `$XDG_RUNTIME_DIR/containers/auth.json`, else the user's own below `/run/containers`: podman's until the next start.
     pub(super) runtime: Option<PathBuf>,
+    /// `$XDG_CONFIG_HOME`, else `~/.config`: where a login that should last is kept.
+    pub(super) config: Option<PathBuf>,
+    /// `$DOCKER_AUTH_CONFIG`, what `config.json` would say, as Docker reads it before that file.
+    pub(super) docker_auth_config: Option<Secret>,
     /// Where helpers are looked for, if not on this process's own `$PATH`.
     pub(super) helper_path: Option<OsString>,
 }
@@ -41,11 +45,24 @@ impl DockerEnvironment {
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from)
         };
+        let home = path("HOME");
+        // Whose process this is; there is no such folder where /proc is not.
+        let user = std::fs::metadata("/proc/self").map(|found| std::os::unix::fs::MetadataExt::uid(&found));
+        let per_user = user
+            .ok()
+            .map(|user| PathBuf::from(format!("/run/containers/{user}/auth.json")));
         Self {
             registry_auth_file: path("REGISTRY_AUTH_FILE"),
             docker_config: path("DOCKER_CONFIG"),
-            home: path("HOME"),
-            runtime: path("XDG_RUNTIME_DIR"),
+            runtime: path("XDG_RUNTIME_DIR")
+                .map(|folder| folder.join("containers/auth.json"))
+                .or(per_user),
+            config: path("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config"))),
+            home,
+            docker_auth_config: std::env::var("DOCKER_AUTH_CONFIG")
+                .ok()
+                .filter(|text| !text.is_empty())
+                .map(Secret::new),
             helper_path: None,
         }
     }
@@ -58,10 +75,13 @@ impl DockerEnvironment {
         // A file that was named must be there, as for podman; the others need not.
         files.extend(self.registry_auth_file.clone().map(|file| (file, true)));
         files.extend(docker.map(|folder| (folder.join("config.json"), false)));
+        let lasting = self.config.as_ref().map(|folder| folder.join("containers/auth.json"));
         files.extend(
             self.runtime
-                .as_ref()
-                .map(|folder| (folder.join("containers/auth.json"), false)),
+                .clone()
+                .into_iter()
+                .chain(lasting)
+                .map(|file| (file, false)),
         );
         files
     }
@@ -94,6 +114,13 @@ impl DockerConfig {
 
     /// Reads the files in order and gives the first credential that is for this registry; `None` where none is.
     pub(super) async fn read(&self) -> Result<Option<Credentials>, Failure> {
+        if let Some(text) = &self.environment.docker_auth_config {
+            let name = Path::new("$DOCKER_AUTH_CONFIG");
+            // Without helpers, as for Docker.
+            if let Some(found) = self.inline(&object(name, text.expose().as_bytes())?, name)? {
+                return Ok(Some(found));
+            }
+        }
         for (path, needed) in self.environment.files() {
             let Some(file) = read_file(&path, needed).await? else {
                 continue;
@@ -233,8 +260,12 @@ async fn read_file(path: &Path, needed: bool) -> Result<Option<Map<String, Value
         let message = format!("credentials file {} is larger than 1 MiB", path.display());
         return Err(Failure::new(ErrorKind::Config, message));
     }
+    object(path, &bytes).map(Some)
+}
+
+fn object(path: &Path, bytes: &[u8]) -> Result<Map<String, Value>, Failure> {
     // serde's text may quote the value that it stumbled over, which may be a password; the position is enough.
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+    serde_json::from_slice(bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let message = format!(
             "credentials file {} is not a JSON object (line {line}, column {column}); mend it or log in again",

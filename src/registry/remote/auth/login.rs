@@ -57,6 +57,11 @@ impl Life {
 }
 
 impl Reading {
+    /// How long it is good for at the monotonic time `elapsed`, where it ends.
+    pub(super) fn left(&self, elapsed: Duration) -> Option<Duration> {
+        Some(self.life?.ends_at.saturating_sub(elapsed))
+    }
+
     /// The identity token, where that is what the credential is.
     pub(super) fn identity_token(&self) -> Option<&crate::telemetry::Secret> {
         let credentials = self.credentials.as_ref()?;

@@ -33,7 +33,7 @@ use super::transport::{TokenReply, TokenRequest, Transport};
 use crate::clock::Clock;
 use crate::registry::settings::RemoteSettings;
 use crate::registry::{
-    Account, Api, Credentials, Error, ErrorKind, Habits, Issued, LoginSource, Place, Result, Vendor,
+    Account, Api, Credentials, Error, ErrorKind, Habits, Identity, Issued, LoginSource, Place, Result, Vendor,
 };
 use crate::telemetry::Secret;
 
@@ -181,6 +181,38 @@ impl Auth {
         let reading = self.login.current(&ask).await;
         let reading = reading.map_err(|failure| self.error(&Scopes::none(), failure))?;
         Ok(reading.credentials)
+    }
+
+    /// Who we are, and whether the registry asked.
+    pub(super) async fn identity(&self, transport: &Transport, account: &Arc<Account>) -> Result<Identity> {
+        let ask = ByTransport { transport, account };
+        let reading = self.login.current(&ask).await;
+        let reading = reading.map_err(|failure| self.error(&Scopes::none(), failure))?;
+        let left = reading.left(self.clock.elapsed());
+        Ok(Identity {
+            ends: left.map(|left| self.clock.now() + left),
+            user: reading.credentials.map(|credentials| credentials.username),
+            asked: !matches!(self.learnt().scheme, Scheme::Unknown),
+        })
+    }
+
+    /// What a token that we ask for with `scopes` says that we may do in a repository. `None` where no tokens are given out, none
+    /// for that, or none that says so.
+    pub(super) async fn rights(
+        &self,
+        repository: &str,
+        scopes: &Scopes,
+        transport: &Transport,
+        account: &Arc<Account>,
+    ) -> Option<Vec<String>> {
+        let realm = match &self.learnt().scheme {
+            Scheme::Bearer(realm) => realm.clone(),
+            Scheme::Basic | Scheme::Unknown => return None,
+        };
+        let slot = self.slot(scopes);
+        let ask = ByTransport { transport, account };
+        let header = self.token(&slot, scopes, &realm, None, &ask).await.ok()?;
+        token::granted_actions(&header, repository)
     }
 
     /// The `Authorization` header to send with a request that needs `scopes`: a token that is good for a while yet (renewed at 80 % of its

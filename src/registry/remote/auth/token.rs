@@ -115,11 +115,38 @@ fn jwt_end(token: &str) -> Option<Timestamp> {
     struct Claims {
         exp: f64,
     }
+    let claims: Claims = claims(token)?;
+    Timestamp::from_second(claims.exp as i64).ok()
+}
+
+fn claims<T: serde::de::DeserializeOwned>(token: &str) -> Option<T> {
     let mut parts = token.split('.');
     let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
     let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
-    let claims: Claims = serde_json::from_slice(&claims).ok()?;
-    Timestamp::from_second(claims.exp as i64).ok()
+    serde_json::from_slice(&claims).ok()
+}
+
+/// What a token is for in a repository, where it says so (distribution, "Token Authentication Implementation": `access`). Not
+/// verified: it is the registry that is told the same.
+pub(super) fn granted_actions(header: &HeaderValue, repository: &str) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Claims {
+        access: Vec<Access>,
+    }
+    #[derive(Deserialize)]
+    struct Access {
+        #[serde(rename = "type")]
+        kind: String,
+        name: String,
+        #[serde(default)]
+        actions: Vec<String>,
+    }
+    let claims: Claims = claims(header.to_str().ok()?.strip_prefix("Bearer ")?)?;
+    let fitting = claims
+        .access
+        .into_iter()
+        .filter(|access| access.kind == "repository" && access.name == repository);
+    Some(fitting.flat_map(|access| access.actions).collect())
 }
 
 /// What a token server says about a refusal, fit for an error text: printable and short, or nothing.

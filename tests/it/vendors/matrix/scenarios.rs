@@ -3,7 +3,6 @@
 use std::panic::AssertUnwindSafe;
 
 use futures_util::future::FutureExt;
-use transship::clock::Clock;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::engine::{Engine, RunReport};
 use transship::oci::Digest;
@@ -75,17 +74,14 @@ impl Chain {
                 "  - {{ name: {name}, source: {source}, destinations: [{destination}], repositories: [{repository}] }}\n"
             )
         };
-        let workshop = workshop(
-            row,
-            &format!(
-                "version: 1\nregistries:\n  from: {{ url: \"{}\" }}\n{}  to: {{ url: \"{}\" }}\nrules:\n{}{}",
-                from.url(),
-                entry("kind", &end),
-                to.url(),
-                rule("in", "from", "kind"),
-                rule("out", "kind", "to"),
-            ),
-        );
+        let workshop = Workshop::new(&format!(
+            "version: 1\nregistries:\n  from: {{ url: \"{}\" }}\n{}  to: {{ url: \"{}\" }}\nrules:\n{}{}",
+            from.url(),
+            entry("kind", &end),
+            to.url(),
+            rule("in", "from", "kind"),
+            rule("out", "kind", "to"),
+        ));
         Self {
             from,
             end,
@@ -126,15 +122,6 @@ impl Chain {
     }
 }
 
-fn workshop(row: &Row, rules: &str) -> Workshop {
-    let mut workshop = Workshop::new(rules);
-    // The fakes of Alibaba judge the dates of signatures by the machine's clock, as that API does.
-    if row.kind.starts_with("alibaba") {
-        workshop.clock = Clock::system();
-    }
-    workshop
-}
-
 fn entry(name: &str, end: &End) -> String {
     format!("  {name}: {{ url: \"{}\", {} }}\n", end.site.url(), end.keys)
 }
@@ -156,15 +143,12 @@ async fn first_copy(row: &Row) {
 /// Between two registries of the kind, so that both sides are counted.
 async fn no_op(row: &Row) {
     let ends = [(row.start)().await, (row.start)().await];
-    let workshop = workshop(
-        row,
-        &format!(
-            "version: 1\nregistries:\n{}{}rules:\n  - {{ name: r, source: a, destinations: [b], repositories: [{}] }}\n",
-            entry("a", &ends[0]),
-            entry("b", &ends[1]),
-            row.repository
-        ),
-    );
+    let workshop = Workshop::new(&format!(
+        "version: 1\nregistries:\n{}{}rules:\n  - {{ name: r, source: a, destinations: [b], repositories: [{}] }}\n",
+        entry("a", &ends[0]),
+        entry("b", &ends[1]),
+        row.repository
+    ));
     let engine = workshop.engine().await;
     let (tags, images) = match row.listing {
         Bulk::None => (FEW, FEW),

@@ -18,7 +18,8 @@ impl Home {
         let dir = TempDir::new().expect("a folder");
         let environment = DockerEnvironment {
             home: Some(dir.path().to_owned()),
-            runtime: Some(dir.path().join("run")),
+            runtime: Some(dir.path().join("run/containers/auth.json")),
+            config: Some(dir.path().join(".config")),
             helper_path: Some(format!("{}:/usr/bin:/bin", dir.path().join("bin").display()).into()),
             ..DockerEnvironment::default()
         };
@@ -124,6 +125,30 @@ async fn files_in_their_order() {
     assert!(missing.message.contains("named.json"), "{}", missing.message);
     home.environment = DockerEnvironment::default();
     assert_eq!(home.read("a").await.expect("no files at all"), None);
+}
+
+#[tokio::test]
+async fn a_lasting_login_of_podman_and_one_in_the_environment() {
+    let mut home = Home::new(&format!(r#"{{"auths":{{"a":{}}}}}"#, auth("docker", "1")));
+    let lasting = format!(r#"{{"auths":{{"a":{0},"b":{0}}}}}"#, auth("lasting", "2"));
+    home.write(".config/containers/auth.json", &lasting);
+    assert_eq!(home.read("a").await.expect("readable"), login("docker", "1"));
+    assert_eq!(home.read("b").await.expect("readable"), login("lasting", "2"));
+    let given = format!(r#"{{"auths":{{"a":{}}},"credsStore":"missing"}}"#, auth("given", "3"));
+    home.environment.docker_auth_config = Some(Secret::new(given));
+    assert_eq!(home.read("a").await.expect("readable"), login("given", "3"));
+    assert_eq!(
+        home.read("b").await.expect("readable"),
+        login("lasting", "2"),
+        "what it lacks is in the files"
+    );
+    home.environment.docker_auth_config = Some(Secret::new("hunter2"));
+    let error = home.read("a").await.expect_err("no JSON");
+    let text = &error.message;
+    assert!(
+        text.contains("DOCKER_AUTH_CONFIG") && !text.contains("hunter2"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

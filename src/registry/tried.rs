@@ -1,0 +1,75 @@
+//! What `ping` asks of an end.
+
+use super::remote::{Greeting, Identity, Located, PushRight};
+use super::{BlobWrite, Endpoint, Kind, Result};
+use crate::oci::RepositoryName;
+
+impl Endpoint {
+    /// Where its host is; `None` for a layout.
+    pub async fn located(&self) -> Option<Located> {
+        match self {
+            Self::Registry(registry) => Some(registry.located().await),
+            Self::Layout(_) => None,
+        }
+    }
+
+    /// Reaches the end with our login; the error says which step failed. A layout was read when it was opened.
+    ///
+    /// # Errors
+    /// Address, certificate or login are wrong.
+    pub async fn ping(&self) -> Result<Greeting> {
+        match self {
+            Self::Registry(registry) => registry.ping().await,
+            Self::Layout(_) => Ok(Greeting::default()),
+        }
+    }
+
+    /// Who we are there; `None` for a layout.
+    ///
+    /// # Errors
+    /// The credential cannot be had.
+    pub async fn identity(&self) -> Result<Option<Identity>> {
+        match self {
+            Self::Registry(registry) => registry.identity().await.map(Some),
+            Self::Layout(_) => Ok(None),
+        }
+    }
+
+    /// What it is, asked for where that is not known yet; `None` for a layout.
+    pub async fn recognised(&self) -> Option<Kind> {
+        match self {
+            Self::Registry(registry) => registry.recognised().await,
+            Self::Layout(_) => None,
+        }
+    }
+
+    /// Opens an upload as [`Endpoint::begin_write`], but makes no repository for it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn try_write(&self, repository: &RepositoryName) -> Result<PushRight> {
+        match self {
+            Self::Registry(registry) => registry.try_write(repository).await,
+            Self::Layout(layout) => layout.begin_write(repository).await.map(PushRight::Opened),
+        }
+    }
+
+    /// Gives up what [`Endpoint::try_write`] opened. False where it stays until the end cleans up by itself.
+    pub async fn give_up(&self, write: &BlobWrite) -> bool {
+        match self {
+            Self::Registry(registry) => registry.give_up(write).await,
+            Self::Layout(layout) => {
+                layout.cancel_write(write).await;
+                true
+            }
+        }
+    }
+
+    /// Whether we may delete in the repository; `None` where that cannot be told without deleting.
+    pub async fn may_delete(&self, repository: &RepositoryName) -> Option<bool> {
+        match self {
+            Self::Registry(registry) => registry.may_delete(repository).await,
+            Self::Layout(_) => None,
+        }
+    }
+}

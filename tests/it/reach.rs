@@ -1,0 +1,144 @@
+//! How registries are reached: proxies, addresses of hosts, the certificates of Docker and Podman.
+
+use std::path::Path;
+
+use crate::support::command::Transship;
+use crate::support::docker_registry::{DockerConfig, DockerRegistry};
+use crate::support::ends::{images, sync};
+use crate::support::images::image;
+use crate::support::proxy::Proxy;
+use crate::support::tunnel::Tunnel;
+use crate::support::wire::Wire;
+use crate::support::{PASSWORD, USERNAME};
+
+/// One rule between registries with these keys.
+fn rules(src: &str, dst: &str) -> String {
+    format!(
+        "version: 1\nregistries:\n  src: {{ {src} }}\n  dst: {{ {dst} }}\n\
+         rules:\n  - name: r\n    source: src\n    destinations: [dst]\n    repositories: [team/app]\n    \
+         retry: {{ attempts: 1 }}\n"
+    )
+}
+
+async fn ping(home: &Transship, code: i32) -> String {
+    home.run(&["ping", "src"]).await.expect(code).stdout
+}
+
+#[tokio::test]
+async fn podmans_folder_has_the_authority_and_our_certificate() {
+    let config = DockerConfig {
+        tls: true,
+        client_certificates: true,
+        ..DockerConfig::default()
+    };
+    let (src, dst) = tokio::join!(DockerRegistry::start(config), DockerRegistry::plain());
+    let (from, to) = (format!("url: \"{}\"", src.url()), format!("url: \"{}\"", dst.url()));
+    let home = Transship::new(&rules(&from, &to));
+    let told = ping(&home, 1).await;
+    assert!(told.contains("is not trusted"), "{told}");
+
+    let folder = home.home().join(".config/containers/certs.d").join(src.host());
+    std::fs::create_dir_all(&folder).expect("made");
+    let put = |from: &Path, name: &str| _ = std::fs::copy(from, folder.join(name)).expect("copied");
+    put(&src.authority().ca_file, "ca.crt");
+    // The registry may close before we read why: what is told of it varies.
+    ping(&home, 1).await;
+
+    put(&src.authority().cert_file, "client.cert");
+    let told = home.run(&["ping", "src"]).await.expect(2);
+    assert!(told.stderr.contains("client.cert has no key"), "{}", told.stderr);
+    put(&src.authority().key_file, "client.key");
+    ping(&home, 0).await;
+}
+
+#[tokio::test]
+async fn a_name_without_a_name_server() {
+    let config = DockerConfig {
+        tls: true,
+        names: &["registry.invalid"],
+        ..DockerConfig::default()
+    };
+    let (src, dst) = tokio::join!(DockerRegistry::start(config), DockerRegistry::plain());
+    let (_, port) = src.host().rsplit_once(':').expect("a port");
+    let from = format!(
+        "url: \"https://registry.invalid:{port}\", tls: {{ ca_file: \"{}\" }}",
+        src.authority().ca_file.display()
+    );
+    let wire = Wire::with_tls(&src.url(), &src.authority().ca_pem);
+    wire.push("team/app", "v1", &image(1, "amd64", &[1000])).await;
+    let to = format!("url: \"{}\"", dst.url());
+    let home = Transship::new(&rules(
+        &format!("{from}, resolve: {{ registry.invalid: 127.0.0.1 }}"),
+        &to,
+    ));
+    let (run, _) = sync(&home, 0).await;
+    assert_eq!(images(&run, "copied"), 1, "{run:#}");
+}
+
+/// A registry on this machine is reached directly, unless its rules name a proxy.
+#[tokio::test]
+async fn a_proxy_of_its_own_with_a_login() {
+    let config = DockerConfig {
+        tls: true,
+        htpasswd: true,
+        ..DockerConfig::default()
+    };
+    let (src, dst) = tokio::join!(DockerRegistry::start(config), DockerRegistry::plain());
+    let tunnel = Tunnel::start(Some(("me", "hunter2"))).await;
+    let seen = Proxy::start(&dst.url()).await;
+    let ca = src.authority().ca_file.display();
+    let from = format!(
+        "url: \"{}\", tls: {{ ca_file: \"{ca}\" }}, username: {USERNAME}, password: \"{PASSWORD}\"",
+        src.url()
+    );
+    let proxy = |password: &str| {
+        format!(
+            "proxy: {{ url: \"{}\", username: me, password: \"{password}\" }}",
+            tunnel.url()
+        )
+    };
+    let through = |password: &str| {
+        rules(
+            &format!("{from}, {}", proxy(password)),
+            &format!("url: \"{}\", {}", seen.url(), proxy(password)),
+        )
+    };
+    let mut home = Transship::new(&through("hunter2"));
+    let told = home.run(&["ping"]).await.expect(0);
+    assert!(!told.stdout.contains("hunter2") && !told.stderr.contains("hunter2"));
+    let passages = tunnel.take();
+    let tls = passages
+        .iter()
+        .filter(|passage| passage.method == "CONNECT" && passage.target == src.host());
+    assert!(
+        tls.clone().count() > 0 && passages.iter().all(|passage| passage.passed),
+        "{passages:?}"
+    );
+    let plain = format!("{}/v2/", seen.url());
+    assert!(passages.iter().any(|passage| passage.target == plain), "{passages:?}");
+    assert!(seen.count("GET", "/v2/") > 0, "and then to the registry");
+
+    // Another password, and none: told as the proxy's matter, by either way.
+    for rules in [
+        through("hunter3"),
+        through("hunter2").replace(", username: me, password: \"hunter2\"", ""),
+    ] {
+        home.set_rules(&rules);
+        let told = home.run(&["ping"]).await.expect(1).stdout;
+        let words = "the proxy on the way to the registry wants to know who we are";
+        assert_eq!(told.matches(words).count(), 2, "{told}");
+        assert!(!told.contains("hunter"), "{told}");
+        assert!(tunnel.take().iter().all(|passage| !passage.passed));
+    }
+
+    // NO_PROXY holds for it, and `none` and this machine need no proxy of the environment.
+    home.set_rules(&through("hunter2"));
+    home.set_env("NO_PROXY", "127.0.0.1");
+    home.run(&["ping"]).await.expect(0);
+    assert_eq!(tunnel.take(), []);
+    home.set_env("NO_PROXY", "");
+    home.set_env("HTTPS_PROXY", &tunnel.url());
+    home.set_rules(&rules(&from, &format!("url: \"{}\", proxy: none", seen.url())));
+    home.run(&["ping"]).await.expect(0);
+    assert_eq!(tunnel.take(), []);
+}
