@@ -75,6 +75,14 @@ async fn start(service: &'static str, personal: bool) -> (Fake, std::sync::Arc<C
     (Fake::start(face, Options::default()).await, cloud)
 }
 
+/// What stands in the rules for a fake, beside its address.
+pub fn keys(fake: &Fake, kind: &str) -> String {
+    format!(
+        "kind: {kind}, endpoint: \"{}\", alibaba: {{ region: cn-test, access_key_id: {KEY}, access_key_secret: \"{SECRET}\" }}",
+        fake.url()
+    )
+}
+
 impl Cloud {
     /// A namespace; `auto` says whether a push makes repositories in it.
     pub fn namespace(&self, name: &str, auto: bool) {
@@ -88,11 +96,17 @@ impl Cloud {
         lock(&self.repositories).insert(name.to_owned(), json!({}));
     }
 
-    fn exists(&self, name: &str) -> bool {
+    /// Whether the registry has something there, or a push would make it.
+    fn takes(&self, book: &Book, name: &str) -> bool {
         let auto = name
             .split_once('/')
             .and_then(|(namespace, _)| lock(&self.namespaces).get(namespace).copied());
-        lock(&self.repositories).contains_key(name) || auto == Some(true)
+        self.has(book, name) || auto == Some(true)
+    }
+
+    fn has(&self, book: &Book, name: &str) -> bool {
+        let held = || name.parse().is_ok_and(|name| book.registry.manifests(&name).is_some());
+        lock(&self.repositories).contains_key(name) || held()
     }
 }
 
@@ -202,8 +216,8 @@ impl Alibaba {
         }
         let name = || format!("{}/{}", parameter("RepoNamespaceName"), parameter("RepoName"));
         let named = |id: &str| {
-            let repositories = lock(&self.cloud.repositories);
-            repositories.keys().find(|name| format!("crr-{name}") == id).cloned()
+            let name = id.strip_prefix("crr-").filter(|name| self.cloud.has(book, name));
+            name.map(str::to_owned)
         };
         match action.as_str() {
             "GetAuthorizationToken" => {
@@ -213,7 +227,7 @@ impl Alibaba {
                     "Code": "success",
                 })))
             }
-            "GetRepository" => match lock(&self.cloud.repositories).contains_key(&name()) {
+            "GetRepository" => match self.cloud.has(book, &name()) {
                 true => Ok(answered(json!({
                     "RepoId": format!("crr-{}", name()), "RepoName": parameter("RepoName"), "IsSuccess": true,
                     "RepoNamespaceName": parameter("RepoNamespaceName"), "Code": "success",
@@ -325,7 +339,7 @@ impl Alibaba {
             (Method::GET, ["repos", namespace, name, "tags"]) => {
                 self.signed(request, PERSONAL, "GetRepoTags")?;
                 let name = format!("{namespace}/{name}");
-                if !lock(&self.cloud.repositories).contains_key(&name) {
+                if !self.cloud.has(book, &name) {
                     return small("REPO_NOT_EXIST");
                 }
                 let all = tags(book, &name);
@@ -393,7 +407,7 @@ impl Alibaba {
             Some(rest.split_once("/blobs/uploads")?.0.to_owned())
         });
         if let Some(repository) = repository
-            && !self.cloud.exists(&repository)
+            && !self.cloud.takes(book, &repository)
         {
             return Err(Asked::Answer(refusal(
                 404,

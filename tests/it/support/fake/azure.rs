@@ -81,6 +81,20 @@ fn jwt(number: usize) -> String {
     format!("eyJh.{}.sig{number}", URL_SAFE_NO_PAD.encode(claims.to_string()))
 }
 
+fn disallowed() -> Response {
+    let message = "The operation is disallowed on this registry, repository or image. View troubleshooting steps at \
+                   https://aka.ms/acr/faq/";
+    refusal(405, "REGISTRY_DISALLOWED_OPERATION", message)
+}
+
+/// What stands in the rules for a fake, beside its address.
+pub fn keys(fake: &Fake) -> String {
+    format!(
+        "kind: azure, azure: {{ tenant_id: {TENANT}, client_id: {CLIENT}, client_secret: \"{SECRET}\", authority: \"{}\" }}",
+        fake.url()
+    )
+}
+
 impl Azure {
     fn entra_token(&self, audience: &str) -> Asked {
         let mut given = lock(&self.cloud.entra);
@@ -287,16 +301,16 @@ impl Face for Azure {
             .reference()
             .is_some_and(|tag| lock(&self.cloud.locked).contains(tag));
         if request.method == Method::PUT && locked {
-            return Asked::Answer(refusal(
-                405,
-                "REGISTRY_DISALLOWED_OPERATION",
-                "The operation is disallowed on this registry, repository or image. View troubleshooting steps at https://aka.ms/acr/faq/",
-            ));
+            return Asked::Answer(disallowed());
         }
         Asked::Pass
     }
 
     fn throttled(&self, _request: &Asking) -> Response {
         with_header(refusal(429, "TOOMANYREQUESTS", "too many requests"), "retry-after", "0")
+    }
+
+    fn immutable(&self, _tag: &str) -> Option<Response> {
+        Some(disallowed())
     }
 }

@@ -8,13 +8,14 @@ use super::stores::{Docker, Ecr};
 use super::{Bulk, End, Row, Scenario, Shown, Site};
 use crate::support::aws::{Aws, KEY};
 use crate::support::docker_registry::{DockerConfig, DockerRegistry};
-use crate::support::fake::Fake;
 use crate::support::fake::artifactory::Artifactory;
+use crate::support::fake::gitlab::Gitlab;
 use crate::support::fake::harbor::Harbor;
 use crate::support::fake::hub::Hub;
 use crate::support::fake::nexus::Nexus;
 use crate::support::fake::quay::Quay;
 use crate::support::fake::zot::Zot;
+use crate::support::fake::{Fake, alibaba, azure};
 use crate::support::proxy::Proxy;
 use crate::support::token_server::TokenServer;
 use crate::support::{PASSWORD, USERNAME};
@@ -36,7 +37,10 @@ macro_rules! kinds {
 
 kinds! {
     matrix_of_harbor: HARBOR,
+    matrix_of_alibaba_enterprise: ALIBABA_ENTERPRISE,
+    matrix_of_alibaba_personal: ALIBABA_PERSONAL,
     matrix_of_ecr: ECR,
+    matrix_of_azure: AZURE,
     matrix_of_docker_hub: DOCKER_HUB,
     matrix_of_distribution: DISTRIBUTION,
     matrix_of_zot: ZOT,
@@ -70,6 +74,67 @@ static HARBOR: Row = Row {
         "which permissions exactly a robot needs for the lists of the API",
         "the answer to a push to a proxy-cache project (403 or 405; both are understood)",
         "what the API says of Harbor before 2.0, which is taken for one without it",
+    ],
+};
+
+static ALIBABA_ENTERPRISE: Row = Row {
+    kind: "alibaba_enterprise",
+    shown: Shown::Fake,
+    by: "a fake of the registry, its token server and its API, which checks every signature",
+    start: || {
+        async {
+            let (fake, cloud) = alibaba::enterprise().await;
+            cloud.namespace("team", true);
+            cloud.signatures.take_any_date();
+            let keys = alibaba::keys(&fake, "alibaba_enterprise");
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(cloud),
+            }
+        }
+        .boxed()
+    },
+    repository: "team/app",
+    missing: "new/app",
+    listing: Bulk::Tags(100),
+    not: &[(
+        Scenario::Immutable,
+        "what it answers for an immutable tag is not documented",
+    )],
+    unchecked: &[
+        "what its API says of an index (believed only where a look at a tag agrees)",
+        "the codes for what exists already and for what is missing, but a few",
+        "Alibaba Cloud itself",
+    ],
+};
+
+static ALIBABA_PERSONAL: Row = Row {
+    kind: "alibaba_personal",
+    shown: Shown::Fake,
+    by: "a fake of the registry, its token server and its API, which checks every signature",
+    start: || {
+        async {
+            let (fake, cloud) = alibaba::personal().await;
+            cloud.namespace("team", true);
+            cloud.signatures.take_any_date();
+            let keys = alibaba::keys(&fake, "alibaba_personal");
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(cloud),
+            }
+        }
+        .boxed()
+    },
+    repository: "team/app",
+    missing: "new/app",
+    listing: Bulk::Tags(100),
+    not: &[(Scenario::Immutable, "it has no immutable tags")],
+    unchecked: &[
+        "what its API says of an index (believed only where a look at a tag agrees)",
+        "which pages of more than 30 tags it gives (its own total is followed)",
+        "Alibaba Cloud itself",
     ],
 };
 
@@ -108,6 +173,33 @@ static ECR: Row = Row {
     ],
 };
 
+static AZURE: Row = Row {
+    kind: "azure",
+    shown: Shown::Fake,
+    by: "a fake of the registry, its tokens and scopes, and of Entra ID",
+    start: || {
+        async {
+            let (fake, cloud) = azure::start().await;
+            let keys = azure::keys(&fake);
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(cloud),
+            }
+        }
+        .boxed()
+    },
+    repository: "team/app",
+    missing: "new/app",
+    listing: Bulk::Tags(100),
+    not: &[],
+    unchecked: &[
+        "whether pages of its API have more than 100 tags (they are asked for)",
+        "the clouds of China and of the US government but for their hosts",
+        "Azure itself",
+    ],
+};
+
 static DOCKER_HUB: Row = Row {
     kind: "docker_hub",
     shown: Shown::Fake,
@@ -141,7 +233,7 @@ static DOCKER_HUB: Row = Row {
 static DISTRIBUTION: Row = Row {
     kind: "distribution",
     shown: Shown::Real,
-    by: "docker-registry 2.8 as a process, with a token server; 3.x by an imitation in memory",
+    by: "docker-registry 2.8 as a process, with a token server; the imitations at the other ends have the habits of 3.x",
     start: || {
         async {
             let server = TokenServer::start(false).await;
@@ -315,24 +407,24 @@ static NEXUS: Row = Row {
 static GITLAB: Row = Row {
     kind: "gitlab",
     shown: Shown::Fake,
-    by: "an imitation of a registry behind a strict token server at GitLab's path",
+    by: "a fake of its token server and its API before an imitation of a registry",
     start: || {
         async {
-            let fake = Fake::start(Guarded::at("/jwt/auth", "container_registry"), Options::default()).await;
+            let (fake, gitlab) = Gitlab::start().await;
             End {
                 site: Site::Fake(fake),
-                keys: format!("kind: gitlab, username: {USERNAME}, password: {PASSWORD}"),
-                _kept: Box::new(()),
+                keys: Gitlab::keys(),
+                _kept: Box::new(gitlab),
             }
         }
         .boxed()
     },
     repository: "group/project/app",
     missing: "group/project/new",
-    listing: Bulk::None,
+    listing: Bulk::Tags(1000),
     not: &[(Scenario::Immutable, "its words for protected tags are not documented")],
     unchecked: &[
-        "its extended API with digests (`/gitlab/v1`), which transship does not use yet",
+        "how its API pages, and which of its versions have it (it is left alone where it is not there)",
         "the answer to a push below a project that is missing",
     ],
 };
