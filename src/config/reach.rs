@@ -345,7 +345,10 @@ pub(super) fn check_mirrors(findings: &mut Findings<'_>, entries: &[(&Key, &Node
                         findings.error(
                             named.place,
                             format!("these mirrors go in a circle: {way}"),
-                            Some("remove one of them: a mirror's own mirrors are asked too".to_owned()),
+                            Some(
+                                "remove one of them: none of these is then a copy that is nearer than the others"
+                                    .to_owned(),
+                            ),
                         );
                     }
                 }

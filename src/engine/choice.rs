@@ -138,6 +138,21 @@ async fn read_small_blob(
     digest: &Digest,
     limit: u64,
 ) -> Result<Vec<u8>, Fault> {
+    match read_bytes(context, repository, digest, limit).await {
+        // A mirror gave other bytes: the source itself is asked now.
+        Err(fault) if fault.kind == ErrorKind::Corrupt && context.source.doubt(digest) => {
+            read_bytes(context, repository, digest, limit).await
+        }
+        read => read,
+    }
+}
+
+async fn read_bytes(
+    context: &RunContext,
+    repository: &RepositoryName,
+    digest: &Digest,
+    limit: u64,
+) -> Result<Vec<u8>, Fault> {
     let on_source = |error: crate::registry::Error| Fault::from(error.on(Side::Source));
     let mut reader = context
         .source

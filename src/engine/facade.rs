@@ -30,7 +30,7 @@ use super::turn::Turn;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::plan::{Decision, RepositoryPlan, SelectedTagsByPattern};
-use crate::registry::{Endpoint, Limiter};
+use crate::registry::{Endpoint, Limiter, MirrorSettings, RegistrySettings, RemoteSettings, TlsSettings};
 use crate::rules::{RegistryName, Rule, RuleName};
 use crate::store::{RunId, RunOutcome, Store, StoreError, Trigger};
 use crate::vendors;
@@ -112,7 +112,49 @@ fn open_ends(
             Endpoint::open(name.as_str(), settings, habits, vendor, clock.clone(), limiter)?,
         );
     }
+    for (name, end) in &ends {
+        if let Some(RegistrySettings::Remote(settings)) = config.registries.get(name) {
+            let mirrors = mirrors_of(settings, &ends, clock, limiter)?;
+            if !mirrors.is_empty() {
+                end.set_mirrors(mirrors, settings.mirrors_resolve_tags);
+            }
+        }
+    }
     Ok(ends)
+}
+
+/// The mirrors of a registry: others of the rules, or what their addresses say, with no login but what Docker's files have.
+fn mirrors_of(
+    settings: &RemoteSettings,
+    ends: &BTreeMap<RegistryName, Endpoint>,
+    clock: &Clock,
+    limiter: &Limiter,
+) -> Result<Vec<(Endpoint, Option<String>)>, EngineError> {
+    let mut mirrors = Vec::new();
+    for mirror in &settings.mirrors {
+        match mirror {
+            MirrorSettings::Registry { name, prefix } => {
+                // The rules are refused where it is not there.
+                let end = ends.get(&RegistryName::new(name.as_str()));
+                mirrors.extend(end.map(|end| (end.clone(), prefix.clone())));
+            }
+            MirrorSettings::Url(url) => {
+                let own = RegistrySettings::Remote(Box::new(RemoteSettings {
+                    url: url.clone(),
+                    tls: TlsSettings {
+                        ca_file: settings.tls.ca_file.clone(),
+                        ..TlsSettings::default()
+                    },
+                    resolve: settings.resolve.clone(),
+                    ..RemoteSettings::default()
+                }));
+                let (habits, vendor) = vendors::for_settings(&own);
+                let end = Endpoint::open(&url.host, &own, habits, vendor, clock.clone(), limiter)?;
+                mirrors.push((end, None));
+            }
+        }
+    }
+    Ok(mirrors)
 }
 
 impl Engine {
@@ -287,7 +329,10 @@ impl Engine {
         let ledger = Ledger::new(rule.destinations.iter().map(|d| d.registry.to_string()));
         let account = ledger.account();
         account.set_priority(rule.priority);
-        let source = self.end(&rule.source)?.charged_to(Arc::clone(&account));
+        let source = self
+            .end(&rule.source)?
+            .with_mirrors_first()
+            .charged_to(Arc::clone(&account));
         let mut destinations = BTreeMap::new();
         for destination in &rule.destinations {
             let end = self.end(&destination.registry)?.charged_to(Arc::clone(&account));

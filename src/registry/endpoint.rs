@@ -237,6 +237,35 @@ impl Endpoint {
         }
     }
 
+    /// Gives a registry its mirrors, once, each with what stands before repositories' names there. Only
+    /// [`Endpoint::with_mirrors_first`] asks them; layouts have none and are none.
+    pub fn set_mirrors(&self, mirrors: Vec<(Self, Option<String>)>, resolve_tags: bool) {
+        let registries = mirrors.into_iter().filter_map(|(end, prefix)| match end {
+            Self::Registry(registry) => Some((registry, prefix)),
+            Self::Layout(_) => None,
+        });
+        if let Self::Registry(registry) = self {
+            registry.set_mirrors(registries.collect(), resolve_tags);
+        }
+    }
+
+    /// The same end as a source: blobs, and manifests by digest, are read from its mirrors first.
+    #[must_use]
+    pub fn with_mirrors_first(&self) -> Self {
+        match self {
+            Self::Registry(registry) => Self::Registry(registry.with_mirrors_first()),
+            Self::Layout(layout) => Self::Layout(layout.clone()),
+        }
+    }
+
+    /// The bytes of a blob were wrong: true where a mirror gave them, so that the end itself is to be asked. It is, from now on.
+    pub fn doubt(&self, digest: &Digest) -> bool {
+        match self {
+            Self::Registry(registry) => registry.doubt(digest),
+            Self::Layout(_) => false,
+        }
+    }
+
     /// The name in the rules, or the host for `copy`.
     pub fn name(&self) -> &str {
         match self {

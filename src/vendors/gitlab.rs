@@ -1,12 +1,127 @@
-//! GitLab's registry.
+//! GitLab's registry: listings by its own API, where it has a database of its metadata.
+//!
+//! Facts: gitlab-org/container-registry `docs/spec/gitlab/api.md`.
 
-use super::table::{Row, generic};
-use crate::registry::Kind;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::FutureExt;
+use serde::Deserialize;
+
+use super::once::once;
+use super::table::Row;
+use crate::oci::{Digest, RepositoryName};
+use crate::registry::{Api, ApiCall, ApiLogin, ApiPages, BulkListing, Kind, ListedTag, Operation, Told, Vendor, Ways};
 
 /// The realm is https://gitlab.com/jwt/auth: docs.gitlab.com, "Container registry authentication".
 pub(super) static ROW: Row = Row {
     kind: Kind::Gitlab,
     hosts: &["registry.gitlab.com"],
     habits: |habits| habits.token_hosts = vec!["gitlab.com".to_owned()],
-    vendor: |_| generic(Kind::Gitlab),
+    vendor: |_| Arc::new(Gitlab::default()),
 };
+
+/// Entries of a page.
+const PAGE: u32 = 1000;
+/// How long a registry without the API is left alone: it gets it by a migration of its metadata.
+const WITHOUT_LIFE: Duration = Duration::from_secs(6 * 3600);
+
+static WAYS: Ways = Ways {
+    hides_tags: true,
+    right_to_list: "the right to pull from the project",
+    ..Ways::PLAIN
+};
+
+/// One GitLab.
+#[derive(Debug, Default)]
+struct Gitlab {
+    /// Until when it counts as one without the API.
+    without: Mutex<Duration>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    name: String,
+    digest: Option<String>,
+    media_type: Option<String>,
+    published_at: Option<jiff::Timestamp>,
+}
+
+impl Vendor for Gitlab {
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::Gitlab)
+    }
+
+    fn ways(&self) -> &'static Ways {
+        &WAYS
+    }
+
+    fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        async move {
+            let now = api.clock().elapsed();
+            if now < *self.without.lock().unwrap_or_else(PoisonError::into_inner) {
+                return Ok(BulkListing::None);
+            }
+            let place = api.place(Some(repository));
+            let mut next = Some(api.own(&format!("/gitlab/v1/repositories/{repository}/tags/list/?n={PAGE}"))?);
+            let mut pages = ApiPages::new(Operation::ListTags, place.clone());
+            let mut tags = Vec::new();
+            while let Some(url) = next {
+                let mut call = ApiCall::get(Operation::ListTags, place.clone(), url);
+                // As the client itself asks for lists, so that it is the same token.
+                call.login = ApiLogin::Own(vec![format!("repository:{repository}:pull")]);
+                let answer = api.call(call).await?;
+                match answer.status {
+                    200 => {}
+                    404 => {
+                        // In words of the registry it is this repository that is missing, and the protocol tells that.
+                        if super::words::code(&answer.body).is_none() {
+                            *self.without.lock().unwrap_or_else(PoisonError::into_inner) = now + WITHOUT_LIFE;
+                        }
+                        return Ok(BulkListing::None);
+                    }
+                    _ => return Err(answer.refused(&super::words::said(&answer.body))),
+                }
+                next = pages.next(&answer)?;
+                let read: Vec<Entry> = answer.json()?;
+                tags.extend(read.into_iter().filter_map(listed));
+            }
+            Ok(BulkListing::Known {
+                tags: once(tags),
+                comparable: true,
+            })
+        }
+        .boxed()
+    }
+}
+
+fn listed(entry: Entry) -> Option<ListedTag> {
+    Some(ListedTag {
+        tag: entry.name.parse().ok()?,
+        digest: entry.digest.and_then(|text| text.parse::<Digest>().ok()),
+        media_type: entry.media_type.filter(|kind| !kind.is_empty()),
+        pushed: entry.published_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gitlab_tags_of_the_api_are_read() {
+        let entries: Vec<Entry> = serde_json::from_value(serde_json::json!([
+            {
+                "name": "0.1.0", "digest": format!("sha256:{}", "a".repeat(64)),
+                "config_digest": format!("sha256:{}", "b".repeat(64)),
+                "media_type": "application/vnd.oci.image.manifest.v1+json", "size_bytes": 286_734_237,
+                "created_at": "2022-06-07T12:10:12.412+00:00", "published_at": "2022-06-08T12:10:12.412+00:00",
+            },
+            { "name": "latest", "digest": null },
+        ]))
+        .expect("entries");
+        let tags = once(entries.into_iter().filter_map(listed));
+        assert_eq!(tags.len(), 2);
+        assert!(tags[0].digest.is_some() && tags[0].pushed.is_some() && tags[1].digest.is_none());
+    }
+}

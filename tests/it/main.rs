@@ -14,6 +14,7 @@ mod house;
 mod images;
 mod limits;
 mod memory;
+mod mirrors;
 mod mounts;
 mod moved;
 mod plan_laws;

@@ -3,6 +3,7 @@
 mod alibaba;
 mod azure;
 mod frame;
+mod gitlab;
 mod harbor;
 mod hub;
 mod matrix;

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -82,7 +81,7 @@ pub(super) async fn feed_all(
         placed.endpoint.keep_reading_place();
         let (left_behind, left) = mpsc::unbounded_channel();
         let feeders;
-        (feeding, feeders) = Feeding::begin(context, source, slot, fed, uploads, left, slot.failure().await);
+        (feeding, feeders) = Feeding::begin(context, source, slot, fed, uploads, left, slot.is_used().await);
         let mut reading = pin!(async {
             let mut audience = Audience::new(feeders);
             let outcome = read(context, &placed, progress, origin, &mut audience, Some(left_behind)).await;
@@ -105,7 +104,7 @@ pub(super) async fn feed_all(
                 },
             }
             // Nobody listens any more. What comes still is worth having where it is kept.
-            if feeding.drives.is_empty() && feeding.spool.is_none() {
+            if feeding.drives.is_empty() && !feeding.spooled {
                 return feeding.unsure;
             }
             feeding.serve_late(&mut None);
@@ -145,8 +144,7 @@ struct Feeding<'a> {
     source: &'a SourceBlob,
     slot: &'a Slot,
     fed: &'a [FedSink],
-    /// Set where a piece could not be read, where the blob is spooled.
-    spool: Option<Arc<AtomicBool>>,
+    spooled: bool,
     sharing: Option<Sharing>,
     /// The sinks under way, and how one is told that it is put aside.
     drives: FuturesUnordered<BoxFuture<'a, (usize, Fate)>>,
@@ -174,7 +172,7 @@ impl<'a> Feeding<'a> {
         fed: &'a [FedSink],
         uploads: Vec<Ready>,
         left: mpsc::UnboundedReceiver<Late>,
-        spool: Option<Arc<AtomicBool>>,
+        spooled: bool,
     ) -> (Self, Vec<feed::Feeder>) {
         let alone = fed.len() == 1;
         let mut looks = tokio::time::interval(LOOK_AGAIN);
@@ -184,7 +182,7 @@ impl<'a> Feeding<'a> {
             source,
             slot,
             fed,
-            spool,
+            spooled,
             sharing: (!alone).then(|| context.pace.share(Shared::Read, fed.iter().map(FedSink::registry))),
             drives: FuturesUnordered::new(),
             under_way: BTreeMap::new(),
@@ -342,9 +340,8 @@ impl<'a> Feeding<'a> {
             (Ok(way), _) => return Ok(Ok(way)),
             (Err(fault), _) => fault,
         };
-        let spool_failed = self.spool.as_ref().is_some_and(|failed| failed.load(Ordering::Relaxed));
-        // The bytes may be wrong for everybody, and a piece that could not be sent may have come from a spool that cannot be read.
-        match fault.kind == ErrorKind::Corrupt || (spool_failed && fault.kind.is_temporary()) {
+        // The bytes may be wrong for everybody; and of a spool that is damaged or cannot be read all that used it begin anew together.
+        match fault.kind == ErrorKind::Corrupt || (self.spooled && fault.kind.is_temporary()) {
             true => Err(fault),
             false => Ok(Err(fault)),
         }

@@ -87,19 +87,28 @@ pub(super) async fn fetch(
     let read_wrong = open
         .iter()
         .any(|(_, fault)| corrupt(fault) && fault.side == Some(Side::Source));
-    let by_range = read_wrong && !damaged && source.ranges.lose();
+    // What a mirror gave says nothing of the source, nor of its ranges.
+    let mirrored = read_wrong && !damaged && source.endpoint.doubt(&source.digest);
+    let by_range = read_wrong && !damaged && !mirrored && source.ranges.lose();
     if source.ranges.is_lost() && copied {
         remember_wrong_ranges(context, source).await;
     }
     for (place, fault) in open {
         let FedSink { number, sink, began_at } = &fed[place];
-        let (doubted, broken) = ((damaged || by_range) && corrupt(&fault), fault.kind.is_temporary());
+        let (doubted, broken) = (
+            (damaged || mirrored || by_range) && corrupt(&fault),
+            fault.kind.is_temporary(),
+        );
         if doubted {
             let (destination, digest) = (sink.place(), &source.digest);
             match damaged {
                 true => tracing::warn!(
                     %destination, %digest,
                     "what the spool held of a blob is damaged and was removed; the blob is read from the source again"
+                ),
+                false if mirrored => tracing::warn!(
+                    %destination, %digest,
+                    "a mirror gave a blob with other bytes; it is read from the registry itself"
                 ),
                 false => tracing::warn!(
                     %destination, %digest,
@@ -108,7 +117,7 @@ pub(super) async fn fetch(
             }
         }
         // Others may have some of the same bytes, and would find out at their end only.
-        if corrupt(&fault) || damaged || by_range {
+        if corrupt(&fault) || damaged || mirrored || by_range {
             session::discard(context, source, sink).await;
         }
         let attempt = Attempt {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::auth::Scopes;
 use super::body::{BodyFault, Incoming};
-use super::call::{Call, body_error};
+use super::call::{Answer, Call, body_error};
 use super::manifests::content_length;
 use super::ranges::ContentRange;
 use super::throttle::{Class, Direction, Flow, Permit};
@@ -66,11 +66,7 @@ impl Registry {
     /// # Errors
     /// `NotFound`; `Invalid` where the offset is not within the blob, or the answer is another range than asked for.
     pub async fn open_blob(&self, repository: &RepositoryName, digest: &Digest, offset: u64) -> Result<BlobReader> {
-        let mut call = self.read_call(repository, digest)?;
-        if offset > 0 {
-            call = with_range(call, &format!("bytes={offset}-"))?;
-        }
-        self.read(call, self.turn().await, offset..u64::MAX).await
+        self.read(repository, digest, self.turn().await, offset..u64::MAX).await
     }
 
     /// Opens the bytes `range` of a blob: see [`crate::registry::Endpoint::open_blob_range`].
@@ -81,9 +77,6 @@ impl Registry {
         range: Range<u64>,
         patience: Patience,
     ) -> Result<Option<BlobReader>> {
-        let call = self.read_call(repository, digest)?;
-        let last = range.end.saturating_sub(1);
-        let call = with_range(call, &format!("bytes={}-{last}", range.start))?;
         let turn = match patience {
             Patience::Waits => self.turn().await,
             Patience::NoWait => match self.turn_at_once() {
@@ -91,19 +84,45 @@ impl Registry {
                 turn => turn,
             },
         };
-        self.read(call, turn, range).await.map(Some)
+        self.read(repository, digest, turn, range).await.map(Some)
     }
 
     /// Sends a read of the bytes `asked` of a blob, in the place of `turn` or another, and gives what comes, which may be all
     /// of it. An `asked` that ends at `u64::MAX` has no end, and one that begins at 0 as well is no range.
-    async fn read(&self, call: Call, turn: Option<Taken>, asked: Range<u64>) -> Result<BlobReader> {
-        let Range { start, end } = asked;
-        let place = call.place.clone();
-        let opened = Instant::now();
+    async fn read(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        turn: Option<Taken>,
+        asked: Range<u64>,
+    ) -> Result<BlobReader> {
+        if let Some(mirrors) = &self.mirrors {
+            return Box::pin(self.open_mirrored(mirrors, repository, digest, asked, turn)).await;
+        }
+        let call = self.ranged_call(repository, digest, &asked)?;
         let answer = match &turn {
             Some(taken) => self.run_in_place(taken, call).await?,
             None => self.run(call).await?,
         };
+        self.reader(answer, turn, asked).await
+    }
+
+    /// The read of the bytes `asked`, as [`Registry::read`] takes them.
+    pub(super) fn ranged_call(&self, repository: &RepositoryName, digest: &Digest, asked: &Range<u64>) -> Result<Call> {
+        let call = self.blob_call(Operation::ReadBlob, Method::GET, repository, digest)?;
+        let call = call.class(Class::BlobRead);
+        match (asked.start, asked.end) {
+            (0, u64::MAX) => Ok(call),
+            (start, u64::MAX) => with_range(call, &format!("bytes={start}-")),
+            (start, end) => with_range(call, &format!("bytes={start}-{}", end.saturating_sub(1))),
+        }
+    }
+
+    /// What an answer to a read of `asked` gives. `turn` is held until its end, beside the answer's own place.
+    pub(super) async fn reader(&self, answer: Answer, turn: Option<Taken>, asked: Range<u64>) -> Result<BlobReader> {
+        let Range { start, end } = asked;
+        let place = answer.place.clone();
+        let opened = Instant::now();
         let in_part = start > 0 || end < u64::MAX;
         let said = answer.headers.get(header::ACCEPT_RANGES);
         let said = said.is_some_and(|units| units.as_bytes().eq_ignore_ascii_case(b"bytes"));
@@ -168,11 +187,6 @@ impl Registry {
             gives_parts,
             stream: stream.boxed(),
         })
-    }
-
-    fn read_call(&self, repository: &RepositoryName, digest: &Digest) -> Result<Call> {
-        let call = self.blob_call(Operation::ReadBlob, Method::GET, repository, digest)?;
-        Ok(call.class(Class::BlobRead))
     }
 
     fn blob_call(

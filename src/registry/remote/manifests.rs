@@ -7,6 +7,7 @@ use super::Registry;
 use super::auth::Scopes;
 use super::call::{Answer, Call, Payload};
 use super::refusal::content_type;
+use super::throttle::Class;
 use crate::oci::{Digest, InvalidManifest, MAX_MANIFEST_SIZE, Manifest, Reference, RepositoryName, media_type};
 use crate::registry::{Error, ErrorKind, HeadManifest, Operation, Place, Result};
 
@@ -24,6 +25,16 @@ impl Registry {
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<Option<HeadManifest>> {
+        if let Some(mirrors) = self.mirrors.as_ref().filter(|mirrors| mirrors.may_resolve(reference)) {
+            let by = self
+                .shared
+                .transport
+                .place(Class::of(Operation::ResolveTag, &Method::HEAD), &self.account)
+                .await;
+            if let Some(found) = Box::pin(mirrors.head(self, repository, reference, &by)).await {
+                return Ok(Some(found));
+            }
+        }
         let call = self.manifest_call(Operation::ResolveTag, Method::HEAD, repository, reference)?;
         let answer = self.run(call).await?;
         match answer.status {
@@ -52,6 +63,19 @@ impl Registry {
         }))
     }
 
+    /// What a mirror's answer to a `HEAD` of a tag says; one without a digest says nothing.
+    pub(super) async fn head_in(&self, answer: Answer) -> Result<Option<HeadManifest>> {
+        match answer.status {
+            StatusCode::OK => Ok(content_digest(&answer.headers).map(|digest| HeadManifest {
+                digest,
+                media_type: content_type(&answer.headers),
+                size: content_length(&answer.headers),
+            })),
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(None),
+            _ => Err(answer.into_error(self.user()).await),
+        }
+    }
+
     async fn read_for_head(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<HeadManifest>> {
         let manifest = self.get_manifest(repository, reference).await?;
         Ok(manifest.map(|manifest| HeadManifest {
@@ -64,9 +88,29 @@ impl Registry {
     /// Reads a manifest; its bytes must have the digest that was asked for and the one that the registry announces.
     /// Schema 1 is given as it is, without that check, as its digest is not over its bytes. `None` where it is not there.
     pub async fn get_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Option<Manifest>> {
-        let place = self.place(Some(repository), Some(reference));
+        if let Some(mirrors) = self.mirrors.as_ref().filter(|mirrors| mirrors.may_tell(reference)) {
+            let by = self
+                .shared
+                .transport
+                .place(Class::of(Operation::ReadManifest, &Method::GET), &self.account)
+                .await;
+            if let Some(manifest) = Box::pin(mirrors.manifest(self, repository, reference, &by)).await {
+                return Ok(Some(manifest));
+            }
+        }
         let call = self.manifest_call(Operation::ReadManifest, Method::GET, repository, reference)?;
         let answer = self.run(call).await?;
+        self.manifest_in(answer, repository, reference).await
+    }
+
+    /// The manifest that an answer holds.
+    pub(super) async fn manifest_in(
+        &self,
+        answer: Answer,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<Manifest>> {
+        let place = self.place(Some(repository), Some(reference));
         match answer.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),
@@ -166,7 +210,7 @@ impl Registry {
         }
     }
 
-    fn manifest_call(
+    pub(super) fn manifest_call(
         &self,
         operation: Operation,
         method: Method,

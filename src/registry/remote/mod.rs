@@ -15,6 +15,7 @@ mod heed;
 mod links;
 mod lists;
 mod manifests;
+mod mirrors;
 mod pages;
 mod ping;
 mod ranges;
@@ -28,8 +29,8 @@ mod throttle;
 mod transport;
 mod uploads;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
@@ -61,6 +62,8 @@ pub struct Registry {
     shared: Arc<Shared>,
     account: Arc<Account>,
     reading: Option<Arc<ReadingPlace>>,
+    /// What is read from first, for a source.
+    mirrors: Option<Arc<mirrors::Mirrors>>,
 }
 
 /// A place to read one blob after the other.
@@ -75,6 +78,12 @@ struct ReadingPlace {
 struct Taken {
     _turn: OwnedSemaphorePermit,
     place: Arc<ReadingPlace>,
+}
+
+impl Taken {
+    fn permit(&self) -> &Permit {
+        &self.place.permit
+    }
 }
 
 impl ReadingPlace {
@@ -118,6 +127,8 @@ struct Shared {
     creation: create::Creation,
     /// Where the vendor's API refused to list.
     refusals: bulk::Refusals,
+    /// Its mirrors; unset where it has none.
+    mirrors: OnceLock<Arc<mirrors::Mirrors>>,
 }
 
 impl Registry {
@@ -335,9 +346,11 @@ impl Registry {
                 vendor,
                 creation: create::Creation::default(),
                 refusals: bulk::Refusals::default(),
+                mirrors: OnceLock::new(),
             }),
             account: Arc::default(),
             reading: None,
+            mirrors: None,
         })
     }
 
@@ -348,6 +361,7 @@ impl Registry {
             shared: Arc::clone(&self.shared),
             account,
             reading: self.reading.clone(),
+            mirrors: self.mirrors.clone(),
         }
     }
 
@@ -364,7 +378,7 @@ impl Registry {
     /// As [`Registry::run`], for who has a place already.
     async fn run_in_place(&self, taken: &Taken, call: Call) -> Result<Answer> {
         let Shared { transport, auth, .. } = &*self.shared;
-        Box::pin(transport.run_in_place(auth, &self.account, &taken.place.permit, call)).await
+        Box::pin(transport.run_in_place(auth, &self.account, Some(taken.permit()), call)).await
     }
 
     fn user(&self) -> Option<&str> {

@@ -271,6 +271,16 @@ impl Transport {
         }
     }
 
+    /// Waits for a place at the registry, and for none of the process yet.
+    pub(super) async fn place(&self, class: Class, account: &Account) -> Permit {
+        self.0.throttle.place(class, account.priority()).await
+    }
+
+    /// A place at the registry that is free, without one of the process; `None` during a pause, too.
+    pub(super) fn place_at_once(&self, class: Class) -> Option<Permit> {
+        self.0.throttle.try_place(class)
+    }
+
     /// Waits for a place to read a blob, which many requests may then use one after the other.
     pub(super) async fn reading_place(&self, account: &Account) -> Permit {
         self.0.throttle.enter(Class::BlobRead, account.priority()).await
@@ -297,12 +307,12 @@ impl Transport {
     /// As [`Transport::run_in_place`].
     pub(super) async fn run(&self, auth: &Auth, account: &Arc<Account>, call: Call) -> Result<Answer> {
         let permit = self.0.throttle.place(call.class, account.priority()).await;
-        let mut answer = self.run_in_place(auth, account, &permit, call).await?;
+        let mut answer = self.run_in_place(auth, account, Some(&permit), call).await?;
         answer.permit = Some(permit);
         Ok(answer)
     }
 
-    /// Sends a request with our login, in the place of `permit`, and gives the answer, whatever its status, once no further
+    /// Sends a request with our login, in the place of `permit` (none: of somebody who has one at another registry), and gives the answer, whatever its status, once no further
     /// attempt would help.
     ///
     /// # Errors
@@ -313,7 +323,7 @@ impl Transport {
         &self,
         auth: &Auth,
         account: &Arc<Account>,
-        permit: &Permit,
+        permit: Option<&Permit>,
         mut call: Call,
     ) -> Result<Answer> {
         let own = same_origin(&call.url, &self.0.base);
@@ -328,7 +338,7 @@ impl Transport {
             None
         };
         let mut answer = self
-            .exchange(account, Some(permit), &mut call, authorization.as_ref())
+            .exchange(account, permit, &mut call, authorization.as_ref())
             .await?;
         let from_registry = own && !answer.elsewhere && call.renews_login;
         let mut ended = false;
@@ -346,7 +356,9 @@ impl Transport {
                 headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
             answer.drain().await;
-            permit.step_back();
+            if let Some(permit) = permit {
+                permit.step_back();
+            }
             let fresh = auth
                 .after_401(&call.scopes, &headers, authorization.as_ref(), self, account)
                 .await?;
@@ -357,7 +369,7 @@ impl Transport {
                 error.retry_after = Some(Duration::ZERO);
                 return Err(error);
             }
-            answer = self.exchange(account, Some(permit), &mut call, Some(&fresh)).await?;
+            answer = self.exchange(account, permit, &mut call, Some(&fresh)).await?;
         }
         Ok(answer)
     }

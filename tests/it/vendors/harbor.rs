@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use transship::registry::ErrorKind;
+use transship::clock::Clock;
+use transship::registry::{Endpoint, ErrorKind, Limiter};
+use transship::rules::RegistryName;
 
 use crate::support::engine::{Workshop, by_hand, only_failure, scheduled};
 use crate::support::fake::Fake;
@@ -71,6 +73,9 @@ async fn harbor_signatures_that_are_listed_as_accessories_travel() {
     let report = by_hand(&engine, "r").await;
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert_eq!(fakes[1].resolve("team/app", tag.as_str()), Some(signature.digest()));
+    // The project is there and the repository is not, of which Harbor gives an empty list: no blob of the image is looked for
+    // in it, and then those two of the signature are.
+    assert_eq!(fakes[1].count("HEAD", "/blobs/"), 2);
 }
 
 #[tokio::test]
@@ -239,4 +244,34 @@ async fn harbor_proxy_projects_are_read_past_what_they_have_cached() {
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert_eq!(fakes[0].count("GET", "/artifacts"), 0);
     assert!(fakes[1].resolve("base/library/alpine", "3").is_some());
+}
+
+#[tokio::test]
+async fn harbor_public_projects_are_read_by_nobody() {
+    let (src, source) = Harbor::start(&[]).await;
+    let (dst, _) = Harbor::start(&["team"]).await;
+    source.project(
+        "team",
+        Project {
+            public: true,
+            ..Project::default()
+        },
+    );
+    src.seed("team/app", "v1", &image(1, "amd64", &[20]));
+    let ends = [src.rules("src", "kind: harbor"), dst.rules("dst", &Harbor::keys())];
+    let workshop = Workshop::new(&rules(&ends, "[team/app]"));
+    let report = by_hand(&workshop.engine().await, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(dst.resolve("team/app", "v1"), src.resolve("team/app", "v1"));
+}
+
+#[tokio::test]
+async fn harbor_says_its_version_to_who_has_logged_in() {
+    let (fakes, _) = two().await;
+    let config = between(&fakes, "[team/app]").config();
+    let settings = &config.registries[&RegistryName::new("src")];
+    let (habits, vendor) = transship::vendors::for_settings(settings);
+    let end = Endpoint::open("src", settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end");
+    let version = end.version().await.expect("an answer");
+    assert_eq!(version.as_deref(), Some("Harbor v2.13.1-abcdef"));
 }

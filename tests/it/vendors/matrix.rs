@@ -32,7 +32,7 @@ pub struct Row {
     /// One that needs something to be made first, where the kind has such.
     pub missing: &'static str,
     pub listing: Bulk,
-    /// Scenarios that make no sense here, and why.
+    /// Scenarios that are left out, and why.
     pub not: &'static [(Scenario, &'static str)],
     /// What nobody could check here.
     pub unchecked: &'static [&'static str],

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
@@ -77,12 +77,9 @@ impl Slot {
         };
     }
 
-    /// Where it is kept whether a piece of the blob's file could not be read; `None` where this transfer has no file.
-    pub(in crate::engine::transfer) async fn failure(&self) -> Option<Arc<AtomicBool>> {
-        match &*self.0.lock().await {
-            State::Ours(file) => Some(Arc::clone(&file.failed)),
-            _ => None,
-        }
+    /// True where this transfer has the blob's file.
+    pub(in crate::engine::transfer) async fn is_used(&self) -> bool {
+        matches!(&*self.0.lock().await, State::Ours(_))
     }
 
     /// Bytes of the blob that the file holds or is about to; `None` where it is not spooled.

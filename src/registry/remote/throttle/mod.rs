@@ -152,6 +152,14 @@ impl Throttle {
         permit
     }
 
+    /// A place at the registry that is free and that nobody waits for; `None` during a pause, too.
+    pub(super) fn try_place(self: &Arc<Self>, class: Class) -> Option<Permit> {
+        if self.paused_for().is_some() {
+            return None;
+        }
+        Some(Permit::new(self, class, self.places.try_enter(class)?))
+    }
+
     /// Places that are free and that nobody waits for, to be kept; `None` during a pause, too.
     pub(super) fn try_enter(self: &Arc<Self>, class: Class) -> Option<Permit> {
         if self.paused_for().is_some() {

@@ -22,6 +22,7 @@ pub mod acs3;
 pub mod alibaba;
 pub mod artifactory;
 pub mod azure;
+pub mod gitlab;
 pub mod harbor;
 pub mod hub;
 pub mod nexus;

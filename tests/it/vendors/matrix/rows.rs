@@ -9,6 +9,7 @@ use super::{Bulk, End, Row, Scenario, Shown, Site};
 use crate::support::aws::{Aws, KEY};
 use crate::support::docker_registry::{DockerConfig, DockerRegistry};
 use crate::support::fake::artifactory::Artifactory;
+use crate::support::fake::gitlab::Gitlab;
 use crate::support::fake::harbor::Harbor;
 use crate::support::fake::hub::Hub;
 use crate::support::fake::nexus::Nexus;
@@ -232,7 +233,7 @@ static DOCKER_HUB: Row = Row {
 static DISTRIBUTION: Row = Row {
     kind: "distribution",
     shown: Shown::Real,
-    by: "docker-registry 2.8 as a process, with a token server; 3.x by an imitation in memory",
+    by: "docker-registry 2.8 as a process, with a token server; the imitations at the other ends have the habits of 3.x",
     start: || {
         async {
             let server = TokenServer::start(false).await;
@@ -406,24 +407,24 @@ static NEXUS: Row = Row {
 static GITLAB: Row = Row {
     kind: "gitlab",
     shown: Shown::Fake,
-    by: "an imitation of a registry behind a strict token server at GitLab's path",
+    by: "a fake of its token server and its API before an imitation of a registry",
     start: || {
         async {
-            let fake = Fake::start(Guarded::at("/jwt/auth", "container_registry"), Options::default()).await;
+            let (fake, gitlab) = Gitlab::start().await;
             End {
                 site: Site::Fake(fake),
-                keys: format!("kind: gitlab, username: {USERNAME}, password: {PASSWORD}"),
-                _kept: Box::new(()),
+                keys: Gitlab::keys(),
+                _kept: Box::new(gitlab),
             }
         }
         .boxed()
     },
     repository: "group/project/app",
     missing: "group/project/new",
-    listing: Bulk::None,
+    listing: Bulk::Tags(1000),
     not: &[(Scenario::Immutable, "its words for protected tags are not documented")],
     unchecked: &[
-        "its extended API with digests (`/gitlab/v1`), which transship does not use yet",
+        "how its API pages, and which of its versions have it (it is left alone where it is not there)",
         "the answer to a push below a project that is missing",
     ],
 };

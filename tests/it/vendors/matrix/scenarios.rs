@@ -25,7 +25,7 @@ pub async fn run(row: &Row) {
         if row.not(scenario).is_some() {
             continue;
         }
-        let tried = AssertUnwindSafe(one(row, scenario)).catch_unwind().await;
+        let tried = AssertUnwindSafe(Box::pin(one(row, scenario))).catch_unwind().await;
         assert!(tried.is_ok(), "{}: {} (why stands above)", row.kind, scenario.name());
     }
 }

@@ -1,0 +1,444 @@
+//! Mirrors of a registry: read from first, believed by digest alone, and left alone while they fail.
+//!
+//! A read that a mirror answers keeps its place at the registry itself, so that it can go on there at any time without waiting:
+//! it may feed a write that others wait for. For the same reason no place is waited for at the mirror: a mirror that is
+//! busy is passed over.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use http::Method;
+
+use super::call::{Answer, Call};
+use super::throttle::{Class, Permit};
+use super::{Registry, Taken};
+use crate::clock::Clock;
+use crate::oci::{Digest, Manifest, Reference, RepositoryName};
+use crate::plan::{MirrorHealth, MirrorTrouble};
+use crate::registry::{BlobReader, Error, ErrorKind, HeadManifest, Operation, Result};
+
+/// How long a mirror is waited for until it answers: it is asked because it is near.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Digests that are remembered as read from a mirror, or as not to be read from one. Above it all are forgotten.
+const MOST: usize = 10_000;
+
+/// The mirrors of one registry, in the order of the rules.
+#[derive(Debug)]
+pub(super) struct Mirrors {
+    list: Vec<Mirror>,
+    /// What tags point to is asked there, too.
+    resolve_tags: bool,
+    clock: Clock,
+    /// Blobs that came from a mirror at least in part, with its index.
+    given: Mutex<HashMap<Digest, usize>>,
+    /// What a mirror gave with other bytes: it is read from the registry itself.
+    doubted: Mutex<HashSet<Digest>>,
+}
+
+#[derive(Debug)]
+struct Mirror {
+    registry: Registry,
+    prefix: Option<String>,
+    health: Mutex<MirrorHealth>,
+}
+
+/// A place at the registry itself, from which it can be asked without waiting for another.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// That of a reader.
+    Taken(Taken),
+    /// For this read.
+    Own(Permit),
+}
+
+impl Held {
+    pub(super) fn permit(&self) -> &Permit {
+        match self {
+            Self::Taken(taken) => taken.permit(),
+            Self::Own(permit) => permit,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mirrors {
+    /// These registries, each with what stands before our repositories' names there.
+    pub(super) fn new(list: Vec<(Registry, Option<String>)>, resolve_tags: bool, clock: Clock) -> Self {
+        let list = list.into_iter().map(|(registry, prefix)| Mirror {
+            registry,
+            prefix,
+            health: Mutex::default(),
+        });
+        Self {
+            list: list.collect(),
+            resolve_tags,
+            clock,
+            given: Mutex::default(),
+            doubted: Mutex::default(),
+        }
+    }
+
+    /// The bytes of `digest` were wrong: true where a mirror gave some of them, which is then not asked for them again.
+    pub(super) fn doubt(&self, of: &Registry, digest: &Digest) -> bool {
+        let Some(index) = lock(&self.given).remove(digest) else {
+            return false;
+        };
+        let mut doubted = lock(&self.doubted);
+        if doubted.len() >= MOST {
+            doubted.clear();
+        }
+        doubted.insert(digest.clone());
+        drop(doubted);
+        let message = format!("{digest} came from it with other bytes");
+        self.trouble(of, index, MirrorTrouble::Failed, &message);
+        true
+    }
+
+    fn is_doubted(&self, digest: &Digest) -> bool {
+        lock(&self.doubted).contains(digest)
+    }
+
+    fn fine(&self, index: usize) {
+        lock(&self.list[index].health).fine(self.clock.elapsed());
+    }
+
+    fn broke(&self, of: &Registry, index: usize, error: &Error) {
+        let what = match error.kind {
+            // It has no such thing.
+            ErrorKind::NotFound => return,
+            ErrorKind::Unauthorized | ErrorKind::Denied => MirrorTrouble::Refused,
+            _ => MirrorTrouble::Failed,
+        };
+        self.trouble(of, index, what, &error.to_string());
+    }
+
+    fn trouble(&self, of: &Registry, index: usize, what: MirrorTrouble, message: &str) {
+        let mirror = &self.list[index];
+        let told = lock(&mirror.health).trouble(what, self.clock.elapsed());
+        let (registry, name) = (of.name(), mirror.registry.name());
+        match told {
+            Some((rest, true)) => tracing::warn!(
+                registry,
+                mirror = name,
+                "a mirror is left alone for {} s, the registry itself is read instead: {message}",
+                rest.as_secs()
+            ),
+            Some((rest, false)) => {
+                tracing::debug!(
+                    registry,
+                    mirror = name,
+                    rest = rest.as_secs(),
+                    "a mirror failed again: {message}"
+                );
+            }
+            None => {}
+        }
+    }
+
+    /// The mirrors that may be asked now, in their order, with what `repository` is called there.
+    fn ready<'m>(
+        &'m self,
+        of: &'m Registry,
+        repository: &'m RepositoryName,
+    ) -> impl Iterator<Item = (usize, Registry, RepositoryName)> + 'm {
+        self.list.iter().enumerate().filter_map(move |(index, mirror)| {
+            if !lock(&mirror.health).is_asked(self.clock.elapsed()) {
+                return None;
+            }
+            let name = of.remote_name(repository);
+            let name = match &mirror.prefix {
+                Some(prefix) => format!("{prefix}/{name}"),
+                None => name,
+            };
+            // A name that is too long there is a name that is not there.
+            let name = name.parse().ok()?;
+            Some((index, mirror.registry.charged_to(Arc::clone(&of.account)), name))
+        })
+    }
+
+    /// A manifest by its digest (or by its tag, where mirrors may say what tags point to); `None` where no mirror has it.
+    pub(super) async fn manifest(
+        &self,
+        of: &Registry,
+        repository: &RepositoryName,
+        reference: &Reference,
+        by: &Permit,
+    ) -> Option<Manifest> {
+        for (index, there, name) in self.ready(of, repository) {
+            let read = async {
+                let call = there.manifest_call(Operation::ReadManifest, Method::GET, &name, reference)?;
+                match there.run_beside(by, call).await? {
+                    Some(answer) => there.manifest_in(answer, &name, reference).await,
+                    None => Ok(None),
+                }
+            };
+            if let Some(Some(manifest)) = self.within(of, index, read).await {
+                // Its bytes are right, which of a blob is known at its end only.
+                self.fine(index);
+                return Some(manifest);
+            }
+        }
+        None
+    }
+
+    /// What a tag points to, where mirrors may say that; `None` where none has it.
+    pub(super) async fn head(
+        &self,
+        of: &Registry,
+        repository: &RepositoryName,
+        reference: &Reference,
+        by: &Permit,
+    ) -> Option<HeadManifest> {
+        for (index, there, name) in self.ready(of, repository) {
+            let look = async {
+                let call = there.manifest_call(Operation::ResolveTag, Method::HEAD, &name, reference)?;
+                match there.run_beside(by, call).await? {
+                    Some(answer) => there.head_in(answer).await,
+                    None => Ok(None),
+                }
+            };
+            if let Some(Some(found)) = self.within(of, index, look).await {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// Whether mirrors say what this stands for: what is there by its digest is for the registry itself to say.
+    pub(super) fn may_resolve(&self, reference: &Reference) -> bool {
+        reference.digest().is_none() && self.resolve_tags
+    }
+
+    /// Whether this is read from mirrors.
+    pub(super) fn may_tell(&self, reference: &Reference) -> bool {
+        match reference.digest() {
+            Some(digest) => !self.is_doubted(digest),
+            None => self.resolve_tags,
+        }
+    }
+
+    /// Opens a blob at the first mirror that has it; `None` where none has, or gives the bytes that were asked for.
+    async fn open(
+        &self,
+        of: &Registry,
+        repository: &RepositoryName,
+        digest: &Digest,
+        asked: &Range<u64>,
+        by: &Permit,
+    ) -> Option<(usize, BlobReader)> {
+        if self.is_doubted(digest) {
+            return None;
+        }
+        for (index, there, name) in self.ready(of, repository) {
+            let opening = async {
+                let call = there.ranged_call(&name, digest, asked)?;
+                match there.run_beside(by, call).await? {
+                    Some(answer) => there.reader(answer, None, asked.clone()).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let Some(Some(reader)) = self.within(of, index, opening).await else {
+                continue;
+            };
+            // Who ignores ranges would make us read from the beginning; the registry itself may do better.
+            if reader.offset != asked.start {
+                continue;
+            }
+            let mut given = lock(&self.given);
+            if given.len() >= MOST {
+                given.clear();
+            }
+            given.insert(digest.clone(), index);
+            return Some((index, reader));
+        }
+        None
+    }
+
+    /// What a mirror says in time; its failure is taken note of and is `None`.
+    async fn within<T>(
+        &self,
+        of: &Registry,
+        index: usize,
+        asked: impl Future<Output = Result<Option<T>>>,
+    ) -> Option<Option<T>> {
+        match tokio::time::timeout(PATIENCE, Box::pin(asked)).await {
+            Ok(Ok(found)) => Some(found),
+            Ok(Err(error)) => {
+                self.broke(of, index, &error);
+                None
+            }
+            Err(_) => {
+                let message = format!("it did not answer within {} s", PATIENCE.as_secs());
+                self.trouble(of, index, MirrorTrouble::Failed, &message);
+                None
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Gives it its mirrors, once; only clones by [`Registry::with_mirrors_first`] ask them.
+    pub fn set_mirrors(&self, list: Vec<(Registry, Option<String>)>, resolve_tags: bool) {
+        let clock = self.shared.transport.clock().clone();
+        // A second time would be a fault of ours, and the first holds.
+        let _ = self
+            .shared
+            .mirrors
+            .set(Arc::new(Mirrors::new(list, resolve_tags, clock)));
+    }
+
+    /// The same registry as a source: manifests by digest and blobs are read from its mirrors first.
+    #[must_use]
+    pub fn with_mirrors_first(&self) -> Self {
+        Self {
+            mirrors: self.shared.mirrors.get().cloned(),
+            ..self.clone()
+        }
+    }
+
+    /// The bytes of a blob were wrong: true where they came from a mirror, so that the registry itself is to be asked.
+    pub fn doubt(&self, digest: &Digest) -> bool {
+        self.mirrors.as_ref().is_some_and(|mirrors| mirrors.doubt(self, digest))
+    }
+
+    /// Sends a read to this mirror, once, for who has a place at another registry. `None` where no place is free here.
+    async fn run_beside(&self, by: &Permit, mut call: Call) -> Result<Option<Answer>> {
+        let Some(place) = self.shared.transport.place_at_once(call.class) else {
+            return Ok(None);
+        };
+        by.step_in(self.account.priority()).await;
+        // The registry itself is the next attempt.
+        call.repeatable = false;
+        let super::Shared { transport, auth, .. } = &*self.shared;
+        let mut answer = Box::pin(transport.run_in_place(auth, &self.account, None, call)).await?;
+        answer.permit = Some(place);
+        Ok(Some(answer))
+    }
+
+    /// Opens a blob at a mirror, else at the registry itself, in the place of `held` or a new one.
+    pub(super) async fn open_mirrored(
+        &self,
+        mirrors: &Mirrors,
+        repository: &RepositoryName,
+        digest: &Digest,
+        asked: Range<u64>,
+        turn: Option<Taken>,
+    ) -> Result<BlobReader> {
+        let held = match turn {
+            Some(taken) => Held::Taken(taken),
+            None => Held::Own(self.shared.transport.place(Class::BlobRead, &self.account).await),
+        };
+        let Some((mirror, reader)) = mirrors.open(self, repository, digest, &asked, held.permit()).await else {
+            return self.open_own(repository, digest, asked, held).await;
+        };
+        let (offset, total, gives_parts) = (reader.offset, reader.total, reader.gives_parts);
+        let followed = Followed {
+            registry: self.clone(),
+            repository: repository.clone(),
+            digest: digest.clone(),
+            at: offset,
+            end: asked.end.min(total.unwrap_or(u64::MAX)),
+            skip: 0,
+            reader,
+            mirror: Some((mirror, held)),
+        };
+        let stream = futures_util::stream::unfold(Some(followed), |followed| async move {
+            let mut followed = followed?;
+            match followed.next().await? {
+                Ok(bytes) => Some((Ok(bytes), Some(followed))),
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Ok(BlobReader {
+            offset,
+            total,
+            gives_parts,
+            stream: stream.boxed(),
+        })
+    }
+
+    /// Opens a blob at the registry itself.
+    pub(super) async fn open_own(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        asked: Range<u64>,
+        held: Held,
+    ) -> Result<BlobReader> {
+        let call = self.ranged_call(repository, digest, &asked)?;
+        let super::Shared { transport, auth, .. } = &*self.shared;
+        let answer = Box::pin(transport.run_in_place(auth, &self.account, Some(held.permit()), call)).await;
+        let mut answer = answer?;
+        let taken = match held {
+            Held::Taken(taken) => Some(taken),
+            Held::Own(permit) => {
+                answer.permit = Some(permit);
+                None
+            }
+        };
+        self.reader(answer, taken, asked).await
+    }
+}
+
+/// A blob from a mirror that goes on at the registry itself where the mirror breaks off.
+struct Followed {
+    registry: Registry,
+    repository: RepositoryName,
+    digest: Digest,
+    /// Offset of the next byte to give.
+    at: u64,
+    /// Behind the last byte that was asked for, as far as is known.
+    end: u64,
+    /// Bytes that come again, as the registry ignores ranges.
+    skip: u64,
+    reader: BlobReader,
+    /// The mirror that is read, with the place to go on from.
+    mirror: Option<(usize, Held)>,
+}
+
+impl Followed {
+    async fn next(&mut self) -> Option<Result<bytes::Bytes>> {
+        loop {
+            match self.reader.next().await? {
+                Ok(mut bytes) => {
+                    let again = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+                    self.skip -= again as u64;
+                    let bytes = bytes.split_off(again);
+                    if bytes.is_empty() {
+                        continue;
+                    }
+                    self.at += bytes.len() as u64;
+                    return Some(Ok(bytes));
+                }
+                Err(error) if error.kind.is_temporary() && self.at < self.end => {
+                    let Some((mirror, held)) = self.mirror.take() else {
+                        return Some(Err(error));
+                    };
+                    if let Some(mirrors) = &self.registry.mirrors {
+                        mirrors.broke(&self.registry, mirror, &error);
+                    }
+                    // An end that is not known is asked for as none.
+                    let asked = self.at..self.end;
+                    let own = self
+                        .registry
+                        .open_own(&self.repository, &self.digest, asked, held)
+                        .await;
+                    match own {
+                        Ok(reader) => {
+                            self.skip = self.at.saturating_sub(reader.offset);
+                            self.reader = reader;
+                        }
+                        Err(error) => return Some(Err(error)),
+                    }
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}

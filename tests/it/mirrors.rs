@@ -1,0 +1,169 @@
+//! Reading from mirrors first: by digest alone, with a way back to the registry itself, and no patience with what fails.
+
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::support::command::{Output, Transship};
+use crate::support::compare::{Reader, assert_same_images};
+use crate::support::docker_registry::DockerRegistry;
+use crate::support::ends::{Ends, images, sync};
+use crate::support::images::{SampleImage, image, two_platforms};
+use crate::support::proxy::{Act, Fault, Gate, Proxy};
+use crate::support::wire::Wire;
+
+/// A source and a destination, and a mirror of the source behind a proxy of its own, under `cache/`.
+struct Mirrored {
+    ends: Ends,
+    mirror: DockerRegistry,
+    near: Proxy,
+}
+
+impl Mirrored {
+    async fn start() -> Self {
+        let (ends, mirror) = tokio::join!(Ends::plain(), DockerRegistry::plain());
+        let near = Proxy::start(&mirror.url()).await;
+        Self { ends, mirror, near }
+    }
+
+    /// Puts an image at the source, and at the mirror where that is said.
+    async fn push(&self, tag: &str, image: &SampleImage, mirrored: bool) {
+        self.ends.src_wire().push("team/app", tag, image).await;
+        if mirrored {
+            Wire::new(&self.mirror.url()).push("cache/team/app", tag, image).await;
+        }
+    }
+
+    fn home(&self, near: &str, src: &str) -> Transship {
+        Transship::new(&format!(
+            "version: 1\nregistries:\n  near: {{ url: \"{near}\", timeouts: {{ answer: 300ms }} }}\n  \
+             src: {{ url: \"{}\", mirrors: [{{ registry: near, prefix: cache }}]{src} }}\n  dst: {{ url: \"{}\" }}\n\
+             rules:\n  - name: r\n    source: src\n    destinations: [dst]\n    repositories: [team/app]\n    \
+             retry: {{ attempts: 1 }}\n",
+            self.ends.src_proxy.url(),
+            self.ends.dst_proxy.url()
+        ))
+    }
+
+    /// Everything arrives whatever the mirror does.
+    async fn copies(&self, home: &Transship, tags: &[&str]) -> (Value, Output) {
+        let (run, output) = sync(home, 0).await;
+        assert_eq!(images(&run, "copied"), tags.len() as u64, "{run:#}");
+        let (src, dst) = (self.ends.src_side("team/app"), self.ends.dst_side("team/app"));
+        assert_same_images(&src, &dst, tags, Reader::OciClient).await;
+        (run, output)
+    }
+
+    fn blobs_of_source(&self) -> usize {
+        self.ends.src_proxy.count("GET", "/blobs/")
+    }
+}
+
+fn sample(seed: u64) -> SampleImage {
+    image(seed, "amd64", &[200_000, 5_000])
+}
+
+fn rests(output: &Output) -> usize {
+    output.stderr.matches("a mirror is left alone").count()
+}
+
+#[tokio::test]
+async fn a_mirror_that_has_everything_is_read_and_the_source_says_what_tags_mean() {
+    let all = Mirrored::start().await;
+    all.push("v1", &sample(1), true).await;
+    // The mirror's tag is an old one.
+    all.push("moved", &sample(2), true).await;
+    all.push("moved", &sample(3), false).await;
+    let home = all.home(&all.near.url(), "");
+    let (run, output) = all.copies(&home, &["v1", "moved"]).await;
+    // Of v1 everything comes from the mirror, and of the new image what the mirror lacks from the source.
+    assert_eq!(all.blobs_of_source(), 3, "{:#?}", all.ends.src_proxy.exchanges());
+    assert_eq!(all.near.count("*", "/tags/list") + all.near.count("HEAD", ""), 0);
+    assert_eq!(
+        all.near.count("*", "/manifests/v1") + all.near.count("*", "/manifests/moved"),
+        0
+    );
+    let near = run["requests"]["near"]["GET"].as_u64().expect("counted apart");
+    assert_eq!(near as usize, all.near.count("GET", ""), "{:#}", run["requests"]);
+    assert_eq!(rests(&output), 0, "to lack something is no fault: {}", output.stderr);
+}
+
+#[tokio::test]
+async fn a_mirror_may_say_what_tags_mean_where_the_rules_want_that() {
+    let all = Mirrored::start().await;
+    all.push("v1", &sample(1), true).await;
+    all.push("v2", &sample(2), false).await;
+    let home = all.home(&all.near.url(), ", mirrors_resolve_tags: true");
+    all.copies(&home, &["v1", "v2"]).await;
+    assert!(all.near.count("*", "/manifests/v1") > 0);
+    assert_eq!(all.ends.src_proxy.count("*", "/manifests/v1"), 0);
+    assert!(
+        all.ends.src_proxy.count("*", "/manifests/v2") > 0,
+        "the mirror has no such tag"
+    );
+}
+
+#[tokio::test]
+async fn a_mirror_that_lies_is_found_out_by_digests_and_left_alone() {
+    let all = Mirrored::start().await;
+    all.push("v1", &sample(1), true).await;
+    all.near.add(Fault::every("GET", "/blobs/", Act::FlipResponse(100)));
+    let home = all.home(&all.near.url(), "");
+    let (_, output) = all.copies(&home, &["v1"]).await;
+    assert_eq!(rests(&output), 1, "{}", output.stderr);
+    assert!(output.stderr.contains("with other bytes"), "{}", output.stderr);
+    assert!(
+        !output.stderr.contains("parts of a blob had other bytes"),
+        "the source's ranges are none the worse"
+    );
+
+    let all = Mirrored::start().await;
+    // The index is read by its tag, what it names by digest.
+    all.push("v1", &two_platforms(2, &[200_000]), true).await;
+    all.near.add(Fault::every("GET", "/manifests/", Act::FlipResponse(20)));
+    let (_, output) = all.copies(&all.home(&all.near.url(), ""), &["v1"]).await;
+    assert_eq!(rests(&output), 1, "{}", output.stderr);
+    assert_eq!(all.near.count("GET", "/blobs/"), 0, "it is left alone as a whole");
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_down_or_slow_or_refuses_is_not_asked_on() {
+    let all = Mirrored::start().await;
+    let gate = Gate::new();
+    for (seed, act) in [
+        (1, None),
+        (2, Some(Act::HoldBefore(gate.clone()))),
+        (3, Some(Act::Answer(StatusCode::SERVICE_UNAVAILABLE, None))),
+        (4, Some(Act::Answer(StatusCode::FORBIDDEN, None))),
+    ] {
+        let tag = format!("v{seed}");
+        all.push(&tag, &sample(seed), true).await;
+        let url = match act {
+            None => "http://127.0.0.1:1".to_owned(),
+            Some(act) => {
+                all.near.heal();
+                all.near.reset();
+                all.near.add(Fault::every("GET", "", act));
+                all.near.url()
+            }
+        };
+        let (_, output) = all.copies(&all.home(&url, ""), &[&tag]).await;
+        assert_eq!(rests(&output), 1, "{seed}: {}", output.stderr);
+        // A manifest, and the blobs of an image at once.
+        assert!(all.near.exchanges().len() <= 4, "{seed}: {:#?}", all.near.exchanges());
+    }
+    gate.open();
+}
+
+#[tokio::test]
+async fn what_breaks_off_at_a_mirror_goes_on_at_the_source() {
+    let all = Mirrored::start().await;
+    all.push("v1", &sample(1), true).await;
+    all.near.add(Fault::every("GET", "/blobs/", Act::CutResponse(1_000)));
+    let home = all.home(&all.near.url(), "");
+    all.copies(&home, &["v1"]).await;
+    let went_on = all.ends.src_proxy.exchanges().iter().any(|exchange| {
+        let range = exchange.range.as_deref().unwrap_or_default();
+        exchange.path.contains("/blobs/") && range.starts_with("bytes=1000-")
+    });
+    assert!(went_on, "{:#?}", all.ends.src_proxy.exchanges());
+}
