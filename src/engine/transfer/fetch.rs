@@ -93,6 +93,7 @@ pub(super) async fn fetch(
     if source.ranges.is_lost() && copied {
         remember_wrong_ranges(context, source).await;
     }
+    let mut ends = Vec::with_capacity(open.len());
     for (place, fault) in open {
         let FedSink { number, sink, began_at } = &fed[place];
         let (doubted, broken) = (
@@ -124,7 +125,11 @@ pub(super) async fn fetch(
             unproven: doubted || (unread && broken),
             ..Attempt::ended(Err(fault), *began_at)
         };
-        let _ = tell.send((*number, Told::Ended(attempt)));
+        ends.push((*number, Told::Ended(attempt)));
+    }
+    // All at once, so that one read serves them again.
+    for end in ends {
+        let _ = tell.send(end);
     }
 }
 
