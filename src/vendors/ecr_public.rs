@@ -129,14 +129,18 @@ impl EcrPublic {
                     action: "DescribeRegistries",
                     body: &json!({}),
                 };
-                let Some(registries) = self.ask::<Registries>(api, &asked).await?.transpose()? else {
-                    return Ok(Vec::new());
-                };
+                let asked = self.ask::<Registries>(api, &asked).await;
+                let registries = asked.and_then(Option::transpose).map_err(Some)?.ok_or(None)?;
                 let aliases = registries.registries.into_iter().flat_map(|registry| registry.aliases);
                 Ok(aliases.map(|alias| alias.name).collect())
             })
-            .await?;
-        Ok(found)
+            .await;
+        match found {
+            Ok(found) => Ok(found),
+            // There may be a credential later.
+            Err(None) => Ok(&[]),
+            Err(Some(error)) => Err(error),
+        }
     }
 
     /// The name by which the API knows a repository of our own; `None` for others'.
