@@ -123,7 +123,8 @@ fn open_ends(
     Ok(ends)
 }
 
-/// The mirrors of a registry: others of the rules, or what their addresses say, with no login but what Docker's files have.
+/// The mirrors of a registry: others of the rules, or what their addresses say, reached as the registry is, with no login but what
+/// Docker's files have.
 fn mirrors_of(
     settings: &RemoteSettings,
     ends: &BTreeMap<RegistryName, Endpoint>,
@@ -146,6 +147,8 @@ fn mirrors_of(
                         ..TlsSettings::default()
                     },
                     resolve: settings.resolve.clone(),
+                    proxy: settings.proxy.clone(),
+                    timeouts: settings.timeouts,
                     ..RemoteSettings::default()
                 }));
                 let (habits, vendor) = vendors::for_settings(&own);
