@@ -1,6 +1,7 @@
 //! Access keys of Alibaba Cloud: of the rules, of the environment, for an OIDC token (RRSA), of the ECS instance that we run on.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ const ROLE_LIFE: &str = "3600";
 const SESSION: &str = "transship";
 /// A key is not used any more when it ends so soon.
 const LEAST_LIFE: Duration = Duration::from_secs(300);
+/// How long it is believed that the instance has no key for us: asking a machine that is none of Alibaba's takes seconds.
+const NOBODY_LIFE: Duration = Duration::from_secs(5 * 60);
 /// STS's version.
 const VERSION: &str = "2015-04-01";
 
@@ -67,11 +70,14 @@ pub(super) struct AccessKeys {
     written: bool,
     surroundings: Surroundings,
     held: tokio::sync::Mutex<Option<Held>>,
+    /// That there is no key was told.
+    told: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
 struct Held {
-    key: AccessKey,
+    /// `None`: there is none anywhere.
+    key: Option<AccessKey>,
     /// By the clock's monotonic time; `None` where it does not end.
     renew_at: Option<Duration>,
 }
@@ -118,6 +124,7 @@ impl AccessKeys {
             written,
             surroundings,
             held: tokio::sync::Mutex::default(),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -131,9 +138,20 @@ impl AccessKeys {
         if let Some(held) = &*held
             && held.renew_at.is_none_or(|at| now < at)
         {
-            return Ok(Some(held.key.clone()));
+            return Ok(held.key.clone());
         }
         let Some(found) = self.find(api, sts).await? else {
+            if self.written && !self.told.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    registry = %api.place(None).registry,
+                    "no access key of Alibaba Cloud was found, in the rules, in the environment and by the instance's role: its \
+                     API is not asked"
+                );
+            }
+            *held = Some(Held {
+                key: None,
+                renew_at: Some(now + NOBODY_LIFE),
+            });
             return Ok(None);
         };
         let left = found.ends.map(|ends| {
@@ -141,7 +159,7 @@ impl AccessKeys {
             left.saturating_sub(LEAST_LIFE).max(left / 5)
         });
         *held = Some(Held {
-            key: found.key.clone(),
+            key: Some(found.key.clone()),
             renew_at: left.map(|left| now + left),
         });
         Ok(Some(found.key))
@@ -352,6 +370,8 @@ mod tests {
         life: i64,
         /// It knows no tokens, as those of old.
         old: bool,
+        /// It has no role.
+        bare: bool,
     }
 
     async fn answer(instance: Instance, request: axum::extract::Request) -> axum::response::Response {
@@ -375,6 +395,9 @@ mod tests {
             "/latest/api/token" if header("x-aliyun-ecs-metadata-token-ttl-seconds").is_empty() => refused(),
             "/latest/api/token" => token.into_response(),
             path if path.starts_with("/latest/") && header("x-aliyun-ecs-metadata-token") != token => refused(),
+            "/latest/meta-data/ram/security-credentials/" if instance.bare => {
+                http::StatusCode::NOT_FOUND.into_response()
+            }
             "/latest/meta-data/ram/security-credentials/" => "replicator\n".into_response(),
             "/latest/meta-data/ram/security-credentials/replicator" => {
                 let ends = Clock::system().now() + jiff::SignedDuration::from_secs(instance.life);
@@ -460,6 +483,15 @@ mod tests {
             seen.iter().filter(|what| *what == "PUT api/token").count()
         );
         assert!(seen.iter().filter(|what| *what == role).count() > 1 && !seen.contains(&folder.to_owned()));
+
+        // Without a role there is no key, which is asked once.
+        let bare = Instance {
+            bare: true,
+            ..instance(3600, false)
+        };
+        let (seen, _) = ask_twice(bare, AlibabaSettings::default(), true).await;
+        let metadata: Vec<&String> = seen.iter().filter(|what| !what.contains(" by ")).collect();
+        assert_eq!(metadata, ["PUT api/token", folder], "{seen:?}");
 
         // Nobody spoke of Alibaba's ways: nothing is asked.
         let (seen, _) = ask_twice(instance(3600, false), AlibabaSettings::default(), false).await;
