@@ -10,13 +10,14 @@ use serde_json::Value;
 use super::acs3::{self, AccessKey};
 use super::alibaba_api::{AcsCall, ask};
 use super::alibaba_enterprise::Enterprise;
-use super::alibaba_keys::{AccessKeys, Surroundings};
+use super::alibaba_keys::AccessKeys;
+pub(super) use super::alibaba_keys::Surroundings;
 use super::alibaba_personal::Personal;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
     AlibabaSettings, Api, ApiAnswer, ApiCall, CloudSettings, Error, ErrorKind, Habits, Kind, ListedTag, Operation,
-    Place, RemoteSettings, Result,
+    Place, RemoteSettings, Result, Vendor,
 };
 
 /// Hosts: goharbor/harbor, adapter aliacr.
@@ -24,7 +25,7 @@ pub(super) static ENTERPRISE: Row = Row {
     kind: Kind::AlibabaEnterprise,
     hosts: &["*-registry.*.cr.aliyuncs.com", "*-registry-vpc.*.cr.aliyuncs.com"],
     habits,
-    vendor: |settings| Arc::new(Enterprise::new(Account::new(settings, Surroundings::of_process()))),
+    vendor: |settings| enterprise(settings, Surroundings::of_process()),
 };
 
 /// Hosts: goharbor/harbor, adapter aliacr.
@@ -37,8 +38,18 @@ pub(super) static PERSONAL: Row = Row {
         "crpi-*.personal.cr.aliyuncs.com",
     ],
     habits,
-    vendor: |settings| Arc::new(Personal::new(Account::new(settings, Surroundings::of_process()))),
+    vendor: |settings| personal(settings, Surroundings::of_process()),
 };
+
+/// The enterprise edition, with what is known of us here.
+pub(super) fn enterprise(settings: &RemoteSettings, around: Surroundings) -> Arc<dyn Vendor> {
+    Arc::new(Enterprise::new(Account::new(settings, around)))
+}
+
+/// The personal edition, with what is known of us here.
+pub(super) fn personal(settings: &RemoteSettings, around: Surroundings) -> Arc<dyn Vendor> {
+    Arc::new(Personal::new(Account::new(settings, around)))
+}
 
 fn habits(habits: &mut Habits) {
     // Realms such as https://dockerauth.cn-hangzhou.aliyuncs.com/auth: the challenge of registry.cn-hangzhou.aliyuncs.com. By the
@@ -81,11 +92,14 @@ impl Site {
     /// (goharbor/harbor, adapter aliacr, `parseRegistryService`).
     fn of_service(service: &str) -> Option<Self> {
         let mut parts = service.strip_prefix("registry.aliyuncs.com:")?.split(':');
-        let region = parts.next().filter(|region| !region.is_empty())?;
+        // It goes into the name of a host that our signatures are for, and anybody may write a challenge.
+        let region = parts.next().filter(|region| is_label(region))?;
         Some(Self {
             region: Some(region.to_owned()),
             vpc: false,
-            instance: parts.find(|part| part.starts_with("cri-")).map(str::to_owned),
+            instance: parts
+                .find(|part| part.starts_with("cri-") && is_label(part))
+                .map(str::to_owned),
         })
     }
 
@@ -102,6 +116,12 @@ impl Site {
             (None, _) => "sts.aliyuncs.com".to_owned(),
         }
     }
+}
+
+/// True for what can be one label of a host's name.
+fn is_label(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(fits)
 }
 
 /// Who asks a registry's API, and where it is.
@@ -372,6 +392,10 @@ mod tests {
                 site("eu-west-1", Some("cri-x")),
             ),
             ("registry.aliyuncs.com:", None),
+            ("registry.aliyuncs.com:evil.example/x:china:cri-1", None),
+            ("registry.aliyuncs.com:x@10.0.0.1/:china:cri-1", None),
+            ("registry.aliyuncs.com:evil.example#:china:cri-1", None),
+            ("registry.aliyuncs.com:cn-x:1:cri-a/b", site("cn-x", None)),
             ("harbor-registry", None),
         ] {
             assert_eq!(Site::of_service(service), wanted, "{service}");

@@ -485,21 +485,15 @@ mod tests {
         assert!(seen.iter().filter(|what| *what == role).count() > 1 && !seen.contains(&folder.to_owned()));
 
         // Without a role there is no key, which is asked once.
-        let bare = Instance {
-            bare: true,
-            ..instance(3600, false)
-        };
+        let mut bare = instance(3600, false);
+        bare.bare = true;
         let (seen, _) = ask_twice(bare, AlibabaSettings::default(), true).await;
         let metadata: Vec<&String> = seen.iter().filter(|what| !what.contains(" by ")).collect();
         assert_eq!(metadata, ["PUT api/token", folder], "{seen:?}");
 
         // Nobody spoke of Alibaba's ways: nothing is asked.
         let (seen, _) = ask_twice(instance(3600, false), AlibabaSettings::default(), false).await;
-        assert!(
-            !seen
-                .iter()
-                .any(|what| what.contains("meta-data") || what.contains("ListRepository")),
-            "{seen:?}"
-        );
+        let asked = |what: &String| what.contains("meta-data") || what.contains("ListRepository");
+        assert!(!seen.iter().any(asked), "{seen:?}");
     }
 }

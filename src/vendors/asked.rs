@@ -2,26 +2,29 @@
 //! more than it costs.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::future::{FutureExt, ready};
 use http::HeaderMap;
 
-use super::table::of_kind;
+use super::table::of_claimed;
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiCall, ApiLogin, BulkListing, Created, ErrorKind, Generic, Kind, ListedTag, Operation, Probe, Result, Told,
-    Vendor, Ways,
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Generic, Kind, ListedTag, Operation,
+    Probe, Result, Told, Vendor, Ways,
 };
 
 /// Tags in one repository from which on a listing with digests is worth up to three questions.
 const WORTH_ASKING: usize = 16;
+/// How long a registry that could not be asked is not asked again.
+const LEFT_ALONE: Duration = Duration::from_secs(300);
 
 /// A registry of a kind that is found out.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     found: OnceLock<Arc<dyn Vendor>>,
-    /// One asks.
-    asking: tokio::sync::Mutex<()>,
+    /// One asks: not before this, by the clock's monotonic time.
+    asking: tokio::sync::Mutex<Duration>,
 }
 
 /// What a look at a registry's answer tells.
@@ -44,29 +47,27 @@ impl Asked {
         }
     }
 
-    /// The vendor, asked for where need be: three questions at most, once. What cannot be asked counts as generic.
-    async fn ask(&self, api: &Api) -> &Arc<dyn Vendor> {
-        let _alone = self.asking.lock().await;
+    /// The vendor, asked for where need be: by three questions at most, once. What cannot be asked now counts as generic for
+    /// a while.
+    async fn ask(&self, api: &Api) -> Arc<dyn Vendor> {
+        let mut not_before = self.asking.lock().await;
         if let Some(vendor) = self.seen(api) {
-            return vendor;
+            return Arc::clone(vendor);
         }
-        let kind = match api.probe().await {
-            Ok(probe) => match recognise(&probe) {
-                Guess::Certain(kind) => kind,
-                Guess::Perhaps(kind) => look_closer(api).await.unwrap_or(kind),
-            },
-            Err(error) => {
-                tracing::debug!("the kind of the registry is not known: {error}");
-                Kind::Generic
+        if api.clock().elapsed() >= *not_before {
+            match find_out(api).await {
+                Ok(kind) => return Arc::clone(self.is(kind, api)),
+                Err(error) => tracing::debug!("the kind of the registry is not known yet: {error}"),
             }
-        };
-        self.is(kind, api)
+            *not_before = api.clock().elapsed() + LEFT_ALONE;
+        }
+        Arc::new(Generic(Kind::Generic))
     }
 
     fn is(&self, kind: Kind, api: &Api) -> &Arc<dyn Vendor> {
         self.found.get_or_init(|| {
             tracing::debug!(kind = kind.as_str(), "the kind of the registry was found out");
-            of_kind(kind, api.settings())
+            of_claimed(kind, api.settings())
         })
     }
 }
@@ -106,7 +107,7 @@ impl Vendor for Asked {
                 return Ok(BulkListing::Absent);
             };
             let vendor = match self.seen(api) {
-                Some(vendor) => vendor,
+                Some(vendor) => Arc::clone(vendor),
                 None if tags.len() < WORTH_ASKING => return Ok(names(tags)),
                 None => self.ask(api).await,
             };
@@ -155,33 +156,66 @@ fn names(tags: Vec<crate::oci::Tag>) -> BulkListing {
     }
 }
 
-/// Asks for what only one kind has.
-async fn look_closer(api: &Api) -> Option<Kind> {
-    let get = async |path: &str, login: ApiLogin| -> Result<_> {
-        let mut call = ApiCall::get(Operation::Ping, api.place(None), api.own(path)?);
-        call.login = login;
-        api.call(call).await
+/// What it is, by its answers.
+///
+/// # Errors
+/// It is out of reach or in trouble: what it is cannot be told from that.
+async fn find_out(api: &Api) -> Result<Kind> {
+    let probe = api.probe().await?;
+    let kind = match recognise(&probe) {
+        Guess::Certain(kind) => return Ok(kind),
+        Guess::Perhaps(kind) => kind,
     };
+    if probe.status == 429 || probe.status >= 500 {
+        let message = format!("the registry answered {}", probe.status);
+        return Err(Error::new(Operation::Ping, api.place(None), ErrorKind::Server, message));
+    }
+    Ok(look_closer(api).await?.unwrap_or(kind))
+}
+
+/// Asks for what only one kind has.
+///
+/// # Errors
+/// As [`find_out`].
+async fn look_closer(api: &Api) -> Result<Option<Kind>> {
     // zot, `pkg/extensions`: the discovery of extensions (opencontainers/distribution-spec, extensions), for who has logged in.
-    if let Ok(answer) = get("/v2/_oci/ext/discover", ApiLogin::Own(Vec::new())).await
-        && answer.status == 200
+    if let Some(answer) = look_at(api, "/v2/_oci/ext/discover", ApiLogin::Own(Vec::new())).await?
         && answer
             .json::<serde_json::Value>()
             .is_ok_and(|told| told.get("extensions").is_some())
     {
-        return Some(Kind::Zot);
+        return Ok(Some(Kind::Zot));
     }
     // goharbor/harbor, `src/server/v2.0/handler/ping.go`.
-    if let Ok(answer) = get("/api/v2.0/ping", ApiLogin::Nobody).await
-        && answer.status == 200
+    if let Some(answer) = look_at(api, "/api/v2.0/ping", ApiLogin::Nobody).await?
         && answer.body.trim_ascii() == b"Pong"
     {
-        return Some(Kind::Harbor);
+        return Ok(Some(Kind::Harbor));
     }
-    None
+    Ok(None)
 }
 
-/// What an answer shows of the kind that gave it.
+/// What is at a path of the registry's own; `None` where there is nothing, or nothing for us.
+///
+/// # Errors
+/// As [`find_out`].
+async fn look_at(api: &Api, path: &str, login: ApiLogin) -> Result<Option<ApiAnswer>> {
+    let mut call = ApiCall::get(Operation::Ping, api.place(None), api.own(path)?);
+    call.login = login;
+    match api.call(call).await {
+        Ok(answer) if answer.status == 200 => Ok(Some(answer)),
+        Ok(answer) => Some(answer.refused("")).filter(is_trouble).map_or(Ok(None), Err),
+        Err(error) => Some(error).filter(is_trouble).map_or(Ok(None), Err),
+    }
+}
+
+/// True for what says nothing of the registry: it is out of reach, or has too much to do.
+fn is_trouble(error: &Error) -> bool {
+    error.kind.is_temporary()
+}
+
+/// What an answer shows of the kind that gave it. ECR is not among them: what it would be asked for needs AWS's credentials,
+/// which are for who the rules say, and no account or region of theirs can be told from an answer that anybody may give.
 fn recognise(probe: &Probe) -> Guess {
     let realm = probe.realm.as_deref().unwrap_or_default();
     let service = probe.service.as_deref().unwrap_or_default();
@@ -196,7 +230,6 @@ fn recognise(probe: &Probe) -> Guess {
         () if service.starts_with("registry.aliyuncs.com:") && service.contains(":cri-") => Kind::AlibabaEnterprise,
         () if service.starts_with("registry.aliyuncs.com:") => Kind::AlibabaPersonal,
         () if service.contains(".azurecr.") => Kind::Azure,
-        () if basic.contains("ecr.amazonaws.com") || basic.contains("ecr.us-gov") => Kind::Ecr,
         () if server.starts_with("Nexus/") || basic == "Sonatype Nexus Repository Manager" => Kind::Nexus,
         () if !header("x-jfrog-version").is_empty() || server.starts_with("Artifactory") => Kind::Artifactory,
         () if basic == "Artifactory Realm" => Kind::Artifactory,
@@ -277,13 +310,6 @@ mod tests {
                 "",
                 &version,
                 Kind::Azure,
-            ),
-            (
-                "",
-                "",
-                "https://1.dkr.ecr.us-east-1.amazonaws.com/,service=\"ecr.amazonaws.com\"",
-                &version,
-                Kind::Ecr,
             ),
             ("", "", "Sonatype Nexus Repository Manager", &[], Kind::Nexus),
             ("", "", "", &[("server", "Nexus/3.70.0-03 (OSS)")], Kind::Nexus),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_util::future::FutureExt;
 use serde::Deserialize;
 
-use super::entra::{Identity, Surroundings, ends, post_form};
+pub(super) use super::entra::Surroundings;
+use super::entra::{Identity, ends, post_form};
 use super::table::{Row, kind_of};
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
@@ -20,8 +21,13 @@ pub(super) static ROW: Row = Row {
     kind: Kind::Azure,
     hosts: &["*.azurecr.io", "*.azurecr.cn", "*.azurecr.us"],
     habits: |_| {},
-    vendor: |settings| Arc::new(Azure::new(settings, Surroundings::of_process())),
+    vendor: |settings| of(settings, Surroundings::of_process()),
 };
+
+/// With what is known of us here.
+pub(super) fn of(settings: &RemoteSettings, around: Surroundings) -> Arc<dyn Vendor> {
+    Arc::new(Azure::new(settings, around))
+}
 
 static WAYS: Ways = Ways {
     right_to_list: "the action `metadata/read`, which AcrPull and the repository scope map `_repositories_pull` hold",

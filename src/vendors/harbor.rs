@@ -214,7 +214,14 @@ impl Vendor for Harbor {
 
     fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
         async move {
-            let project = self.container(repository);
+            // What has no project in its name is no repository of Harbor's, and no reason to make a project.
+            let Some((project, _)) = repository.as_str().split_once('/') else {
+                return Ok(Created::Nothing);
+            };
+            // The right to make projects is looked at before whether there is one, and who pushes needs none.
+            if looked_for(api, project).await.is_ok_and(|status| status == 200) {
+                return Ok(Created::WasThere);
+            }
             let settings = &api.settings().create;
             // Harbor's own default is taken for the quota.
             let mut metadata = json!({ "public": settings.public.to_string() });
@@ -312,14 +319,19 @@ async fn ask_for_project(api: &Api, name: &str) -> Result<Project> {
     if !matches!(seen.status, 401 | 403 | 404) || words::code(&seen.body).is_none() {
         return Err(refusal);
     }
-    let url = api.own(&format!("/api/v2.0/projects?project_name={name}"))?;
-    let mut call = ApiCall::get(Operation::ListTags, api.place(None), url);
-    call.method = Method::HEAD;
-    call.login = ApiLogin::Basic;
-    match api.call(call).await?.status {
+    match looked_for(api, name).await? {
         404 => Ok(Project::Missing),
         _ => Err(refusal),
     }
+}
+
+/// Status of the question whether there is a project, which any user may ask: 200, 404.
+async fn looked_for(api: &Api, project: &str) -> Result<u16> {
+    let url = api.own(&format!("/api/v2.0/projects?project_name={project}"))?;
+    let mut call = ApiCall::get(Operation::ListTags, api.place(None), url);
+    call.method = Method::HEAD;
+    call.login = ApiLogin::Basic;
+    Ok(api.call(call).await?.status)
 }
 
 async fn get(api: &Api, operation: Operation, repository: Option<&RepositoryName>, path: &str) -> Result<ApiAnswer> {

@@ -182,9 +182,9 @@ impl Hub {
         number: u32,
     ) -> Result<NumberedPage<T>> {
         let url = api.at(API_HOST, &format!("{path}?page={number}&page_size={PAGE}"))?;
-        let mut refused = None;
+        let mut refused: Option<Secret> = None;
         let answer = loop {
-            let token = self.token(api, refused.take()).await?;
+            let token = self.token(api, refused.as_ref()).await?;
             let mut call = ApiCall::get(operation, api.place(repository), url.clone());
             if let Some(token) = &token {
                 call.login = ApiLogin::Bearer(token.clone());
@@ -192,7 +192,7 @@ impl Hub {
             let answer = api.call(call).await?;
             match token {
                 // A token may end before its time, once.
-                Some(token) if answer.status == 401 && refused.is_none() && self.is_current(&token) => {
+                Some(token) if answer.status == 401 && refused.is_none() => {
                     refused = Some(token);
                 }
                 _ => break answer,
@@ -209,13 +209,8 @@ impl Hub {
         })
     }
 
-    fn is_current(&self, token: &Secret) -> bool {
-        let held = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-        held.as_ref().is_some_and(|(held, _)| held.expose() == token.expose())
-    }
-
     /// The token of the API for the registry's user, another one than `refused`; `None` for nobody.
-    async fn token(&self, api: &Api, refused: Option<Secret>) -> Result<Option<Secret>> {
+    async fn token(&self, api: &Api, refused: Option<&Secret>) -> Result<Option<Secret>> {
         let Some(credentials) = api.credentials().await? else {
             return Ok(None);
         };
@@ -228,10 +223,7 @@ impl Hub {
         {
             let held = self.token.lock().unwrap_or_else(PoisonError::into_inner);
             let good = held.as_ref().filter(|(token, until)| {
-                now < *until
-                    && refused
-                        .as_ref()
-                        .is_none_or(|refused| refused.expose() != token.expose())
+                now < *until && refused.is_none_or(|refused| refused.expose() != token.expose())
             });
             if let Some((token, _)) = good {
                 return Ok(Some(token.clone()));

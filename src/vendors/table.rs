@@ -7,7 +7,7 @@ use super::{
     alibaba, artifactory, azure, distribution, ecr, ecr_public, github, gitlab, google, harbor, huawei, hub, nexus,
     quay, tencent, zot,
 };
-use crate::registry::{Generic, Habits, Kind, RegistrySettings, RemoteSettings, Vendor};
+use crate::registry::{CloudSettings, Generic, Habits, Kind, RegistrySettings, RemoteSettings, Vendor};
 
 /// What is known of a kind. Each stands in its vendor's file.
 pub(super) struct Row {
@@ -51,6 +51,22 @@ pub(super) fn generic(kind: Kind) -> Arc<dyn Vendor> {
 pub(super) fn of_kind(kind: Kind, settings: &RemoteSettings) -> Arc<dyn Vendor> {
     let row = TABLE.iter().find(|row| row.kind == kind);
     row.map_or_else(|| generic(kind), |row| (row.vendor)(settings))
+}
+
+/// The ways of a kind that nobody but the registry itself says it is. What this process's environment knows of us at a cloud
+/// is not for whoever claims to belong to it: such a vendor has no credential but those that the rules have for that cloud.
+pub(super) fn of_claimed(kind: Kind, settings: &RemoteSettings) -> Arc<dyn Vendor> {
+    match (kind, &settings.cloud) {
+        (Kind::AlibabaEnterprise | Kind::AlibabaPersonal, CloudSettings::Alibaba(_))
+        | (Kind::Azure, CloudSettings::Azure(_))
+        | (Kind::Ecr | Kind::EcrPublic, CloudSettings::Aws(_)) => of_kind(kind, settings),
+        (Kind::AlibabaEnterprise, _) => alibaba::enterprise(settings, alibaba::Surroundings::default()),
+        (Kind::AlibabaPersonal, _) => alibaba::personal(settings, alibaba::Surroundings::default()),
+        (Kind::Azure, _) => azure::of(settings, azure::Surroundings::default()),
+        // Without a credential nothing sets it apart.
+        (Kind::Ecr | Kind::EcrPublic, _) => generic(kind),
+        _ => of_kind(kind, settings),
+    }
 }
 
 /// The kind of the registry at `host`, which may have a port; letter case does not matter.

@@ -1,6 +1,7 @@
 //! What sets one vendor's registries apart, against strict fakes of them.
 
 mod alibaba;
+mod asked;
 mod azure;
 mod frame;
 mod gitlab;

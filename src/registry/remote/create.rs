@@ -69,13 +69,21 @@ impl Creation {
 }
 
 impl Registry {
-    /// Before a write to `repository`: what a listing said is missing is made.
+    /// Before a write to `repository`: what a listing said is missing is made. Where that is not allowed the write is tried
+    /// all the same: it may make what is missing by itself (a template, a namespace that does so), and what it needs may be
+    /// there while the repository alone is new. If not, [`Registry::after_refusal`] tells both.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be made, for another reason than a right.
     pub(super) async fn before_write(&self, repository: &RepositoryName) -> Result<()> {
         if self.shared.creation.was_missing(repository) && self.makes_repositories() {
-            Box::pin(self.create(repository)).await?;
+            match Box::pin(self.create(repository)).await {
+                Ok(_) => {}
+                Err(error) if is_refused(&error) => {
+                    tracing::debug!("{error}: the push is tried without it");
+                }
+                Err(error) => return Err(error),
+            }
             self.shared.creation.is_there(repository);
         }
         Ok(())
@@ -172,6 +180,14 @@ fn says_missing(error: &Error) -> bool {
         ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Unauthorized
     );
     refused && !error.login_was_renewed()
+}
+
+/// True where a right to make it is missing, or it cannot be made so.
+fn is_refused(error: &Error) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::Denied | ErrorKind::Unauthorized | ErrorKind::Unsupported
+    )
 }
 
 fn remark(mut error: Error, why: &str) -> Error {

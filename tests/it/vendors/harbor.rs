@@ -34,6 +34,14 @@ fn between(fakes: &[Fake; 2], repositories: &str) -> Workshop {
     Workshop::new(&rules(&ends, repositories))
 }
 
+/// The end `dst` by itself.
+fn destination(workshop: &Workshop) -> Endpoint {
+    let config = workshop.config();
+    let settings = &config.registries[&RegistryName::new("dst")];
+    let (habits, vendor) = transship::vendors::for_settings(settings);
+    Endpoint::open("dst", settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end")
+}
+
 #[tokio::test]
 async fn harbor_lists_artifacts_by_pages_and_looks_at_no_tag() {
     let (fakes, _) = two().await;
@@ -111,6 +119,34 @@ async fn harbor_makes_a_missing_project_once_for_all_that_need_it() {
             (1, 0)
         );
     }
+}
+
+#[tokio::test]
+async fn harbor_takes_a_new_repository_from_who_may_push_and_not_make_projects() {
+    for denies_listing in [false, true] {
+        let (fakes, harbors) = two().await;
+        harbors[1].change(|state| {
+            state.denies_creation = true;
+            // Who may push may not even be allowed to look at the project.
+            state.denies_listing = denies_listing;
+        });
+        fakes[0].seed("team/new", "v1", &image(1, "amd64", &[20]));
+        let workshop = between(&fakes, "[team/new]");
+        let report = by_hand(&workshop.engine().await, "r").await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert!(fakes[1].resolve("team/new", "v1").is_some());
+        assert_eq!(fakes[1].count("POST", "/api/v2.0/projects"), 0);
+    }
+}
+
+#[tokio::test]
+async fn harbor_gets_no_project_for_a_name_without_one() {
+    let (fakes, harbors) = two().await;
+    let end = destination(&between(&fakes, "[team/app]"));
+    let refused = end.begin_write(&"web".parse().expect("a name")).await;
+    let error = refused.map(|_| ()).expect_err("no name of Harbor's");
+    assert_eq!(error.kind, ErrorKind::Denied);
+    assert_eq!(harbors[1].made(), []);
 }
 
 #[tokio::test]
@@ -268,10 +304,7 @@ async fn harbor_public_projects_are_read_by_nobody() {
 #[tokio::test]
 async fn harbor_says_its_version_to_who_has_logged_in() {
     let (fakes, _) = two().await;
-    let config = between(&fakes, "[team/app]").config();
-    let settings = &config.registries[&RegistryName::new("src")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    let end = Endpoint::open("src", settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end");
+    let end = destination(&between(&fakes, "[team/app]"));
     let version = end.version().await.expect("an answer");
     assert_eq!(version.as_deref(), Some("Harbor v2.13.1-abcdef"));
 }

@@ -137,3 +137,16 @@ async fn ping_lists_docker_hub_below_what_the_rules_begin_with() {
         fake.exchanges()
     );
 }
+
+#[tokio::test]
+async fn docker_hub_whose_api_takes_no_token_is_logged_in_to_once_more_alone() {
+    let (fake, hub) = Hub::start().await;
+    let dst = plain().await;
+    seed(&fake);
+    hub.change(|state| state.refuses_tokens = true);
+    let workshop = pulling(&fake, &Hub::keys(&fake), &dst, "[library/alpine]");
+    let engine = workshop.engine().await;
+    let report = by_hand(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!((hub.logins(), fake.count("HEAD", "/manifests/")), (2, 2));
+}

@@ -215,6 +215,25 @@ async fn a_right_that_is_missing_is_told_with_the_refusal() {
 }
 
 #[tokio::test]
+async fn who_may_not_make_what_a_listing_said_is_missing_pushes_all_the_same() {
+    for (created, passes) in [(403, true), (401, true), (405, true), (400, false)] {
+        let server = Server::start(move |seen, _| match seen.target.as_str() {
+            "/api/create" => answer(created, &[], ""),
+            target if target.contains("/tags/list") => answer(404, &[], r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#),
+            // It is made by the push.
+            _ => answer(202, &[("location", "/v2/upload")], ""),
+        })
+        .await;
+        let end = end_of(Maker::new(), settings(&server), Habits::default());
+        let name = repository("p/a");
+        assert_eq!(end.list_tags(&name).await.expect("answered"), None);
+        let opened = end.begin_write(&name).await;
+        assert_eq!(opened.is_ok(), passes, "{created}: {:?}", opened.err());
+        assert_eq!(count(&server, "/api/create"), 1, "{created}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_made_where_the_rules_forbid_it() {
     let server = empty_registry(201, 404).await;
     let mut forbids = settings(&server);

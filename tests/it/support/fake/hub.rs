@@ -36,6 +36,8 @@ pub struct State {
     pub old_login: bool,
     /// The API refuses this user.
     pub denies_listing: bool,
+    /// The API takes no token, not even a new one.
+    pub refuses_tokens: bool,
     /// Tokens of the API that are good.
     given: HashSet<String>,
     /// Manifests that were read.
@@ -155,6 +157,9 @@ impl Hub {
                     return Asked::Wrong("the API takes the tokens of its own login alone".to_owned());
                 }
             }
+        }
+        if lock(&self.state).refuses_tokens {
+            return Asked::Answer(document(401, &json!({ "message": "unauthorized" })));
         }
         if lock(&self.state).denies_listing {
             return Asked::Answer(document(403, &json!({ "message": "access denied" })));
