@@ -350,7 +350,12 @@ impl Engine {
             retry: rule.retry,
             pool: shared.pool.clone(),
             spool: self.spool.clone(),
-            pace: Pace::new(shared.clock.clone(), source.clone(), IMAGES_AT_ONCE),
+            pace: Pace::new(
+                shared.clock.clone(),
+                source.clone(),
+                IMAGES_AT_ONCE,
+                shared.pool.laggards(source.name()),
+            ),
         };
         Ok(RunContext {
             run,
