@@ -353,7 +353,12 @@ impl Engine {
             retry: rule.retry,
             pool: shared.pool.clone(),
             spool: self.spool.clone(),
-            pace: Pace::new(shared.clock.clone(), source.clone(), IMAGES_AT_ONCE),
+            pace: Pace::new(
+                shared.clock.clone(),
+                source.clone(),
+                IMAGES_AT_ONCE,
+                shared.pool.laggards(source.name()),
+            ),
         };
         Ok(RunContext {
             run,
@@ -403,6 +408,7 @@ impl Engine {
         let name = rule.name.to_string();
         let context = self.context(rule, RunId(0), false, Claims::Look, control.clone())?;
         super::rates::restore(&context).await;
+        super::kinds::restore(&context).await;
         let mut work = false;
         let mut failed = false;
         let run::Matches {
