@@ -14,7 +14,7 @@ use crate::oci::{Digest, RepositoryName};
 /// belief would not show itself so, nothing of earlier runs counts (see `blob_memory`).
 const TRUSTED_FOR: Duration = Duration::from_secs(3600);
 
-/// Blobs remembered at most; past it the knowledge that is trusted no longer is thrown away, and past that all of it.
+/// Blobs remembered at most; past it the knowledge that is trusted no longer is thrown away, and where that is little, all of it.
 const REMEMBERED: usize = 200_000;
 
 /// Shared by all runs of a process.
@@ -119,11 +119,7 @@ impl BlobTable {
         let now = self.clock.elapsed();
         self.with(|blobs| {
             if blobs.len() >= REMEMBERED {
-                blobs.retain(|_, places| {
-                    places.states.retain(|_, state| matches!(state, State::Moving(_)));
-                    places.refused.clear();
-                    !places.states.is_empty()
-                });
+                make_room(blobs, now);
             }
             let key = (registry.to_owned(), digest.clone());
             let places = blobs.entry(key.clone()).or_default();
@@ -259,6 +255,24 @@ impl Drop for Lead {
     }
 }
 
+/// Throws away what is trusted no longer, and where that is less than a quarter, all that is not on its way.
+fn make_room(blobs: &mut HashMap<(String, Digest), Places>, now: Duration) {
+    let before = blobs.len();
+    let empty = |places: &Places| places.states.is_empty() && places.refused.is_empty();
+    blobs.retain(|_, places| {
+        places.expire(now);
+        !empty(places)
+    });
+    if blobs.len() <= before - before / 4 {
+        return;
+    }
+    blobs.retain(|_, places| {
+        places.states.retain(|_, state| matches!(state, State::Moving(_)));
+        places.refused.clear();
+        !empty(places)
+    });
+}
+
 /// Waits until whoever brings the blob has ended, one way or the other.
 pub(super) async fn ended(mut moving: watch::Receiver<()>) {
     // Nothing is ever sent: the sender's end is the news.
@@ -281,6 +295,29 @@ mod tests {
             Claim::Lead(lead, mount_from) => (lead, mount_from),
             other => panic!("expected the lead, got {other:?}"),
         }
+    }
+
+    #[test]
+    fn what_is_trusted_no_longer_goes_first_and_what_is_on_its_way_stays() {
+        let mut blobs = HashMap::new();
+        let key = |n: usize| ("r".to_owned(), Digest::of(n.to_string().as_bytes()));
+        let (_sender, moving) = watch::channel(());
+        let mut add = |n: usize, state: State| {
+            let places = Places {
+                states: HashMap::from([(name("a"), state)]),
+                refused: HashMap::new(),
+            };
+            blobs.insert(key(n), places);
+        };
+        let now = TRUSTED_FOR * 2;
+        add(0, State::Moving(moving));
+        (1..8).for_each(|n| add(n, State::Present(now)));
+        (8..12).for_each(|n| add(n, State::Present(TRUSTED_FOR)));
+        make_room(&mut blobs, now);
+        assert_eq!(blobs.len(), 8, "the old third is gone");
+        assert!(blobs.contains_key(&key(1)));
+        make_room(&mut blobs, now);
+        assert_eq!(blobs.keys().collect::<Vec<_>>(), [&key(0)], "nothing is old");
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::blob_table::{Claim, Lead, ended};
 use super::context::RunContext;
@@ -16,7 +17,7 @@ use super::image::{Target, TargetPlan};
 use super::several::unordered;
 use super::transfer::{Moved, RangeTrust, Sink, SourceBlob, move_blob};
 use crate::oci::{Digest, RepositoryName};
-use crate::plan::BlobAction;
+use crate::plan::{BlobAction, HELD_UP};
 
 /// Blobs of one image that are looked after at once; the registries' own limits are narrower.
 const BLOBS_AT_ONCE: usize = 8;
@@ -91,7 +92,7 @@ impl Awaiting {
     }
 }
 
-/// How often it is looked whether a blob is on its way only to destinations that were left behind.
+/// How often it is looked whether the others wait for what a blob is still on its way to.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What the blobs of one image share while they are brought.
@@ -117,6 +118,8 @@ struct OnItsWay<'a, 'b> {
     last: bool,
     /// The targets that somebody of ours brings it to.
     open: Mutex<BTreeSet<usize>>,
+    /// When the first of them had ended.
+    waits_since: OnceLock<Instant>,
 }
 
 impl OnItsWay<'_, '_> {
@@ -149,19 +152,18 @@ impl OnItsWay<'_, '_> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn moves_to_laggards_only(&self) -> bool {
-        let behind = |index: &usize| {
-            self.of
-                .context
-                .transfer
-                .pace
-                .is_behind(self.of.targets[*index].registry())
-        };
-        self.open().iter().all(behind)
+    /// True where the image's other blobs need not wait for the targets that this one still moves to.
+    fn holds_up_others(&self) -> bool {
+        let pace = &self.of.context.transfer.pace;
+        let behind = |index: &usize| pace.is_behind(self.of.targets[*index].registry());
+        // Where only laggards are left, their blobs go one after the other.
+        let to_laggards_only = !self.last && self.open().iter().all(behind);
+        to_laggards_only || self.waits_since.get().is_some_and(|since| since.elapsed() >= HELD_UP)
     }
 
     fn tell(&self, index: usize, moved: Moved) {
         self.open().remove(&index);
+        self.waits_since.get_or_init(Instant::now);
         if moved.result.is_err() {
             self.of.failed[index].store(true, Ordering::Relaxed);
         }
@@ -241,6 +243,7 @@ pub(super) async fn bring_blobs(
                 source,
                 last,
                 open: Mutex::default(),
+                waits_since: OnceLock::new(),
             };
             bring(&blob, by).await;
             context.turn.end();
@@ -280,8 +283,9 @@ async fn bring(blob: &OnItsWay<'_, '_>, wants: Vec<(usize, BlobAction)>) {
     let mut waits = FuturesUnordered::new();
     let mut place = None;
     loop {
-        // Taken before the claim, as others wait for what is claimed, and free again while we only wait for others.
-        if place.is_none() && !open.is_empty() {
+        // Taken before the claim, as others wait for what is claimed, and free again while we only wait for others. Not while ours
+        // are on their way, which nobody would look after meanwhile.
+        if place.is_none() && moves.is_empty() && !open.is_empty() {
             place = moving.acquire().await.ok();
         }
         let (mut leads, mut sinks) = (Vec::new(), Vec::new());
@@ -323,8 +327,7 @@ async fn bring(blob: &OnItsWay<'_, '_>, wants: Vec<(usize, BlobAction)>) {
                 Some(()) = moves.next() => None,
                 Some(want) = waits.next() => Some(want),
                 () = tokio::time::sleep(LOOK_AGAIN), if place.is_some() && targets.len() > 1 => {
-                    // The image's other blobs need not wait for what only laggards are slow to take.
-                    if blob.moves_to_laggards_only() {
+                    if blob.holds_up_others() {
                         place = None;
                     }
                     None

@@ -123,7 +123,8 @@ fn open_ends(
     Ok(ends)
 }
 
-/// The mirrors of a registry: others of the rules, or what their addresses say, with no login but what Docker's files have.
+/// The mirrors of a registry: others of the rules, or what their addresses say, reached as the registry is, with no login but what
+/// Docker's files have.
 fn mirrors_of(
     settings: &RemoteSettings,
     ends: &BTreeMap<RegistryName, Endpoint>,
@@ -146,6 +147,8 @@ fn mirrors_of(
                         ..TlsSettings::default()
                     },
                     resolve: settings.resolve.clone(),
+                    proxy: settings.proxy.clone(),
+                    timeouts: settings.timeouts,
                     ..RemoteSettings::default()
                 }));
                 let (habits, vendor) = vendors::for_settings(&own);
@@ -350,7 +353,12 @@ impl Engine {
             retry: rule.retry,
             pool: shared.pool.clone(),
             spool: self.spool.clone(),
-            pace: Pace::new(shared.clock.clone(), source.clone(), IMAGES_AT_ONCE),
+            pace: Pace::new(
+                shared.clock.clone(),
+                source.clone(),
+                IMAGES_AT_ONCE,
+                shared.pool.laggards(source.name()),
+            ),
         };
         Ok(RunContext {
             run,
@@ -400,6 +408,7 @@ impl Engine {
         let name = rule.name.to_string();
         let context = self.context(rule, RunId(0), false, Claims::Look, control.clone())?;
         super::rates::restore(&context).await;
+        super::kinds::restore(&context).await;
         let mut work = false;
         let mut failed = false;
         let run::Matches {

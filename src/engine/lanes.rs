@@ -52,9 +52,9 @@ impl Item {
 pub(super) async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work>) {
     let several = context.destinations.len() > 1;
     let (mut queues, mut lanes) = (Queues::new(), Vec::new());
-    for registry in context.destinations.keys() {
-        // One that is alone holds up nobody but the planning.
-        let (sender, queue) = mpsc::channel(if several { LAG } else { 1 });
+    // One that is alone holds up nobody but the planning.
+    for registry in context.destinations.keys().filter(|_| several) {
+        let (sender, queue) = mpsc::channel(LAG);
         queues.insert(registry.clone(), sender);
         lanes.push(run_lane(context, queue, None));
     }
@@ -68,11 +68,7 @@ pub(super) async fn copy_all(context: &RunContext, mut work: mpsc::Receiver<Work
             };
             // The lanes listen for as long as we send.
             if let Some(work) = together {
-                let to = match queues.values().next() {
-                    Some(only) if !several => only,
-                    _ => &shared,
-                };
-                let _ = to.send(Item::new(context, work)).await;
+                let _ = shared.send(Item::new(context, work)).await;
             }
         }
     };

@@ -19,6 +19,7 @@ mod fault;
 mod history;
 mod image;
 mod job;
+mod kinds;
 mod lanes;
 mod ledger;
 mod listings;

@@ -2,6 +2,7 @@
 //! reads for itself, from a queue of its own, and holds up nobody, until it has caught up.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -22,6 +23,17 @@ struct Inner {
     images_at_once: usize,
     /// By the registry's name.
     standings: Mutex<HashMap<String, Standing>>,
+    laggards: LaggardReads,
+}
+
+/// The reads of one source for destinations that were left behind, each for one alone, in all runs of the process: its places are
+/// the process's. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LaggardReads(Arc<Reads>);
+
+#[derive(Debug, Default)]
+struct Reads {
+    count: AtomicUsize,
     /// Somebody may read by itself now.
     changed: Notify,
 }
@@ -48,13 +60,20 @@ impl Standing {
         }
     }
 
-    fn leave_behind(&mut self, registry: &str) {
+    fn leave_behind(&mut self, registry: &str, laggards: &LaggardReads) {
         self.behind = true;
+        laggards.0.count.fetch_add(self.lone_reads, Ordering::Relaxed);
         self.begin_anew();
         tracing::info!(
             destination = registry,
             "it takes what is copied much more slowly than others, which do not wait for it: it reads for itself"
         );
+    }
+
+    fn catch_up(&mut self, laggards: &LaggardReads) {
+        self.behind = false;
+        laggards.0.count.fetch_sub(self.lone_reads, Ordering::Relaxed);
+        self.begin_anew();
     }
 
     fn begin_anew(&mut self) {
@@ -73,13 +92,13 @@ pub(super) enum Shared {
 }
 
 impl Pace {
-    pub(super) fn new(clock: Clock, source: Endpoint, images_at_once: usize) -> Self {
+    pub(super) fn new(clock: Clock, source: Endpoint, images_at_once: usize, laggards: LaggardReads) -> Self {
         Self(Arc::new(Inner {
             clock,
             source,
             images_at_once,
             standings: Mutex::default(),
-            changed: Notify::new(),
+            laggards,
         }))
     }
 
@@ -98,9 +117,14 @@ impl Pace {
             && (standing.reads.is_left_behind(now, self.0.source.blob_reads_at_once())
                 || standing.images.is_left_behind(now, self.0.images_at_once));
         if late {
-            standing.leave_behind(registry);
+            standing.leave_behind(registry, &self.0.laggards);
         }
-        standing.behind
+        let behind = standing.behind;
+        drop(standings);
+        if late {
+            self.0.laggards.0.changed.notify_waiters();
+        }
+        behind
     }
 
     /// Several destinations begin to share something.
@@ -137,7 +161,7 @@ impl Pace {
     /// Waits until a blob may be read for one destination alone.
     pub(super) async fn lone_read(&self, registry: &str) -> LoneRead {
         loop {
-            let changed = self.0.changed.notified();
+            let changed = self.0.laggards.0.changed.notified();
             if let Some(read) = self.try_lone_read(registry) {
                 return read;
             }
@@ -145,19 +169,33 @@ impl Pace {
         }
     }
 
-    /// As [`Pace::lone_read`]; `None` where it has to wait. Others find half of the source's places free of what one destination
-    /// reads alone, unless that one is quick and they are not.
+    /// As [`Pace::lone_read`]; `None` where it has to wait. Others find half of the source's places free of what is read for those
+    /// that were left behind, each of which has one; and of what one destination reads that may turn out to be slow.
     pub(super) fn try_lone_read(&self, registry: &str) -> Option<LoneRead> {
         let most = (self.0.source.blob_reads_at_once() / 2).max(1);
         let mut standings = self.standings();
-        let mut others = standings
+        let others = standings
             .iter()
-            .filter(|(name, standing)| *name != registry && standing.images_left > 0);
-        let (busy, quick) = (others.clone().next().is_some(), !others.any(|(_, other)| other.behind));
+            .filter(|(name, other)| *name != registry && other.images_left > 0);
+        let (laggards, quick): (Vec<_>, Vec<_>) = others.map(|(_, other)| other).partition(|other| other.behind);
+        let (laggards, quick) = (!laggards.is_empty(), !quick.is_empty());
         let standing = standings.entry(registry.to_owned()).or_default();
-        if busy && (quick || standing.behind) && standing.lone_reads >= most {
+        let own = standing.lone_reads;
+        let full = match standing.behind {
+            true => {
+                let all = self.0.laggards.0.count.load(Ordering::Relaxed);
+                own > 0 && ((quick && all >= most) || (laggards && own >= most))
+            }
+            false => quick && !laggards && own >= most,
+        };
+        if full {
             return None;
         }
+        self.0
+            .laggards
+            .0
+            .count
+            .fetch_add(usize::from(standing.behind), Ordering::Relaxed);
         standing.lone_reads += 1;
         Some(LoneRead {
             pace: self.clone(),
@@ -175,10 +213,14 @@ pub(super) struct LoneRead {
 
 impl Drop for LoneRead {
     fn drop(&mut self) {
+        let laggards = &self.pace.0.laggards.0;
         if let Some(standing) = self.pace.standings().get_mut(&self.registry) {
             standing.lone_reads = standing.lone_reads.saturating_sub(1);
+            laggards
+                .count
+                .fetch_sub(usize::from(standing.behind), Ordering::Relaxed);
         }
-        self.pace.0.changed.notify_waiters();
+        laggards.changed.notify_waiters();
     }
 }
 
@@ -191,19 +233,21 @@ pub(super) struct ImageLeft {
 
 impl Drop for ImageLeft {
     fn drop(&mut self) {
+        let laggards = &self.pace.0.laggards;
         let mut standings = self.pace.standings();
         let others = standings.iter().filter(|(name, _)| **name != self.registry);
-        let most = others.map(|(_, other)| other.images_left).max().unwrap_or(0);
+        // That another one is as slow says nothing.
+        let quick = others.filter(|(_, other)| !other.behind);
+        let most = quick.map(|(_, other)| other.images_left).max().unwrap_or(0);
         if let Some(standing) = standings.get_mut(&self.registry) {
             standing.images_left = standing.images_left.saturating_sub(1);
             // It has no more left to do than another one.
             if standing.behind && standing.images_left <= most {
-                standing.behind = false;
-                standing.begin_anew();
+                standing.catch_up(laggards);
             }
         }
         drop(standings);
-        self.pace.0.changed.notify_waiters();
+        laggards.0.changed.notify_waiters();
     }
 }
 
@@ -254,8 +298,10 @@ impl Sharing {
             && standing.epoch == member.epoch
             && !standing.behind
         {
-            standing.leave_behind(&member.registry);
+            standing.leave_behind(&member.registry, &self.pace.0.laggards);
         }
+        drop(standings);
+        self.pace.0.laggards.0.changed.notify_waiters();
     }
 }
 
@@ -289,7 +335,12 @@ mod tests {
     /// With one place for images. The folder is the source.
     fn pace(folder: &tempfile::TempDir) -> Pace {
         let layout = Layout::open("src", folder.path()).expect("a folder");
-        Pace::new(Clock::system(), Endpoint::Layout(layout), 1)
+        Pace::new(Clock::system(), Endpoint::Layout(layout), 1, LaggardReads::default())
+    }
+
+    /// As many reads as it may have, up to a number.
+    fn take(pace: &Pace, registry: &str, count: usize) -> Vec<LoneRead> {
+        (0..count).map_while(|_| pace.try_lone_read(registry)).collect()
     }
 
     const BOTH: [&str; 2] = ["near", "far"];
@@ -344,14 +395,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let pace = pace(&folder);
         let half = pace.0.source.blob_reads_at_once() / 2;
-        let take = |registry, count: usize| {
-            (0..count)
-                .map_while(|_| pace.try_lone_read(registry))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(take("far", 2 * half).len(), 2 * half, "nobody else is there");
+        assert_eq!(take(&pace, "far", 2 * half).len(), 2 * half, "nobody else is there");
         let near = pace.image("near");
-        let mut reads = take("far", 2 * half);
+        let mut reads = take(&pace, "far", 2 * half);
         assert_eq!(reads.len(), half);
         let mut next = std::pin::pin!(pace.lone_read("far"));
         assert!(futures_util::poll!(&mut next).is_pending());
@@ -370,12 +416,60 @@ mod tests {
         let _images = BOTH.map(|registry| pace.image(registry));
         pace.share(Shared::Read, BOTH.into_iter()).leave_behind(1);
         let half = pace.0.source.blob_reads_at_once() / 2;
-        let count = |registry| {
-            (0..2 * half)
-                .map_while(|_| pace.try_lone_read(registry))
-                .collect::<Vec<_>>()
-        };
-        let (far, near) = (count("far"), count("near"));
+        let [far, near] = ["far", "near"].map(|registry| take(&pace, registry, 2 * half));
         assert_eq!((far.len(), near.len()), (half, 2 * half));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_that_were_left_behind_have_half_together_in_all_runs_and_one_each() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (pace, mut other_run) = (pace(&folder), self::pace(&folder));
+        if let Some(inner) = Arc::get_mut(&mut other_run.0) {
+            inner.laggards = pace.0.laggards.clone();
+        }
+        let half = pace.0.source.blob_reads_at_once() / 2;
+        assert!(half >= 2);
+        let all = ["near", "far", "slow"];
+        let _images: Vec<_> = [&pace, &other_run]
+            .into_iter()
+            .flat_map(|pace| all.map(|registry| pace.image(registry)))
+            .collect();
+        // What it began before counts too.
+        let before = take(&pace, "far", half - 1);
+        assert_eq!(before.len(), half - 1);
+        for pace in [&pace, &other_run] {
+            let mut sharing = pace.share(Shared::Read, all.into_iter());
+            (1..3).for_each(|place| sharing.leave_behind(place));
+        }
+        let slow = take(&pace, "slow", half);
+        assert_eq!(slow.len(), 1);
+        let elsewhere = ["slow", "far"].map(|registry| take(&other_run, registry, half));
+        assert_eq!(elsewhere.map(|reads| reads.len()), [1, 1]);
+        assert_eq!(take(&pace, "near", 2 * half).len(), 2 * half);
+        drop(before);
+        let slow: Vec<_> = slow.into_iter().chain(take(&pace, "slow", 2 * half)).collect();
+        assert_eq!(slow.len(), half, "those of the other run are gone");
+        drop(slow);
+        assert_eq!(pace.0.laggards.0.count.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_of_two_that_were_left_behind_does_not_catch_up_with_the_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pace = pace(&folder);
+        let (mut far, slow) = (
+            Vec::from([(); 3].map(|()| pace.image("far"))),
+            [(); 5].map(|()| pace.image("slow")),
+        );
+        let near = pace.image("near");
+        let mut sharing = pace.share(Shared::Read, ["near", "far", "slow"].into_iter());
+        (1..3).for_each(|place| sharing.leave_behind(place));
+        far.pop();
+        assert!(pace.is_behind("far"), "the quick one has less");
+        far.pop();
+        assert!(!pace.is_behind("far"), "as much as the quick one");
+        assert!(pace.is_behind("slow"));
+        drop((slow, near));
+        assert!(!pace.is_behind("slow"), "nothing is left");
     }
 }

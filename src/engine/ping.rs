@@ -7,10 +7,11 @@ use jiff::SignedDuration;
 use super::facade::{Engine, EngineError};
 use super::fault::Fault;
 use super::report::{PingCapability, PingCertificate, PingReport, PingRight, PingStep};
+use super::run::beginnings;
 use crate::oci::{Reference, RepositoryName};
 use crate::plan::ErrorKind;
 use crate::registry::{Endpoint, Greeting, Kind, Located, PushRight, RegistrySettings};
-use crate::rules::RegistryName;
+use crate::rules::{RegistryName, RepositoryPattern};
 
 /// Repositories that a right is tried on at most, so that rules with hundreds of names cost no hundreds of requests.
 const MOST_TRIED: usize = 20;
@@ -21,12 +22,13 @@ const SKEW_BREAKS: i64 = 300;
 /// A certificate that ends sooner is told as one.
 const DAYS_LEFT_TOLD: i64 = 14;
 
-/// Repositories that the rules name exactly, by registry: the ones on which rights can be tried.
+/// What the rules say of a registry: the repositories that they name exactly, on which rights can be tried, and their
+/// patterns.
 #[derive(Default)]
 struct Tried {
     pull: BTreeSet<RepositoryName>,
     push: BTreeSet<RepositoryName>,
-    catalogue: bool,
+    patterns: Vec<RepositoryPattern>,
 }
 
 pub(super) async fn ping(engine: &Engine, names: &[String]) -> Result<Vec<PingReport>, EngineError> {
@@ -50,7 +52,7 @@ fn tried(engine: &Engine) -> BTreeMap<RegistryName, Tried> {
         for entry in &rule.repositories {
             let source = tried.entry(rule.source.clone()).or_default();
             let Some(name) = entry.pattern.exact() else {
-                source.catalogue = true;
+                source.patterns.push(entry.pattern.clone());
                 continue;
             };
             source.pull.insert(name.clone());
@@ -296,15 +298,12 @@ fn clock(report: &mut PingReport, greeting: &Greeting, kind: Option<Kind>) {
 }
 
 async fn list(report: &mut PingReport, end: &Endpoint, tried: Option<&Tried>) {
-    if !tried.is_some_and(|tried| tried.catalogue) {
+    let below = tried.map_or_else(Vec::new, |tried| beginnings(tried.patterns.iter()));
+    if below.is_empty() {
         return skipped(report, "list", "no rule needs the catalogue");
     }
-    match end.list_repositories(&[String::new()]).await.map_err(Fault::from) {
-        Ok(Some(repositories)) => fine(
-            report,
-            "list",
-            &format!("{} repositories in the catalogue", repositories.len()),
-        ),
+    match end.list_repositories(&below).await.map_err(Fault::from) {
+        Ok(Some(repositories)) => fine(report, "list", &format!("{} repositories listed", repositories.len())),
         Ok(None) => fine(report, "list", "no catalogue here: rules must name their repositories"),
         Err(fault) => failed(report, "list", fault),
     }

@@ -27,6 +27,7 @@ use crate::plan::{
     plan_images, plan_repository, repository_problem,
 };
 use crate::registry::Side;
+use crate::rules::RepositoryPattern;
 use crate::store::DeferredImage;
 
 /// Repositories observed at once. Two requests each for the listings, so the registry's four lists at once stay busy.
@@ -108,17 +109,20 @@ pub(super) async fn match_repositories(context: &RunContext) -> Matches {
     matches
 }
 
-/// The catalogue of the source; `None` where it could not be listed, which is a failure of the run.
-async fn list_catalogue(context: &RunContext) -> Option<Vec<RepositoryName>> {
-    let name = context.source.name().to_owned();
-    let mut below: Vec<String> = {
-        let patterns = context.rule.repositories.iter().map(|entry| &entry.pattern);
-        let globs = patterns.filter(|pattern| pattern.exact().is_none());
-        globs.map(|pattern| pattern.literal_prefix().to_owned()).collect()
-    };
+/// The literal beginnings of what patterns match, as repositories are listed by; none where all are names.
+pub(super) fn beginnings<'p>(patterns: impl Iterator<Item = &'p RepositoryPattern>) -> Vec<String> {
+    let globs = patterns.filter(|pattern| pattern.exact().is_none());
+    let mut below: Vec<String> = globs.map(|pattern| pattern.literal_prefix().to_owned()).collect();
     below.sort_unstable();
     // What begins with a shorter one is in its list.
     below.dedup_by(|longer, shorter| longer.starts_with(shorter.as_str()));
+    below
+}
+
+/// The catalogue of the source; `None` where it could not be listed, which is a failure of the run.
+async fn list_catalogue(context: &RunContext) -> Option<Vec<RepositoryName>> {
+    let name = context.source.name().to_owned();
+    let below = beginnings(context.rule.repositories.iter().map(|entry| &entry.pattern));
     let fault = match context.source.list_repositories(&below).await {
         Ok(Some(repositories)) => return Some(repositories),
         Ok(None) => Fault::new(

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Clones belong to the same image. Without a place ([`Turn::default`]) there is nothing to give back.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +15,8 @@ struct Inner {
     /// Held by the one blob that gets the image its place again. If each asked for one, images would hold their own place while
     /// a second blob of theirs waits for another, and no place would be left.
     regaining: tokio::sync::Mutex<()>,
+    /// See [`Turn::leave`].
+    leaving: Notify,
     state: Mutex<State>,
 }
 
@@ -50,6 +52,7 @@ impl Turn {
         Self(Some(Arc::new(Inner {
             places,
             regaining: tokio::sync::Mutex::default(),
+            leaving: Notify::new(),
             state: Mutex::new(State {
                 place: Some(place),
                 active: 0,
@@ -79,6 +82,8 @@ impl Turn {
             let mut state = inner.state();
             state.place = None;
             state.left = true;
+            drop(state);
+            inner.leaving.notify_waiters();
         }
     }
 
@@ -103,13 +108,17 @@ impl Turn {
         }
         if lacks_place() {
             let _alone = inner.regaining.lock().await;
+            let left = inner.leaving.notified();
             // Another blob of the image may have been quicker.
             if lacks_place() {
-                // Never closed.
-                let place = Arc::clone(&inner.places).acquire_owned().await.ok();
-                let mut state = inner.state();
-                // It may have left while it waited.
-                state.place = place.filter(|_| !state.left);
+                tokio::select! {
+                    place = Arc::clone(&inner.places).acquire_owned() => {
+                        let mut state = inner.state();
+                        // It may have left at the same moment. Never closed.
+                        state.place = place.ok().filter(|_| !state.left);
+                    }
+                    () = left => {}
+                }
             }
         }
         done
@@ -158,6 +167,22 @@ mod tests {
         assert_eq!(places.available_permits(), 1);
         turn.end();
         assert_eq!(places.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_image_that_leaves_waits_for_no_place() {
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).acquire_owned().await.expect("open");
+        let turn = Turn::new(Arc::clone(&places), place);
+        turn.begin(1);
+        let (go, gone) = oneshot::channel::<()>();
+        let mut waiting = std::pin::pin!(turn.while_waiting(gone));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let _other = Arc::clone(&places).try_acquire_owned().expect("given back");
+        go.send(()).expect("somebody waits");
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        turn.leave();
+        waiting.await.expect("sent");
     }
 
     #[tokio::test]

@@ -422,6 +422,21 @@ impl Endpoint {
         }
     }
 
+    /// Takes over what an earlier process found out of its kind; without effect where that is known.
+    pub fn assume_kind(&self, kind: super::Kind) {
+        if let Self::Registry(registry) = self {
+            registry.assume_kind(kind);
+        }
+    }
+
+    /// Its kind, where it was found out since this was asked last: to be kept for later processes.
+    pub fn take_found_kind(&self) -> Option<super::Kind> {
+        match self {
+            Self::Registry(registry) => registry.vendor().take_found(),
+            Self::Layout(_) => None,
+        }
+    }
+
     /// Product and version, where the end tells them.
     ///
     /// # Errors

@@ -23,8 +23,6 @@ pub struct Habits {
     pub upload: Option<crate::plan::UploadHabit>,
     /// True where a manifest is refused whose blobs the repository lacks, so that a blob remembered wrongly is noticed.
     pub refuses_missing_blobs: bool,
-    /// Hours for which an open upload can be taken up.
-    pub upload_life_hours: u32,
     /// Requests a second that the vendor's API takes at another host than the registry's; `None` where no limit is known.
     pub api_per_second: Option<u32>,
     /// True where the login is sent with the first request, without waiting for a challenge.
@@ -45,8 +43,6 @@ impl Default for Habits {
             metered: false,
             upload: None,
             refuses_missing_blobs: false,
-            // distribution purges uploads after 168 hours by default.
-            upload_life_hours: 168,
             api_per_second: None,
             login_first: false,
         }

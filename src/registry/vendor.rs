@@ -27,6 +27,14 @@ pub trait Vendor: fmt::Debug + Send + Sync {
         Box::pin(ready(Ok(())))
     }
 
+    /// Takes over what an earlier process found out; without effect where the kind is known.
+    fn assume(&self, _kind: Kind, _api: &Api) {}
+
+    /// Its kind, where it was found out since this was asked last.
+    fn take_found(&self) -> Option<Kind> {
+        None
+    }
+
     /// The credential for `/v2/`. `None`: nothing of its own, what Docker's files say holds. Called by one at a time, and
     /// again when it ends or was refused. It must not ask `api` for anything that needs the login ([`ApiLogin::Basic`],
     /// [`ApiLogin::Own`]).

@@ -17,7 +17,7 @@ const FORGET_EVERY: SignedDuration = SignedDuration::from_hours(20);
 const FORGET: &str = "forget_unconfirmed";
 
 /// What was only remembered to save work, and claimants without claims.
-const UNCONFIRMED: [&str; 12] = [
+const UNCONFIRMED: [&str; 13] = [
     "DELETE FROM blobs WHERE seen_at < $1",
     "DELETE FROM uploads WHERE updated_at < $1",
     "DELETE FROM mount_refusals WHERE until < $1",
@@ -31,6 +31,8 @@ const UNCONFIRMED: [&str; 12] = [
     "DELETE FROM rates WHERE kept_at < $1",
     "DELETE FROM seen_tags WHERE at < $1",
     "DELETE FROM about_to_put WHERE at < $1",
+    // Made again, and kept for as long again, by who needs it.
+    "DELETE FROM choices WHERE made_at < $1",
 ];
 
 impl Store {

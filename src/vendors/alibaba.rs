@@ -52,8 +52,12 @@ pub(super) fn personal(settings: &RemoteSettings, around: Surroundings) -> Arc<d
 }
 
 fn habits(habits: &mut Habits) {
-    // Realms such as https://dockerauth.cn-hangzhou.aliyuncs.com/auth: the challenge of registry.cn-hangzhou.aliyuncs.com.
-    habits.token_hosts = vec!["*.aliyuncs.com".to_owned()];
+    // Realms such as https://dockerauth.cn-hangzhou.aliyuncs.com/auth: the challenge of registry.cn-hangzhou.aliyuncs.com. By the
+    // beginnings of regions, as below other names there are things of users', such as a bucket at dockerauth.oss-cn-hangzhou.
+    habits.token_hosts = ["cn", "ap", "eu", "me", "na", "us"]
+        .iter()
+        .flat_map(|area| ["dockerauth", "dockerauth-*"].map(|name| format!("{name}.{area}-*.aliyuncs.com")))
+        .collect();
     // What goharbor/harbor, adapter aliacr, keeps to.
     habits.api_per_second = Some(15);
 }
@@ -125,7 +129,8 @@ fn is_label(text: &str) -> bool {
 pub(super) struct Account {
     settings: AlibabaSettings,
     keys: AccessKeys,
-    site: tokio::sync::OnceCell<Site>,
+    /// As far as it is known for certain.
+    site: tokio::sync::Mutex<Option<Site>>,
 }
 
 /// One request to the API of a registry.
@@ -149,31 +154,37 @@ impl Account {
         Self {
             keys: AccessKeys::new(settings.clone(), written, surroundings),
             settings,
-            site: tokio::sync::OnceCell::new(),
+            site: tokio::sync::Mutex::default(),
         }
     }
 
     /// Where the registry is, by the rules, by its host, by its challenge; with its instance where `with_instance`.
     ///
     /// # Errors
-    /// It cannot be reached, where it has to be asked.
-    pub(super) async fn site(&self, api: &Api, with_instance: bool) -> Result<&Site> {
-        let find = || async {
-            let of_host = Site::of_host(&api.settings().url.host);
-            let mut site = Site {
-                region: self.settings.region.clone().or(of_host.region),
-                instance: self.settings.instance_id.clone(),
-                vpc: of_host.vpc,
-            };
-            if site.region.is_none() || (with_instance && site.instance.is_none()) {
-                let told = challenge(api).await?.as_deref().and_then(Site::of_service);
-                let told = told.unwrap_or_default();
-                site.region = site.region.or(told.region);
-                site.instance = site.instance.or(told.instance);
-            }
-            Ok(site)
+    /// It cannot be reached, or says nothing of itself for now, where it has to be asked.
+    pub(super) async fn site(&self, api: &Api, with_instance: bool) -> Result<Site> {
+        let mut known = self.site.lock().await;
+        if let Some(site) = &*known {
+            return Ok(site.clone());
+        }
+        let of_host = Site::of_host(&api.settings().url.host);
+        let mut site = Site {
+            region: self.settings.region.clone().or(of_host.region),
+            instance: self.settings.instance_id.clone(),
+            vpc: of_host.vpc,
         };
-        self.site.get_or_try_init(find).await
+        let asked = site.region.is_none() || (with_instance && site.instance.is_none());
+        if asked {
+            let told = challenge(api).await?.as_deref().and_then(Site::of_service);
+            let told = told.unwrap_or_default();
+            site.region = site.region.or(told.region);
+            site.instance = site.instance.or(told.instance);
+        }
+        // Whoever needs the instance has to ask for it where nobody has so far.
+        if asked || site.instance.is_some() {
+            *known = Some(site.clone());
+        }
+        Ok(site)
     }
 
     async fn key(&self, api: &Api) -> Result<Option<AccessKey>> {
@@ -240,14 +251,21 @@ impl Account {
     }
 }
 
-/// The service that the registry's challenge names, where it has one.
+/// The service that the registry's challenge names; `None` where it wants no login, or names none.
+///
+/// # Errors
+/// It cannot be reached, or answers otherwise, as a load balancer does whose registry is away.
 async fn challenge(api: &Api) -> Result<Option<String>> {
     if let Some(service) = api.seen().and_then(|seen| seen.service) {
         return Ok(Some(service));
     }
     // It waits for no place: who waits for this may hold one.
     let call = ApiCall::get(Operation::Authenticate, api.place(None), api.own("/v2/")?);
-    Ok(api.call(call).await?.shows().service)
+    let answer = api.call(call).await?;
+    match answer.status {
+        200 | 401 => Ok(answer.shows().service),
+        _ => Err(answer.refused("")),
+    }
 }
 
 /// What a listing says that a tag points to: hex digits without the algorithm before them (ListRepoTag, GetRepoTags).
@@ -301,9 +319,13 @@ pub(super) fn unset(place: Place, message: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::response::IntoResponse;
     use serde_json::json;
 
     use super::*;
+    use crate::registry::{Endpoint, Limiter, RegistrySettings, RegistryUrl};
 
     #[test]
     fn alibaba_sites_by_host_and_by_challenge() {
@@ -378,6 +400,62 @@ mod tests {
         ] {
             assert_eq!(Site::of_service(service), wanted, "{service}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_is_away_is_asked_for_its_instance_again() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let before = Arc::clone(&asked);
+        let app = axum::Router::new().fallback(async move |request: axum::extract::Request| {
+            let challenge =
+                r#"Bearer realm="http://r.example/auth",service="registry.aliyuncs.com:cn-test:china:cri-test""#;
+            match request.uri().path() {
+                "/v2/" if before.fetch_add(1, Ordering::Relaxed) < 4 => {
+                    http::StatusCode::SERVICE_UNAVAILABLE.into_response()
+                }
+                "/v2/" => (http::StatusCode::UNAUTHORIZED, [("www-authenticate", challenge)]).into_response(),
+                _ if !request
+                    .uri()
+                    .query()
+                    .unwrap_or_default()
+                    .contains("InstanceId=cri-test") =>
+                {
+                    http::StatusCode::BAD_REQUEST.into_response()
+                }
+                _ => axum::Json(json!({ "IsSuccess": true, "Repositories": [], "TotalCount": "0" })).into_response(),
+            }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let host = listener.local_addr().expect("an address").to_string();
+        // It ends with the test.
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move { axum::serve(listener, app).await });
+        let at = RegistryUrl {
+            plain_http: true,
+            host,
+            path: String::new(),
+        };
+        let remote = RemoteSettings {
+            url: at.clone(),
+            endpoint: Some(at),
+            cloud: CloudSettings::Alibaba(AlibabaSettings {
+                access_key_id: Some("id".to_owned()),
+                access_key_secret: Some(crate::telemetry::Secret::new("secret")),
+                ..AlibabaSettings::default()
+            }),
+            ..RemoteSettings::default()
+        };
+        let vendor = Arc::new(Enterprise::new(Account::new(&remote, Surroundings::default())));
+        let (clock, limiter) = (crate::clock::Clock::system(), Limiter::default());
+        let remote = RegistrySettings::Remote(Box::new(remote));
+        let end = Endpoint::open("ali", &remote, Habits::default(), vendor, clock, &limiter).expect("an end");
+        let below = ["corp/".to_owned()];
+        let error = end.list_repositories(&below).await.expect_err("away");
+        assert_eq!(error.kind, ErrorKind::Server, "{error}");
+        assert_eq!(end.list_repositories(&below).await.expect("back"), Some(Vec::new()));
+        // What it said is remembered.
+        assert_eq!(end.list_repositories(&below).await.expect("back"), Some(Vec::new()));
+        assert_eq!(asked.load(Ordering::Relaxed), 5);
     }
 
     #[test]

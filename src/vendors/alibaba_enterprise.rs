@@ -49,7 +49,7 @@ struct Token {
     expire_time: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, PartialEq)]
 #[serde(rename_all = "PascalCase")]
 struct Repository {
     repo_id: Option<String>,
@@ -106,8 +106,8 @@ impl Enterprise {
     }
 
     /// The instance's id.
-    async fn instance(&self, api: &Api) -> Result<&str> {
-        self.account.site(api, true).await?.instance.as_deref().ok_or_else(|| {
+    async fn instance(&self, api: &Api) -> Result<String> {
+        self.account.site(api, true).await?.instance.ok_or_else(|| {
             let message = "the instance is not known: set `alibaba.instance_id` of this registry, such as cri-abc";
             unset(api.place(None), message)
         })
@@ -125,7 +125,8 @@ impl Enterprise {
         if !self.account.has_key(api).await? {
             return Ok(None);
         }
-        let mut query = vec![("InstanceId", self.instance(api).await?)];
+        let instance = self.instance(api).await?;
+        let mut query = vec![("InstanceId", instance.as_str())];
         query.extend(parameters);
         let request = Request {
             operation,

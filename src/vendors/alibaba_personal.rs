@@ -67,7 +67,7 @@ struct Tags {
     total: Option<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 struct Repository {
     repo_namespace: String,
@@ -127,7 +127,7 @@ impl Personal {
     }
 
     /// All entries of a list by pages; `None` without an access key, or where the list never held still.
-    async fn pages<T>(
+    async fn pages<T: PartialEq>(
         &self,
         api: &Api,
         repository: Option<&RepositoryName>,

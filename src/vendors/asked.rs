@@ -1,6 +1,7 @@
 //! Registries whose kind neither the rules nor the host tell: it is seen in their answers, and asked for where that saves
 //! more than it costs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const LEFT_ALONE: Duration = Duration::from_secs(300);
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     found: OnceLock<Arc<dyn Vendor>>,
+    /// It was found out here, and nobody has been told yet.
+    is_news: AtomicBool,
     /// One asks: not before this, by the clock's monotonic time.
     asking: tokio::sync::Mutex<Duration>,
 }
@@ -67,6 +70,7 @@ impl Asked {
     fn is(&self, kind: Kind, api: &Api) -> &Arc<dyn Vendor> {
         self.found.get_or_init(|| {
             tracing::debug!(kind = kind.as_str(), "the kind of the registry was found out");
+            self.is_news.store(true, Ordering::Relaxed);
             of_claimed(kind, api.settings())
         })
     }
@@ -87,6 +91,15 @@ impl Vendor for Asked {
             Ok(())
         }
         .boxed()
+    }
+
+    fn assume(&self, kind: Kind, api: &Api) {
+        self.found.get_or_init(|| of_claimed(kind, api.settings()));
+    }
+
+    fn take_found(&self) -> Option<Kind> {
+        let news = self.is_news.swap(false, Ordering::Relaxed);
+        news.then(|| self.kind()).flatten()
     }
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {

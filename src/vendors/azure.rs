@@ -7,11 +7,11 @@ use serde::Deserialize;
 
 pub(super) use super::entra::Surroundings;
 use super::entra::{Identity, ends, post_form};
-use super::table::Row;
+use super::table::{Row, kind_of};
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
     Api, ApiCall, ApiLogin, ApiPages, AzureSettings, BulkListing, CloudSettings, Credentials, Error, ErrorKind, Issued,
-    Kind, ListedTag, Operation, Phrase, RemoteSettings, Result, Told, Vendor, Ways,
+    Kind, ListedTag, Operation, Phrase, RegistryUrl, RemoteSettings, Result, Told, Vendor, Ways,
 };
 use crate::telemetry::Secret;
 
@@ -85,6 +85,13 @@ fn cloud(host: &str) -> &'static Cloud {
     CLOUDS.iter().find(of_host).unwrap_or(&CLOUDS[2])
 }
 
+/// The resource manager whose tokens may be sent to a registry: they are good for everything that the identity may do in
+/// Azure, so only hosts of Azure's own see one, by https.
+fn manager_for(url: &RegistryUrl) -> Option<&'static str> {
+    let is_azures = !url.plain_http && kind_of(&url.host) == Kind::Azure;
+    is_azures.then(|| cloud(&url.host).manager)
+}
+
 /// One registry.
 #[derive(Debug)]
 struct Azure {
@@ -133,9 +140,10 @@ impl Azure {
 
     /// A refresh token of the registry for a token of Entra ID; `None` where nothing says who we are.
     async fn refresh_token(&self, api: &Api) -> Result<Option<Secret>> {
-        let cloud = cloud(&api.settings().url.host);
+        let url = &api.settings().url;
+        let cloud = cloud(&url.host);
         let mut first = None;
-        for audience in [AUDIENCE, cloud.manager] {
+        for audience in [Some(AUDIENCE), manager_for(url)].into_iter().flatten() {
             let token = match self.identity.token(api, cloud.authority, audience).await {
                 Ok(Some(token)) => token,
                 Ok(None) => return Ok(None),
@@ -259,6 +267,25 @@ mod tests {
             ("registry.corp.example", "https://login.microsoftonline.com"),
         ] {
             assert_eq!(cloud(host).authority, authority, "{host}");
+        }
+    }
+
+    #[test]
+    fn tokens_of_the_resource_manager_are_for_azures_own_hosts() {
+        for (host, plain_http, manager) in [
+            ("corp.azurecr.io", false, Some("https://management.azure.com")),
+            ("corp.azurecr.cn", false, Some("https://management.chinacloudapi.cn")),
+            ("corp.azurecr.io", true, None),
+            ("registry.corp.example", false, None),
+            ("azurecr.io.evil.example", false, None),
+            ("127.0.0.1:5000", true, None),
+        ] {
+            let url = RegistryUrl {
+                plain_http,
+                host: host.to_owned(),
+                path: String::new(),
+            };
+            assert_eq!(manager_for(&url), manager, "{host}");
         }
     }
 

@@ -60,7 +60,6 @@ pub(super) fn uploads(habits: &mut Habits) {
     habits.min_piece = 5 * MIB;
     habits.max_piece = Some(20 * MIB);
     habits.trust_upload_range = false;
-    habits.upload_life_hours = 20;
     // What ListImages and DescribeRepositories take is not published; "low tens" was seen.
     habits.api_per_second = Some(10);
 }

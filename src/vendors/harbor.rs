@@ -128,20 +128,20 @@ struct ProjectAnswer {
     registry_id: Option<i64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, PartialEq)]
 struct Artifact {
     digest: Digest,
     manifest_media_type: Option<String>,
     tags: Option<Vec<TagOfArtifact>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, PartialEq)]
 struct TagOfArtifact {
     name: String,
     push_time: Option<jiff::Timestamp>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, PartialEq)]
 struct RepositoryEntry {
     name: String,
 }

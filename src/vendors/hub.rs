@@ -84,7 +84,7 @@ struct Page<T> {
 }
 
 /// The digests of its `images` are those of single platforms: they are left alone.
-#[derive(Deserialize)]
+#[derive(Deserialize, PartialEq)]
 struct TagEntry {
     name: String,
     digest: Option<String>,
@@ -92,7 +92,7 @@ struct TagEntry {
     tag_last_pushed: Option<jiff::Timestamp>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, PartialEq)]
 struct RepositoryEntry {
     name: String,
 }

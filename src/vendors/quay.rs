@@ -63,7 +63,7 @@ struct Page {
     has_additional: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, PartialEq)]
 struct Entry {
     name: String,
     manifest_digest: Option<String>,

@@ -68,7 +68,7 @@ struct PageInfo {
     total_count: Option<u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, PartialEq)]
 #[serde(rename_all = "PascalCase")]
 struct Image {
     tag: String,

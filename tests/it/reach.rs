@@ -142,3 +142,70 @@ async fn a_proxy_of_its_own_with_a_login() {
     home.run(&["ping"]).await.expect(0);
     assert_eq!(tunnel.take(), []);
 }
+
+/// What holds for the registry's own host and port holds for no other host that it sends us to.
+#[tokio::test]
+async fn trust_in_the_registry_is_no_trust_in_its_api() {
+    let config = || DockerConfig {
+        tls: true,
+        ..DockerConfig::default()
+    };
+    let (src, api, dst) = tokio::join!(
+        DockerRegistry::start(config()),
+        DockerRegistry::start(config()),
+        DockerRegistry::plain()
+    );
+    // Its login asks the API first of all.
+    let keys = "kind: ecr, aws: { region: eu-west-1, access_key_id: AKIDEXAMPLE00000, secret_access_key: s }";
+    let from = |endpoint: &str, more: &str| format!("url: \"{}\", {keys}, endpoint: \"{endpoint}\"{more}", src.url());
+    let to = format!("url: \"{}\"", dst.url());
+    let (_, port) = api.host().rsplit_once(':').expect("a port");
+    let by_name = format!("https://localhost:{port}");
+
+    let home = Transship::new(&rules(&from(&by_name, ""), &to));
+    let folder = home.home().join(".config/containers/certs.d").join(src.host());
+    std::fs::create_dir_all(&folder).expect("made");
+    std::fs::copy(&api.authority().ca_file, folder.join("api.crt")).expect("copied");
+    let told = ping(&home, 1).await;
+    assert!(told.contains("is not trusted"), "by the folder: {told}");
+
+    home.set_rules(&rules(&from(&api.url(), ", tls: { insecure_skip_verify: true }"), &to));
+    let told = ping(&home, 1).await;
+    assert!(told.contains("is not trusted"), "another port: {told}");
+
+    // A file of the rules is meant for all of them.
+    let ca = format!(", tls: {{ ca_file: \"{}\" }}", api.authority().ca_file.display());
+    home.set_rules(&rules(&from(&by_name, &ca), &to));
+    let told = ping(&home, 1).await;
+    assert!(!told.contains("is not trusted"), "{told}");
+}
+
+/// A mirror by its address alone is reached as the registry is.
+#[tokio::test]
+async fn a_mirror_is_reached_through_the_registrys_proxy() {
+    let (src, mirror, dst) = tokio::join!(
+        DockerRegistry::plain(),
+        DockerRegistry::plain(),
+        DockerRegistry::plain()
+    );
+    let sample = image(1, "amd64", &[1000]);
+    for registry in [&src, &mirror] {
+        Wire::new(&registry.url()).push("team/app", "v1", &sample).await;
+    }
+    let tunnel = Tunnel::start(None).await;
+    let from = format!(
+        "url: \"{}\", proxy: \"{}\", mirrors: [\"{}\"]",
+        src.url(),
+        tunnel.url(),
+        mirror.url()
+    );
+    let home = Transship::new(&rules(&from, &format!("url: \"{}\"", dst.url())));
+    let (run, _) = sync(&home, 0).await;
+    assert_eq!(images(&run, "copied"), 1, "{run:#}");
+    let passages = tunnel.take();
+    let blobs = format!("{}/v2/team/app/blobs/", mirror.url());
+    assert!(
+        passages.iter().any(|passage| passage.target.starts_with(&blobs)),
+        "{passages:?}"
+    );
+}

@@ -75,6 +75,38 @@ async fn nothing_to_do_costs_a_listing_and_a_head_a_tag() {
 }
 
 #[tokio::test]
+async fn what_a_registry_is_is_asked_once_and_kept_for_later_processes() {
+    let pair = Pair::start().await;
+    // So many tags that a listing with digests would be worth the questions.
+    Fleet::new(1, 20, 400).push(&pair.at_source()).await;
+    let home = Transship::new(&pair.rules(&RULE.replace(", fleet/app-01, fleet/app-02", "")));
+    let asked = |proxy: &Proxy| ["/api/v2.0/ping", "/ext/discover"].map(|path| proxy.count("GET", path));
+    let mut asked_of = Vec::new();
+    for _ in 0..3 {
+        pair.reset();
+        sync(&home, &pair).await;
+        asked_of.push([&pair.src, &pair.dst].map(asked));
+    }
+    let (no, once) = ([0, 0], [1, 1]);
+    // At first the destination has no tags at all.
+    assert_eq!(asked_of, [[once, no], [no, once], [no, no]]);
+    let ping = home.run(&["ping", "--format", "json"]).await.json();
+    let known = ping["registries"][0]["capabilities"]
+        .as_array()
+        .expect("a list")
+        .clone();
+    let kind = known.iter().find(|known| known["name"] == "kind").expect("it is told");
+    assert_eq!(kind["value"], "distribution", "{kind}");
+
+    // Another registry has come by its name.
+    let other = Pair::start().await;
+    Fleet::new(1, 20, 400).push(&other.at_source()).await;
+    home.set_rules(&other.rules(&RULE.replace(", fleet/app-01, fleet/app-02", "")));
+    sync(&home, &other).await;
+    assert_eq!(asked(&other.src), once);
+}
+
+#[tokio::test]
 async fn a_moved_tag_costs_its_manifest_and_its_new_blobs() {
     let (pair, home) = synced().await;
     pair.at_source().push("fleet/app-01", "v1", &rebuilt(1, 300)).await;

@@ -135,8 +135,8 @@ pub(in crate::engine) async fn move_blob(
                     }
                     next = told.try_recv().ok();
                 }
-                if !aside.is_empty() {
-                    fetches.push(fetch(context, source, &slot, aside, tell.clone()));
+                for open in aside {
+                    fetches.push(fetch(context, source, &slot, vec![open], tell.clone()));
                 }
                 // A long pause of one registry is not the others'.
                 opening.extend(again.into_iter().map(|(number, delay)| {

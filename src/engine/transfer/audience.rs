@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
@@ -45,7 +45,7 @@ enum Room {
 
 struct Listener {
     feeder: Feeder,
-    /// Time in which all others had taken everything, and this one had no room for more.
+    /// Time in which another one had taken everything, and this one had no room for more.
     held_up: Duration,
 }
 
@@ -126,21 +126,23 @@ impl Audience {
         let mut idle_since = None;
         let sent = {
             let mut sent = pin!(listener.feeder.send(Ok(chunk.clone())));
-            let mut others_idle = pin!(join_all(others.into_iter().map(Feeder::idle)));
+            let mut others_idle: FuturesUnordered<_> = others.into_iter().map(Feeder::idle).collect();
             let mut standstill = pin!(tokio::time::sleep(STANDSTILL));
             let mut stood = false;
             loop {
-                let verdict = tokio::time::sleep(HELD_UP.saturating_sub(held_up).max(LOOK_AGAIN));
+                let so_far = held_up + idle_since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
+                let verdict = tokio::time::sleep(HELD_UP.saturating_sub(so_far).max(LOOK_AGAIN));
                 tokio::select! {
                     sent = &mut sent => break Some(sent.is_ok()),
                     never = origin.receive() => match never {},
-                    _ = &mut others_idle, if !alone && idle_since.is_none() => idle_since = Some(Instant::now()),
+                    // One is enough: others may be as slow.
+                    Some(()) = others_idle.next(), if idle_since.is_none() => idle_since = Some(Instant::now()),
                     () = &mut standstill, if !stood => {
                         stood = true;
                         origin.stand_still();
                     }
                     () = verdict, if idle_since.is_some() => {
-                        let now = idle_since.map_or(Duration::ZERO, |since: Instant| since.elapsed());
+                        let now = idle_since.map_or(Duration::ZERO, |since| since.elapsed());
                         if is_left_behind(held_up + now, began.elapsed()) {
                             break None;
                         }
@@ -149,8 +151,13 @@ impl Audience {
             }
         };
         let now = idle_since.map_or(Duration::ZERO, |since| since.elapsed());
-        if let Some(listener) = &mut self.listeners[index] {
-            listener.held_up += now;
+        // Others that have no room either hold up the rest as long.
+        for (other, listener) in self.listeners.iter_mut().enumerate() {
+            if let Some(listener) = listener
+                && (other == index || listener.feeder.is_full())
+            {
+                listener.held_up += now;
+            }
         }
         match sent {
             Some(false) => Room::Gone,

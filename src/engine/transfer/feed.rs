@@ -1,6 +1,8 @@
 //! The bounded queue between the one reader of a blob and one of its sinks.
 
-use bytes::Bytes;
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc::error::{SendError, TryRecvError, TrySendError};
 use tokio::sync::{mpsc, watch};
 
@@ -14,6 +16,26 @@ pub(super) const STATE_EVERY: u64 = 1024 * 1024;
 /// sink may lag behind the reader.
 const CHUNK: usize = 256 * 1024;
 const WAITING: usize = 8;
+
+/// Bytes that come in chunks shorter than this are put together where they wait: each chunk has a cost of its own, which would be
+/// many times its length where a source, or somebody between, sends single bytes.
+const SHORT: usize = 16 * 1024;
+
+/// Puts bytes behind others that wait.
+pub(super) fn append(waiting: &mut VecDeque<Bytes>, bytes: Bytes) {
+    let Some(last) = waiting.back_mut().filter(|last| last.len() + bytes.len() <= SHORT) else {
+        waiting.push_back(bytes);
+        return;
+    };
+    // Copied once: what was put together is ours alone, with room for more.
+    let mut joined = std::mem::take(last).try_into_mut().unwrap_or_else(|shared| {
+        let mut joined = BytesMut::with_capacity(SHORT);
+        joined.extend_from_slice(&shared);
+        joined
+    });
+    joined.extend_from_slice(&bytes);
+    *last = joined.freeze();
+}
 
 /// Some bytes of the blob, ready for a sink.
 #[derive(Clone, Debug)]
@@ -43,6 +65,11 @@ impl Feeder {
 
     pub(super) async fn send(&self, fed: Fed) -> Result<(), SendError<Fed>> {
         self.chunks.send(fed).await
+    }
+
+    /// True where the sink has to take something before more can be sent.
+    pub(super) fn is_full(&self) -> bool {
+        self.chunks.capacity() == 0
     }
 
     /// Waits until the sink has taken all there is and waits for more, or is gone.
@@ -128,6 +155,28 @@ pub(super) fn cut(mut bytes: Bytes, mut offset: u64) -> impl Iterator<Item = Byt
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_chunks_that_wait_are_put_together_and_long_ones_are_not_copied() {
+        let all: Vec<u8> = (0..SHORT * 4).map(|n| (n * 7 % 251) as u8).collect();
+        // As a client gives them: parts of one buffer.
+        let whole = Bytes::from(all.clone());
+        for length in [1, 100, SHORT / 2 + 1, SHORT] {
+            let mut waiting = VecDeque::new();
+            for at in (0..all.len()).step_by(length) {
+                append(&mut waiting, whole.slice(at..all.len().min(at + length)));
+            }
+            assert_eq!(waiting.iter().flatten().copied().collect::<Vec<_>>(), all);
+            let fewest = all.len() / SHORT;
+            assert!(waiting.len() <= 2 * fewest, "{} of {length}", waiting.len());
+            let copied = |bytes: &&Bytes| !whole.as_ptr_range().contains(&bytes.as_ptr());
+            match length {
+                SHORT => assert_eq!(waiting.iter().filter(copied).count(), 0),
+                1 | 100 => assert!(waiting.iter().all(|bytes| copied(&bytes))),
+                _ => {}
+            }
+        }
+    }
 
     #[test]
     fn parts_end_on_boundaries() {

@@ -115,10 +115,17 @@ pub(super) async fn feed_all(
     loop {
         // The place bounds what waits in memory for those that were fed from it; one of those that were left behind may have it next.
         feeding.serve_late(&mut placed);
+        if placed.is_none() {
+            feeding.put_late_aside();
+        }
         if feeding.all_read_for_themselves() {
             placed = None;
         } else if turns.is_empty() {
             turns = feeding.leave_to_laggards();
+            // All that they take has been read: others may read meanwhile.
+            if !turns.is_empty() {
+                placed = None;
+            }
         }
         match feeding.next().await {
             Some(happened) => feeding.hear(happened, &mut settle),
@@ -284,6 +291,10 @@ impl<'a> Feeding<'a> {
     /// place to write waits for no other's place to read.
     fn serve_late(&mut self, given: &mut Option<SourceBlob>) {
         while let Some((late, turn)) = self.late.pop() {
+            if !self.under_way.contains_key(&late.0.index) {
+                // It has ended meanwhile.
+                continue;
+            }
             let free = self.source.endpoint.with_free_reading_place();
             let free = free.map(|endpoint| SourceBlob {
                 endpoint,
@@ -298,8 +309,17 @@ impl<'a> Feeding<'a> {
         }
     }
 
-    /// Where only those are left that the others do not wait for, they hold the place for themselves, as far as they may; who may not
-    /// is put aside. Gives the turns of those that go on.
+    /// Who finds no place even now, when there is none to be handed on, waits for one without an upload that nobody serves.
+    fn put_late_aside(&mut self) {
+        for (late, _turn) in std::mem::take(&mut self.late) {
+            if let Some(put_aside) = self.under_way.remove(&late.0.index) {
+                let _ = put_aside.send(());
+            }
+        }
+    }
+
+    /// Where only those are left that the others do not wait for, they go on by themselves, as far as they may; who may not is put
+    /// aside. Gives the turns of those that go on.
     fn leave_to_laggards(&mut self) -> Vec<LoneRead> {
         let behind = |place: &usize| self.context.pace.is_behind(self.fed[*place].registry());
         if self.sharing.is_none() || self.under_way.is_empty() || !self.under_way.keys().all(behind) {
@@ -307,6 +327,10 @@ impl<'a> Feeding<'a> {
         }
         let mut turns = Vec::new();
         for (place, put_aside) in std::mem::take(&mut self.under_way) {
+            if self.own_outcomes.contains_key(&place) {
+                self.under_way.insert(place, put_aside);
+                continue;
+            }
             match self.context.pace.try_lone_read(self.fed[place].registry()) {
                 Some(turn) => {
                     turns.push(turn);

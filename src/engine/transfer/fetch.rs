@@ -40,21 +40,15 @@ pub(super) async fn fetch(
     tell: Tell,
 ) {
     let may_lose = sinks.iter().any(|sink| sink.upload.habit != UploadHabit::KeepsBytes);
-    slot.prepare(context, source, may_lose).await;
     let lone = match sinks.as_slice() {
         [alone] => Some(context.pace.lone_read(alone.sink.endpoint.name()).await),
         _ => None,
     };
     let placed = source.with_reading_place().await;
-    // Some may have been left behind while we waited, by what else they share.
-    let behind: Vec<bool> = sinks
-        .iter()
-        .map(|open| context.pace.is_behind(open.sink.endpoint.name()))
-        .collect();
-    let keep_pace = behind.iter().filter(|behind| !**behind).count();
     let (mut fed, mut uploads) = (Vec::with_capacity(sinks.len()), Vec::with_capacity(sinks.len()));
-    for (OpenSink { number, sink, upload }, behind) in sinks.into_iter().zip(behind) {
-        if behind && lone.is_none() && (keep_pace > 0 || !fed.is_empty()) {
+    for OpenSink { number, sink, upload } in sinks {
+        // It may have been left behind while we waited, by what else they share. Each of those has a read of its own.
+        if lone.is_none() && context.pace.is_behind(sink.endpoint.name()) {
             let _ = tell.send((number, Told::Aside(upload)));
             continue;
         }
@@ -62,6 +56,10 @@ pub(super) async fn fetch(
         fed.push(FedSink { number, sink, began_at });
         uploads.push(upload);
     }
+    if fed.is_empty() {
+        return;
+    }
+    slot.prepare(context, source, may_lose).await;
     let mut copied = false;
     let open = feed_all(context, placed, source, slot, &fed, uploads, |place, fate| {
         let FedSink { number, began_at, .. } = fed[place];

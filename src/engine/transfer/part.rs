@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 
+use super::feed::append;
 use super::pool::Memory;
 use crate::engine::fault::Fault;
 use crate::registry::{BlobReader, Error};
@@ -82,7 +83,7 @@ impl Part {
         let bytes = bytes.split_off(skipped);
         if !bytes.is_empty() {
             self.at += bytes.len() as u64;
-            self.waiting.push_back(bytes);
+            append(&mut self.waiting, bytes);
         }
         let done = self.at >= self.end;
         if done {

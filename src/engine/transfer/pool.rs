@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::engine::pace::LaggardReads;
 use crate::plan::{AHEAD, FoundFlows};
 
 /// Memory for pieces that are filled before they are sent and for parts that came before their turn, for the whole process,
@@ -25,8 +26,9 @@ pub(in crate::engine) struct TransferPool {
     sources: Arc<Mutex<HashMap<String, SourceFacts>>>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct SourceFacts {
+    laggards: LaggardReads,
     /// Bytes a second.
     rate: Option<u64>,
     /// Until when it is believed.
@@ -74,6 +76,11 @@ impl TransferPool {
             _ahead: ahead,
             _pieces: self.spare_piece(bytes)?,
         })
+    }
+
+    /// What is read of a source for those that were left behind.
+    pub(in crate::engine) fn laggards(&self, registry: &str) -> LaggardReads {
+        self.sources().entry(registry.to_owned()).or_default().laggards.clone()
     }
 
     /// Bytes a second that a source gave lately.

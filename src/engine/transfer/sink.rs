@@ -1,5 +1,6 @@
 //! Driving one destination of a fetch: cuts requests, fills pieces, and remembers how far it got.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::feed::{Chunk, Feed, STATE_EVERY};
+use super::feed::{Chunk, Feed, STATE_EVERY, append};
 use super::session::{LEARN_FROM, Ready, at_destination};
 use super::spool::Slot;
 use super::{Sink, SourceBlob, TransferContext};
@@ -175,6 +176,10 @@ impl Upload<'_> {
             return None;
         }
         let pool = &self.context.pool;
+        // It is the destination that is slow: the source need not be waited for, and others need the memory.
+        if self.context.pace.is_behind(self.sink.endpoint.name()) {
+            return None;
+        }
         if self.alone {
             pool.piece(length).await
         } else {
@@ -184,9 +189,9 @@ impl Upload<'_> {
 
     /// Waits for all bytes of a piece before it is sent, so that little time is spent inside the request, and collects them
     /// where they are wanted.
-    async fn fill(&self, length: u64, collect: bool) -> Result<(Vec<Bytes>, Option<Checkpoint>), Fault> {
+    async fn fill(&self, length: u64, collect: bool) -> Result<(VecDeque<Bytes>, Option<Checkpoint>), Fault> {
         let end = self.offset + length;
-        let mut parts = Vec::new();
+        let mut parts = VecDeque::new();
         let mut feed = self.feed.lock().await;
         loop {
             let chunk = match feed.next().await {
@@ -196,7 +201,7 @@ impl Upload<'_> {
             };
             tell(self.context, self.sink, &self.source.digest, &chunk);
             if collect {
-                parts.push(chunk.bytes);
+                append(&mut parts, chunk.bytes);
             }
             if chunk.end >= end {
                 let checkpoint = chunk.state.map(|state| Checkpoint {

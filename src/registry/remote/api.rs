@@ -13,6 +13,7 @@ use url::Url;
 use super::Registry;
 use super::auth::{Challenges, Scopes, basic_realm};
 use super::call::{Answer, Call, Payload};
+use super::echo::Sent;
 use super::lists::Pages;
 use super::rates::retry_after;
 use super::targets::{host_and_port, same_origin};
@@ -90,6 +91,8 @@ pub struct ApiAnswer {
     operation: Operation,
     place: Place,
     retry_after: Option<Duration>,
+    /// Whether the body repeats what was sent and nobody may read.
+    echoes: bool,
 }
 
 /// What a registry says of itself to who has not logged in.
@@ -311,7 +314,7 @@ impl Api {
         let login = match &call.login {
             ApiLogin::Own(_) if own => {
                 let answer = self.registry()?.run(to_send).await?;
-                return ApiAnswer::read(answer).await;
+                return ApiAnswer::read(answer, call).await;
             }
             ApiLogin::Basic if ours => match self.credentials().await? {
                 Some(credentials) => {
@@ -334,7 +337,7 @@ impl Api {
             ApiLogin::Nobody => None,
         };
         let answer = self.transport.api(&self.account, to_send, login.as_ref()).await?;
-        ApiAnswer::read(answer).await
+        ApiAnswer::read(answer, call).await
     }
 
     fn is_endpoint(&self, url: &Url) -> bool {
@@ -350,10 +353,14 @@ impl Api {
     /// # Errors
     /// It is not there, or does not answer.
     pub async fn metadata(&self, method: Method, url: Url, headers: HeaderMap, body: Bytes) -> Result<ApiAnswer> {
-        let mut call = Call::new(Operation::Authenticate, self.place(None), method, url, Scopes::none());
-        call.headers = headers;
-        call.payload = Payload::Bytes(body);
-        ApiAnswer::read(self.transport.metadata(&self.account, call).await?).await
+        let call = ApiCall {
+            method,
+            headers,
+            body,
+            ..ApiCall::get(Operation::Authenticate, self.place(None), url)
+        };
+        let answer = self.transport.metadata(&self.account, call.to_call()).await?;
+        ApiAnswer::read(answer, &call).await
     }
 
     /// What the registry showed of itself so far in its answers, without a question of its own.
@@ -413,11 +420,17 @@ impl Probe {
 }
 
 impl ApiAnswer {
-    async fn read(answer: Answer) -> Result<Self> {
+    async fn read(answer: Answer, call: &ApiCall) -> Result<Self> {
         let (status, headers, url) = (answer.status.as_u16(), answer.headers.clone(), answer.url.clone());
         let (operation, place) = (answer.operation, answer.place.clone());
         let retry_after = retry_after(&headers, answer.now);
+        let mut sent = Sent::by_header(answer.login.as_ref());
+        sent.add_settings(&answer.settings);
+        sent.add_headers(&call.headers);
+        sent.add_body(&call.body);
         let body = answer.collect(MAX_ANSWER).await?;
+        // What is fine is read by its fields, and no one quotes it.
+        let echoes = status != 200 && sent.is_in(&body);
         Ok(Self {
             status,
             headers,
@@ -426,6 +439,7 @@ impl ApiAnswer {
             operation,
             place,
             retry_after,
+            echoes,
         })
     }
 
@@ -456,7 +470,8 @@ impl ApiAnswer {
 
     /// The error that this answer is by its status alone, for what the vendor has no words of its own: `Unauthorized` for
     /// 401, `Denied` for 403, `NotFound` for 404, `Unsupported` for 405 and 501, `Throttled` for 429, `Server` for 5xx and
-    /// `Invalid` for the rest. `said` is what the answer says in words, with nothing secret.
+    /// `Invalid` for the rest. `said` is what the answer says in words; it is left out where the answer repeats a secret that
+    /// was sent.
     pub fn refused(&self, said: &str) -> Error {
         let kind = match self.status {
             401 => ErrorKind::Unauthorized,
@@ -468,7 +483,10 @@ impl ApiAnswer {
             _ => ErrorKind::Invalid,
         };
         let host = host_and_port(&self.url);
-        let said = super::refusal::quote(said);
+        let said = match self.echoes {
+            true => String::new(),
+            false => super::refusal::quote(said),
+        };
         let said = if said.is_empty() { said } else { format!(": {said}") };
         self.error(kind, format!("the API at {host} answered {}{said}", self.status))
     }

@@ -33,9 +33,9 @@ const HTTP2_PING: Duration = Duration::from_secs(20);
 /// the first two where it can count and judge them, and bytes travel as they are.
 #[derive(Debug)]
 pub(super) struct Clients {
-    /// For the registry's own host.
+    /// For the registry's own origin.
     own: Pair,
-    /// For other hosts; `None` where what we show and check of certificates is the same everywhere.
+    /// For others; `None` where what we show and check of certificates is the same everywhere.
     others: Option<Pair>,
     /// For services of the machine that we run on.
     metadata: OnceLock<Client>,
@@ -60,6 +60,7 @@ impl Clients {
     pub(super) fn build(name: &str, settings: &RemoteSettings, url: &Url, folders: &CertFolders) -> Result<Self> {
         let plain_http = url.scheme() == "http";
         let mut trust = Trust::read(name, &settings.tls)?;
+        let by_rules = trust.authorities.clone();
         if !plain_http {
             let host = url.host_str().unwrap_or_default();
             let with_port = url.port().map(|port| format!("{host}:{port}"));
@@ -76,9 +77,11 @@ impl Clients {
             way: way.clone(),
             tls,
         };
-        let others = (trust.identity.is_some() || trust.anything || plain_http).then(|| {
+        // Whoever is trusted by a folder of the host's is trusted there alone.
+        let by_folder = trust.authorities.len() > by_rules.len();
+        let others = (trust.identity.is_some() || trust.anything || by_folder || plain_http).then(|| {
             let trust = Trust {
-                authorities: trust.authorities.clone(),
+                authorities: by_rules,
                 identity: None,
                 anything: false,
             };
@@ -111,12 +114,12 @@ impl Clients {
         Ok(self.metadata.get_or_init(|| built))
     }
 
-    /// For the registry's own host.
+    /// For the registry's own origin.
     pub(super) fn own(&self) -> &Pair {
         &self.own
     }
 
-    /// For any other host: token servers, object stores. The client certificate is not shown there, and what they show is checked,
+    /// For any other origin: token servers, object stores. The client certificate is not shown there, and what they show is checked,
     /// by `tls.ca_file` too.
     pub(super) fn others(&self) -> &Pair {
         self.others.as_ref().unwrap_or(&self.own)

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use regex::Regex;
 
 use crate::registry::{Credentials, ProxySettings, RemoteSettings};
@@ -52,6 +52,37 @@ impl Sent {
         }
     }
 
+    /// What of a call's own headers must not be read: all that are marked sensitive, and those that are keys by their names.
+    pub(super) fn add_headers(&mut self, headers: &HeaderMap) {
+        for (name, value) in headers {
+            if value.is_sensitive() || is_secret(name.as_str()) {
+                self.add(value.to_str().unwrap_or_default());
+            }
+        }
+    }
+
+    /// The same of a call's body, a form or a JSON object. Names of repositories, which refusals do repeat, are no secrets.
+    pub(super) fn add_body(&mut self, body: &[u8]) {
+        if body.is_empty() {
+            return;
+        }
+        if let Ok(serde_json::Value::Object(fields)) = serde_json::from_slice(body) {
+            for (name, value) in &fields {
+                if is_secret(name)
+                    && let Some(text) = value.as_str()
+                {
+                    self.add(text);
+                }
+            }
+        } else {
+            for (name, value) in url::form_urlencoded::parse(body) {
+                if is_secret(&name) {
+                    self.add(&value);
+                }
+            }
+        }
+    }
+
     /// One more.
     pub(super) fn add(&mut self, secret: &str) {
         if !secret.is_empty() {
@@ -73,6 +104,16 @@ impl Sent {
             held(&text) || value.as_ref().is_some_and(|value| any_text(value, &held))
         })
     }
+}
+
+/// True for the name of a field or header that holds what proves who we are.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "secret", "token", "assertion", "identity-header"]
+        .iter()
+        .any(|word| name.contains(word))
+        // Where to go on in a list, and what kind of a proof there is.
+        && !matches!(name.as_str(), "nexttoken" | "client_assertion_type")
 }
 
 fn any_text(value: &serde_json::Value, held: &impl Fn(&str) -> bool) -> bool {
@@ -112,6 +153,30 @@ mod tests {
         assert!(bearer.is_in(b"token abc.def is bad"));
         assert!(!Sent::by_header(None).is_in(b"anything"));
         assert!(!format!("{bearer:?}").contains("abc"));
+    }
+
+    #[test]
+    fn secrets_of_a_call_are_known_by_their_names() {
+        let sent = |body: &str| {
+            let mut sent = Sent::default();
+            sent.add_body(body.as_bytes());
+            sent
+        };
+        let json =
+            sent(r#"{"identifier":"someone","secret":"hunter2","repositoryName":"team/app","nextToken":"page2"}"#);
+        assert!(json.is_in(b"not hunter2"));
+        assert!(!json.is_in(b"someone has no team/app, page2"));
+        let form =
+            sent("client_id=someone&client_secret=hunter%2F2&client_assertion_type=urn:x&grant_type=refresh_token");
+        assert!(form.is_in(b"not hunter/2"));
+        assert!(!form.is_in(b"someone: urn:x, refresh_token"));
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("x-amz-security-token", "hunter2"), ("accept", "text/x")] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let mut sent = Sent::default();
+        sent.add_headers(&headers);
+        assert!(sent.is_in(b"hunter2") && !sent.is_in(b"text/x"));
     }
 
     #[test]

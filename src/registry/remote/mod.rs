@@ -232,6 +232,11 @@ impl Registry {
         &*self.shared.vendor
     }
 
+    /// Takes over what was found out of its kind before; without effect where that is known.
+    pub fn assume_kind(&self, kind: crate::registry::Kind) {
+        self.shared.vendor.assume(kind, &self.api());
+    }
+
     /// Product and version, where it tells them.
     pub async fn version(&self) -> Result<Option<String>> {
         self.shared.vendor.version(&self.api()).await

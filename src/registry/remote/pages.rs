@@ -6,6 +6,8 @@ use crate::registry::Result;
 
 /// Entries of one list: as many as a list by links may have.
 const MAX_ENTRIES: usize = 2_000_000;
+/// Pages of one list: as many as a list by links may have.
+const MAX_PAGES: u32 = 40_000;
 
 /// A page of a list by numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +21,14 @@ pub struct NumberedPage<T> {
 }
 
 /// Reads all pages, by numbers from 1. `None` where they never came to as many entries as they said: the list changed
-/// while it was read, twice, and whatever it shows may not be all.
+/// while it was read, twice, and whatever it shows may not be all. So it is where a page is that before it, and where there is no
+/// end of them.
 ///
 /// # Errors
 /// Those of `page`.
 pub async fn numbered<T, F, P>(mut page: P) -> Result<Option<Vec<T>>>
 where
+    T: PartialEq,
     P: FnMut(u32) -> F,
     F: Future<Output = Result<NumberedPage<T>>>,
 {
@@ -38,22 +42,32 @@ where
 
 async fn once<T, F, P>(page: &mut P) -> Result<Option<Vec<T>>>
 where
+    T: PartialEq,
     P: FnMut(u32) -> F,
     F: Future<Output = Result<NumberedPage<T>>>,
 {
     let mut entries = Vec::new();
     let mut total = None;
-    for number in 1.. {
+    let mut before = 0;
+    for number in 1..=MAX_PAGES {
         let read = page(number).await?;
         if number > 1 && read.total != total {
             return Ok(None);
         }
         total = read.total;
         let empty = read.entries.is_empty();
+        // What does not know page numbers gives the first for each.
+        if !empty && entries.get(before..) == Some(&read.entries[..]) {
+            return Ok(None);
+        }
+        before = entries.len();
         entries.extend(read.entries);
         let all = total.is_some_and(|total| entries.len() as u64 >= total);
         if empty || read.last || all || entries.len() > MAX_ENTRIES {
             break;
+        }
+        if number == MAX_PAGES {
+            return Ok(None);
         }
     }
     let whole = entries.len() <= MAX_ENTRIES && total.is_none_or(|total| total == entries.len() as u64);
@@ -93,5 +107,32 @@ mod tests {
         assert_eq!(once.expect("read"), Some(vec![2, 3, 4]));
         let never = numbered(|_| ready(Ok(page(&[], 3)))).await;
         assert_eq!(never.expect("read"), None);
+    }
+    #[tokio::test]
+    async fn a_list_without_an_end_is_given_up() {
+        // A server that takes no notice of the number.
+        let mut asked = 0;
+        let same = numbered(|_| {
+            asked += 1;
+            ready(Ok(NumberedPage {
+                entries: vec![1, 2],
+                total: None,
+                last: false,
+            }))
+        })
+        .await;
+        assert_eq!((same.expect("read"), asked), (None, 4));
+        // One that goes round.
+        let mut asked = 0;
+        let round = numbered(|number| {
+            asked += 1;
+            ready(Ok(NumberedPage {
+                entries: vec![number % 2],
+                total: None,
+                last: false,
+            }))
+        })
+        .await;
+        assert_eq!((round.expect("read"), asked), (None, 2 * MAX_PAGES));
     }
 }

@@ -55,7 +55,7 @@ pub struct Identity {
 pub enum PushRight {
     /// One was opened; it is to be given up.
     Opened(BlobWrite),
-    /// The repository is not there, and would be made by a push: nothing can be tried before.
+    /// The repository is not there, or hidden from us, and would be made by a push: nothing can be tried before.
     WouldBeMade,
 }
 
@@ -130,6 +130,18 @@ impl Registry {
     /// # Errors
     /// It is refused.
     pub async fn try_write(&self, repository: &RepositoryName) -> Result<PushRight> {
+        // Quay makes a repository for who asks for a token to push to it.
+        if self.shared.vendor.kind() == Some(Kind::Quay) {
+            match self.list_tags(repository).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(PushRight::WouldBeMade),
+                // What may not be read may be missing, too.
+                Err(error) if matches!(error.kind, ErrorKind::Denied | ErrorKind::Unauthorized) => {
+                    return Ok(PushRight::WouldBeMade);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let refusal = match self.open_upload(repository).await {
             Ok(write) => return Ok(PushRight::Opened(write)),
             Err(refusal) => refusal,

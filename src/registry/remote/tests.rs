@@ -1,5 +1,6 @@
 //! The client against small scripted servers, and against a real `docker-registry`.
 
+mod echoes;
 mod reach;
 mod real;
 mod referrers;

@@ -560,7 +560,7 @@ impl Transport {
             &host
         };
         account.charge(charged, &call.method);
-        let clients = if url.host() == self.0.base.host() {
+        let clients = if own {
             self.0.clients.own()
         } else {
             self.0.clients.others()

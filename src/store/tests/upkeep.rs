@@ -35,7 +35,13 @@ async fn what_was_not_confirmed_is_looked_for_about_once_a_day() {
         .remember_blobs("ecr", &name("a"), &[digest(1)], at(0))
         .await
         .unwrap();
-    let left = async || store.known_blobs("ecr", &[digest(1)]).await.unwrap().len();
+    store.remember_choice(&digest(1), "all", "[1]", at(0)).await.unwrap();
+    let left = async || {
+        let blobs = store.known_blobs("ecr", &[digest(1)]).await.unwrap().len();
+        let choices = usize::from(store.choice(&digest(1), "all").await.unwrap().is_some());
+        assert_eq!(blobs, choices, "both or none");
+        blobs
+    };
     let forget = async |before, now| store.forget_unconfirmed(at(before), at(now)).await.unwrap();
     assert!(forget(0, 10 * DAY).await, "never before");
     assert!(!forget(1, 10 * DAY + 20 * HOUR - 1).await);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use reqsign_aws_v4::{
     AssumeRoleWithWebIdentityCredentialProvider, Credential, ECSCredentialProvider, EnvCredentialProvider,
@@ -43,6 +44,8 @@ pub(super) struct Search<'a> {
     region: &'a str,
     context: Context,
     sts: Option<Url>,
+    /// The instance's service did not say what it has.
+    is_unsure: AtomicBool,
 }
 
 impl<'a> Search<'a> {
@@ -64,7 +67,14 @@ impl<'a> Search<'a> {
             region,
             context,
             sts,
+            is_unsure: AtomicBool::new(false),
         }
+    }
+
+    /// True where nothing was found and somebody who did not answer may have something: this may be no instance of EC2, or one
+    /// whose service is slow just now.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.is_unsure.load(Ordering::Relaxed)
     }
 
     fn variable(&self, name: &str) -> Option<&str> {
@@ -155,7 +165,10 @@ impl<'a> Search<'a> {
                 }
                 Ok(None) => {}
                 // Most machines are no instance of EC2: there nobody answers.
-                Err(error) if name == INSTANCE => tracing::debug!("no credential from {name}: {error}"),
+                Err(error) if name == INSTANCE => {
+                    self.is_unsure.store(true, Ordering::Relaxed);
+                    tracing::debug!("no credential from {name}: {error}");
+                }
                 Err(error) => {
                     // The text alone: what belongs to it may quote an answer.
                     let kind = match error.is_retryable() {

@@ -24,6 +24,9 @@ use crate::registry::{
 /// How long a credential without an end is used before it is looked for again: files may change.
 const UNENDING_LIFE: Duration = Duration::from_secs(5 * 60);
 
+/// The same for none, where the instance's service did not answer, which on a machine elsewhere takes seconds to find out.
+const UNSURE_LIFE: Duration = Duration::from_secs(30);
+
 /// One service of AWS: who we are there, and how it is asked.
 #[derive(Debug)]
 pub(super) struct Aws {
@@ -40,7 +43,8 @@ pub(super) struct Aws {
 struct Held {
     /// `None`: nothing was found, which takes seconds to find out.
     credential: Option<Credential>,
-    found_at: Duration,
+    /// By the clock's monotonic time, where it has no end of its own.
+    look_again_at: Duration,
 }
 
 /// One request.
@@ -97,16 +101,28 @@ impl Aws {
         let now = api.clock().elapsed();
         let good = |held: &&Held| match &held.credential {
             Some(credential) if credential.expires_in.is_some() => credential.is_valid(),
-            _ => now < held.found_at + UNENDING_LIFE,
+            _ => now < held.look_again_at,
         };
         if let Some(held) = held.as_ref().filter(good) {
             return Ok(held.credential.clone());
         }
         let search = chain::Search::new(api, &self.settings, &self.environment, region);
         let credential = Box::pin(search.find()).await?;
+        let unsure = credential.is_none() && search.is_unsure();
+        if unsure && held.as_ref().is_some_and(|held| held.credential.is_some()) {
+            let message = "the AWS credential that was used so far cannot be had anew: the instance's metadata service does not \
+                           answer";
+            return Err(Error::new(
+                Operation::Authenticate,
+                api.place(None),
+                ErrorKind::Network,
+                message,
+            ));
+        }
+        let life = if unsure { UNSURE_LIFE } else { UNENDING_LIFE };
         *held = Some(Held {
             credential: credential.clone(),
-            found_at: now,
+            look_again_at: now + life,
         });
         Ok(credential)
     }
@@ -242,7 +258,16 @@ impl Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use axum::response::IntoResponse;
+    use futures_util::future::FutureExt;
+
     use super::*;
+    use crate::clock::Clock;
+    use crate::oci::RepositoryName;
+    use crate::registry::{Endpoint, Habits, Kind, Limiter, RegistrySettings, RegistryUrl, Told, Vendor, Ways};
 
     #[test]
     fn faults_of_both_spellings() {
@@ -259,5 +284,99 @@ mod tests {
         );
         assert!(skewed.is_wrong_clock());
         assert_eq!(Fault::read(b"<html>"), Fault::default());
+    }
+
+    /// A vendor that does nothing but ask, of a server that is an instance of EC2 and an API.
+    #[derive(Debug)]
+    struct Asks(Aws);
+
+    static NO_CATALOGUE: Ways = Ways {
+        catalogue: false,
+        ..Ways::PLAIN
+    };
+
+    impl Vendor for Asks {
+        fn kind(&self) -> Option<Kind> {
+            None
+        }
+
+        fn ways(&self) -> &'static Ways {
+            &NO_CATALOGUE
+        }
+
+        fn list_repositories<'a>(
+            &'a self,
+            api: &'a Api,
+            _below: &'a [String],
+        ) -> Told<'a, Option<Vec<RepositoryName>>> {
+            async move {
+                let asked = Asked {
+                    operation: Operation::ListRepositories,
+                    place: api.place(None),
+                    action: "Describe",
+                    body: &Value::Null,
+                };
+                let answer = self.0.ask(api, "", "eu-west-1", &asked).await?;
+                Ok(answer.map(|_| Vec::new()))
+            }
+            .boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_that_does_not_answer_for_once_is_asked_again_soon() {
+        let up = Arc::new(AtomicBool::new(false));
+        let is_up = Arc::clone(&up);
+        let app = axum::Router::new().fallback(async move |request: axum::extract::Request| {
+            // Too short to be used twice.
+            let ends = Clock::system().now() + jiff::SignedDuration::from_secs(30);
+            match request.uri().path() {
+                "/" => "{}".into_response(),
+                _ if !is_up.load(Ordering::Relaxed) => http::StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                "/latest/api/token" => "token".into_response(),
+                path if path.ends_with("/role") => axum::Json(serde_json::json!({
+                    "Code": "Success", "AccessKeyId": "ASIAEXAMPLE", "SecretAccessKey": "s", "Token": "t",
+                    "Expiration": ends.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                }))
+                .into_response(),
+                _ => "role".into_response(),
+            }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let host = listener.local_addr().expect("an address").to_string();
+        // It ends with the test.
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move { axum::serve(listener, app).await });
+        let environment = StaticEnv {
+            envs: [("AWS_EC2_METADATA_SERVICE_ENDPOINT".to_owned(), format!("http://{host}"))].into(),
+            ..StaticEnv::default()
+        };
+        let at = RegistryUrl {
+            plain_http: true,
+            host,
+            path: String::new(),
+        };
+        let settings = RemoteSettings {
+            url: at.clone(),
+            endpoint: Some(at),
+            ..RemoteSettings::default()
+        };
+        let vendor = Arc::new(Asks(Aws::new(&settings, environment, "ecr", "X")));
+        let settings = RegistrySettings::Remote(Box::new(settings));
+        let (clock, limiter) = (Clock::system(), Limiter::default());
+        let end = Endpoint::open("e", &settings, Habits::default(), vendor, clock, &limiter).expect("an end");
+        let list = async || end.list_repositories(&[String::new()]).await;
+
+        assert_eq!(list().await.expect("asked"), None);
+        up.store(true, Ordering::Relaxed);
+        assert_eq!(list().await.expect("not asked"), None, "not every request waits for it");
+        tokio::time::advance(Duration::from_secs(31)).await;
+        assert_eq!(list().await.expect("asked"), Some(Vec::new()));
+        // Who had a credential is not nobody all at once.
+        up.store(false, Ordering::Relaxed);
+        let error = list().await.expect_err("away");
+        assert_eq!(error.kind, ErrorKind::Network, "{error}");
+        up.store(true, Ordering::Relaxed);
+        assert_eq!(list().await.expect("asked"), Some(Vec::new()));
     }
 }

@@ -22,6 +22,12 @@ fn hold(far: &Proxy) -> Gate {
     gate
 }
 
+/// A rule from `src` to `dst`, `far` and `slow`.
+fn all_three(pair: &Pair, far: &Proxy, slow: &Proxy) -> String {
+    let rule = app("").replace("[dst]", "[dst, far, slow]");
+    pair.rules_with(&[("far", &far.url()), ("slow", &slow.url())], &rule)
+}
+
 /// Waits until the destination has answered that it has the tag.
 async fn tagged(destination: &Proxy, tag: &str) {
     let path = format!("/manifests/{tag}");
@@ -228,6 +234,105 @@ async fn an_image_of_many_layers_is_there_although_each_of_them_is_slow_elsewher
     assert_eq!(far.count("PUT", "/manifests/"), 0);
     process.kill();
     gate.open();
+}
+
+#[tokio::test]
+async fn an_image_of_many_layers_is_there_although_no_upload_opens_elsewhere() {
+    let pair = Pair::start().await;
+    let (_registry, far) = third().await;
+    let sample = image(1, "amd64", &[20_000; 20]);
+    pair.at_source().push("app", "v1", &sample).await;
+    let gate = Gate::new();
+    far.add(Fault::every("POST", "/blobs/uploads/", Act::HoldReply(gate.clone())));
+    let home = Transship::new(&both(&pair, &far, ""));
+    let mut process = home.spawn(&["sync", "--format", "json"]);
+    tagged(&pair.dst, "v1").await;
+    assert_eq!(far.request_bytes("*", "/blobs/uploads/"), 0);
+    process.kill();
+    gate.open();
+}
+
+#[tokio::test]
+async fn two_destinations_that_stand_still_in_a_large_blob_do_not_cover_for_each_other() {
+    let pair = Pair::start().await;
+    let ((_registry, far), (_other, slow)) = (third().await, third().await);
+    let sample = image(1, "amd64", &[24_000_000]);
+    pair.at_source().push("app", "v1", &sample).await;
+    let gates = [hold(&far), hold(&slow)];
+    let mut home = Transship::new(&all_three(&pair, &far, &slow));
+    home.set_env("RUST_LOG", "transship=info");
+    let process = home.spawn(&["sync", "--format", "json"]);
+    tagged(&pair.dst, "v1").await;
+    gates.iter().for_each(Gate::open);
+    far.heal();
+    slow.heal();
+    let output = process.finish().await.expect(0);
+    // Not given up as stalled.
+    let left_behind = output.stderr.lines().filter(|line| line.contains("a read of its own"));
+    assert_eq!(left_behind.count(), 2, "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn two_destinations_that_stand_still_leave_the_source_to_the_third() {
+    let pair = Pair::start().await;
+    let ((registry, far), (other, slow)) = (third().await, third().await);
+    let source = pair.at_source();
+    const IMAGES: usize = 40;
+    for number in 0..IMAGES {
+        let sample = image(number as u64, "amd64", &[3_000_000]);
+        source.push("app", &format!("v{number}"), &sample).await;
+    }
+    let gates = [hold(&far), hold(&slow)];
+    let home = Transship::new(&all_three(&pair, &far, &slow));
+    let process = home.spawn(&["sync", "--format", "json"]);
+    pair.dst
+        .wait_for("all tags at the quick destination", |all| {
+            let tags = all
+                .iter()
+                .filter(|exchange| exchange.is("PUT", "/manifests/v") && exchange.done);
+            tags.count() == IMAGES
+        })
+        .await;
+    assert_eq!(
+        (far.count("PUT", "/manifests/"), slow.count("PUT", "/manifests/")),
+        (0, 0)
+    );
+    gates.iter().for_each(Gate::open);
+    far.heal();
+    slow.heal();
+    process.finish().await.expect(0);
+    for there in [registry, other] {
+        let there = Wire::new(&there.url());
+        for number in 0..IMAGES {
+            let tag = format!("v{number}");
+            assert_eq!(there.resolve("app", &tag).await, source.resolve("app", &tag).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn with_one_place_at_the_source_images_that_share_layers_wait_for_each_other_and_end() {
+    let pair = Pair::start().await;
+    let (registry, far) = third().await;
+    let source = pair.at_source();
+    let [first, second] = ["amd64", "arm64"].map(|architecture| image(1, architecture, &[20_000; 12]));
+    source.push("app", "v1", &first).await;
+    source.push("app", "v2", &second).await;
+    let gate = hold(&far);
+    let rules = both(&pair, &far, "");
+    let limited = rules.replacen("\" }", "\", limits: { concurrency: 2 } }", 1);
+    assert_ne!(rules, limited);
+    let home = Transship::new(&limited);
+    let process = home.spawn(&["sync", "--format", "json"]);
+    tagged(&pair.dst, "v1").await;
+    tagged(&pair.dst, "v2").await;
+    gate.open();
+    far.heal();
+    process.finish().await.expect(0);
+    for (tag, sample) in [("v1", &first), ("v2", &second)] {
+        let there = Wire::new(&registry.url()).resolve("app", tag).await;
+        assert_eq!(there, Some(sample.digest()));
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use transship::oci::{Digest, RepositoryName, Tag};
 use super::{LAYER, Slow, no_failure, reads, with_spool};
 use crate::support::command::Transship;
 use crate::support::docker_registry::DockerRegistry;
+use crate::support::images::image;
 use crate::support::link::{MIB, REPOSITORY, only_run, rules};
 use crate::support::proxy::{Act, Exchange, Fault, Gate, Proxy};
 use crate::support::until;
@@ -91,6 +92,32 @@ async fn a_manifest_with_too_small_a_length_loses_nothing_of_the_file() {
     link.assert_copied(&["v1"]).await;
     assert_eq!(reads(&link), [MIB]);
     assert_eq!(link.files(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_manifest_with_too_great_a_length_removes_no_other_file() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let link = Slow::new(&source, &destination.url()).await;
+    let held = &link.image.blobs[1][..12 << 20];
+    link.leave(held);
+    let mut wrong = image(2, "arm64", &[17 << 20]);
+    let text = String::from_utf8(wrong.manifest.to_vec()).expect("JSON");
+    let great = text.replace(&(17 << 20).to_string(), &(95 * MIB).to_string());
+    assert_ne!(text, great);
+    wrong.manifest = Bytes::from(great);
+    link.source_wire().push("team/wrong", "v1", &wrong).await;
+    let rules = link.rules("100MiB").replace(REPOSITORY, "team/wrong");
+    let output = Transship::new(&rules)
+        .run(&["sync", "--format", "json"])
+        .await
+        .expect(1);
+    let failures = only_run(&output)["failures"].clone();
+    assert_eq!(failures[0]["kind"], "corrupt", "{failures}");
+    assert!(std::fs::read(link.file()).expect("a file") == held, "it is left alone");
+
+    link.src.reset();
+    link.sync().await.expect(0);
+    assert_eq!(reads(&link), [LAYER - (12 << 20)]);
 }
 
 #[tokio::test]

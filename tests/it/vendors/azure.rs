@@ -135,15 +135,24 @@ async fn azure_digests_are_listed_by_links_taken_as_they_are() {
 }
 
 #[tokio::test]
-async fn azure_takes_a_token_of_the_resource_manager_where_it_refuses_its_own() {
+async fn azure_tokens_of_the_resource_manager_go_to_no_host_of_somebody_else() {
     let (fake, cloud) = azure::start().await;
     cloud.manager_only.store(true, Ordering::Relaxed);
     fake.seed("corp/web", "v1", &image(1, "amd64", &[10]));
     let plain = DockerRegistry::plain().await;
     let home = home(&fake, &application(&fake), &plain, &format!("{TO_PLAIN}{WEB}"));
-    let (run, _) = sync(&home, 0).await;
-    assert_eq!(images(&run, "copied"), 1, "{run:#}");
-    assert_eq!(fake.count("POST", "/oauth2/exchange"), 2);
+    let (_, output) = sync(&home, 1).await;
+    assert!(
+        output.stdout.contains("needs a role at this registry"),
+        "{}",
+        output.stdout
+    );
+    // Once for each listing.
+    let asked = (
+        fake.count("POST", "/oauth2/exchange"),
+        fake.count("POST", "/oauth2/v2.0/token"),
+    );
+    assert_eq!(asked, (2, 2), "{:#?}", fake.exchanges());
     fake.finish();
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::support::command::Transship;
 use crate::support::engine::{Workshop, by_hand, scheduled};
 use crate::support::fake::Fake;
 use crate::support::fake::hub::Hub;
@@ -113,6 +114,28 @@ async fn docker_hub_whose_api_refuses_is_read_tag_by_tag() {
     fake.forget();
     assert!(scheduled(&engine, "r").await.failures.is_empty());
     assert_eq!((fake.count("*", "/hub/"), fake.count("HEAD", "/manifests/")), (0, 2));
+}
+
+/// As a run does, by the namespaces of the rules: there is no list of everything.
+#[tokio::test]
+async fn ping_lists_docker_hub_below_what_the_rules_begin_with() {
+    let (fake, _hub) = Hub::start().await;
+    let dst = plain().await;
+    seed(&fake);
+    let src = fake.rules("src", &Hub::keys(&fake));
+    let home = Transship::new(&format!(
+        "version: 1\nregistries:\n{src}  dst: {{ url: \"{}\" }}\nrules:\n  - {{ name: r, source: src, destinations: [dst], \
+         repositories: [\"library/*\", \"library/a*\"] }}\n",
+        dst.url()
+    ));
+    let told = home.run(&["ping", "src"]).await.expect(0).stdout;
+    assert!(told.contains("1 repositories listed"), "{told}");
+    assert_eq!(
+        fake.count("GET", "/v2/namespaces/library/repositories"),
+        1,
+        "{:#?}",
+        fake.exchanges()
+    );
 }
 
 #[tokio::test]

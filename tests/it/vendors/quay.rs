@@ -1,5 +1,7 @@
 //! Quay: who may ask its API.
 
+use crate::support::command::Transship;
+use crate::support::docker_registry::DockerRegistry;
 use crate::support::engine::{Workshop, by_hand, scheduled};
 use crate::support::fake::quay::Quay;
 use crate::support::images::image;
@@ -30,4 +32,30 @@ async fn quay_robots_are_for_the_registry_alone() {
         .into_iter()
         .filter(|exchange| exchange.target.contains("/api/"));
     assert!(sent.into_iter().all(|exchange| exchange.scheme.is_none()));
+}
+
+/// Quay makes a repository for who asks for a token to push to it.
+#[tokio::test]
+async fn ping_makes_no_repository_at_quay() {
+    let (fake, _quay) = Quay::start().await;
+    fake.seed("team/there", "v1", &image(1, "amd64", &[20]));
+    let plain = DockerRegistry::plain().await;
+    let ends = fake.rules("quay", &Quay::robot());
+    let home = Transship::new(&format!(
+        "version: 1\nregistries:\n{ends}  plain: {{ url: \"{}\" }}\nrules:\n  - {{ name: r, source: plain, \
+         destinations: [quay], repositories: [team/new, team/there] }}\n",
+        plain.url()
+    ));
+    let told = home.run(&["ping", "quay"]).await.expect(0).stdout;
+    assert!(told.contains("team/new is not there"), "{told}");
+    assert!(fake.count("GET", "/v2/auth?") > 0);
+    let asked = |repository: &str| {
+        let exchanges = fake.exchanges();
+        let pushes = exchanges.iter().filter(|one| one.target.contains("push"));
+        pushes.filter(|one| one.target.contains(repository)).count()
+    };
+    assert_eq!(asked("new"), 0, "{:#?}", fake.exchanges());
+    assert!(asked("there") > 0, "{:#?}", fake.exchanges());
+    assert_eq!(fake.count("POST", "/new/blobs/uploads/"), 0);
+    fake.finish();
 }

@@ -18,6 +18,17 @@ use crate::plan::{Disk, SpoolEntry, make_room};
 /// Files by name with the bytes that they will take, where that is more than the file system knows.
 pub(super) type Reserved = HashMap<String, u64>;
 
+/// What to do for a blob's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Only one that is there is wanted.
+    Take,
+    /// One is made where there is room.
+    Make,
+    /// Others that are idle may be removed for it: the blob is known to be as long as is said.
+    MakeRoom,
+}
+
 /// What asking for a blob's file came to.
 #[derive(Debug)]
 pub(super) enum Claim {
@@ -31,6 +42,8 @@ pub(super) enum Claim {
     Longer,
     /// There is no room for it.
     Full,
+    /// There would be if idle files were removed.
+    Crowded,
     /// Another process looks through the directory at this moment.
     Busy,
 }
@@ -102,19 +115,19 @@ impl Folder {
         }))
     }
 
-    /// Opens the file of a blob of `size` bytes or makes it, removing idle ones where it does not fit otherwise.
+    /// Opens the file of a blob of `size` bytes or makes it.
     pub(super) fn claim(
         &self,
         digest: &Digest,
         size: u64,
-        make: bool,
+        effort: Effort,
         max_size: u64,
         reserved: &Reserved,
     ) -> io::Result<Claim> {
         let name = name(digest);
         let path = self.path.join(&name);
         let existing = self.open(&path)?;
-        if existing.is_none() && !make {
+        if existing.is_none() && effort == Effort::Take {
             return Ok(Claim::Absent);
         }
         if let Some((file, _)) = &existing
@@ -131,6 +144,9 @@ impl Folder {
         let others = self.others(&name, reserved)?;
         let entries: Vec<SpoolEntry> = others.iter().map(|(_, entry)| *entry).collect();
         let room = make_room(&entries, has, size, max_size, disk);
+        if effort != Effort::MakeRoom && room.as_ref().is_some_and(|removed| !removed.is_empty()) {
+            return Ok(Claim::Crowded);
+        }
         for index in room.iter().flatten() {
             let (path, _) = &others[*index];
             std::fs::remove_file(path).map_err(at(path))?;

@@ -24,7 +24,7 @@ use jiff::Timestamp;
 
 use crate::config::SpoolSettings;
 use crate::oci::Digest;
-use disk::{Claim, Folder, Reserved};
+use disk::{Claim, Effort, Folder, Reserved};
 use tail::Tail;
 use threads::{DISK_PATIENCE, TOO_SLOW, Threads};
 
@@ -69,9 +69,9 @@ impl Spool {
     }
 
     /// The blob's file with what an earlier read left in it; where there is none, a new one if it is to be made.
-    async fn claim(&self, digest: &Digest, size: u64, make: bool) -> Claimed {
+    async fn claim(&self, digest: &Digest, size: u64, effort: Effort) -> Claimed {
         let (wanted, max_size) = (digest.clone(), self.settings().max_size);
-        let claim = move |folder: &Folder, reserved: &Reserved| folder.claim(&wanted, size, make, max_size, reserved);
+        let claim = move |folder: &Folder, reserved: &Reserved| folder.claim(&wanted, size, effort, max_size, reserved);
         self.claim_by(digest, size, claim).await
     }
 
@@ -110,6 +110,7 @@ impl Spool {
                 _reservation: reservation,
             }),
             Ok((Claim::Absent, _)) => Claimed::Absent,
+            Ok((Claim::Crowded, _)) => Claimed::Crowded,
             Ok((Claim::Longer, _)) => {
                 tracing::debug!(%digest, size, "the spool's file of a blob is longer than its manifest says, and is left alone");
                 Claimed::Absent
@@ -188,6 +189,8 @@ enum Claimed {
     Ours(SpoolFile),
     /// There is none for it, and none was to be made.
     Absent,
+    /// There is room only where idle files are removed.
+    Crowded,
     /// The reason has been told.
     Without,
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
+use super::disk::Effort;
 use super::piece::Piece;
 use super::{Claimed, SpoolFile};
 use crate::engine::fault::Fault;
@@ -54,8 +55,16 @@ impl Slot {
         if !matches!(*state, State::Unasked) {
             return;
         }
-        let make = spool_decision(facts(context, source, may_lose, 0)) == SpoolDecision::Spool;
-        *state = match spool.claim(&source.digest, source.size, make).await {
+        let effort = match spool_decision(facts(context, source, may_lose, 0)) {
+            SpoolDecision::Spool => Effort::Make,
+            _ => Effort::Take,
+        };
+        let mut claimed = spool.claim(&source.digest, source.size, effort).await;
+        // A manifest may give any length: other blobs make room only for one that is known to be so long.
+        if matches!(claimed, Claimed::Crowded) && must_hold(source).await.ok() == Some(source.size) {
+            claimed = spool.claim(&source.digest, source.size, Effort::MakeRoom).await;
+        }
+        *state = match claimed {
             Claimed::Ours(file) => {
                 if file.held > 0 {
                     // A manifest may name any digest, with any length: what another source's transfer left here is not for
@@ -73,7 +82,7 @@ impl Slot {
                 State::Ours(file)
             }
             Claimed::Absent => State::Unasked,
-            Claimed::Without => State::Without { gave: false },
+            Claimed::Without | Claimed::Crowded => State::Without { gave: false },
         };
     }
 
@@ -289,7 +298,8 @@ impl<'a> Reading<'a> {
         let now = spool_decision(facts(self.context, self.source, true, held));
         // A piece that is being filled needs what is there.
         if now != SpoolDecision::Spool && Arc::strong_count(&file.tail) == 1 {
-            if let State::Ours(file) = std::mem::replace(&mut *state, State::Without { gave: false }) {
+            if let State::Ours(file) = std::mem::take(&mut *state) {
+                *state = State::Without { gave: file.is_used() };
                 tracing::debug!(digest = %self.source.digest, "the source is fast, so its blob is not spooled");
                 file.remove().await;
             }

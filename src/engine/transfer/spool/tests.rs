@@ -36,22 +36,29 @@ fn path(folder: &Path, text: &str) -> PathBuf {
 }
 
 pub(super) async fn ours(spool: &Spool, text: &str, size: u64) -> SpoolFile {
-    match spool.claim(&digest(text), size, true).await {
+    match spool.claim(&digest(text), size, Effort::MakeRoom).await {
         Claimed::Ours(file) => file,
         Claimed::Absent => panic!("not made"),
+        Claimed::Crowded => panic!("others were to be removed"),
         Claimed::Without => panic!("refused"),
     }
 }
 
 async fn refused(spool: &Spool, text: &str, size: u64) -> bool {
-    matches!(spool.claim(&digest(text), size, true).await, Claimed::Without)
+    matches!(
+        spool.claim(&digest(text), size, Effort::MakeRoom).await,
+        Claimed::Without
+    )
 }
 
 #[tokio::test]
 async fn a_file_is_for_us_alone_and_keeps_what_was_added() {
     let folder = folder();
     let spool = spool(folder.path(), 10 * MIB);
-    assert!(matches!(spool.claim(&digest("a"), MIB, false).await, Claimed::Absent));
+    assert!(matches!(
+        spool.claim(&digest("a"), MIB, Effort::Take).await,
+        Claimed::Absent
+    ));
     let mut file = ours(&spool, "a", MIB).await;
     let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
     assert_eq!(mode(&folder.path().join("spool")), 0o700);
@@ -90,8 +97,8 @@ async fn a_file_never_grows_beyond_its_blob() {
     file.keep().await;
     assert_eq!(ours(&spool, "a", 8).await.held, 8);
     // Somebody has a wrong length: it is not used, and stays.
-    for make in [true, false] {
-        let claimed = spool.claim(&digest("a"), 7, make).await;
+    for effort in [Effort::Take, Effort::Make, Effort::MakeRoom] {
+        let claimed = spool.claim(&digest("a"), 7, effort).await;
         assert!(matches!(claimed, Claimed::Absent));
     }
     assert_eq!(ours(&spool, "a", 8).await.held, 8);
@@ -132,6 +139,16 @@ async fn all_files_together_stay_within_the_limit() {
     assert!(refused(&other, "d", 11 * MIB).await);
     assert!(path(folder.path(), "c").exists(), "nothing is removed in vain");
     drop(first);
+    for effort in [Effort::Make, Effort::MakeRoom] {
+        let claimed = other.claim(&digest("d"), 30 * MIB, effort).await;
+        let crowded = matches!(claimed, Claimed::Crowded);
+        assert_eq!(
+            crowded,
+            effort == Effort::Make,
+            "nothing is removed for a length that nobody has looked at"
+        );
+        assert_eq!(path(folder.path(), "c").exists(), crowded);
+    }
     let last = ours(&other, "d", 30 * MIB).await;
     assert!(!path(folder.path(), "a").exists() && !path(folder.path(), "c").exists());
     last.remove().await;
@@ -198,7 +215,7 @@ async fn a_directory_that_others_may_write_to_is_refused() {
         (0o700, true),
     ] {
         std::fs::set_permissions(&place, std::fs::Permissions::from_mode(mode)).expect("a mode");
-        let claimed = spool(folder.path(), MIB).claim(&digest("a"), 1000, true).await;
+        let claimed = spool(folder.path(), MIB).claim(&digest("a"), 1000, Effort::Make).await;
         assert_eq!(matches!(claimed, Claimed::Ours(_)), works, "{mode:o}");
     }
     // A place that can be no directory.
@@ -313,7 +330,7 @@ async fn a_claim_that_hangs_holds_nobody_up() {
     let slow = wanted.clone();
     let claim = spool.claim_by(&wanted, MIB, move |folder, reserved| {
         hang();
-        folder.claim(&slow, MIB, true, 10 * MIB, reserved)
+        folder.claim(&slow, MIB, Effort::Make, 10 * MIB, reserved)
     });
     let meanwhile = async {
         begins.await.expect("begun");

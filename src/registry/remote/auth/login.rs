@@ -15,6 +15,10 @@ use super::failure::Failure;
 use crate::clock::Clock;
 use crate::registry::{Credentials, ErrorKind, Vendor};
 
+/// How long it is believed that there is no credential, by the vendor or in Docker's files: the service that gives them out may not
+/// have answered, and somebody may log in.
+const NOBODY_LIFE: Duration = Duration::from_secs(5 * 60);
+
 /// The user that marks a password as an identity token in Docker's files and helpers.
 pub(super) const IDENTITY_USER: &str = "<token>";
 
@@ -36,6 +40,8 @@ pub(super) struct Reading {
     pub(super) generation: u64,
     /// When it ends, and when it is renewed before that, by the clock's monotonic time; `None` where it does not end.
     life: Option<Life>,
+    /// When a credential is looked for again where there is none, by the same time.
+    look_again_at: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +79,27 @@ impl Reading {
         self.credentials
             .as_ref()
             .filter(|credentials| credentials.username != IDENTITY_USER)
+    }
+
+    /// True where it is used at the monotonic time `elapsed` without a look for a newer one.
+    fn is_young(&self, elapsed: Duration) -> bool {
+        self.life.is_none_or(|life| elapsed < life.renew_at) && self.look_again_at.is_none_or(|at| elapsed < at)
+    }
+
+    /// Goes on with it for a while, where a look for a newer one came to nothing; false where it is over.
+    fn keep(&mut self, elapsed: Duration) -> bool {
+        if let Some(at) = &mut self.look_again_at {
+            *at = elapsed + NOBODY_LIFE;
+            return true;
+        }
+        match &mut self.life {
+            Some(life) if elapsed < life.ends_at => {
+                // Who gives them out gets a rest until half of what is left is over.
+                life.renew_at = elapsed + (life.ends_at - elapsed) / 2;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// True where both say the same.
@@ -127,8 +154,7 @@ impl Login {
         let now = self.clock.elapsed();
         if let Some(reading) = &last.reading {
             let accepted = refused.is_none_or(|refused| refused < reading.generation);
-            let young = reading.life.is_none_or(|life| now < life.renew_at);
-            if matches!(self.source, Source::Fixed(_)) || (accepted && young) {
+            if matches!(self.source, Source::Fixed(_)) || (accepted && reading.is_young(now)) {
                 return Ok(reading.clone());
             }
         }
@@ -139,27 +165,29 @@ impl Login {
         }
         let read = self.read(ask).await;
         last.failure = None;
+        let found_none = match &read {
+            Ok((credentials, _)) => credentials.is_none(),
+            Err(failure) => failure.kind.is_temporary(),
+        };
+        if found_none
+            && let Some(reading) = &mut last.reading
+            && refused.is_none_or(|refused| refused < reading.generation)
+            && reading.keep(now)
+        {
+            return Ok(reading.clone());
+        }
         match read {
             Ok((credentials, ends)) => {
                 let generation = last.reading.as_ref().map_or(0, |reading| reading.generation + 1);
                 let reading = Reading {
-                    credentials,
                     generation,
                     life: ends.and_then(|ends| Life::until(ends, &self.clock)),
+                    look_again_at: credentials.is_none().then(|| now + NOBODY_LIFE),
+                    credentials,
                 };
                 Ok(last.reading.insert(reading).clone())
             }
             Err(failure) => {
-                if let Some(reading) = &mut last.reading
-                    && let Some(life) = &mut reading.life
-                    && failure.kind.is_temporary()
-                    && refused.is_none_or(|refused| refused < reading.generation)
-                    && now < life.ends_at
-                {
-                    // The old one still works; who gives them out gets a rest until half of what is left is over.
-                    life.renew_at = now + (life.ends_at - now) / 2;
-                    return Ok(reading.clone());
-                }
                 self.failed.fetch_add(1, Ordering::AcqRel);
                 last.failure = Some(failure.clone());
                 Err(failure)

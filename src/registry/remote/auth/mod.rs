@@ -321,6 +321,10 @@ impl Auth {
     /// The Basic header to try after `rejected`; `None` for anonymous.
     async fn basic(&self, rejected: Option<&HeaderValue>, ask: &impl AskToken) -> Result<Option<HeaderValue>, Failure> {
         let mut reading = self.login.current(ask).await?;
+        if reading.credentials.is_none() {
+            // It may be there by now: a login was made, or the service that gives it out answers again.
+            reading = self.login.again(reading.generation, ask).await?;
+        }
         for _ in 0..2 {
             if reading.identity_token().is_some() {
                 return Err(Failure::new(

@@ -75,14 +75,25 @@ impl RealmHosts {
     }
 }
 
-/// True where `host` (with its port) is meant by `pattern`; a leading `*.` stands for one label or more.
+/// True where `host` (with its port) is meant by `pattern`; a leading `*.` stands for one label or more, a `*` that ends a label
+/// for the rest of that one.
 fn fits(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix("*.") {
         Some(rest) if !rest.is_empty() => host
             .strip_suffix(rest)
             .and_then(|labels| labels.strip_suffix('.'))
             .is_some_and(|labels| !labels.is_empty()),
-        _ => pattern == host,
+        _ => {
+            let (mut wanted, mut labels) = (pattern.split('.'), host.split('.'));
+            let fits = |wanted: &str, label: &str| match wanted.strip_suffix('*') {
+                Some(start) => label.len() > start.len() && label.starts_with(start) && !label.contains(':'),
+                None => wanted == label,
+            };
+            wanted
+                .by_ref()
+                .all(|wanted| labels.next().is_some_and(|label| fits(wanted, label)))
+                && labels.next().is_none()
+        }
     }
 }
 
@@ -132,6 +143,38 @@ mod tests {
         assert!(check(&local, "http://127.0.0.1:5001/token").is_ok());
         let kept = check(&public, "https://user:pw@docker.io/t#f").expect("its own host");
         assert_eq!(kept.url.as_str(), "https://docker.io/t");
+    }
+
+    #[test]
+    fn realms_of_alibaba_are_its_own_and_no_buckets_of_users() {
+        let host = "registry.cn-hangzhou.aliyuncs.com";
+        let url = RegistryUrl {
+            plain_http: false,
+            host: host.to_owned(),
+            path: String::new(),
+        };
+        let hosts = RealmHosts::new(&url, &crate::vendors::habits_for(host), &[]);
+        for good in [
+            "dockerauth.cn-hangzhou",
+            "dockerauth-vpc.cn-hangzhou",
+            "dockerauth-ee.eu-central-1",
+        ] {
+            let realm = format!("https://{good}.aliyuncs.com/auth");
+            assert!(check(&hosts, &realm).is_ok(), "{good}");
+        }
+        for bad in [
+            "b.oss-cn-hangzhou",
+            "dockerauth.oss-cn-hangzhou",
+            "dockerauth-b.oss-cn-hangzhou",
+            "x.dockerauth.cn-hangzhou",
+            "dockerauth.cn-hangzhou.log",
+            "dockerauth-.cn-hangzhou",
+            "evil.cn-hangzhou",
+        ] {
+            let realm = format!("https://{bad}.aliyuncs.com/auth");
+            assert!(check(&hosts, &realm).is_err(), "{bad}");
+        }
+        assert!(check(&hosts, "https://dockerauth.cn-hangzhou.aliyuncs.com:8443/auth").is_err());
     }
 
     #[test]

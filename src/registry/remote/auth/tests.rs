@@ -1,3 +1,5 @@
+mod nobody;
+
 use std::time::Duration;
 
 use http::header::WWW_AUTHENTICATE;

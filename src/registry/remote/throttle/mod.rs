@@ -240,9 +240,12 @@ impl Throttle {
         }
     }
 
-    /// Places of a class as things are, free or taken.
+    /// Places of a class as things are, free or taken, within the limits of this registry and of all.
     pub(super) fn size(&self, class: Class) -> usize {
-        self.places.with(|windows| windows.size(class))
+        let own = self
+            .places
+            .with(|windows| windows.size(class).min(windows.ceiling.most(class)));
+        own.min(self.whole.ceiling.with(|whole| whole.most(class)))
     }
 }
 

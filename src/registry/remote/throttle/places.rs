@@ -68,6 +68,17 @@ impl Ceiling {
         self.most = most.map(|most| most.max(2));
     }
 
+    /// How many of a class there may be while nothing else is under way.
+    pub(super) fn most(&self, class: Class) -> usize {
+        let Some(most) = self.most else { return usize::MAX };
+        let blobs = (most - 1).max(2);
+        match class {
+            Class::BlobRead => blobs - 1,
+            Class::BlobWrite => blobs,
+            _ => most,
+        }
+    }
+
     fn count(&self, class: Class) -> usize {
         self.under_way[class.number()]
     }
@@ -163,12 +174,14 @@ mod tests {
             ceiling.set(Some(most));
             let found = [Class::BlobRead, Class::BlobWrite, Class::Read].map(|class| fill(&mut ceiling, class));
             assert_eq!(found, [reads, writes, small], "of {most}");
+            assert_eq!(ceiling.most(Class::BlobRead), reads, "of {most}");
             assert!(!ceiling.room(Class::List), "of {most}");
             ceiling.leave(Class::BlobWrite);
             assert!(ceiling.room(Class::List) && ceiling.room(Class::BlobWrite), "of {most}");
         }
         let mut writes_first = Ceiling::default();
         writes_first.set(Some(5));
+        assert_eq!(writes_first.most(Class::BlobWrite), 4);
         assert_eq!(fill(&mut writes_first, Class::BlobWrite), 4);
         assert_eq!(fill(&mut writes_first, Class::BlobRead), 0);
         assert_eq!(fill(&mut writes_first, Class::Read), 1);
