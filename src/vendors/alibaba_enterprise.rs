@@ -26,6 +26,8 @@ const MOST_IDS: usize = 10_000;
 
 static WAYS: Ways = Ways {
     must_create: true,
+    // Pages by number: a tag that is deleted while another is pushed moves one past the reader, and the total stays.
+    hides_tags: true,
     right_to_list: "the RAM actions cr:GetRepository, cr:ListRepository and cr:ListRepoTag",
     catalogue: false,
     ..Ways::PLAIN

@@ -22,6 +22,8 @@ const PAGE: &str = "100";
 
 static WAYS: Ways = Ways {
     must_create: true,
+    // Pages by number: a tag that is deleted while another is pushed moves one past the reader, and the total stays.
+    hides_tags: true,
     right_to_list: "the RAM actions cr:ListRepository and cr:ListRepositoryTag",
     catalogue: false,
     empty_config: Some(false),

@@ -11,10 +11,12 @@ use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, Result}
 
 /// How long an API that refused is left alone: rights are granted by people.
 const REFUSAL_LIFE: Duration = Duration::from_secs(6 * 3600);
+/// How long one that is in trouble is.
+const TROUBLE_LIFE: Duration = Duration::from_secs(300);
 /// Refusals that are remembered; above it all are forgotten, which costs a request each.
 const MOST_REFUSALS: usize = 10_000;
 
-/// Where the API refused to list.
+/// Where the API refused to list, or failed to.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<Refused>);
 
@@ -22,24 +24,69 @@ pub(super) struct Refusals(Mutex<Refused>);
 struct Refused {
     /// By project or repository: until when it is not asked.
     until: HashMap<String, Duration>,
-    /// The user has been warned.
+    /// Until when nothing is asked there at all.
+    all_until: Duration,
+    /// The user has been warned of a missing right.
     told: bool,
+    /// Until when the user is not warned of trouble again.
+    quiet_until: Duration,
+}
+
+/// What stands in the way of a listing by the API. Other ways to the same are tried; all other errors say nothing of what
+/// there is, and fail it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hindrance {
+    /// This user, or anybody, may not ask.
+    Refusal,
+    /// It fails here, or answers what nobody can use.
+    Trouble,
+    /// It cannot be reached: a wall that lets the registry through and not its API.
+    OutOfReach,
+}
+
+impl Hindrance {
+    /// Being asked too often is none: a look at each tag would be more to ask, not less.
+    fn of(error: &Error) -> Option<Self> {
+        match error.kind {
+            ErrorKind::Denied | ErrorKind::Unauthorized | ErrorKind::Unsupported | ErrorKind::NotFound => {
+                Some(Self::Refusal)
+            }
+            ErrorKind::Server | ErrorKind::Invalid | ErrorKind::TooLarge => Some(Self::Trouble),
+            ErrorKind::Network | ErrorKind::Tls => Some(Self::OutOfReach),
+            _ => None,
+        }
+    }
 }
 
 impl Refusals {
     fn hold_for(&self, container: &str, now: Duration) -> bool {
         let refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.until.get(container).is_some_and(|until| now < *until)
+        now < refused.all_until || refused.until.get(container).is_some_and(|until| now < *until)
     }
 
-    /// Takes note of one; true the first time of all.
-    fn take(&self, container: &str, now: Duration) -> bool {
+    /// Takes note of one; true where the user is to be told: of a refusal once, of trouble once in a while.
+    fn take(&self, hindrance: Hindrance, container: &str, now: Duration) -> bool {
         let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.until.len() >= MOST_REFUSALS {
             refused.until.clear();
         }
-        refused.until.insert(container.to_owned(), now + REFUSAL_LIFE);
-        !std::mem::replace(&mut refused.told, true)
+        let life = match hindrance {
+            Hindrance::Refusal => REFUSAL_LIFE,
+            Hindrance::Trouble => TROUBLE_LIFE,
+            Hindrance::OutOfReach => {
+                refused.all_until = now + TROUBLE_LIFE;
+                TROUBLE_LIFE
+            }
+        };
+        refused.until.insert(container.to_owned(), now + life);
+        if hindrance == Hindrance::Refusal {
+            return !std::mem::replace(&mut refused.told, true);
+        }
+        let told = now < refused.quiet_until;
+        if !told {
+            refused.quiet_until = now + REFUSAL_LIFE;
+        }
+        !told
     }
 }
 
@@ -50,7 +97,7 @@ impl Registry {
     }
 
     /// All tags with what they point to, where the vendor's API has them and lets this user ask. [`BulkListing::None`]
-    /// elsewhere, with one warning where a right is missing.
+    /// elsewhere, with one warning where a right is missing; the names alone where the API fails and the registry does not.
     pub async fn list_digests(&self, repository: &RepositoryName) -> Result<BulkListing> {
         let vendor = &self.shared.vendor;
         let now = self.shared.transport.clock().elapsed();
@@ -74,13 +121,34 @@ impl Registry {
                 Ok(BulkListing::Absent)
             }
             Ok(listing) => Ok(listing),
-            Err(error) if may_not_be_asked(&error) => {
-                if self.shared.refusals.take(vendor.container(repository), now) {
-                    self.warn(&error, "digests are asked for tag by tag");
+            Err(error) => match Hindrance::of(&error) {
+                Some(Hindrance::Refusal) => {
+                    self.hold(&error, Hindrance::Refusal, vendor.container(repository));
+                    Ok(BulkListing::None)
                 }
-                Ok(BulkListing::None)
-            }
-            Err(error) => Err(error),
+                // While its kind is not known the registry itself failed.
+                Some(hindrance) if vendor.kind().is_some() => {
+                    // Where the registry fails too it is not about the API.
+                    let names = self.list_tags(repository).await?;
+                    self.hold(&error, hindrance, vendor.container(repository));
+                    Ok(match names {
+                        None => BulkListing::Absent,
+                        Some(_) => BulkListing::Known {
+                            tags: with_names(Vec::new(), names),
+                            comparable: false,
+                        },
+                    })
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Leaves the API alone for a while, and says so.
+    fn hold(&self, error: &Error, hindrance: Hindrance, container: &str) {
+        let now = self.shared.transport.clock().elapsed();
+        if self.shared.refusals.take(hindrance, container, now) {
+            self.warn(error, hindrance, "digests are asked for tag by tag");
         }
     }
 
@@ -96,7 +164,7 @@ impl Registry {
                 return Ok(Some(once));
             }
             Ok(None) => None,
-            Err(error) if may_not_be_asked(&error) => Some(error),
+            Err(error) if Hindrance::of(&error) == Some(Hindrance::Refusal) => Some(error),
             Err(error) => return Err(error),
         };
         match (vendor.ways().catalogue, refused) {
@@ -105,44 +173,43 @@ impl Registry {
             (true, None) => self.list_catalogue().await,
             (true, Some(error)) => {
                 let listed = self.list_catalogue().await;
-                if listed.is_ok() && self.shared.refusals.take("", Duration::ZERO) {
-                    self.warn(&error, "the catalogue is used");
+                if listed.is_ok() && self.shared.refusals.take(Hindrance::Refusal, "", Duration::ZERO) {
+                    self.warn(&error, Hindrance::Refusal, "the catalogue is used");
                 }
                 listed
             }
         }
     }
 
-    fn warn(&self, error: &Error, instead: &str) {
+    fn warn(&self, error: &Error, hindrance: Hindrance, instead: &str) {
         let right = self.shared.vendor.ways().right_to_list;
-        let grant = match right {
-            "" => String::new(),
-            right => format!("; listing is faster once this user has {right}"),
+        let more = match (hindrance, right) {
+            (Hindrance::Refusal, "") => String::new(),
+            (Hindrance::Refusal, right) => format!("; listing is faster once this user has {right}"),
+            _ => "; the API is asked again in five minutes".to_owned(),
         };
-        tracing::warn!(registry = self.name(), "{error}: {instead}{grant}");
+        tracing::warn!(registry = self.name(), "{error}: {instead}{more}");
     }
 }
 
-/// True for an error that says that this user, or anybody, may not ask: other ways to the same are tried. All other errors say
-/// nothing of what there is.
-fn may_not_be_asked(error: &Error) -> bool {
-    matches!(
-        error.kind,
-        ErrorKind::Denied | ErrorKind::Unauthorized | ErrorKind::Unsupported | ErrorKind::NotFound
-    )
-}
-
-/// The tags of both, those of the names alone without a digest.
-fn with_names(tags: Vec<ListedTag>, names: Listing<crate::oci::Tag>) -> Vec<ListedTag> {
-    let known: HashSet<_> = tags.iter().map(|listed| listed.tag.clone()).collect();
-    let hidden = names.into_iter().flatten().filter(|tag| !known.contains(tag));
-    let hidden: Vec<_> = hidden
-        .map(|tag| ListedTag {
-            tag,
-            digest: None,
-            media_type: None,
-            pushed: None,
-        })
-        .collect();
-    tags.into_iter().chain(hidden).collect()
+/// The tags of both. Those that one of them lacks have no digest: they are looked at. An API may be behind the registry.
+fn with_names(mut tags: Vec<ListedTag>, names: Listing<crate::oci::Tag>) -> Vec<ListedTag> {
+    let names = names.unwrap_or_default();
+    let (by_name, known): (HashSet<_>, HashSet<_>) = (
+        names.iter().cloned().collect(),
+        tags.iter().map(|listed| listed.tag.clone()).collect(),
+    );
+    for listed in &mut tags {
+        if !by_name.contains(&listed.tag) {
+            (listed.digest, listed.media_type) = (None, None);
+        }
+    }
+    let hidden = names.into_iter().filter(|tag| !known.contains(tag));
+    tags.extend(hidden.map(|tag| ListedTag {
+        tag,
+        digest: None,
+        media_type: None,
+        pushed: None,
+    }));
+    tags
 }

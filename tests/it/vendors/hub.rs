@@ -150,3 +150,24 @@ async fn docker_hub_whose_api_takes_no_token_is_logged_in_to_once_more_alone() {
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert_eq!((hub.logins(), fake.count("HEAD", "/manifests/")), (2, 2));
 }
+
+#[tokio::test]
+async fn docker_hub_whose_api_is_out_of_reach_is_read_tag_by_tag() {
+    let (fake, _hub) = Hub::start().await;
+    let dst = plain().await;
+    seed(&fake);
+    fake.seed("library/busybox", "1", &image(3, "amd64", &[20]));
+    // Nobody listens there any more.
+    let closed = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        format!("http://{}", listener.local_addr().expect("an address"))
+    };
+    let keys = Hub::keys(&fake).replace(&format!("{}/hub", fake.url()), &closed);
+    let workshop = pulling(&fake, &keys, &dst, "[library/alpine, library/busybox]");
+    let engine = workshop.engine().await;
+    let report = by_hand(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    let (name, tag) = ("library/alpine".parse().expect("a name"), "3".parse().expect("a tag"));
+    assert_eq!(dst.resolve(&name, &tag), fake.resolve("library/alpine", "3"));
+    assert_eq!(fake.count("HEAD", "/manifests/"), 3);
+}

@@ -126,6 +126,15 @@ impl Vendor for Maker {
     fn container<'r>(&self, repository: &'r RepositoryName) -> &'r str {
         repository.as_str().split('/').next().unwrap_or_default()
     }
+
+    fn version<'a>(&'a self, api: &'a Api) -> Told<'a, Option<String>> {
+        async move {
+            let url = api.own("/api/version")?;
+            let answer = api.call(ApiCall::get(Operation::Ping, api.place(None), url)).await?;
+            Ok(Some(format!("Maker {}", answer.status)))
+        }
+        .boxed()
+    }
 }
 
 fn settings(server: &Server) -> RemoteSettings {
@@ -252,7 +261,7 @@ async fn a_listing_that_may_not_be_asked_for_gives_way_to_names() {
     let server = Server::start(|seen, _| match seen.target.as_str() {
         "/api/tags/open/a" => answer(200, &[], format!(r#"{{"1":"{DIGEST}"}}"#)),
         "/api/tags/gone/a" => answer(404, &[], ""),
-        "/api/tags/broken/a" => answer(500, &[], ""),
+        target if target.contains("broken/a") => answer(500, &[], ""),
         _ => answer(403, &[], ""),
     })
     .await;
@@ -270,6 +279,65 @@ async fn a_listing_that_may_not_be_asked_for_gives_way_to_names() {
     assert!(matches!(list("open/a").await, Ok(BulkListing::Known { .. })));
     let error = list("broken/a").await.expect_err("unknown is not absent");
     assert_eq!(error.kind, ErrorKind::Server);
+}
+
+#[tokio::test]
+async fn a_listing_that_fails_gives_way_to_names_for_a_while() {
+    let large = "x".repeat(9 * 1024 * 1024);
+    let server = Server::start(move |seen, _| match seen.target.as_str() {
+        "/api/tags/broken/a" => answer(500, &[], ""),
+        "/api/tags/page/a" => answer(200, &[], "<html>Blocked</html>"),
+        "/api/tags/large/a" => answer(200, &[], large.clone()),
+        target if target.contains("/tags/list") => answer(200, &[], r#"{"tags":["1","2"]}"#),
+        _ => answer(200, &[], format!(r#"{{"1":"{DIGEST}"}}"#)),
+    })
+    .await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    for name in ["broken/a", "page/a", "large/a"] {
+        let Ok(BulkListing::Known { tags, comparable }) = end.list_digests(&repository(name)).await else {
+            panic!("no listing of {name}");
+        };
+        assert_eq!((tags.len(), comparable), (2, false), "{name}");
+        assert!(tags.iter().all(|tag| tag.digest.is_none()), "{name}");
+        let asked = count(&server, &format!("/api/tags/{name}"));
+        let again = end.list_digests(&repository(name)).await.expect("held");
+        assert_eq!(again, BulkListing::None, "{name}");
+        assert_eq!(count(&server, &format!("/api/tags/{name}")), asked, "{name}");
+    }
+    // Trouble with one says nothing of the others.
+    assert!(matches!(
+        end.list_digests(&repository("other/a")).await,
+        Ok(BulkListing::Known { tags, .. }) if tags[0].digest.is_some()
+    ));
+}
+
+#[tokio::test]
+async fn what_the_api_alone_has_is_looked_at() {
+    static HIDES: Ways = Ways {
+        hides_tags: true,
+        ..Ways::PLAIN
+    };
+    let server = Server::start(|seen, _| match seen.target.as_str() {
+        target if target.starts_with("/api/") => answer(200, &[], format!(r#"{{"1":"{DIGEST}","2":"{DIGEST}"}}"#)),
+        target if target.contains("gone") => answer(404, &[], r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#),
+        _ => answer(200, &[], r#"{"tags":["1"]}"#),
+    })
+    .await;
+    let vendor = Maker {
+        ways: &HIDES,
+        ..Maker::new()
+    };
+    let end = end_of(vendor, settings(&server), Habits::default());
+    for (name, known) in [("a", [true, false]), ("gone", [false, false])] {
+        let Ok(BulkListing::Known { tags, .. }) = end.list_digests(&repository(name)).await else {
+            panic!("no listing");
+        };
+        let found: Vec<_> = tags
+            .iter()
+            .map(|tag| (tag.tag.as_str(), tag.digest.is_some()))
+            .collect();
+        assert_eq!(found, [("1", known[0]), ("2", known[1])], "{name}");
+    }
 }
 
 #[tokio::test]
@@ -321,9 +389,16 @@ async fn an_api_that_is_asked_too_often_in_its_own_words_gets_a_rest() {
 async fn an_api_that_sends_us_to_another_host_is_not_followed() {
     let elsewhere = Server::start(|_, _| answer(200, &[], "{}")).await;
     let target = format!("http://{}/x", elsewhere.host());
-    let server = Server::start(move |_, _| answer(307, &[("location", &target)], "")).await;
+    let server = Server::start(move |seen, _| match seen.target.starts_with("/api/") {
+        true => answer(307, &[("location", &target)], ""),
+        false => answer(404, &[], r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#),
+    })
+    .await;
     let end = end_of(Maker::new(), settings(&server), Habits::default());
-    let error = end.list_digests(&repository("a")).await.expect_err("refused");
+    // The registry's own word holds.
+    let listed = end.list_digests(&repository("a")).await.expect("by names");
+    assert_eq!((listed, count(&server, "/api/tags")), (BulkListing::Absent, 1));
+    let error = end.version().await.expect_err("refused");
     assert!(error.message.contains("endpoint"), "{error}");
     assert_eq!(elsewhere.seen().len(), 0);
 }

@@ -44,6 +44,8 @@ pub struct Cloud {
     pub forbidden: Mutex<BTreeSet<String>>,
     /// Artifacts with an empty config are refused.
     pub images_only: AtomicBool,
+    /// After the first page of tags the first tag is deleted and the last one pushed.
+    pub shifts: AtomicBool,
     logins: AtomicU32,
     sessions: AtomicU32,
 }
@@ -161,6 +163,17 @@ impl Alibaba {
         }
     }
 
+    /// All tags of a repository as they are when a page is asked for by this parameter.
+    fn tags(&self, book: &Book, request: &Asking, number: &str, repository: &str) -> Vec<(String, String)> {
+        let mut all = tags(book, repository);
+        match request.parameter(number).as_deref() {
+            _ if !self.cloud.shifts.load(Ordering::Relaxed) => {}
+            Some("1") => _ = all.pop(),
+            _ => _ = all.remove(0),
+        }
+        all
+    }
+
     fn new_login(&self) -> (String, i64) {
         let number = self.cloud.logins.fetch_add(1, Ordering::Relaxed) + 1;
         let ends = Clock::system().now() + SignedDuration::from_hours(1);
@@ -261,7 +274,7 @@ impl Alibaba {
                 let Some(name) = named(&parameter("RepoId")) else {
                     return Err(refused(200, "REPO_NOT_EXIST"));
                 };
-                let all = tags(book, &name);
+                let all = self.tags(book, request, "PageNo", &name);
                 let images = page(request, "PageNo", &all)?.into_iter().map(|(tag, digest)| {
                     json!({ "Tag": tag, "Digest": digest, "ImageUpdate": "1537781384000", "Status": "NORMAL" })
                 });
@@ -342,7 +355,7 @@ impl Alibaba {
                 if !self.cloud.has(book, &name) {
                     return small("REPO_NOT_EXIST");
                 }
-                let all = tags(book, &name);
+                let all = self.tags(book, request, "Page", &name);
                 let entries = page(request, "Page", &all)?
                     .into_iter()
                     .map(|(tag, digest)| json!({ "tag": tag, "digest": digest, "imageUpdate": 1_537_781_384_000_i64 }));
