@@ -18,7 +18,6 @@ use super::lanes::IMAGES_AT_ONCE;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::metered::Meters;
-use super::observe::MatchedRepository;
 use super::pace::Pace;
 use super::planned::PlannedTags;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
@@ -31,7 +30,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::plan::{Decision, RepositoryPlan, SelectedTagsByPattern};
 use crate::registry::{Endpoint, Limiter, MirrorSettings, RegistrySettings, RemoteSettings, TlsSettings};
-use crate::rules::{RegistryName, Rule, RuleName};
+use crate::rules::{MatchedRepository, RegistryName, Rule, RuleName};
 use crate::store::{RunId, RunOutcome, Store, StoreError, Trigger};
 use crate::vendors;
 

@@ -13,7 +13,7 @@ use super::looks::look_at_tags;
 use crate::oci::{AttachmentTag, Digest, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, ErrorKind, Observation, RepositoryInventory, Unknown};
 use crate::registry::Side;
-use crate::rules::{RegistryName, RepositoryRule, TagFilter};
+use crate::rules::{MatchedRepository, RegistryName, TagFilter};
 
 /// Selected tags that are looked at and planned together. Some megabytes of memory.
 const PART: usize = 2_500;
@@ -23,18 +23,6 @@ const FIRST_PART: usize = 100;
 
 /// A claim on a destination tag that was not renewed for this long is void: its rule was removed or changed.
 const CLAIM_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// A source repository that a rule matched.
-#[derive(Clone, Debug)]
-pub(super) struct MatchedRepository {
-    pub(super) name: RepositoryName,
-    /// True when the rule names it exactly.
-    pub(super) named: bool,
-    /// The entry of `repositories:` that matched.
-    pub(super) entry: RepositoryRule,
-    /// What the entry's wildcards matched.
-    pub(super) captures: Vec<String>,
-}
 
 /// Both sides of a repository as their listings have them, before any tag is looked at.
 #[derive(Debug)]
@@ -250,12 +238,7 @@ async fn list_destinations(context: &RunContext, matched: &MatchedRepository) ->
     let listing = context.rule.destinations.iter().filter_map(|destination| {
         let endpoint = context.destinations.get(&destination.registry)?;
         Some(async move {
-            let template = destination.to.as_ref().or(matched.entry.to.as_ref());
-            let name = match template {
-                Some(template) => template.expand(&matched.name, &matched.captures),
-                None => Ok(matched.name.clone()),
-            };
-            let (repository, mut listing) = match name {
+            let (repository, mut listing) = match matched.name_at(destination) {
                 Ok(repository) => {
                     let listing = list(context, endpoint, &repository, Side::Destination).await;
                     (repository, listing)

@@ -1,20 +1,19 @@
 //! `ping`: is a registry there, what is it, does it know us, and what may we do.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod rights;
 
+use futures_util::future::join_all;
 use jiff::SignedDuration;
 
 use super::facade::{Engine, EngineError};
 use super::fault::Fault;
-use super::report::{PingCapability, PingCertificate, PingReport, PingRight, PingStep};
+use super::report::{PingCapability, PingCertificate, PingReport, PingStep};
 use super::run::beginnings;
-use crate::oci::{Reference, RepositoryName};
-use crate::plan::ErrorKind;
-use crate::registry::{Endpoint, Greeting, Kind, Located, PushRight, RegistrySettings};
-use crate::rules::{RegistryName, RepositoryPattern};
+use crate::oci::RepositoryName;
+use crate::plan::{ErrorKind, repositories_to_try};
+use crate::registry::{Endpoint, Greeting, Kind, Located, RegistrySettings};
+use crate::rules::RegistryName;
 
-/// Repositories that a right is tried on at most, so that rules with hundreds of names cost no hundreds of requests.
-const MOST_TRIED: usize = 20;
 /// Clocks that differ by more are told.
 const SKEW_TOLD: i64 = 30;
 /// Clocks that differ by more break signatures (AWS: 5 minutes) and tokens.
@@ -22,58 +21,41 @@ const SKEW_BREAKS: i64 = 300;
 /// A certificate that ends sooner is told as one.
 const DAYS_LEFT_TOLD: i64 = 14;
 
-/// What the rules say of a registry: the repositories that they name exactly, on which rights can be tried, and their
-/// patterns.
-#[derive(Default)]
-struct Tried {
-    pull: BTreeSet<RepositoryName>,
-    push: BTreeSet<RepositoryName>,
-    patterns: Vec<RepositoryPattern>,
-}
-
 pub(super) async fn ping(engine: &Engine, names: &[String]) -> Result<Vec<PingReport>, EngineError> {
     for name in names {
         if !engine.ends().contains_key(&RegistryName::new(name.as_str())) {
             return Err(EngineError::UnknownRegistry { name: name.clone() });
         }
     }
-    let tried = tried(engine);
     let wanted = engine
         .ends()
         .iter()
         .filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name.as_str()));
-    let pings = wanted.map(|(name, end)| ping_one(engine, name, end, tried.get(name)));
-    Ok(futures_util::future::join_all(pings).await)
-}
-
-fn tried(engine: &Engine) -> BTreeMap<RegistryName, Tried> {
-    let mut tried: BTreeMap<RegistryName, Tried> = BTreeMap::new();
-    for rule in &engine.config().rules {
-        for entry in &rule.repositories {
-            let source = tried.entry(rule.source.clone()).or_default();
-            let Some(name) = entry.pattern.exact() else {
-                source.patterns.push(entry.pattern.clone());
-                continue;
-            };
-            source.pull.insert(name.clone());
-            for destination in &rule.destinations {
-                let template = destination.to.as_ref().or(entry.to.as_ref());
-                let target = template.map_or_else(|| Ok(name.clone()), |template| template.expand(&name, &[]));
-                if let Ok(target) = target {
-                    tried
-                        .entry(destination.registry.clone())
-                        .or_default()
-                        .push
-                        .insert(target);
-                }
-            }
+    let greeted = join_all(wanted.map(|(name, end)| greet(engine, name, end))).await;
+    let catalogues = rights::catalogues(engine, &greeted).await;
+    let tried = repositories_to_try(&engine.config().rules, &catalogues);
+    let pings = greeted.into_iter().map(async |mut greeted| {
+        if greeted.reached {
+            rights::try_all(&mut greeted.report, greeted.end, tried.get(greeted.name)).await;
         }
-    }
-    tried
+        greeted.report
+    });
+    Ok(join_all(pings).await)
 }
 
-async fn ping_one(engine: &Engine, name: &RegistryName, end: &Endpoint, tried: Option<&Tried>) -> PingReport {
-    let mut report = PingReport {
+/// A registry on the way to which all that concerns no rights was tried.
+struct Greeted<'e> {
+    name: &'e RegistryName,
+    end: &'e Endpoint,
+    report: PingReport,
+    /// False where a step failed that stands in the way of all others.
+    reached: bool,
+    /// Its repositories, where rules need them and they could be listed.
+    listed: Option<Vec<RepositoryName>>,
+}
+
+async fn greet<'e>(engine: &Engine, name: &'e RegistryName, end: &'e Endpoint) -> Greeted<'e> {
+    let report = PingReport {
         registry: name.to_string(),
         address: address(engine, name),
         steps: Vec::new(),
@@ -86,26 +68,31 @@ async fn ping_one(engine: &Engine, name: &RegistryName, end: &Endpoint, tried: O
         capabilities: capabilities(engine, end).await,
         upload_habit: habit(engine, end).await,
     };
+    let mut greeted = Greeted {
+        name,
+        end,
+        report,
+        reached: false,
+        listed: None,
+    };
+    let report = &mut greeted.report;
     let tls = match engine.config().registries.get(name) {
         Some(RegistrySettings::Remote(settings)) => Some(!settings.url.plain_http),
         Some(RegistrySettings::Layout { .. }) | None => None,
     };
     let located = end.located().await;
     let reached = end.ping().await.map_err(Fault::from);
-    let Some(greeting) = way(&mut report, engine, located, tls, reached) else {
-        return report;
+    let Some(greeting) = way(report, engine, located, tls, reached) else {
+        return greeted;
     };
-    if !login(&mut report, end, tls.is_some()).await {
-        return report;
+    if !login(report, end, tls.is_some()).await {
+        return greeted;
     }
-    let kind = kind(&mut report, end, tls.is_some()).await;
-    clock(&mut report, &greeting, kind);
-    list(&mut report, end, tried).await;
-    let empty = BTreeSet::new();
-    pull(&mut report, end, tried.map_or(&empty, |tried| &tried.pull)).await;
-    push(&mut report, end, tried.map_or(&empty, |tried| &tried.push)).await;
-    delete(&mut report, end, tried.map_or(&empty, |tried| &tried.push)).await;
-    report
+    let kind = kind(report, end, tls.is_some()).await;
+    clock(report, &greeting, kind);
+    greeted.listed = rights::list(report, end, &below(engine, name)).await;
+    greeted.reached = true;
+    greeted
 }
 
 /// The steps that one request shows: name, address, certificate. `tls` is false for plain http and none for a directory. `None`
@@ -297,136 +284,10 @@ fn clock(report: &mut PingReport, greeting: &Greeting, kind: Option<Kind>) {
     }
 }
 
-async fn list(report: &mut PingReport, end: &Endpoint, tried: Option<&Tried>) {
-    let below = tried.map_or_else(Vec::new, |tried| beginnings(tried.patterns.iter()));
-    if below.is_empty() {
-        return skipped(report, "list", "no rule needs the catalogue");
-    }
-    match end.list_repositories(&below).await.map_err(Fault::from) {
-        Ok(Some(repositories)) => fine(report, "list", &format!("{} repositories listed", repositories.len())),
-        Ok(None) => fine(report, "list", "no catalogue here: rules must name their repositories"),
-        Err(fault) => failed(report, "list", fault),
-    }
-}
-
-async fn pull(report: &mut PingReport, end: &Endpoint, repositories: &BTreeSet<RepositoryName>) {
-    let looks = repositories.iter().take(MOST_TRIED).map(|repository| async move {
-        let tags = match end.list_tags(repository).await.map_err(Fault::from) {
-            Ok(Some(tags)) => tags,
-            Ok(None) => return right(repository, Some(true), format!("{repository} does not exist")),
-            Err(fault) => return right(repository, Some(false), fault.message),
-        };
-        let found = format!("{} tags in {repository}", tags.len());
-        // Asking what a tag points to is counted nowhere; reading the manifest is, at Docker Hub.
-        let look = match tags.into_iter().next() {
-            Some(tag) => end
-                .head_manifest(repository, &Reference::Tag(tag))
-                .await
-                .map_err(Fault::from),
-            None => Ok(None),
-        };
-        match look {
-            Ok(_) => right(repository, Some(true), found),
-            Err(fault) => right(repository, Some(false), format!("{found}, but: {}", fault.message)),
-        }
-    });
-    let rights = futures_util::future::join_all(looks).await;
-    told(
-        report,
-        "pull",
-        rights,
-        repositories.len(),
-        "no rule names a repository here that it reads",
-    );
-}
-
-async fn push(report: &mut PingReport, end: &Endpoint, repositories: &BTreeSet<RepositoryName>) {
-    let looks = repositories.iter().take(MOST_TRIED).map(|repository| async move {
-        match end.try_write(repository).await.map_err(Fault::from) {
-            // An upload that is opened and given up leaves nothing behind.
-            Ok(PushRight::Opened(write)) => {
-                let left = match end.give_up(&write).await {
-                    true => "",
-                    false => {
-                        "; the one that was tried could not be given up, and the registry removes it in its own time"
-                    }
-                };
-                right(repository, Some(true), format!("{repository} accepts uploads{left}"))
-            }
-            Ok(PushRight::WouldBeMade) => right(
-                repository,
-                None,
-                format!("{repository} is not there; the first push makes it, which cannot be tried without doing it"),
-            ),
-            Err(fault) => right(repository, Some(false), fault.message),
-        }
-    });
-    let rights = futures_util::future::join_all(looks).await;
-    told(
-        report,
-        "push",
-        rights,
-        repositories.len(),
-        "no rule names a repository here that it writes",
-    );
-}
-
-/// Told, but no fault where it is missing: a right that no rule needs.
-async fn delete(report: &mut PingReport, end: &Endpoint, repositories: &BTreeSet<RepositoryName>) {
-    let looks = repositories.iter().take(MOST_TRIED).map(|repository| async move {
-        match end.may_delete(repository).await {
-            Some(true) => right(repository, Some(true), format!("granted on {repository}")),
-            Some(false) => right(
-                repository,
-                None,
-                format!("not granted on {repository}; no rule needs it"),
-            ),
-            None => right(repository, None, "cannot be told without deleting".to_owned()),
-        }
-    });
-    let rights = futures_util::future::join_all(looks).await;
-    told(
-        report,
-        "delete",
-        rights,
-        repositories.len(),
-        "no rule names a repository here that it writes",
-    );
-}
-
-fn right(repository: &RepositoryName, ok: Option<bool>, message: String) -> PingRight {
-    PingRight {
-        repository: repository.to_string(),
-        ok,
-        message,
-    }
-}
-
-/// One step of what was tried on each of `all` repositories, of which `rights` were: the first that is worst speaks for it.
-fn told(report: &mut PingReport, step: &'static str, rights: Vec<PingRight>, all: usize, none: &str) {
-    let rank = |right: &&PingRight| match right.ok {
-        Some(false) => 0,
-        None => 1,
-        Some(true) => 2,
-    };
-    let Some(worst) = rights.iter().min_by_key(rank) else {
-        return skipped(report, step, none);
-    };
-    let (ok, mut message) = (worst.ok, worst.message.clone());
-    let same = rights.iter().filter(|right| right.ok == ok).count();
-    if rights.len() > 1 {
-        message.push_str(&format!(" ({same} of {} repositories", rights.len()));
-        if all > rights.len() {
-            message.push_str(&format!("; {} more were not tried", all - rights.len()));
-        }
-        message.push(')');
-    }
-    report.steps.push(PingStep {
-        step,
-        ok,
-        message,
-        repositories: rights,
-    });
+/// The literal beginnings of the patterns by which rules read there.
+fn below(engine: &Engine, name: &RegistryName) -> Vec<String> {
+    let rules = engine.config().rules.iter().filter(|rule| rule.source == *name);
+    beginnings(rules.flat_map(|rule| &rule.repositories).map(|entry| &entry.pattern))
 }
 
 fn fine(report: &mut PingReport, step: &'static str, found: &str) {

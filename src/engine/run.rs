@@ -1,6 +1,6 @@
 //! One run of one rule: repositories are observed and planned one after the other, and copying begins with the first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::job::{GroupDestination, ImageGroup, warn};
 use super::lanes::copy_all;
 use super::metered::{self, Promise, Wanted};
-use super::observe::{MatchedRepository, Observed, filter, list_both, observe, observe_part};
+use super::observe::{Observed, filter, list_both, observe, observe_part};
 use super::parking;
 use super::planned::Look;
 use super::requests::Only;
@@ -27,7 +27,7 @@ use crate::plan::{
     plan_images, plan_repository, repository_problem,
 };
 use crate::registry::Side;
-use crate::rules::RepositoryPattern;
+use crate::rules::{MatchedRepository, RepositoryPattern};
 use crate::store::DeferredImage;
 
 /// Repositories observed at once. Two requests each for the listings, so the registry's four lists at once stay busy.
@@ -64,49 +64,23 @@ pub(super) struct Matches {
 
 /// Finds the source repositories that the rule matches. What cannot be listed is a failure of the run and stops nothing else.
 pub(super) async fn match_repositories(context: &RunContext) -> Matches {
-    let mut matches = Matches::default();
-    let matched = &mut matches.repositories;
-    let mut seen = BTreeSet::new();
     let entries = &context.rule.repositories;
     let any_glob = entries.iter().any(|entry| entry.pattern.exact().is_none());
     let catalogue = if any_glob { list_catalogue(context).await } else { None };
-    for entry in entries {
-        let excluded = |name| entry.exclude.iter().any(|pattern| pattern.captures(name).is_some());
-        if let Some(name) = entry.pattern.exact() {
-            if !excluded(&name) && seen.insert(name.clone()) {
-                matched.push(MatchedRepository {
-                    name,
-                    named: true,
-                    entry: entry.clone(),
-                    captures: Vec::new(),
-                });
-            }
-            continue;
-        }
-        let Some(catalogue) = &catalogue else { continue };
-        if !catalogue.iter().any(|name| entry.pattern.matches(name)) {
-            let (pattern, registry) = (&entry.pattern, context.source.name());
-            let message = format!(
-                "{pattern} matches none of the {} repositories of {registry}",
-                catalogue.len()
-            );
-            matches.warnings.push(message);
-        }
-        for name in catalogue {
-            if let Some(captures) = entry.pattern.captures(name)
-                && !excluded(name)
-                && seen.insert(name.clone())
-            {
-                matched.push(MatchedRepository {
-                    name: name.clone(),
-                    named: false,
-                    entry: entry.clone(),
-                    captures,
-                });
-            }
-        }
+    let without_any = |catalogue: &[RepositoryName]| {
+        let patterns = entries.iter().map(|entry| &entry.pattern);
+        let empty =
+            patterns.filter(|pattern| pattern.exact().is_none() && !catalogue.iter().any(|name| pattern.matches(name)));
+        let words = empty.map(|pattern| {
+            let (registry, all) = (context.source.name(), catalogue.len());
+            format!("{pattern} matches none of the {all} repositories of {registry}")
+        });
+        words.collect()
+    };
+    Matches {
+        repositories: context.rule.matches(catalogue.as_deref().unwrap_or_default()),
+        warnings: catalogue.as_deref().map(without_any).unwrap_or_default(),
     }
-    matches
 }
 
 /// The literal beginnings of what patterns match, as repositories are listed by; none where all are names.

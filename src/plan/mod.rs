@@ -13,6 +13,7 @@ mod newest;
 mod parking;
 mod repository;
 mod retry;
+mod rights;
 mod selected;
 mod spool;
 mod upload;
@@ -33,6 +34,7 @@ pub use repository::{
     plan_images, plan_repository, repository_problem,
 };
 pub use retry::{PAUSE_WAITED_FOR, RetryDecision, after_failure, is_gain};
+pub use rights::{TriedRepositories, repositories_to_try};
 pub use selected::SelectedTagsByPattern;
 pub use spool::{
     Disk, SpoolDecision, SpoolEntry, SpoolFacts, keep_in_spool, make_room, may_be_spooled, spool_decision,

@@ -6,6 +6,7 @@ mod endings;
 mod history;
 mod pages;
 mod ping;
+mod ping_rights;
 mod terminal;
 
 use std::process::{Command, Stdio};

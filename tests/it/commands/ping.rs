@@ -13,7 +13,7 @@ use crate::support::wire::Wire;
 use crate::support::{PASSWORD, USERNAME};
 
 /// `step=ok|failed|-` of a registry, in order.
-fn steps(document: &Value, registry: &str) -> Vec<String> {
+pub(super) fn steps(document: &Value, registry: &str) -> Vec<String> {
     let registries = document["registries"].as_array().expect("registries");
     let found = registries
         .iter()
@@ -247,7 +247,8 @@ async fn who_we_are_what_it_is_and_what_we_may_do() {
     }
 }
 
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+/// The files below a folder.
+pub(super) fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -1,0 +1,93 @@
+//! Rights are tried on real repositories, also where rules have nothing but patterns.
+
+use serde_json::Value;
+use transship::demo::images::image;
+
+use super::ping::{steps, walk};
+use super::{registry, seed};
+use crate::support::command::Transship;
+use crate::support::docker_registry::DockerRegistry;
+
+/// A step of a registry.
+fn step<'d>(document: &'d Value, registry: &str, step: &str) -> &'d Value {
+    let registries = document["registries"].as_array().expect("registries");
+    let found = registries.iter().find(|found| found["registry"] == registry);
+    let steps = found.expect("the registry")["steps"].as_array().expect("steps").iter();
+    steps.into_iter().find(|found| found["step"] == step).expect("the step")
+}
+
+/// What was tried, as `repository=ok`.
+fn tried(step: &Value) -> Vec<String> {
+    let rights = step["repositories"].as_array().expect("repositories").iter();
+    rights
+        .map(|right| format!("{}={}", right["repository"].as_str().expect("a name"), right["ok"]))
+        .collect()
+}
+
+fn rules(from: &str, to: &str) -> String {
+    format!(
+        "version: 1\nregistries:\n  from: {{ url: \"{from}\" }}\n  to: {{ url: \"{to}\" }}\nrules:\n  - name: web\n    \
+         source: from\n    destinations: [{{ registry: to, to: \"mirror/{{1}}\" }}]\n    repositories: [{{ match: \"app/*\", exclude: [app/a] }}, \"zoo/*\"]\n"
+    )
+}
+
+#[tokio::test]
+async fn what_a_pattern_matches_first_is_tried_and_where_it_goes() {
+    let (from, to) = (registry().await, DockerRegistry::plain().await);
+    for name in ["app/a", "app/b", "app/c", "lib/a"] {
+        seed(&from, name, "v1", &image(1, "amd64", &[100]));
+    }
+    let home = Transship::new(&rules(&from.url(), &to.url()));
+    let document = home.run(&["ping", "-o", "json"]).await.expect(0).json();
+    assert_eq!(
+        steps(&document, "from")[6..],
+        ["list=ok", "pull=ok", "push=-", "delete=-"]
+    );
+    assert_eq!(steps(&document, "to")[6..], ["list=-", "pull=-", "push=ok", "delete=-"]);
+    let pull = step(&document, "from", "pull");
+    assert_eq!(tried(pull), ["app/b=true"], "the first that the pattern takes");
+    let message = pull["message"].as_str().expect("words");
+    assert_eq!(
+        message,
+        "1 tags in app/b; zoo/* matches none of the 4 repositories of from"
+    );
+    assert_eq!(tried(step(&document, "to", "push")), ["mirror/b=true"]);
+    assert_eq!(tried(step(&document, "to", "delete")), ["mirror/b=null"]);
+    assert_eq!(
+        walk(&to.storage()),
+        Vec::<std::path::PathBuf>::new(),
+        "nothing stays behind"
+    );
+    let catalogues = || {
+        from.log()
+            .iter()
+            .filter(|entry| entry.path.contains("_catalog"))
+            .count()
+    };
+    assert_eq!(catalogues(), 1, "the list of one is the list of both");
+
+    // The source tells what is written, also where it is not pinged itself.
+    let document = home.run(&["ping", "to", "-o", "json"]).await.expect(0).json();
+    assert_eq!(document["registries"].as_array().map(Vec::len), Some(1));
+    assert_eq!(tried(step(&document, "to", "push")), ["mirror/b=true"]);
+    assert_eq!(catalogues(), 2);
+    // One that does not have to be listed is not.
+    home.run(&["ping", "from", "-o", "json"]).await.expect(0);
+    assert_eq!(catalogues(), 3);
+}
+
+#[tokio::test]
+async fn without_a_list_nothing_is_tried_and_that_is_told() {
+    let to = registry().await;
+    let home = Transship::new(&rules("http://127.0.0.1:1", &to.url()));
+    for (arguments, code) in [(&["ping", "-o", "json"][..], 1), (&["ping", "to", "-o", "json"], 0)] {
+        let document = home.run(arguments).await.expect(code).json();
+        assert_eq!(steps(&document, "to")[8..], ["push=-", "delete=-"]);
+        let message = step(&document, "to", "push")["message"].as_str().expect("words");
+        assert!(
+            message.contains("what app/* matches is not known without a list of the repositories of from"),
+            "{message}"
+        );
+    }
+    assert!(to.log().iter().all(|entry| entry.method != "POST"), "nothing was tried");
+}
