@@ -222,6 +222,15 @@ mod tests {
     }
 
     #[test]
+    fn alibabas_token_servers_are_known_by_name_and_region() {
+        let hosts = habits_for("registry.cn-hangzhou.aliyuncs.com").token_hosts;
+        for known in ["dockerauth.cn-*.aliyuncs.com", "dockerauth-*.eu-*.aliyuncs.com"] {
+            assert!(hosts.iter().any(|host| host == known), "{hosts:?}");
+        }
+        assert!(hosts.iter().all(|host| host.starts_with("dockerauth")), "{hosts:?}");
+    }
+
+    #[test]
     fn habits_differ_only_where_known() {
         assert_eq!(habits_for("harbor.example"), Habits::default());
         assert_eq!(habits_for("corp.azurecr.io"), Habits::default());

@@ -18,6 +18,7 @@ mod mirrors;
 mod mounts;
 mod moved;
 mod plan_laws;
+mod plan_rights;
 mod policies;
 mod put_off;
 mod ranges;

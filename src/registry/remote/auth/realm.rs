@@ -153,7 +153,15 @@ mod tests {
             host: host.to_owned(),
             path: String::new(),
         };
-        let hosts = RealmHosts::new(&url, &crate::vendors::habits_for(host), &[]);
+        // As the habits of both editions name them.
+        let names = ["dockerauth", "dockerauth-*"]
+            .iter()
+            .flat_map(|name| ["cn", "eu"].map(|area| format!("{name}.{area}-*.aliyuncs.com")));
+        let habits = Habits {
+            token_hosts: names.collect(),
+            ..Habits::default()
+        };
+        let hosts = RealmHosts::new(&url, &habits, &[]);
         for good in [
             "dockerauth.cn-hangzhou",
             "dockerauth-vpc.cn-hangzhou",
