@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
-use super::token::{Tokens, Worth};
+use super::token::Tokens;
 use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal};
 
 /// A login of long life: the region, and an access key.
@@ -78,12 +78,8 @@ impl Face for Arc<Huawei> {
             let known = user.is_some();
             return self.tokens.give(book, request, user.as_deref(), |_, _| known);
         }
-        match self.tokens.worth(book, request) {
-            Worth::Good(_) => {}
-            Worth::Missing | Worth::Ended | Worth::Lacks(_) => {
-                return Asked::Answer(self.tokens.challenge(book, request, "authentication required"));
-            }
-            Worth::Unknown => return Asked::Wrong("a token that was not given out".to_owned()),
+        if let Some(refused) = self.tokens.refuses(book, request) {
+            return refused;
         }
         let organisation = request
             .path
