@@ -9,4 +9,5 @@ mod harbor;
 mod hub;
 mod matrix;
 mod quay;
+mod refusals;
 mod zot;
