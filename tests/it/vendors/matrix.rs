@@ -4,6 +4,7 @@
 //! kind and from there on to another registry in memory. `docs/registries.md` shows what the rows say; a test compares it, and
 //! `TRANSSHIP_WRITE_GENERATED=1` writes it.
 
+mod clouds;
 mod document;
 mod rows;
 mod scenarios;

@@ -3,6 +3,7 @@
 use futures_util::future::FutureExt;
 use transship::demo::registry::Options;
 
+use super::clouds::{GITHUB, GOOGLE};
 use super::scenarios::run;
 use super::stores::{Docker, Ecr};
 use super::{Bulk, End, Row, Scenario, Shown, Site};
@@ -48,6 +49,8 @@ kinds! {
     matrix_of_artifactory: ARTIFACTORY,
     matrix_of_nexus: NEXUS,
     matrix_of_gitlab: GITLAB,
+    matrix_of_github: GITHUB,
+    matrix_of_google: GOOGLE,
     matrix_of_generic: GENERIC,
 }
 

@@ -1,0 +1,190 @@
+//! GitHub's registry and, below `/api`, the packages of its REST API (docs.github.com, "REST API endpoints for packages";
+//! the registry itself as oras-project/rust-oci-client#35 and tektoncd/chains#1691 saw it).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use axum::response::Response;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use transship::demo::registry::Options;
+
+use super::token::{Tokens, Worth};
+use super::{Asked, Asking, Book, Face, Fake, document, refusal, with_header};
+
+/// A user, and his token for all of GitHub.
+pub const USER: &str = "octocat";
+pub const TOKEN: &str = "ghp_fake-token";
+/// The only organisation; every other owner is a user.
+pub const ORGANISATION: &str = "octo-org";
+/// Tags or versions of a page.
+const PAGE: usize = 100;
+/// The longest body of a request that says where it belongs.
+const LONGEST_PIECE: u64 = 4 * 1024 * 1024;
+
+pub struct Github {
+    tokens: Tokens,
+    /// The token has not the scope `read:packages`.
+    pub denies_listing: AtomicBool,
+    /// So many requests to the API are told that there were too many.
+    pub over_limit: AtomicU32,
+}
+
+impl Github {
+    pub async fn start() -> (Fake, Arc<Self>) {
+        let github = Arc::new(Self {
+            tokens: Tokens::new("/token", "ghcr.io"),
+            denies_listing: AtomicBool::new(false),
+            over_limit: AtomicU32::new(0),
+        });
+        (Fake::start(Arc::clone(&github), Options::default()).await, github)
+    }
+
+    /// The keys of its rules.
+    pub fn keys(fake: &Fake) -> String {
+        format!("{}, username: {USER}, password: {TOKEN}", Self::anonymous(fake))
+    }
+
+    /// The keys of its rules for nobody.
+    pub fn anonymous(fake: &Fake) -> String {
+        format!("kind: github, endpoint: \"{}/api\"", fake.url())
+    }
+
+    fn api(&self, book: &Book, request: &Asking, path: &str) -> Asked {
+        if request.bearer() != Some(TOKEN) {
+            return Asked::Wrong("the API takes the token itself".to_owned());
+        }
+        if request.header("accept") != Some("application/vnd.github+json") {
+            return Asked::Wrong("the form of the answer is asked for".to_owned());
+        }
+        let number = |name: &str| request.parameter(name).and_then(|text| text.parse::<usize>().ok());
+        let (Some(page @ 1..), Some(size @ 1..=PAGE)) = (number("page"), number("per_page")) else {
+            return Asked::Wrong("a list is read by pages of 100 at most".to_owned());
+        };
+        let left = self
+            .over_limit
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left.is_ok() {
+            let message = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
+            return Asked::Answer(document(403, &json!({ "message": message })));
+        }
+        if self.denies_listing.load(Ordering::SeqCst) {
+            let message = "You need at least read:packages scope to list packages.";
+            return Asked::Answer(document(403, &json!({ "message": message })));
+        }
+        let parts: Vec<&str> = path.split('/').collect();
+        let (sort, owner) = match parts[..] {
+            [sort @ ("orgs" | "users"), owner, "packages", ..] => (sort, owner),
+            _ => return Asked::Wrong("the API has no such path".to_owned()),
+        };
+        if (sort == "orgs") != (owner == ORGANISATION) {
+            return Asked::Answer(document(404, &json!({ "message": "Not Found" })));
+        }
+        let entries = match parts[3..] {
+            [] if request.parameter("package_type").as_deref() == Some("container") => packages(book, owner),
+            ["container", name, "versions"] => match versions(book, &format!("{owner}/{}", name.replace("%2F", "/"))) {
+                Some(versions) => versions,
+                None => return Asked::Answer(document(404, &json!({ "message": "Package not found." }))),
+            },
+            _ => return Asked::Wrong("the API has no such path".to_owned()),
+        };
+        let shown: Vec<&Value> = entries.iter().skip((page - 1) * size).take(size).collect();
+        Asked::Answer(document(200, &json!(shown)))
+    }
+}
+
+fn packages(book: &Book, owner: &str) -> Vec<Value> {
+    let names = book.registry.repositories();
+    let own = names
+        .iter()
+        .filter_map(|name| name.as_str().strip_prefix(owner)?.strip_prefix('/'));
+    own.map(|name| json!({ "name": name, "package_type": "container", "visibility": "private" }))
+        .collect()
+}
+
+/// Every manifest, those without tags too.
+fn versions(book: &Book, repository: &str) -> Option<Vec<Value>> {
+    let held = book.registry.manifests(&repository.parse().ok()?)?;
+    let versions = held.iter().enumerate().map(|(id, held)| {
+        json!({
+            "id": id, "name": held.digest, "updated_at": "2026-03-01T12:00:00Z",
+            "metadata": { "package_type": "container", "container": { "tags": held.tags } },
+        })
+    });
+    Some(versions.collect())
+}
+
+/// The names of tags in an order of its own, a hundred at a time.
+fn tags(book: &Book, request: &Asking) -> Option<Response> {
+    let name = request.repository()?;
+    let repository = name.parse().ok()?;
+    book.registry.manifests(&repository)?;
+    let mut tags = book.registry.tags(&repository);
+    tags.reverse();
+    let size = request
+        .parameter("n")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(PAGE);
+    let size = size.min(PAGE);
+    let last = request.parameter("last");
+    let at = last.and_then(|last| tags.iter().position(|tag| tag.as_str() == last).map(|at| at + 1));
+    let at = at.unwrap_or(0);
+    let shown: Vec<&str> = tags.iter().skip(at).take(size).map(|tag| tag.as_str()).collect();
+    let mut answer = document(200, &json!({ "name": name, "tags": shown }));
+    if at + size < tags.len()
+        && let Some(last) = shown.last()
+    {
+        let link = format!("</v2/{name}/tags/list?n={size}&last={last}>; rel=\"next\"");
+        answer = with_header(answer, "link", &link);
+    }
+    Some(answer)
+}
+
+impl Face for Arc<Github> {
+    fn asked(&self, book: &Book, request: &Asking) -> Asked {
+        if let Some(path) = request.path.strip_prefix("/api/") {
+            return self.api(book, request, path);
+        }
+        if self.tokens.is_realm(request) {
+            let user = match request.basic() {
+                Some((user, secret)) if user == USER && secret == TOKEN => Some(user),
+                Some(_) => return Asked::Wrong("another login than the rules have".to_owned()),
+                // The packages of this fake are private.
+                None => return Asked::Answer(refusal(403, "DENIED", "requested access to the resource is denied")),
+            };
+            return self.tokens.give(book, request, user.as_deref(), |_, _| true);
+        }
+        match self.tokens.worth(book, request) {
+            Worth::Good(_) => {}
+            Worth::Missing | Worth::Ended | Worth::Lacks(_) => {
+                return Asked::Answer(self.tokens.challenge(book, request, "authentication required"));
+            }
+            Worth::Unknown => return Asked::Wrong("a token that was not given out".to_owned()),
+        }
+        if request.path == "/v2/_catalog" {
+            return Asked::Wrong("there is no catalogue".to_owned());
+        }
+        if request.method == Method::DELETE && request.reference().is_some() {
+            return Asked::Wrong("manifests are deleted by the API alone".to_owned());
+        }
+        let length = request.header("content-length").and_then(|text| text.parse().ok());
+        if request.header("content-range").is_some() && length.unwrap_or(u64::MAX) > LONGEST_PIECE {
+            let message = "request body is too large; the maximum size for a chunk is 4.00MiB";
+            book.wrong(request, message);
+            return Asked::Answer(refusal(416, "REQUESTED_RANGE_NOT_SATISFIABLE", message));
+        }
+        if request.method == Method::GET && request.path.ends_with("/tags/list") {
+            return tags(book, request).map_or(Asked::Pass, Asked::Answer);
+        }
+        Asked::Pass
+    }
+
+    fn answered(&self, _book: &Book, request: &Asking, answer: Response) -> Response {
+        match answer.status() {
+            StatusCode::BAD_REQUEST if request.reference().is_some() => {
+                refusal(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry")
+            }
+            _ => answer,
+        }
+    }
+}

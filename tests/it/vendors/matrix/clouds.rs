@@ -1,0 +1,67 @@
+//! Kinds that run at their vendor's alone, beside those of `rows`.
+
+use futures_util::future::FutureExt;
+
+use super::{Bulk, End, Row, Scenario, Shown, Site};
+use crate::support::fake::github::Github;
+use crate::support::fake::google::Google;
+
+pub static GITHUB: Row = Row {
+    kind: "github",
+    shown: Shown::Fake,
+    by: "a fake of its token server and of the API of packages before an imitation of a registry",
+    start: || {
+        async {
+            let (fake, github) = Github::start().await;
+            let keys = Github::keys(&fake);
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(github),
+            }
+        }
+        .boxed()
+    },
+    repository: "octo-org/team/app",
+    missing: "octocat/new",
+    listing: Bulk::Tags(100),
+    not: &[(Scenario::Immutable, "it has no immutable tags")],
+    unchecked: &[
+        "the order and the pages of its own list of tags",
+        "what it answers for a package that is missing or hidden",
+        "between which repositories it mounts blobs (it is tried)",
+        "how the registry throttles, and what remains of an upload that broke off",
+        "registries of GitHub Enterprise Server, whose API is named by `endpoint:`",
+    ],
+};
+
+pub static GOOGLE: Row = Row {
+    kind: "google",
+    shown: Shown::Fake,
+    by: "a fake of its token server and of its lists before an imitation of a registry with referrers",
+    start: || {
+        async {
+            let (fake, google) = Google::start().await;
+            End {
+                site: Site::Fake(fake),
+                keys: Google::keys(),
+                _kept: Box::new(google),
+            }
+        }
+        .boxed()
+    },
+    repository: "project/images/team/app",
+    missing: "project/images/new",
+    // All in one answer.
+    listing: Bulk::Tags(1_000_000),
+    not: &[(
+        Scenario::Immutable,
+        "what it answers for an immutable tag is not documented",
+    )],
+    unchecked: &[
+        "its answer for a repository that is missing (404 and 403 are both understood)",
+        "which lengths its pieces of an upload may have, and what remains of one that broke off",
+        "which registries of `gcr.io` make the repository with the first push",
+        "logins by service account or by the machine's own: an access token is given as password",
+    ],
+};
