@@ -72,15 +72,36 @@ fn missing(rule: &Rule, catalogue: Option<&[RepositoryName]>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Mode};
+    use crate::rules::{Destination, NameTemplate, RepositoryPattern, RepositoryRule, RuleName, TagFilter};
 
-    fn rules(text: &str) -> Vec<Rule> {
-        let text = format!(
-            "version: 1\nregistries: {{ a: {{ url: http://a }}, b: {{ url: http://b }}, c: {{ url: http://c }} }}\nrules:\n{text}"
-        );
-        let files = [("rules.yaml".to_owned(), text)];
-        let loaded = config::parse(&files, &config::Environment, Mode::Run).expect("rules");
-        loaded.config.rules
+    /// A rule by what it reads: a pattern, what it leaves out, and `to` (empty for none of either); and where it writes.
+    fn rule(source: &str, entries: &[[&str; 3]], destinations: &[[&str; 2]]) -> Rule {
+        let template = |text: &str| (!text.is_empty()).then(|| NameTemplate::parse(text).expect("a template"));
+        let pattern = |text: &str| RepositoryPattern::parse(text).expect("a pattern");
+        let entries = entries.iter().map(|[matched, exclude, to]| RepositoryRule {
+            pattern: pattern(matched),
+            exclude: (!exclude.is_empty()).then(|| pattern(exclude)).into_iter().collect(),
+            to: template(to),
+            tags: None,
+        });
+        let destinations = destinations.iter().map(|[registry, to]| Destination {
+            registry: RegistryName::new(*registry),
+            to: template(to),
+        });
+        Rule {
+            name: RuleName::new("r"),
+            source: RegistryName::new(source),
+            destinations: destinations.collect(),
+            repositories: entries.collect(),
+            tags: TagFilter::default(),
+            schedule: None,
+            moved_tags: Default::default(),
+            on_conflict: Default::default(),
+            trust_destination: std::time::Duration::ZERO,
+            platforms: Default::default(),
+            retry: Default::default(),
+            priority: 0,
+        }
     }
 
     fn names(texts: &BTreeSet<RepositoryName>) -> Vec<&str> {
@@ -89,12 +110,15 @@ mod tests {
 
     #[test]
     fn patterns_are_tried_on_what_they_match_first_and_where_that_goes() {
-        let rules = rules(
-            "  - { name: r, source: a, destinations: [b, { registry: c, to: \"x/{1}\" }], repositories: \
-             [{ match: \"team/*\", exclude: [team/a], to: \"moved/{name}\" }, { match: \"none/*\" }] }\n  \
-             - { name: s, source: a, destinations: [c], repositories: [one, { match: \"team/{b,d}\", to: two }] }\n  \
-             - { name: t, source: b, destinations: [c], repositories: [\"big-*\", exact] }\n",
-        );
+        let rules = [
+            rule(
+                "a",
+                &[["team/*", "team/a", "moved/{name}"], ["none/*", "", ""]],
+                &[["b", ""], ["c", "x/{1}"]],
+            ),
+            rule("a", &[["one", "", ""], ["team/{b,d}", "", "two"]], &[["c", ""]]),
+            rule("b", &[["big-*", "", ""], ["exact", "", ""]], &[["c", ""]]),
+        ];
         let listed = ["zoo", "team/a", "team/c", "team/b"].map(|name| name.parse().expect("a name"));
         let catalogues = [(RegistryName::new("a"), listed.to_vec())].into();
         let tried = repositories_to_try(&rules, &catalogues);

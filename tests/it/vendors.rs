@@ -13,4 +13,5 @@ mod huawei;
 mod hub;
 mod matrix;
 mod quay;
+mod refusals;
 mod zot;
