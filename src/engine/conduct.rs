@@ -156,14 +156,14 @@ impl Engine {
         };
         let name = context.rule.name.to_string();
         super::rates::restore(&context).await;
-        super::kinds::restore(&context).await;
+        super::learnt::restore(&context).await;
         let mut rates = RatesKeeper::default();
         let cancelled = {
             let work = work(&context);
             self.watch(work, &context, &handle, &control, &mut rates).await
         };
         rates.keep(&context).await;
-        super::kinds::keep(&context).await;
+        super::learnt::keep(&context).await;
         addresses::leave(&context).await;
         // What it put aside may have failed for settings that have been mended since it began.
         if self.is_of_before() {

@@ -407,7 +407,7 @@ impl Engine {
         let name = rule.name.to_string();
         let context = self.context(rule, RunId(0), false, Claims::Look, control.clone())?;
         super::rates::restore(&context).await;
-        super::kinds::restore(&context).await;
+        super::learnt::restore(&context).await;
         let mut work = false;
         let mut failed = false;
         let run::Matches {

@@ -7,12 +7,14 @@ use jiff::SignedDuration;
 
 use super::facade::{Engine, EngineError};
 use super::fault::Fault;
+use super::learnt;
 use super::report::{PingCapability, PingCertificate, PingReport, PingStep};
 use super::run::beginnings;
 use crate::oci::RepositoryName;
 use crate::plan::{ErrorKind, repositories_to_try};
 use crate::registry::{Endpoint, Greeting, Kind, Located, RegistrySettings};
 use crate::rules::RegistryName;
+use crate::store::Capability;
 
 /// Clocks that differ by more are told.
 const SKEW_TOLD: i64 = 30;
@@ -35,9 +37,14 @@ pub(super) async fn ping(engine: &Engine, names: &[String]) -> Result<Vec<PingRe
     let catalogues = rights::catalogues(engine, &greeted).await;
     let tried = repositories_to_try(&engine.config().rules, &catalogues);
     let pings = greeted.into_iter().map(async |mut greeted| {
+        let end = greeted.end;
         if greeted.reached {
-            rights::try_all(&mut greeted.report, greeted.end, tried.get(greeted.name)).await;
+            let tried = tried.get(greeted.name);
+            rights::try_all(&mut greeted.report, end, tried).await;
+            rights::ask_for_listings(engine.store(), engine.clock().now(), end, tried).await;
         }
+        learnt::keep_of_pinged(engine.store(), end, engine.clock().now()).await;
+        greeted.report.capabilities = capabilities(engine, end).await;
         greeted.report
     });
     Ok(join_all(pings).await)
@@ -65,7 +72,7 @@ async fn greet<'e>(engine: &Engine, name: &'e RegistryName, end: &'e Endpoint) -
         kind: None,
         version: None,
         clock_skew_seconds: None,
-        capabilities: capabilities(engine, end).await,
+        capabilities: Vec::new(),
         upload_habit: habit(engine, end).await,
     };
     let mut greeted = Greeted {
@@ -329,12 +336,12 @@ async fn capabilities(engine: &Engine, end: &Endpoint) -> Vec<PingCapability> {
         tracing::warn!("cannot read what was learnt of {}: {error}", end.name());
         Vec::new()
     });
-    let of = |(class, name, value, evidence, learnt)| PingCapability {
-        class,
-        name,
-        value,
-        evidence,
-        learnt,
+    let of = |known: Capability| PingCapability {
+        class: known.class,
+        name: known.name,
+        value: known.value,
+        evidence: known.evidence,
+        learnt: known.learnt,
     };
     known.into_iter().map(of).collect()
 }

@@ -36,7 +36,7 @@ pub(super) async fn verify(
     rule.trust_destination = std::time::Duration::ZERO;
     let context = engine.context(rule.clone(), RunId(0), true, Claims::Look, control.clone())?;
     super::rates::restore(&context).await;
-    super::kinds::restore(&context).await;
+    super::learnt::restore(&context).await;
     let mut found = Found::default();
     let mut broken = Vec::new();
     for matched in match_repositories(&context).await.repositories {

@@ -68,3 +68,71 @@ fn missing(rule: &Rule, catalogue: Option<&[RepositoryName]>) -> Vec<String> {
     });
     words.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{Destination, NameTemplate, RepositoryPattern, RepositoryRule, RuleName, TagFilter};
+
+    /// A rule by what it reads: a pattern, what it leaves out, and `to` (empty for none of either); and where it writes.
+    fn rule(source: &str, entries: &[[&str; 3]], destinations: &[[&str; 2]]) -> Rule {
+        let template = |text: &str| (!text.is_empty()).then(|| NameTemplate::parse(text).expect("a template"));
+        let pattern = |text: &str| RepositoryPattern::parse(text).expect("a pattern");
+        let entries = entries.iter().map(|[matched, exclude, to]| RepositoryRule {
+            pattern: pattern(matched),
+            exclude: (!exclude.is_empty()).then(|| pattern(exclude)).into_iter().collect(),
+            to: template(to),
+            tags: None,
+        });
+        let destinations = destinations.iter().map(|[registry, to]| Destination {
+            registry: RegistryName::new(*registry),
+            to: template(to),
+        });
+        Rule {
+            name: RuleName::new("r"),
+            source: RegistryName::new(source),
+            destinations: destinations.collect(),
+            repositories: entries.collect(),
+            tags: TagFilter::default(),
+            schedule: None,
+            moved_tags: Default::default(),
+            on_conflict: Default::default(),
+            trust_destination: std::time::Duration::ZERO,
+            platforms: Default::default(),
+            retry: Default::default(),
+            priority: 0,
+        }
+    }
+
+    fn names(texts: &BTreeSet<RepositoryName>) -> Vec<&str> {
+        texts.iter().map(RepositoryName::as_str).collect()
+    }
+
+    #[test]
+    fn patterns_are_tried_on_what_they_match_first_and_where_that_goes() {
+        let rules = [
+            rule(
+                "a",
+                &[["team/*", "team/a", "moved/{name}"], ["none/*", "", ""]],
+                &[["b", ""], ["c", "x/{1}"]],
+            ),
+            rule("a", &[["one", "", ""], ["team/{b,d}", "", "two"]], &[["c", ""]]),
+            rule("b", &[["big-*", "", ""], ["exact", "", ""]], &[["c", ""]]),
+        ];
+        let listed = ["zoo", "team/a", "team/c", "team/b"].map(|name| name.parse().expect("a name"));
+        let catalogues = [(RegistryName::new("a"), listed.to_vec())].into();
+        let tried = repositories_to_try(&rules, &catalogues);
+        let of = |name: &str| &tried[&RegistryName::new(name)];
+        assert_eq!(names(&of("a").read), ["one", "team/b", "team/c"]);
+        assert_eq!(names(&of("b").written), ["moved/c"]);
+        assert_eq!(names(&of("c").written), ["exact", "one", "two", "x/c"]);
+        let none = "none/* matches none of the 4 repositories of a".to_owned();
+        let unknown = "what big-* matches is not known without a list of the repositories of b".to_owned();
+        assert_eq!(of("a").none_read, [none.clone()].into());
+        assert_eq!(
+            (names(&of("b").read), &of("b").none_read),
+            (vec!["exact"], &[unknown.clone()].into())
+        );
+        assert_eq!(of("c").none_written, [none, unknown].into());
+    }
+}

@@ -437,6 +437,21 @@ impl Endpoint {
         }
     }
 
+    /// Where its vendor's API refused to list, for a missing right, since this was asked last: to be kept for later processes.
+    pub fn take_refusals(&self) -> Vec<super::ListingRefusal> {
+        match self {
+            Self::Registry(registry) => registry.take_refusals(),
+            Self::Layout(_) => Vec::new(),
+        }
+    }
+
+    /// Takes over all such refusals that are kept; those that were and are no more are forgotten.
+    pub fn assume_refusals(&self, kept: Vec<super::ListingRefusal>) {
+        if let Self::Registry(registry) = self {
+            registry.assume_refusals(kept);
+        }
+    }
+
     /// Product and version, where the end tells them.
     ///
     /// # Errors

@@ -24,8 +24,8 @@ pub use kind::Kind;
 pub use layout::{IMAGE_REPOSITORY, Layout};
 pub use local::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
 pub use remote::{
-    Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Certificate, Greeting, Identity, Limiter, Located, NumberedPage,
-    Probe, PushRight, numbered,
+    Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Certificate, Greeting, Identity, Limiter, ListingRefusal, Located,
+    NumberedPage, Probe, PushRight, numbered,
 };
 pub use settings::{
     AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption, Limits,

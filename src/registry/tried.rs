@@ -65,6 +65,25 @@ impl Endpoint {
         }
     }
 
+    /// The project or repository by which the vendor's API grants rights to a repository.
+    pub fn container<'r>(&self, repository: &'r RepositoryName) -> &'r str {
+        match self {
+            Self::Registry(registry) => registry.vendor().container(repository),
+            Self::Layout(_) => repository.as_str(),
+        }
+    }
+
+    /// Whether the vendor's API lists the tags of the repository for us, asked anew. A layout has no rights.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub async fn may_list_digests(&self, repository: &RepositoryName) -> Result<bool> {
+        match self {
+            Self::Registry(registry) => registry.may_list_digests(repository).await,
+            Self::Layout(_) => Ok(true),
+        }
+    }
+
     /// Whether we may delete in the repository; `None` where that cannot be told without deleting.
     pub async fn may_delete(&self, repository: &RepositoryName) -> Option<bool> {
         match self {

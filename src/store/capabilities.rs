@@ -2,10 +2,28 @@
 
 use jiff::Timestamp;
 use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
 
 use super::Store;
 use super::error::Result;
 use super::rows::{millis, time};
+
+/// Something that was learnt of a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capability {
+    /// Of which repositories; `*` for all.
+    pub class: String,
+    /// What.
+    pub name: String,
+    /// What of it.
+    pub value: String,
+    /// What showed it.
+    pub evidence: String,
+    /// When.
+    pub learnt: Timestamp,
+    /// Until when it is believed.
+    pub expires: Timestamp,
+}
 
 impl Store {
     /// Keeps what was learnt of a registry (`class`: of which repositories, `*` for all).
@@ -25,21 +43,30 @@ impl Store {
     ) -> Result<()> {
         self.verb("keep what was learnt of a registry", async {
             let mut change = self.0.begin().await?;
-            sqlx::query(
-                "INSERT INTO capabilities (registry, class, name, value, evidence, learnt, expires) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (registry, class, name) DO UPDATE SET \
-                 value = excluded.value, evidence = excluded.evidence, learnt = excluded.learnt, \
-                 expires = excluded.expires",
-            )
-            .bind(registry)
-            .bind(class)
-            .bind(name)
-            .bind(value)
-            .bind(evidence)
-            .bind(millis(now))
-            .bind(millis(expires))
-            .execute(&mut *change)
-            .await?;
+            let capability = Capability {
+                class: class.to_owned(),
+                name: name.to_owned(),
+                value: value.to_owned(),
+                evidence: evidence.to_owned(),
+                learnt: now,
+                expires,
+            };
+            insert(&mut change, registry, &capability).await?;
+            change.commit().await
+        })
+        .await
+    }
+
+    /// Keeps all that was learnt of a registry at once.
+    pub async fn learn_all(&self, registry: &str, learnt: &[Capability]) -> Result<()> {
+        if learnt.is_empty() {
+            return Ok(());
+        }
+        self.verb("keep what was learnt of a registry", async {
+            let mut change = self.0.begin().await?;
+            for capability in learnt {
+                insert(&mut change, registry, capability).await?;
+            }
             change.commit().await
         })
         .await
@@ -63,15 +90,11 @@ impl Store {
         .await
     }
 
-    /// What holds of a registry at `now`: (class, name, value, evidence, learnt).
-    pub async fn capabilities(
-        &self,
-        registry: &str,
-        now: Timestamp,
-    ) -> Result<Vec<(String, String, String, String, Timestamp)>> {
+    /// What holds of a registry at `now`.
+    pub async fn capabilities(&self, registry: &str, now: Timestamp) -> Result<Vec<Capability>> {
         self.verb("list what was learnt of a registry", async {
             let rows = sqlx::query(
-                "SELECT class, name, value, evidence, learnt FROM capabilities WHERE registry = $1 \
+                "SELECT class, name, value, evidence, learnt, expires FROM capabilities WHERE registry = $1 \
                  AND learnt <= $2 AND expires > $2 ORDER BY class, name",
             )
             .bind(registry)
@@ -80,13 +103,14 @@ impl Store {
             .await?;
             rows.iter()
                 .map(|row| {
-                    Ok((
-                        row.try_get("class")?,
-                        row.try_get("name")?,
-                        row.try_get("value")?,
-                        row.try_get("evidence")?,
-                        time(row, "learnt")?,
-                    ))
+                    Ok(Capability {
+                        class: row.try_get("class")?,
+                        name: row.try_get("name")?,
+                        value: row.try_get("value")?,
+                        evidence: row.try_get("evidence")?,
+                        learnt: time(row, "learnt")?,
+                        expires: time(row, "expires")?,
+                    })
                 })
                 .collect()
         })
@@ -107,4 +131,22 @@ impl Store {
         })
         .await
     }
+}
+
+async fn insert(connection: &mut SqliteConnection, registry: &str, capability: &Capability) -> sqlx::Result<()> {
+    let insert = sqlx::query(
+        "INSERT INTO capabilities (registry, class, name, value, evidence, learnt, expires) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (registry, class, name) DO UPDATE SET \
+         value = excluded.value, evidence = excluded.evidence, learnt = excluded.learnt, \
+         expires = excluded.expires",
+    );
+    let insert = insert
+        .bind(registry)
+        .bind(&capability.class)
+        .bind(&capability.name)
+        .bind(&capability.value)
+        .bind(&capability.evidence)
+        .bind(millis(capability.learnt))
+        .bind(millis(capability.expires));
+    insert.execute(connection).await.map(drop)
 }

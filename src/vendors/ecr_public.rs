@@ -23,14 +23,21 @@ const REGION: &str = "us-east-1";
 const HOST: &str = "api.ecr-public.us-east-1.amazonaws.com";
 /// The most that a page holds.
 const PAGE: u32 = 1000;
+/// Every piece of an upload but the last, in bytes.
+const PIECE: u64 = 10 * 1024 * 1024;
 /// Pages of one listing.
 const MOST_PAGES: usize = 2_000;
 
 pub(super) static ROW: Row = Row {
     kind: Kind::EcrPublic,
     hosts: &["public.ecr.aws"],
-    // The same upload service; its token realm is at its own host.
-    habits: super::ecr::uploads,
+    // The same upload service, with 1,000 pieces of 10 MiB for a layer of 10,000 MiB: docs.aws.amazon.com, Amazon ECR Public,
+    // "Service quotas". So no piece is shorter. Its token realm is at its own host.
+    habits: |habits| {
+        super::ecr::uploads(habits);
+        habits.min_piece = PIECE;
+        habits.max_piece = Some(PIECE);
+    },
     vendor: |settings| Arc::new(EcrPublic::new(settings, environment_of_process())),
 };
 

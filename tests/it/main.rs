@@ -18,7 +18,6 @@ mod mirrors;
 mod mounts;
 mod moved;
 mod plan_laws;
-mod plan_rights;
 mod policies;
 mod put_off;
 mod ranges;

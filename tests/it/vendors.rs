@@ -3,12 +3,15 @@
 mod alibaba;
 mod asked;
 mod azure;
+mod ecr_public;
 mod frame;
 mod github;
 mod gitlab;
 mod google;
 mod harbor;
+mod huawei;
 mod hub;
 mod matrix;
 mod quay;
+mod refusals;
 mod zot;

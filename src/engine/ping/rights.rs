@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 
 use super::{Greeted, below, failed, fine, skipped};
 use crate::engine::facade::Engine;
 use crate::engine::fault::Fault;
+use crate::engine::learnt::BULK_LISTING;
 use crate::engine::report::{PingReport, PingRight, PingStep};
 use crate::oci::{Reference, RepositoryName};
 use crate::plan::TriedRepositories;
 use crate::registry::{Endpoint, PushRight};
 use crate::rules::RegistryName;
+use crate::store::Store;
 
 /// Repositories that a right is tried on at most, so that rules with hundreds of names cost no hundreds of requests.
 const MOST_TRIED: usize = 20;
@@ -76,6 +79,41 @@ pub(super) async fn try_all(report: &mut PingReport, end: &Endpoint, tried: Opti
     pull(report, end, tried).await;
     push(report, end, tried).await;
     delete(report, end, tried).await;
+}
+
+/// Asks the vendor's API again for what it refused in earlier processes: a right may have been granted since. What it answers is
+/// refused no more; a refusal is found anew.
+pub(super) async fn ask_for_listings(store: &Store, now: Timestamp, end: &Endpoint, tried: Option<&TriedRepositories>) {
+    let known = match store.capabilities(end.name(), now).await {
+        Ok(known) => known,
+        Err(error) => return tracing::warn!("cannot read what was learnt of {}: {error}", end.name()),
+    };
+    let refused = known.into_iter().filter(|known| known.name == BULK_LISTING);
+    for class in refused.map(|known| known.class).take(MOST_TRIED) {
+        let granted = match repository_of(end, &class, tried) {
+            // The list of repositories was asked for already, where rules need it.
+            None => false,
+            Some(repository) => end.may_list_digests(&repository).await.unwrap_or_else(|error| {
+                tracing::debug!("whether {class} may be listed is not known: {error}");
+                false
+            }),
+        };
+        if granted && let Err(error) = store.forget_capability(end.name(), &class, BULK_LISTING).await {
+            tracing::warn!("cannot forget that {class} may not be listed: {error}");
+        }
+    }
+}
+
+/// A repository by which is seen whether the tags of a project, or of itself, may be listed.
+fn repository_of(end: &Endpoint, container: &str, tried: Option<&TriedRepositories>) -> Option<RepositoryName> {
+    let tried = tried
+        .into_iter()
+        .flat_map(|tried| tried.read.iter().chain(&tried.written));
+    let mut within = tried.filter(|repository| end.container(repository) == container);
+    within.next().cloned().or_else(|| {
+        let itself: RepositoryName = container.parse().ok()?;
+        (end.container(&itself) == container).then_some(itself)
+    })
 }
 
 async fn pull(report: &mut PingReport, end: &Endpoint, tried: &TriedRepositories) {

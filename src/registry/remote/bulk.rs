@@ -22,14 +22,39 @@ pub(super) struct Refusals(Mutex<Refused>);
 
 #[derive(Debug, Default)]
 struct Refused {
-    /// By project or repository: until when it is not asked.
-    until: HashMap<String, Duration>,
+    /// By project or repository, and [`REPOSITORIES`].
+    held: HashMap<String, Held>,
     /// Until when nothing is asked there at all.
     all_until: Duration,
     /// The user has been warned of a missing right.
     told: bool,
     /// Until when the user is not warned of trouble again.
     quiet_until: Duration,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Held {
+    /// Until when it is not asked, by the clock's monotonic time.
+    until: Duration,
+    /// What the API said, where a right is missing; `None` for trouble.
+    refusal: Option<String>,
+    /// Nobody has been told yet who keeps it for later processes.
+    is_news: bool,
+}
+
+/// Stands for the listing of repositories, which is asked for each time: it is not left alone, only told of once.
+const REPOSITORIES: &str = "";
+
+/// A refusal of the vendor's API to list, for a missing right: it is left alone for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListingRefusal {
+    /// The project or repository whose tags were asked for; `None` for the listing of repositories.
+    pub container: Option<String>,
+    /// What the API said.
+    pub said: String,
+    /// For how long it is left alone still.
+    pub left: Duration,
 }
 
 /// What stands in the way of a listing by the API. Other ways to the same are tried; all other errors say nothing of what
@@ -61,24 +86,29 @@ impl Hindrance {
 impl Refusals {
     fn hold_for(&self, container: &str, now: Duration) -> bool {
         let refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        now < refused.all_until || refused.until.get(container).is_some_and(|until| now < *until)
+        now < refused.all_until || refused.held.get(container).is_some_and(|held| now < held.until)
     }
 
     /// Takes note of one; true where the user is to be told: of a refusal once, of trouble once in a while.
-    fn take(&self, hindrance: Hindrance, container: &str, now: Duration) -> bool {
+    fn take(&self, hindrance: Hindrance, error: &Error, container: &str, now: Duration) -> bool {
         let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if refused.until.len() >= MOST_REFUSALS {
-            refused.until.clear();
+        if refused.held.len() >= MOST_REFUSALS {
+            refused.held.clear();
         }
-        let life = match hindrance {
-            Hindrance::Refusal => REFUSAL_LIFE,
-            Hindrance::Trouble => TROUBLE_LIFE,
+        let (life, refusal) = match hindrance {
+            Hindrance::Refusal => (REFUSAL_LIFE, Some(error.to_string())),
+            Hindrance::Trouble => (TROUBLE_LIFE, None),
             Hindrance::OutOfReach => {
                 refused.all_until = now + TROUBLE_LIFE;
-                TROUBLE_LIFE
+                (TROUBLE_LIFE, None)
             }
         };
-        refused.until.insert(container.to_owned(), now + life);
+        let held = Held {
+            until: now + life,
+            is_news: refusal.is_some(),
+            refusal,
+        };
+        refused.held.insert(container.to_owned(), held);
         if hindrance == Hindrance::Refusal {
             return !std::mem::replace(&mut refused.told, true);
         }
@@ -87,6 +117,35 @@ impl Refusals {
             refused.quiet_until = now + REFUSAL_LIFE;
         }
         !told
+    }
+
+    /// The refusals for a missing right since this was asked last.
+    fn take_news(&self, now: Duration) -> Vec<ListingRefusal> {
+        let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = refused.held.iter_mut().filter_map(|(container, held)| {
+            let said = held.refusal.clone()?;
+            std::mem::take(&mut held.is_news).then(|| ListingRefusal {
+                container: Some(container.clone()).filter(|container| container != REPOSITORIES),
+                said,
+                left: held.until.saturating_sub(now),
+            })
+        });
+        news.filter(|refusal| !refusal.left.is_zero()).collect()
+    }
+
+    /// Takes over what is kept. A refusal that was kept and is so no more has proved wrong: it is forgotten.
+    fn assume(&self, kept: Vec<ListingRefusal>, now: Duration) {
+        let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.held.retain(|_, held| held.is_news || held.refusal.is_none());
+        refused.told |= !kept.is_empty();
+        for refusal in kept.into_iter().take(MOST_REFUSALS) {
+            let container = refusal.container.unwrap_or_else(|| REPOSITORIES.to_owned());
+            refused.held.entry(container).or_insert(Held {
+                until: now + refusal.left,
+                refusal: Some(refusal.said),
+                is_news: false,
+            });
+        }
     }
 }
 
@@ -144,10 +203,43 @@ impl Registry {
         }
     }
 
+    /// Asks the API for the tags of the repository, however it was refused before. False where it is refused still, which is news
+    /// then ([`Registry::take_refusals`]), and where there is no such API.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub async fn may_list_digests(&self, repository: &RepositoryName) -> Result<bool> {
+        let vendor = &self.shared.vendor;
+        match vendor.list_digests(&self.api(), repository).await {
+            // It was not asked.
+            Ok(BulkListing::None) => Ok(false),
+            Ok(BulkListing::Absent | BulkListing::Known { .. }) => Ok(true),
+            Err(error) if Hindrance::of(&error) == Some(Hindrance::Refusal) => {
+                let now = self.shared.transport.clock().elapsed();
+                let container = vendor.container(repository);
+                self.shared.refusals.take(Hindrance::Refusal, &error, container, now);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the vendor's API refused to list since this was asked last: to be kept for later processes.
+    pub fn take_refusals(&self) -> Vec<ListingRefusal> {
+        self.shared.refusals.take_news(self.shared.transport.clock().elapsed())
+    }
+
+    /// Takes over all refusals that are kept; those that were and are no more are forgotten.
+    pub fn assume_refusals(&self, kept: Vec<ListingRefusal>) {
+        self.shared
+            .refusals
+            .assume(kept, self.shared.transport.clock().elapsed());
+    }
+
     /// Leaves the API alone for a while, and says so.
     fn hold(&self, error: &Error, hindrance: Hindrance, container: &str) {
         let now = self.shared.transport.clock().elapsed();
-        if self.shared.refusals.take(hindrance, container, now) {
+        if self.shared.refusals.take(hindrance, error, container, now) {
             self.warn(error, hindrance, "digests are asked for tag by tag");
         }
     }
@@ -173,7 +265,9 @@ impl Registry {
             (true, None) => self.list_catalogue().await,
             (true, Some(error)) => {
                 let listed = self.list_catalogue().await;
-                if listed.is_ok() && self.shared.refusals.take(Hindrance::Refusal, "", Duration::ZERO) {
+                let now = self.shared.transport.clock().elapsed();
+                let refusals = &self.shared.refusals;
+                if listed.is_ok() && refusals.take(Hindrance::Refusal, &error, REPOSITORIES, now) {
                     self.warn(&error, Hindrance::Refusal, "the catalogue is used");
                 }
                 listed
@@ -212,4 +306,53 @@ fn with_names(mut tags: Vec<ListedTag>, names: Listing<crate::oci::Tag>) -> Vec<
         pushed: None,
     }));
     tags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{Operation, Place};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn refused() -> Error {
+        Error::new(
+            Operation::ListTags,
+            Place::default(),
+            ErrorKind::Denied,
+            "no such right",
+        )
+    }
+
+    #[test]
+    fn refusals_are_told_once_kept_once_and_last_as_long_in_the_next_process() {
+        let first = Refusals::default();
+        assert!(first.take(Hindrance::Refusal, &refused(), "team", HOUR));
+        assert!(!first.take(Hindrance::Refusal, &refused(), "base", HOUR));
+        first.take(Hindrance::Trouble, &refused(), "slow", HOUR);
+        let mut kept = first.take_news(2 * HOUR);
+        kept.sort_by(|a, b| a.container.cmp(&b.container));
+        let containers: Vec<_> = kept.iter().map(|refusal| refusal.container.as_deref()).collect();
+        assert_eq!(containers, [Some("base"), Some("team")], "trouble is not kept");
+        assert_eq!(kept[0].left, 5 * HOUR);
+        assert_eq!(first.take_news(2 * HOUR), []);
+
+        let second = Refusals::default();
+        let began = 7 * HOUR;
+        second.assume(kept.clone(), began);
+        assert!(second.hold_for("team", began + 4 * HOUR) && !second.hold_for("team", began + 5 * HOUR));
+        assert!(!second.hold_for("other", began));
+        assert_eq!(second.take_news(began), [], "what is kept is no news");
+        assert!(
+            !second.take(Hindrance::Refusal, &refused(), "other", began),
+            "the user knows"
+        );
+
+        // One that another process found to be wrong is forgotten; what nobody has kept yet is not.
+        second.assume(kept.drain(..1).collect(), began);
+        assert_eq!(
+            ["base", "team", "other"].map(|name| second.hold_for(name, began)),
+            [true, false, true]
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! The folders in which Docker and Podman look for a registry's own certificates (containers-certs.d(5)).
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::registry::{ErrorKind, Result};
@@ -22,10 +23,19 @@ pub(super) struct HostCertificates {
 impl CertFolders {
     /// Those of Podman and Docker, the user's own first.
     pub(super) fn of_process() -> Self {
-        let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
-        let own = home.map(|home| PathBuf::from(home).join(".config/containers/certs.d"));
+        Self::of(|name| std::env::var_os(name))
+    }
+
+    /// Rootless Docker has its own below `$XDG_CONFIG_HOME` (moby/moby `registry/config_unix.go`, pull request 40243; its
+    /// `homedir.GetConfigHome` falls back on `~/.config`); Podman knows the home directory alone.
+    fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let folder = |name: &str| variable(name).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let home = folder("HOME");
+        let podman = home.as_ref().map(|home| home.join(".config/containers/certs.d"));
+        let configs = folder("XDG_CONFIG_HOME").or_else(|| home.map(|home| home.join(".config")));
+        let docker = configs.map(|configs| configs.join("docker/certs.d"));
         let machine = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
-        Self(own.into_iter().chain(machine).collect())
+        Self(podman.into_iter().chain(docker).chain(machine).collect())
     }
 
     /// These, in this order.
@@ -132,6 +142,28 @@ mod tests {
     fn put(path: &Path) {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         std::fs::write(path, "").expect("written");
+    }
+
+    #[test]
+    fn a_user_has_folders_of_podman_and_of_rootless_docker() {
+        let folders = |variables: &[(&str, &str)]| {
+            let found = |name: &str| variables.iter().find(|(known, _)| *known == name);
+            let all = CertFolders::of(|name| found(name).map(|(_, value)| value.into())).0;
+            let texts = all.iter().map(|folder| folder.display().to_string());
+            texts
+                .take_while(|folder| !folder.starts_with("/etc/"))
+                .collect::<Vec<_>>()
+        };
+        let podman = "/home/me/.config/containers/certs.d";
+        assert_eq!(
+            folders(&[("HOME", "/home/me")]),
+            [podman, "/home/me/.config/docker/certs.d"]
+        );
+        assert_eq!(
+            folders(&[("HOME", "/home/me"), ("XDG_CONFIG_HOME", "/configs")]),
+            [podman, "/configs/docker/certs.d"]
+        );
+        assert_eq!(folders(&[("HOME", ""), ("XDG_CONFIG_HOME", "")]), Vec::<String>::new());
     }
 
     #[test]

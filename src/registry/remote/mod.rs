@@ -36,6 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Probe};
+pub use self::bulk::ListingRefusal;
 pub use self::certificate::Certificate;
 pub use self::pages::{NumberedPage, numbered};
 pub use self::ping::{Greeting, Identity, Located, PushRight};

@@ -232,13 +232,20 @@ async fn capabilities_are_learnt_and_expire() {
     assert_eq!(habit.as_deref(), Some("keeps_bytes"));
     assert_eq!(store.capability("ecr", "*", "habit", at(100)).await.unwrap(), None);
     assert_eq!(store.capability("acr", "*", "habit", at(0)).await.unwrap(), None);
-    let line = |class: &str, name: &str, value: &str, evidence: &str, learnt| {
-        (class.into(), name.into(), value.into(), evidence.into(), learnt)
+    let line = |class: &str, name: &str, value: &str, evidence: &str, learnt, expires| Capability {
+        class: class.into(),
+        name: name.into(),
+        value: value.into(),
+        evidence: evidence.into(),
+        learnt,
+        expires,
     };
     let expected = [
-        line("*", "habit", "keeps_bytes", "204", at(1)),
-        line("big/*", "referrers", "no", "404", at(2)),
+        line("*", "habit", "keeps_bytes", "204", at(1), at(100)),
+        line("big/*", "referrers", "no", "404", at(2), at(50)),
     ];
+    store.learn_all("quay", &expected).await.unwrap();
+    assert_eq!(store.capabilities("quay", at(49)).await.unwrap(), expected);
     assert_eq!(store.capabilities("ecr", at(49)).await.unwrap(), expected);
     assert_eq!(store.capabilities("ecr", at(50)).await.unwrap(), expected[..1]);
     store.forget_capability("ecr", "*", "habit").await.unwrap();

@@ -91,3 +91,39 @@ async fn without_a_list_nothing_is_tried_and_that_is_told() {
     }
     assert!(to.log().iter().all(|entry| entry.method != "POST"), "nothing was tried");
 }
+
+/// What a registry is is kept by `ping` as by runs.
+#[tokio::test]
+async fn what_ping_found_a_registry_to_be_is_not_asked_by_the_next_run() {
+    let (first, other, to) = (registry().await, registry().await, registry().await);
+    // So many tags that a listing with digests would be worth the questions.
+    for number in 0..20 {
+        for from in [&first, &other] {
+            seed(from, "app/web", &format!("v{number}"), &image(1, "amd64", &[100]));
+        }
+    }
+    let asked = |registry: &transship::demo::registry::Running| {
+        let log = registry.log();
+        log.iter().filter(|entry| entry.path == "/api/v2.0/ping").count()
+    };
+    let home = Transship::new(&super::rules(&first.url(), &to.url()));
+    let document = home.run(&["ping", "from", "-o", "json"]).await.expect(0).json();
+    assert_eq!(asked(&first), 1);
+    let known = document["registries"][0]["capabilities"].as_array().expect("a list");
+    assert!(known.iter().any(|known| known["name"] == "kind"), "{known:?}");
+    // Another registry has come by its name before the first run.
+    home.set_rules(&super::rules(&other.url(), &to.url()));
+    home.run(&["sync"]).await.expect(0);
+    assert_eq!(asked(&other), 1);
+    // What ping finds out of a place where no run has been stays its own.
+    home.set_rules(&super::rules(&first.url(), &to.url()));
+    home.run(&["ping", "from"]).await.expect(0);
+    home.set_rules(&super::rules(&other.url(), &to.url()));
+    home.run(&["sync"]).await.expect(0);
+    assert_eq!((asked(&first), asked(&other)), (2, 1));
+
+    let home = Transship::new(&super::rules(&first.url(), &to.url()));
+    home.run(&["ping", "from"]).await.expect(0);
+    home.run(&["sync"]).await.expect(0);
+    assert_eq!(asked(&first), 3, "only ping has asked");
+}

@@ -2,7 +2,7 @@
 //! habits. Signatures are checked by code of its own.
 
 mod registry;
-mod sigv4;
+pub mod sigv4;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
-use super::token::{Tokens, Worth};
+use super::token::Tokens;
 use super::{Asked, Asking, Book, Face, Fake, document, refusal, with_header};
 
 /// A user, and his token for all of GitHub.
@@ -154,12 +154,8 @@ impl Face for Arc<Github> {
             };
             return self.tokens.give(book, request, user.as_deref(), |_, _| true);
         }
-        match self.tokens.worth(book, request) {
-            Worth::Good(_) => {}
-            Worth::Missing | Worth::Ended | Worth::Lacks(_) => {
-                return Asked::Answer(self.tokens.challenge(book, request, "authentication required"));
-            }
-            Worth::Unknown => return Asked::Wrong("a token that was not given out".to_owned()),
+        if let Some(refused) = self.tokens.refuses(book, request) {
+            return refused;
         }
         if request.path == "/v2/_catalog" {
             return Asked::Wrong("there is no catalogue".to_owned());

@@ -11,7 +11,7 @@ use http::Method;
 use serde_json::{Map, Value, json};
 use transship::demo::registry::Options;
 
-use super::token::{Tokens, Worth};
+use super::token::Tokens;
 use super::{Asked, Asking, Book, Face, Fake, document, refusal, with_header};
 
 /// The user whose password is an access token of OAuth.
@@ -87,12 +87,8 @@ impl Face for Arc<Google> {
             let known = user.is_some();
             return self.tokens.give(book, request, user.as_deref(), |_, _| known);
         }
-        match self.tokens.worth(book, request) {
-            Worth::Good(_) => {}
-            Worth::Missing | Worth::Ended | Worth::Lacks(_) => {
-                return Asked::Answer(self.tokens.challenge(book, request, "authentication required"));
-            }
-            Worth::Unknown => return Asked::Wrong("a token that was not given out".to_owned()),
+        if let Some(refused) = self.tokens.refuses(book, request) {
+            return refused;
         }
         if request.path == "/v2/_catalog" {
             let answer = Response::builder().status(404).header("content-type", "text/html");

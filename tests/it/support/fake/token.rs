@@ -129,6 +129,17 @@ impl Tokens {
         self.challenge_of(book, needed(request), message)
     }
 
+    /// What becomes of a request whose token is not good for it; `None` where it is.
+    pub fn refuses(&self, book: &Book, request: &Asking) -> Option<Asked> {
+        match self.worth(book, request) {
+            Worth::Good(_) => None,
+            Worth::Missing | Worth::Ended | Worth::Lacks(_) => {
+                Some(Asked::Answer(self.challenge(book, request, "authentication required")))
+            }
+            Worth::Unknown => Some(Asked::Wrong("a token that was not given out".to_owned())),
+        }
+    }
+
     /// As [`Tokens::challenge`], where these scopes are needed, one action each.
     pub fn challenge_of(&self, book: &Book, needed: Vec<String>, message: &str) -> Response {
         let mut scopes: Vec<String> = Vec::new();

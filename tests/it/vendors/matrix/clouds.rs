@@ -3,8 +3,10 @@
 use futures_util::future::FutureExt;
 
 use super::{Bulk, End, Row, Scenario, Shown, Site};
+use crate::support::fake::ecr_public::EcrPublic;
 use crate::support::fake::github::Github;
 use crate::support::fake::google::Google;
+use crate::support::fake::huawei::Huawei;
 
 pub static GITHUB: Row = Row {
     kind: "github",
@@ -63,5 +65,64 @@ pub static GOOGLE: Row = Row {
         "which lengths its pieces of an upload may have, and what remains of one that broke off",
         "which registries of `gcr.io` make the repository with the first push",
         "logins by service account or by the machine's own: an access token is given as password",
+    ],
+};
+
+pub static ECR_PUBLIC: Row = Row {
+    kind: "ecr_public",
+    shown: Shown::Fake,
+    by: "a fake of the registry, its token server and its API, which checks every signature",
+    start: || {
+        async {
+            let (fake, public) = EcrPublic::start().await;
+            let keys = EcrPublic::keys(&fake);
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(public),
+            }
+        }
+        .boxed()
+    },
+    repository: "ours/made/app",
+    missing: "ours/new",
+    listing: Bulk::Tags(1000),
+    not: &[(Scenario::Immutable, "it has no immutable tags")],
+    unchecked: &[
+        "its challenge (realm `/token/`, scope `aws`), and which scopes its token server heeds",
+        "the lists of tags of others' repositories, which the registry gives without pages",
+        "whether it has the referrers API (it is asked)",
+        "what it answers to pieces of an upload: that it does as ECR is imitated",
+        "AWS itself",
+    ],
+};
+
+pub static HUAWEI: Row = Row {
+    kind: "huawei",
+    shown: Shown::Fake,
+    by: "a fake of its token server and of its organisations before an imitation of a registry",
+    start: || {
+        async {
+            let (fake, huawei) = Huawei::start(&["team"]).await;
+            End {
+                site: Site::Fake(fake),
+                keys: Huawei::keys(),
+                _kept: Box::new(huawei),
+            }
+        }
+        .boxed()
+    },
+    repository: "team/app",
+    missing: "new/app",
+    listing: Bulk::None,
+    not: &[(
+        Scenario::Immutable,
+        "what it answers for an immutable tag is not documented",
+    )],
+    unchecked: &[
+        "its challenge (service `dockyard`), and its words for an organisation that is missing",
+        "how it pages lists and throttles, and what remains of an upload that broke off",
+        "whether it has the referrers API (it is asked)",
+        "the enterprise edition, which is another registry at hosts of its own",
     ],
 };

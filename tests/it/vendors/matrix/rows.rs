@@ -3,7 +3,7 @@
 use futures_util::future::FutureExt;
 use transship::demo::registry::Options;
 
-use super::clouds::{GITHUB, GOOGLE};
+use super::clouds::{ECR_PUBLIC, GITHUB, GOOGLE, HUAWEI};
 use super::scenarios::run;
 use super::stores::{Docker, Ecr};
 use super::{Bulk, End, Row, Scenario, Shown, Site};
@@ -51,6 +51,8 @@ kinds! {
     matrix_of_gitlab: GITLAB,
     matrix_of_github: GITHUB,
     matrix_of_google: GOOGLE,
+    matrix_of_ecr_public: ECR_PUBLIC,
+    matrix_of_huawei: HUAWEI,
     matrix_of_generic: GENERIC,
 }
 

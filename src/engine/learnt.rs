@@ -1,0 +1,103 @@
+//! What registries turned out to be and to allow, kept beyond the process: it is found out by requests of its own.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::addresses;
+use super::context::RunContext;
+use crate::registry::{Endpoint, Kind, ListingRefusal};
+use crate::store::{Capability, Store, StoreError};
+
+/// What a registry is.
+const KIND: &str = "kind";
+/// How long that is believed: a name may come to stand for another product.
+const KIND_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Where the vendor's API may not be asked for listings, by project or repository; [`ALL`] for that of repositories.
+pub(super) const BULK_LISTING: &str = "bulk_listing";
+/// The only value of that.
+const REFUSED: &str = "refused";
+
+/// The class of what concerns a registry as a whole.
+pub(super) const ALL: &str = "*";
+
+fn ends(context: &RunContext) -> impl Iterator<Item = &Endpoint> {
+    std::iter::once(&context.source).chain(context.destinations.values())
+}
+
+/// Tells the ends of a run what earlier processes found out. To be called before the first request.
+pub(super) async fn restore(context: &RunContext) {
+    let now = context.clock.now();
+    for end in ends(context) {
+        match context.store.capabilities(end.name(), now).await {
+            Ok(known) => tell(end, &known, now),
+            Err(error) => tracing::warn!("cannot look what is known of {}: {error}", end.name()),
+        }
+    }
+}
+
+/// The kind first: whose refusals these are depends on it.
+fn tell(end: &Endpoint, known: &[Capability], now: Timestamp) {
+    let kind = known.iter().find(|known| known.class == ALL && known.name == KIND);
+    if let Some(kind) = kind.and_then(|known| Kind::from_word(&known.value)) {
+        end.assume_kind(kind);
+    }
+    let refusals = known
+        .iter()
+        .filter(|known| known.name == BULK_LISTING && known.value == REFUSED);
+    let refusals = refusals.map(|known| ListingRefusal {
+        container: Some(known.class.clone()).filter(|class| class != ALL),
+        said: known.evidence.clone(),
+        left: Duration::try_from(known.expires.duration_since(now)).unwrap_or_default(),
+    });
+    end.assume_refusals(refusals.collect());
+}
+
+/// Keeps what was found out in this process.
+pub(super) async fn keep(context: &RunContext) {
+    for end in ends(context) {
+        keep_of(&context.store, end, context.clock.now()).await;
+    }
+}
+
+/// Keeps what `ping` found out of an end. Where the rules lead elsewhere than runs have been, nothing is: what is remembered of the
+/// former place is not forgotten before the first run.
+pub(super) async fn keep_of_pinged(store: &Store, end: &Endpoint, now: Timestamp) {
+    let is_there = async || -> Result<bool, StoreError> {
+        if addresses::has_moved(store, [end]).await? {
+            return Ok(false);
+        }
+        // Else a change of the address before the first run would not be seen.
+        store.keep_address(end.name(), &end.address(), now).await?;
+        Ok(true)
+    };
+    match is_there().await {
+        Ok(true) => keep_of(store, end, now).await,
+        Ok(false) => {}
+        Err(error) => tracing::warn!("cannot keep what was found out of {}: {error}", end.name()),
+    }
+}
+
+async fn keep_of(store: &Store, end: &Endpoint, now: Timestamp) {
+    let line = |class: String, name: &str, value: &str, evidence: String, life: Duration| Capability {
+        class,
+        name: name.to_owned(),
+        value: value.to_owned(),
+        evidence,
+        learnt: now,
+        expires: now + SignedDuration::try_from(life).unwrap_or_default(),
+    };
+    let kind = end.take_found_kind().map(|kind| {
+        let evidence = "the registry's answers".to_owned();
+        line(ALL.to_owned(), KIND, kind.as_str(), evidence, KIND_LIFE)
+    });
+    let refusals = end.take_refusals().into_iter().map(|refusal| {
+        let class = refusal.container.unwrap_or_else(|| ALL.to_owned());
+        line(class, BULK_LISTING, REFUSED, refusal.said, refusal.left)
+    });
+    let learnt: Vec<Capability> = kind.into_iter().chain(refusals).collect();
+    if let Err(error) = store.learn_all(end.name(), &learnt).await {
+        tracing::warn!("cannot keep what was found out of {}: {error}", end.name());
+    }
+}
