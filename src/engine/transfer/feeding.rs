@@ -111,7 +111,7 @@ pub(super) async fn feed_all(
         }
     }
     let mut placed = Some(placed);
-    let mut turns = Vec::new();
+    let mut turns = None;
     loop {
         // The place bounds what waits in memory for those that were fed from it; one of those that were left behind may have it next.
         feeding.serve_late(&mut placed);
@@ -120,10 +120,10 @@ pub(super) async fn feed_all(
         }
         if feeding.all_read_for_themselves() {
             placed = None;
-        } else if turns.is_empty() {
+        } else if turns.is_none() {
             turns = feeding.leave_to_laggards();
             // All that they take has been read: others may read meanwhile.
-            if !turns.is_empty() {
+            if turns.is_some() {
                 placed = None;
             }
         }
@@ -228,6 +228,11 @@ impl<'a> Feeding<'a> {
         (feeding, feeders)
     }
 
+    /// Whether it matters who was left behind meanwhile: to those that share the read, and for the place once it has ended.
+    fn is_looked_at(&self) -> bool {
+        !self.drives.is_empty() && (self.sharing.is_some() || self.outcome.is_some())
+    }
+
     /// `None` once all has happened.
     async fn next(&mut self) -> Option<Happened> {
         tokio::select! {
@@ -235,7 +240,7 @@ impl<'a> Feeding<'a> {
             Some(left) = self.left.recv() => Some(Happened::Left(left)),
             Some((place, ended)) = self.own_reads.next() => Some(Happened::Read(place, ended)),
             Some((place, fate)) = self.drives.next() => Some(Happened::Ended(place, fate)),
-            _ = self.looks.tick(), if self.sharing.is_some() && !self.drives.is_empty() => Some(Happened::Look),
+            _ = self.looks.tick(), if self.is_looked_at() => Some(Happened::Look),
             else => None,
         }
     }
@@ -319,13 +324,16 @@ impl<'a> Feeding<'a> {
     }
 
     /// Where only those are left that the others do not wait for, they go on by themselves, as far as they may; who may not is put
-    /// aside. Gives the turns of those that go on.
-    fn leave_to_laggards(&mut self) -> Vec<LoneRead> {
+    /// aside. Gives the turns of those that go on; `None` where others are left. Who was alone from the beginning has its turn.
+    fn leave_to_laggards(&mut self) -> Option<Vec<LoneRead>> {
         let behind = |place: &usize| self.context.pace.is_behind(self.fed[*place].registry());
-        if self.sharing.is_none() || self.under_way.is_empty() || !self.under_way.keys().all(behind) {
-            return Vec::new();
+        if self.under_way.is_empty() || !self.under_way.keys().all(behind) {
+            return None;
         }
         let mut turns = Vec::new();
+        if self.sharing.is_none() {
+            return Some(turns);
+        }
         for (place, put_aside) in std::mem::take(&mut self.under_way) {
             if self.own_outcomes.contains_key(&place) {
                 self.under_way.insert(place, put_aside);
@@ -341,7 +349,7 @@ impl<'a> Feeding<'a> {
                 }
             }
         }
-        turns
+        Some(turns)
     }
 
     /// True where nothing waits any more of what the read for all has brought.
