@@ -23,7 +23,6 @@ use crate::registry::{
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Harbor,
-    hosts: &[],
     // Its registry is distribution 2.8, whose manifest store checks every blob.
     habits: |habits| habits.refuses_missing_blobs = true,
     vendor: |_| Arc::new(Harbor::default()),
