@@ -118,10 +118,7 @@ impl Ecr {
 
     /// The region, and the API's host there.
     async fn place(&self, api: &Api) -> Result<(String, String)> {
-        let (fips, dual) = self
-            .host
-            .as_ref()
-            .map_or((false, false), |host| (host.fips, host.dual_stack));
+        let network = self.host.as_ref().map(|host| host.network).unwrap_or_default();
         let region = match (self.aws.written_region(), &self.host) {
             (Some(region), _) => Some(region.to_owned()),
             (None, Some(host)) => Some(host.region.clone()),
@@ -133,7 +130,7 @@ impl Ecr {
         if !is_region(&region) {
             return Err(failed("the region of this registry is none; check aws.region"));
         }
-        let host = ecr_api(&region, fips, dual);
+        let host = ecr_api(&region, network);
         Ok((region, host))
     }
 

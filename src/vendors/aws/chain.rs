@@ -13,6 +13,7 @@ use reqsign_core::{Context, ProvideCredentialDyn, StaticEnv};
 use reqsign_file_read_tokio::TokioFileRead;
 use url::Url;
 
+use super::hosts::Network;
 use super::profile::{self, Base, RoleOfProfile};
 use super::send::Send;
 use super::sts;
@@ -42,6 +43,7 @@ pub(super) struct Search<'a> {
     settings: &'a AwsSettings,
     environment: &'a StaticEnv,
     region: &'a str,
+    network: Network,
     context: Context,
     sts: Option<Url>,
     /// The instance's service did not say what it has.
@@ -49,7 +51,12 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(api: &'a Api, settings: &'a AwsSettings, environment: &'a StaticEnv, region: &'a str) -> Self {
+    pub(super) fn new(
+        api: &'a Api,
+        settings: &'a AwsSettings,
+        environment: &'a StaticEnv,
+        (region, network): (&'a str, Network),
+    ) -> Self {
         // A variable of AWS's own, for private endpoints and for what stands in for AWS.
         let sts = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"]
             .iter()
@@ -65,6 +72,7 @@ impl<'a> Search<'a> {
             settings,
             environment,
             region,
+            network,
             context,
             sts,
             is_unsure: AtomicBool::new(false),
@@ -225,7 +233,12 @@ impl<'a> Search<'a> {
     }
 
     async fn assume(&self, role: &sts::Role<'_>, base: &Credential) -> Result<Credential> {
-        sts::assume(self.api, &self.context, self.region, self.sts.as_ref(), role, base).await
+        let at = sts::At {
+            region: self.region,
+            network: self.network,
+            endpoint: self.sts.as_ref(),
+        };
+        sts::assume(self.api, &self.context, at, role, base).await
     }
 
     fn error(&self, kind: ErrorKind, message: &str) -> Error {

@@ -6,7 +6,7 @@ use reqsign_aws_v4::Credential;
 use reqsign_core::Context;
 use url::Url;
 
-use super::hosts;
+use super::hosts::{self, Network};
 use super::signing::signed;
 use crate::registry::{Api, ApiCall, Error, ErrorKind, Operation, Result};
 
@@ -18,21 +18,37 @@ pub(super) struct Role<'r> {
     pub(super) session_name: Option<&'r str>,
 }
 
+/// Where STS is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<'a> {
+    pub(super) region: &'a str,
+    pub(super) network: Network,
+    /// In place of where AWS has it.
+    pub(super) endpoint: Option<&'a Url>,
+}
+
+impl At<'_> {
+    fn url(self) -> Option<Url> {
+        match self.endpoint {
+            Some(url) => Some(url.clone()),
+            None => Url::parse(&format!("https://{}/", hosts::sts(self.region, self.network))).ok(),
+        }
+    }
+}
+
 /// `AssumeRole`, for an hour, which every role allows.
 pub(super) async fn assume(
     api: &Api,
     context: &Context,
-    region: &str,
-    endpoint: Option<&Url>,
+    at: At<'_>,
     role: &Role<'_>,
     base: &Credential,
 ) -> Result<Credential> {
     let failed = |kind, message: String| Error::new(Operation::Authenticate, api.place(None), kind, message);
-    let url = match endpoint {
-        Some(url) => url.clone(),
-        None => Url::parse(&format!("https://{}/", hosts::sts(region)))
-            .map_err(|_| failed(ErrorKind::Config, format!("{region:?} is no region of AWS")))?,
-    };
+    let region = at.region;
+    let url = at
+        .url()
+        .ok_or_else(|| failed(ErrorKind::Config, format!("{region:?} is no region of AWS")))?;
     let body = form(role);
     let mut headers = HeaderMap::new();
     let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
