@@ -202,10 +202,13 @@ impl Copy {
     }
 }
 
-/// The message of a failure with what a command without rules can do about a login.
+/// The message of a failure with what a command without rules can do where the message names keys of theirs.
 fn worded(mut message: String) -> String {
     if message.contains("`username` and `password`") {
         message.push_str(" (for copy: --src-creds-file/--dst-creds-file, or docker login)");
+    }
+    if message.contains("`attestations: strip`") {
+        message.push_str(" (for copy: --attestations strip)");
     }
     message
 }

@@ -220,8 +220,7 @@ impl Refusal {
             (ErrorKind::Unsupported, _) if text.to_ascii_lowercase().contains(NO_CLASS) => match text {
                 text if text.contains(crate::oci::media_type::OCI_EMPTY) => {
                     "the registry takes images only, and artifacts with an empty config are none; where they are attestations of \
-                     BuildKit, write `attestations: strip` in the rule (for copy: --attestations strip), or build without them \
-                     (--provenance=false)"
+                     BuildKit, write `attestations: strip` in the rule, or build without them (--provenance=false)"
                         .to_owned()
                 }
                 _ => "the registry takes images only, not artifacts of this type: leave the tag out of the rule".to_owned(),
