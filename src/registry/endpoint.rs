@@ -355,6 +355,14 @@ impl Endpoint {
         }
     }
 
+    /// What the rules call the account there, without what proves it; `None` where they do not say, and of a layout.
+    pub fn account_name(&self) -> Option<String> {
+        match self {
+            Self::Registry(registry) => registry.account_name(),
+            Self::Layout(_) => None,
+        }
+    }
+
     /// Leaves the end alone until then; a longer pause that it asked for stays, and a time that is over does nothing.
     pub fn set_penalty(&self, until: jiff::Timestamp) {
         match self {

@@ -254,6 +254,27 @@ pub struct AzureSettings {
     pub authority: Option<Url>,
 }
 
+impl RemoteSettings {
+    /// What the rules call the account, without what proves it; `None` where they leave it to Docker's files or to what the
+    /// cloud finds here.
+    pub fn account_name(&self) -> Option<String> {
+        let together = |words: &[&Option<String>]| {
+            let written: Vec<&str> = words.iter().filter_map(|word| word.as_deref()).collect();
+            (!written.is_empty()).then(|| written.join(" "))
+        };
+        match &self.cloud {
+            CloudSettings::Alibaba(of) => together(&[&of.access_key_id, &of.role_arn, &of.ram_role]),
+            CloudSettings::Aws(of) => together(&[&of.profile, &of.access_key_id, &of.role_arn, &of.session_name]),
+            CloudSettings::Azure(of) => together(&[&of.tenant_id, &of.client_id]),
+            CloudSettings::None => match &self.login {
+                LoginSource::Given(login) => Some(login.username.clone()),
+                LoginSource::Anonymous => Some("nobody".to_owned()),
+                LoginSource::DockerConfig => None,
+            },
+        }
+    }
+}
+
 /// One of `mirrors:`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MirrorSettings {
