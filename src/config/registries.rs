@@ -11,7 +11,7 @@ use super::size;
 use super::tree::{Key, Node};
 use crate::registry::{
     AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption, Kind, Limits,
-    LoginSource, RegistrySettings, RegistryUrl, RemoteSettings, TlsSettings,
+    LoginSource, RegistrySettings, RegistryUrl, RemoteSettings, TencentSettings, TlsSettings,
 };
 use crate::rules::RegistryName;
 use crate::telemetry::Secret;
@@ -145,9 +145,9 @@ fn create(node: &Node) -> CreateSettings {
     }
 }
 
-/// Reads `aws:`, `alibaba:` and `azure:`, of which a registry has one at most.
+/// Reads `aws:`, `alibaba:`, `azure:` and `tencent:`, of which a registry has one at most.
 fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
-    let mut written = ["aws", "alibaba", "azure"]
+    let mut written = ["aws", "alibaba", "azure", "tencent"]
         .into_iter()
         .filter_map(|key| node.entry(key));
     let Some((key, cloud)) = written.next() else {
@@ -163,7 +163,8 @@ fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
             )),
         );
     }
-    if let Some((login, _)) = node.entry("username") {
+    // Tencent's key is for the API alone where there is a user of the registry.
+    if let Some((login, _)) = node.entry("username").filter(|_| key.text != "tencent") {
         findings.error(
             login.place,
             format!("username and {} both say who we are", key.text),
@@ -201,6 +202,26 @@ fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
                 ram_role: word(cloud, "ram_role"),
             })
         }
+        "tencent" => {
+            pair(findings, cloud, "secret_id", "secret_key");
+            needs(findings, cloud, "token", "secret_key");
+            if let (Some((role, _)), Some(_)) = (cloud.entry("cvm_role"), cloud.entry("secret_id")) {
+                findings.error(
+                    role.place,
+                    "secret_id and cvm_role both say who we are",
+                    Some("remove cvm_role, or secret_id and secret_key".to_owned()),
+                );
+            }
+            CloudSettings::Tencent(TencentSettings {
+                registry_id: word(cloud, "registry_id"),
+                region: word(cloud, "region"),
+                secret_id: word(cloud, "secret_id"),
+                secret_key: secret("secret_key"),
+                token: secret("token"),
+                cvm_role: word(cloud, "cvm_role"),
+                international: flag(cloud, "international").unwrap_or(false),
+            })
+        }
         _ => {
             needs(findings, cloud, "client_secret", "client_id");
             let file = cloud.get("federated_token_file");
@@ -223,6 +244,7 @@ fn cloud_of_kind(findings: &mut Findings<'_>, node: &Node, kind: Option<Kind>) {
         ("aws", &[Kind::Ecr, Kind::EcrPublic] as &[Kind]),
         ("alibaba", &[Kind::AlibabaEnterprise, Kind::AlibabaPersonal]),
         ("azure", &[Kind::Azure]),
+        ("tencent", &[Kind::TencentEnterprise, Kind::TencentPersonal]),
     ] {
         if let (Some((key, _)), false) = (node.entry(key), kinds.contains(&kind)) {
             let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();

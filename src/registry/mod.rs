@@ -29,6 +29,7 @@ pub use remote::{
 };
 pub use settings::{
     AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption, Limits,
-    LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl, RemoteSettings, Timeouts, TlsSettings,
+    LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl, RemoteSettings, TencentSettings,
+    Timeouts, TlsSettings,
 };
 pub use vendor::{Created, Generic, Issued, Mounts, Phrase, Told, Vendor, Ways};
