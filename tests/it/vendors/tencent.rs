@@ -122,23 +122,59 @@ async fn tencent_tags_that_shift_past_the_reader_are_found_by_their_names() {
     fake.finish();
 }
 
-/// What the API says of an index is not documented: where it is a child's digest, looks at the tags find that out.
+/// What the API says of an index is not documented. Where it is a child's digest, at both ends, a tag that moves to another
+/// index with that child is seen to move all the same.
 #[tokio::test]
 async fn tencent_digests_that_are_not_those_of_the_tags_are_not_believed() {
-    let (fake, cloud) = tencent::enterprise().await;
-    cloud.namespace("corp");
-    cloud.lists_children.store(true, Ordering::Relaxed);
-    fake.seed("corp/web", "v1", &samples::two_platforms(7, &[50]));
-    let plain = DockerRegistry::plain().await;
-    let rule = format!("{TO_PLAIN}    repositories: [corp/web]\n");
-    let home = home(&fake, &enterprise(""), &plain, &rule);
-    for outcome in ["copied", "in_step", "in_step"] {
+    let fakes = [tencent::enterprise().await, tencent::enterprise().await];
+    for (_, cloud) in &fakes {
+        cloud.namespace("corp");
+        cloud.lists_children.store(true, Ordering::Relaxed);
+    }
+    let [(src, _), (dst, _)] = fakes;
+    let platforms = ["linux/amd64", "linux/arm64"];
+    let same = image(1, "amd64", &[50]);
+    let of = |seed| samples::index(vec![same.clone(), image(seed, "arm64", &[50])], &platforms);
+    let rules =
+        [("src", &src), ("dst", &dst)].map(|(name, fake)| fake.rules(name, &tencent::keys(fake, "tencent_enterprise")));
+    let home = Transship::new(&format!(
+        "version: 1\nregistries:\n{}rules:\n  - {{ name: r, source: src, destinations: [dst], repositories: [corp/web] }}\n",
+        rules.concat()
+    ));
+    for (seed, outcome) in [(2, "copied"), (2, "in_step"), (3, "copied"), (3, "in_step")] {
+        src.seed("corp/web", "v1", &of(seed));
         let (run, _) = sync(&home, 0).await;
         assert_eq!(images(&run, outcome), 1, "{run:#}");
-        let held = Wire::new(&plain.url()).resolve("corp/web", "v1").await;
-        assert_eq!(held, fake.resolve("corp/web", "v1"));
+        assert_eq!(dst.resolve("corp/web", "v1"), Some(of(seed).digest()));
     }
-    fake.finish();
+    src.finish();
+    dst.finish();
+}
+
+/// By the names of the vendor's own hosts, which the rules lead to the fake.
+#[tokio::test]
+async fn tencent_instances_are_found_by_the_host_of_the_registry() {
+    for name in ["corp", "corp-vpc"] {
+        let (fake, cloud) = tencent::enterprise().await;
+        cloud.namespace("corp");
+        fake.seed("corp/web", "v1", &image(1, "amd64", &[100]));
+        let plain = DockerRegistry::plain().await;
+        let (host, at) = (format!("{name}.tencentcloudcr.com"), fake.host());
+        let mut home = Transship::new(&format!(
+            "version: 1\nregistries:\n  tcr: {{ url: \"http://{host}\", resolve: {{ {host}: \"{at}\" }}, token_hosts: [\"{at}\"], \
+             endpoint: \"{}\", proxy: none }}\n  plain: {{ url: \"{}\" }}\nrules:\n  - name: r\n{TO_PLAIN}    \
+             repositories: [corp/web]\n",
+            fake.url(),
+            plain.url()
+        ));
+        home.set_env("TENCENTCLOUD_SECRET_ID", ID);
+        home.set_env("TENCENTCLOUD_SECRET_KEY", KEY);
+        let (run, _) = sync(&home, 0).await;
+        assert_eq!(images(&run, "copied"), 1, "{run:#}");
+        // The instance, its login, the tags: it is asked for once.
+        assert_eq!(fake.count("POST", ""), 3, "{:#?}", fake.exchanges());
+        fake.finish();
+    }
 }
 
 #[tokio::test]

@@ -185,14 +185,14 @@ impl Tencent {
         let held = repository.parse().ok().and_then(|name| book.registry.manifests(&name));
         let held = held.unwrap_or_default();
         let children = self.cloud.lists_children.load(Ordering::Relaxed);
-        let untagged = held.iter().find(|held| held.tags.is_empty());
         let mut tags: Vec<(String, String)> = Vec::new();
         for entry in &held {
-            let shown = match untagged.filter(|_| children && entry.media_type.contains("index")) {
-                Some(child) => &child.digest,
-                None => &entry.digest,
+            let document: Value = serde_json::from_slice(&entry.bytes).unwrap_or_default();
+            let shown = match document["manifests"][0]["digest"].as_str().filter(|_| children) {
+                Some(child) => child.to_owned(),
+                None => entry.digest.to_string(),
             };
-            tags.extend(entry.tags.iter().map(|tag| (tag.to_string(), shown.to_string())));
+            tags.extend(entry.tags.iter().map(|tag| (tag.to_string(), shown.clone())));
         }
         tags.sort();
         if self.cloud.shifts.load(Ordering::Relaxed) {
@@ -209,7 +209,9 @@ impl Tencent {
         if action == "DescribeInstances" {
             let right = body["AllRegion"] == true && body["Offset"] == 0;
             let by_id = body["Registryids"] == json!([INSTANCE]);
-            if !right || !by_id {
+            let by_name = body["Filters"] == json!([{ "Name": "RegistryName", "Values": ["corp"] }])
+                || body["Filters"] == json!([{ "Name": "RegistryName", "Values": ["corp-vpc", "corp"] }]);
+            if !right || by_id == by_name {
                 return Err(Asked::Wrong(format!("{body} asks for no instance of ours")));
             }
             return Ok(answered(json!({ "TotalCount": 1, "Registries": [{
