@@ -5,6 +5,7 @@ mod account;
 mod endpoint;
 mod error;
 mod habits;
+mod hosts;
 mod kind;
 mod layout;
 mod local;

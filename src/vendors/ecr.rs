@@ -30,22 +30,8 @@ const MOST_PAGES: usize = 2_000;
 /// How long a token is used whose end lies in the past, as from what stands in for AWS.
 const UNTOLD_LIFE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Hosts: goharbor/harbor, adapter awsecr; suffixes of further partitions: botocore's `partitions.json`.
 pub(super) static ROW: Row = Row {
     kind: Kind::Ecr,
-    hosts: &[
-        "*.dkr.ecr.*.amazonaws.com",
-        "*.dkr.ecr-fips.*.amazonaws.com",
-        "*.dkr.ecr.*.amazonaws.com.cn",
-        "*.dkr.ecr.*.amazonaws.eu",
-        "*.dkr.ecr.*.c2s.ic.gov",
-        "*.dkr.ecr.*.sc2s.sgov.gov",
-        "*.dkr.ecr.*.cloud.adc-e.uk",
-        "*.dkr.ecr.*.csp.hci.ic.gov",
-        "*.dkr-ecr.*.on.aws",
-        "*.dkr-ecr-fips.*.on.aws",
-        "*.dkr-ecr.*.on.amazonwebservices.com.cn",
-    ],
     habits: |habits| {
         uploads(habits);
         // Basic on every request: ECR user guide, "Private registry authentication".
