@@ -15,6 +15,7 @@ use super::signals::Signals;
 use crate::engine::{self, ControlHandle, CopyEnd, CopyRequest, Events, SCHEMA_VERSION, SyncReport};
 use crate::oci::PlatformSelector;
 use crate::registry::{Credentials, LoginSource, RegistrySettings, RegistryUrl, RemoteSettings, TlsSettings};
+use crate::rules::{Attestations, PlatformPolicy};
 use crate::store::Store;
 use crate::telemetry::Secret;
 
@@ -40,6 +41,9 @@ pub(super) struct Copy {
     /// Only this platform, such as linux/arm64; may be given again
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     platforms: Vec<PlatformSelector>,
+    /// BuildKit's attestations, which some registries refuse: copy them or take them out of the image's index
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    attestations: AttestationsArg,
     #[command(flatten)]
     from: SourceArgs,
     #[command(flatten)]
@@ -48,6 +52,14 @@ pub(super) struct Copy {
     strict: StrictArg,
     #[command(flatten)]
     format: FormatArg,
+}
+
+/// `--attestations`, as `attestations:` of a rule.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum AttestationsArg {
+    #[default]
+    Keep,
+    Strip,
 }
 
 #[derive(Debug, Args)]
@@ -179,15 +191,24 @@ impl Copy {
             source: end(source, from)?,
             destination: end(destination, to)?,
             all_tags: self.all_tags,
-            platforms: self.platforms,
+            platforms: PlatformPolicy {
+                platforms: self.platforms,
+                attestations: match self.attestations {
+                    AttestationsArg::Keep => Attestations::Keep,
+                    AttestationsArg::Strip => Attestations::Strip,
+                },
+            },
         })
     }
 }
 
-/// The message of a failure with what a command without rules can do about a login.
+/// The message of a failure with what a command without rules can do where the message names keys of theirs.
 fn worded(mut message: String) -> String {
     if message.contains("`username` and `password`") {
         message.push_str(" (for copy: --src-creds-file/--dst-creds-file, or docker login)");
+    }
+    if message.contains("`attestations: strip`") {
+        message.push_str(" (for copy: --attestations strip)");
     }
     message
 }

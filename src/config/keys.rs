@@ -159,7 +159,7 @@ pub(super) static REGISTRY: Section = Section {
             "kind",
             Kind::Choice(crate::registry::Kind::WORDS),
             "found by the host name, or by asking",
-            "What the registry is. It says which API lists tags with their digests and makes repositories, and how uploads are sent. Write it for a product that runs at a host of your own, such as Harbor or zot.",
+            "What the registry is. It says which API lists tags with their digests and makes repositories, and how uploads are sent. Write it for a product that runs at a host of your own, such as Harbor or zot; `aws`, `alibaba` and `azure` want it there.",
         ),
         optional(
             "username",

@@ -74,7 +74,7 @@ fn remote(findings: &mut Findings<'_>, node: &Node, url: &Node) -> Option<Regist
     let endpoint = node.get("endpoint").and_then(|endpoint| address(findings, endpoint));
     let create = node.get("create_repositories").map(create).unwrap_or_default();
     let cloud = cloud(findings, node);
-    cloud_of_kind(findings, node, kind);
+    kind_and_cloud(findings, node, kind, url.as_ref());
     if let Some(node) = node
         .get("endpoint")
         .filter(|_| endpoint.as_ref().is_some_and(|it| it.plain_http))
@@ -147,9 +147,7 @@ fn create(node: &Node) -> CreateSettings {
 
 /// Reads `aws:`, `alibaba:`, `azure:` and `tencent:`, of which a registry has one at most.
 fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
-    let mut written = ["aws", "alibaba", "azure", "tencent"]
-        .into_iter()
-        .filter_map(|key| node.entry(key));
+    let mut written = CLOUDS.iter().filter_map(|(key, _)| node.entry(key));
     let Some((key, cloud)) = written.next() else {
         return CloudSettings::None;
     };
@@ -237,27 +235,66 @@ fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
     }
 }
 
-/// A cloud's keys have no meaning for a registry that is said to be something else.
-fn cloud_of_kind(findings: &mut Findings<'_>, node: &Node, kind: Option<Kind>) {
-    let Some(kind) = kind else { return };
-    for (key, kinds) in [
-        ("aws", &[Kind::Ecr, Kind::EcrPublic] as &[Kind]),
-        ("alibaba", &[Kind::AlibabaEnterprise, Kind::AlibabaPersonal]),
-        ("azure", &[Kind::Azure]),
-        ("tencent", &[Kind::TencentEnterprise, Kind::TencentPersonal]),
-    ] {
-        if let (Some((key, _)), false) = (node.entry(key), kinds.contains(&kind)) {
-            let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
-            findings.error(
-                key.place,
-                format!(
-                    "{} has no meaning for a registry of the kind {}",
-                    key.text,
-                    kind.as_str()
-                ),
-                Some(format!("remove it, or write kind: {}", words.join(" or "))),
-            );
-        }
+/// The keys of clouds, with the kinds of registries that they say who we are at.
+const CLOUDS: &[(&str, &[Kind])] = &[
+    ("aws", &[Kind::Ecr, Kind::EcrPublic]),
+    ("alibaba", &[Kind::AlibabaEnterprise, Kind::AlibabaPersonal]),
+    ("azure", &[Kind::Azure]),
+    ("tencent", &[Kind::TencentEnterprise, Kind::TencentPersonal]),
+];
+
+/// Tells of a kind that the host belies, and of a cloud's keys where nothing would use them: at a registry of another kind, and at a
+/// host of one's own that is not said to be of the cloud.
+fn kind_and_cloud(findings: &mut Findings<'_>, node: &Node, written: Option<Kind>, url: Option<&RegistryUrl>) {
+    // What stands for a reference that `check` does without is no host.
+    let url_node = node.get("url");
+    let Some(url) = url.filter(|_| !url_node.is_some_and(Node::is_unknown)) else {
+        return;
+    };
+    // A word that is no kind has been told.
+    if written.is_none() && node.entry("kind").is_some() {
+        return;
+    }
+    let by_host = Kind::of_host(&url.host);
+    let host = match url_node.is_some_and(Node::is_hidden) {
+        true => "this host",
+        false => url.host.as_str(),
+    };
+    // Whoever writes `generic` wants nothing of a vendor's ways, wherever it is.
+    if let (Some(written), Some(by_host), Some((key, _))) = (written, by_host, node.entry("kind"))
+        && written != by_host
+        && written != Kind::Generic
+    {
+        findings.warning(
+            key.place,
+            format!(
+                "{host} is known to be of the kind {}, not {}",
+                by_host.as_str(),
+                written.as_str()
+            ),
+            Some(format!("remove kind, or write kind: {}", by_host.as_str())),
+        );
+    }
+    for (cloud, kinds) in CLOUDS {
+        let Some((key, _)) = node.entry(cloud) else { continue };
+        let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+        let words = words.join(" or ");
+        let (message, hint) = match (written.or(by_host), written) {
+            (Some(kind), _) if kinds.contains(&kind) => continue,
+            (Some(kind), Some(_)) => (
+                format!("{cloud} has no meaning for a registry of the kind {}", kind.as_str()),
+                format!("remove it, or write kind: {words}"),
+            ),
+            (Some(kind), None) => (
+                format!("{cloud} has no meaning for a registry of the kind {}", kind.as_str()),
+                format!("remove it: {host} is known to be of that kind"),
+            ),
+            (None, _) => (
+                format!("{cloud} without kind: {host} does not tell whether it is a registry of that cloud"),
+                format!("write kind: {words}"),
+            ),
+        };
+        findings.error(key.place, message, Some(hint));
     }
 }
 

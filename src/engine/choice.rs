@@ -1,11 +1,14 @@
 //! What a rule's platforms make of an image.
 
+use std::collections::BTreeMap;
+
 use super::context::RunContext;
 use super::fault::{Fault, chain};
-use crate::oci::{Digest, Manifest, ManifestShape, Platform, RepositoryName};
+use super::manifests::read_some;
+use crate::oci::{Descriptor, Digest, Manifest, ManifestShape, Platform, RepositoryName};
 use crate::plan::{ErrorKind, WantedImage};
 use crate::registry::Side;
-use crate::rules::PlatformChoice;
+use crate::rules::{PlatformChoice, RewrittenIndex};
 
 /// What an earlier look at the same source digest under the same policy came to.
 pub(super) async fn remembered_choice(context: &RunContext, source: &Digest) -> Result<Option<WantedImage>, Fault> {
@@ -53,12 +56,28 @@ impl StoredChoice {
     }
 }
 
-/// Applies the rule's platforms to a top manifest: what is wanted, and the manifest to push where it is rewritten.
+/// An image of which the destination gets other indexes than the source has.
+#[derive(Debug)]
+pub(super) struct Rewritten {
+    /// In place of its top manifest.
+    pub(super) top: Manifest,
+    /// In place of indexes within it, by the digests that they have now.
+    pub(super) within: BTreeMap<Digest, Manifest>,
+}
+
+impl Rewritten {
+    /// True for a manifest that the source does not have.
+    pub(super) fn made(&self, digest: &Digest) -> bool {
+        self.top.digest() == digest || self.within.contains_key(digest)
+    }
+}
+
+/// Applies the rule's platforms to a top manifest: what is wanted, and what is pushed where it is rewritten.
 pub(super) async fn choose(
     context: &RunContext,
     repository: &RepositoryName,
     manifest: &Manifest,
-) -> Result<(WantedImage, Option<Manifest>), Fault> {
+) -> Result<(WantedImage, Option<Rewritten>), Fault> {
     let policy = &context.rule.platforms;
     let source = manifest.digest().clone();
     if policy.keeps_all() {
@@ -77,7 +96,21 @@ pub(super) async fn choose(
         true => None,
         false => config_platform(context, repository, manifest).await?,
     };
-    let choice = policy.choose(manifest, platform.as_ref()).map_err(|error| {
+    let read = match manifest.entries().iter().any(|entry| policy.looks_into(entry)) {
+        true => {
+            let looked_into = |entry: &Descriptor| policy.looks_into(entry);
+            read_some(
+                &context.manifests,
+                &context.source,
+                repository,
+                manifest.clone(),
+                looked_into,
+            )
+            .await?
+        }
+        false => BTreeMap::new(),
+    };
+    let choice = policy.choose(manifest, platform.as_ref(), &read).map_err(|error| {
         Fault::new(
             ErrorKind::Invalid,
             format!(
@@ -90,10 +123,13 @@ pub(super) async fn choose(
     let (digest, missing_platforms, rewritten) = match choice {
         PlatformChoice::Unchanged { missing } => (Ok(source.clone()), missing, None),
         PlatformChoice::Skipped { available } => (Err(available), Vec::new(), None),
-        PlatformChoice::Rewritten { bytes, digest, missing } => {
-            let rewritten = Manifest::parse(Some(manifest.media_type()), bytes.into(), Some(&digest))
-                .map_err(|error| Fault::new(ErrorKind::Invalid, chain(&error)))?;
-            (Ok(digest), missing, Some(rewritten))
+        PlatformChoice::Rewritten { top, within, missing } => {
+            let within: Result<_, Fault> = within
+                .into_iter()
+                .map(|index| Ok((index.digest.clone(), parsed(index)?)))
+                .collect();
+            let (top, within) = (parsed(top)?, within?);
+            (Ok(top.digest().clone()), missing, Some(Rewritten { top, within }))
         }
     };
     let wanted = WantedImage {
@@ -108,6 +144,11 @@ pub(super) async fn choose(
         .remember_choice(&source, &policy.fingerprint(), &text, context.clock.now())
         .await?;
     Ok((wanted, rewritten))
+}
+
+fn parsed(index: RewrittenIndex) -> Result<Manifest, Fault> {
+    Manifest::parse(Some(&index.media_type), index.bytes.into(), Some(&index.digest))
+        .map_err(|error| Fault::new(ErrorKind::Invalid, chain(&error)))
 }
 
 /// A config is read whole only up to this size; real ones have some kilobytes.

@@ -14,8 +14,8 @@ use crate::config::Config;
 use crate::oci::Digest;
 use crate::registry::{Error, ErrorKind, Limits, Operation, Place};
 use crate::rules::{
-    Attestations, Destination, MovedTags, NameTemplate, OnConflict, PlatformPolicy, RegistryName, RepositoryPattern,
-    RepositoryRule, RetryPolicy, Rule, RuleName, TagFilter,
+    Destination, MovedTags, NameTemplate, OnConflict, RegistryName, RepositoryPattern, RepositoryRule, RetryPolicy,
+    Rule, RuleName, TagFilter,
 };
 use crate::store::{Store, Trigger};
 
@@ -77,10 +77,7 @@ pub async fn copy(
         moved_tags: MovedTags::Follow,
         on_conflict: OnConflict::Overwrite,
         trust_destination: std::time::Duration::ZERO,
-        platforms: PlatformPolicy {
-            platforms,
-            attestations: Attestations::Keep,
-        },
+        platforms,
         retry: RetryPolicy::default(),
         priority: 0,
     };

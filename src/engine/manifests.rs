@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
+use super::choice::Rewritten;
 use super::fault::Fault;
 use super::several::unordered;
 use crate::clock::Clock;
-use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, Reference, RepositoryName, Tag};
 use crate::plan::{ErrorKind, ImageTree};
 use crate::registry::{Endpoint, Side};
 use crate::store::{NewManifest, Store};
@@ -258,6 +259,41 @@ pub(super) async fn read_tree(
     repository: &RepositoryName,
     root: Manifest,
 ) -> Result<ImageTree, Fault> {
+    descend(cache, endpoint, repository, root, &BTreeMap::new(), |_| true).await
+}
+
+/// As [`read_tree`], for an image of which some indexes are not the source's.
+pub(super) async fn read_rewritten(
+    cache: &ManifestCache,
+    endpoint: &Endpoint,
+    repository: &RepositoryName,
+    rewritten: &Rewritten,
+) -> Result<ImageTree, Fault> {
+    let root = rewritten.top.clone();
+    descend(cache, endpoint, repository, root, &rewritten.within, |_| true).await
+}
+
+/// Reads what a top manifest reaches by entries of which `wanted` holds; the top manifest is among what is given.
+pub(super) async fn read_some(
+    cache: &ManifestCache,
+    endpoint: &Endpoint,
+    repository: &RepositoryName,
+    root: Manifest,
+    wanted: impl Fn(&Descriptor) -> bool,
+) -> Result<BTreeMap<Digest, Manifest>, Fault> {
+    let tree = descend(cache, endpoint, repository, root, &BTreeMap::new(), wanted).await?;
+    Ok(tree.manifests)
+}
+
+/// Reads what a top manifest reaches by entries that are to be followed, but for those manifests that are `known`.
+async fn descend(
+    cache: &ManifestCache,
+    endpoint: &Endpoint,
+    repository: &RepositoryName,
+    root: Manifest,
+    known: &BTreeMap<Digest, Manifest>,
+    follow: impl Fn(&Descriptor) -> bool,
+) -> Result<ImageTree, Fault> {
     let mut tree = ImageTree {
         root: root.digest().clone(),
         manifests: BTreeMap::new(),
@@ -267,7 +303,8 @@ pub(super) async fn read_tree(
     for _ in 0..DEEPEST {
         let mut wanted: Vec<Digest> = Vec::new();
         for manifest in level {
-            wanted.extend(manifest.entries().iter().map(|entry| entry.digest.clone()));
+            let entries = manifest.entries().iter().filter(|entry| follow(entry));
+            wanted.extend(entries.map(|entry| entry.digest.clone()));
             tree.manifests.insert(manifest.digest().clone(), manifest);
         }
         wanted.sort_unstable();
@@ -281,6 +318,9 @@ pub(super) async fn read_tree(
             break;
         }
         let each_child = wanted.into_iter().map(|digest| async move {
+            if let Some(manifest) = known.get(&digest) {
+                return Ok(manifest.clone());
+            }
             let manifest = read(cache, endpoint, repository, &digest).await?;
             manifest.ok_or_else(|| missing_child(endpoint, repository, &digest))
         });

@@ -1,7 +1,7 @@
 //! Sources that count the manifests that are read: images are looked into one after the other, as far as the quota goes;
 //! the others are put off before anything is read of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::job::ImageGroup;
 use super::manifests;
 use super::run::{Work, copy_work};
-use crate::oci::{RepositoryName, Tag};
+use crate::oci::{Digest, Manifest, RepositoryName, Tag};
 use crate::plan::{Budget, Turn};
 use crate::registry::Endpoint;
 use crate::store::DeferredImage;
@@ -325,9 +325,17 @@ async fn needed(context: &RunContext, group: &ImageGroup) -> Result<u64, Fault> 
         return Ok(0);
     };
     let (_, rewritten) = choose(context, repository, &top).await?;
+    let needed: BTreeSet<&Digest> = match &rewritten {
+        None => top.entries().iter().map(|entry| &entry.digest).collect(),
+        Some(rewritten) => {
+            let entries = std::iter::once(&rewritten.top).chain(rewritten.within.values());
+            let entries = entries.flat_map(Manifest::entries).map(|entry| &entry.digest);
+            entries.filter(|digest| !rewritten.made(digest)).collect()
+        }
+    };
     let mut reads = 0;
-    for entry in rewritten.as_ref().unwrap_or(&top).entries() {
-        let kept = manifests::is_kept(&context.manifests, source, repository, &entry.digest).await;
+    for digest in needed {
+        let kept = manifests::is_kept(&context.manifests, source, repository, digest).await;
         reads += u64::from(!kept);
     }
     Ok(reads)

@@ -5,7 +5,7 @@ use super::context::RunContext;
 use super::fault::Fault;
 use super::job::ImageGroup;
 use super::looks::head;
-use super::manifests::{read, read_tree};
+use super::manifests::{read, read_rewritten, read_tree};
 use super::retry::persist;
 use crate::oci::{Digest, Platform};
 use crate::plan::{ErrorKind, ImageTree, Observation};
@@ -80,12 +80,13 @@ async fn read_all(
     if let Err(available) = wanted.digest {
         return Ok(Some(Err(NotCopied::Skipped(available))));
     }
-    let whole = rewritten.is_none();
-    let root = rewritten.unwrap_or(top);
-    let tree = read_tree(&context.manifests, &context.source, &group.repository, root).await?;
+    let tree = match &rewritten {
+        None => read_tree(&context.manifests, &context.source, &group.repository, top).await?,
+        Some(rewritten) => read_rewritten(&context.manifests, &context.source, &group.repository, rewritten).await?,
+    };
     let mut subjects: Vec<Digest> = tree.manifests.keys().cloned().collect();
     // Signatures of an index do not hold for a rewritten one.
-    subjects.retain(|subject| whole || *subject != tree.root);
+    subjects.retain(|subject| rewritten.as_ref().is_none_or(|rewritten| !rewritten.made(subject)));
     Ok(Some(Ok(Prepared {
         tree,
         subjects,

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::oci::{PlatformSelector, Reference, RepositoryName};
+use crate::oci::{Reference, RepositoryName};
 use crate::registry::RegistrySettings;
-use crate::rules::RuleName;
+use crate::rules::{PlatformPolicy, RuleName};
 use crate::store::{RunId, Trigger};
 
 /// Run a rule.
@@ -66,8 +66,8 @@ pub struct CopyRequest {
     pub destination: CopyEnd,
     /// Every tag of the repository.
     pub all_tags: bool,
-    /// These platforms only; all where empty.
-    pub platforms: Vec<PlatformSelector>,
+    /// What of the image.
+    pub platforms: PlatformPolicy,
 }
 
 /// Compare destinations with sources.

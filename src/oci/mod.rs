@@ -17,4 +17,4 @@ pub use digest::{Algorithm, Digest, HashState, Hasher, InvalidDigest};
 pub use manifest::{InvalidManifest, MAX_MANIFEST_SIZE, Manifest, ManifestShape};
 pub use name::{InvalidName, Reference, RepositoryName, Tag};
 pub use platform::{InvalidPlatform, Platform, PlatformSelector};
-pub use splice::{SPLICE_VERSION, SpliceError, keep_entries};
+pub use splice::{EntryEdit, SPLICE_VERSION, SpliceError, edit_entries};

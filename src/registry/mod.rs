@@ -5,9 +5,11 @@ mod account;
 mod endpoint;
 mod error;
 mod habits;
+mod hosts;
 mod kind;
 mod layout;
 mod local;
+mod program;
 mod remote;
 mod settings;
 mod tried;
@@ -23,6 +25,7 @@ pub use habits::Habits;
 pub use kind::Kind;
 pub use layout::{IMAGE_REPOSITORY, Layout};
 pub use local::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
+pub use program::{NoOutput, output_of};
 pub use remote::{
     Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Certificate, Greeting, Identity, Limiter, ListingRefusal, Located,
     NumberedPage, Probe, PushRight, numbered,

@@ -12,7 +12,7 @@ mod selection;
 pub use matching::MatchedRepository;
 pub use naming::{InvalidTemplate, NameTemplate};
 pub use pattern::{InvalidPattern, RepositoryPattern, TagPattern};
-pub use platforms::{Attestations, KeptEntries, PlatformChoice, PlatformPolicy};
+pub use platforms::{Attestations, KeptEntries, PlatformChoice, PlatformPolicy, RewrittenIndex};
 pub use rule::{Destination, MovedTags, OnConflict, RegistryName, RepositoryRule, RetryPolicy, Rule, RuleName};
 pub use schedule::{InvalidSchedule, MissedRuns, Overlap, Schedule};
 pub use selection::{Excluded, InvalidRange, Newest, NewestBy, SelectedTags, SemverRange, TagFilter};

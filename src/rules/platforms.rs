@@ -1,10 +1,10 @@
 //! Which platforms of an image are copied, and whether its attestations are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::oci::{
-    Descriptor, Digest, Manifest, ManifestShape, Platform, PlatformSelector, SPLICE_VERSION, SpliceError, keep_entries,
-    media_type,
+    Descriptor, Digest, EntryEdit, Manifest, ManifestShape, Platform, PlatformSelector, SPLICE_VERSION, SpliceError,
+    edit_entries, media_type,
 };
 
 /// `platforms:`, `index:` and `attestations:` of a rule. `Default` copies everything, byte for byte.
@@ -44,12 +44,12 @@ pub enum PlatformChoice {
         /// Wanted platforms that are not there.
         missing: Vec<PlatformSelector>,
     },
-    /// An index with some entries taken out: these bytes are pushed instead.
+    /// An index with some entries taken out, of itself or of an index within it.
     Rewritten {
-        /// The index without the entries that are not wanted, every other byte as it came.
-        bytes: Vec<u8>,
-        /// The digest of `bytes`.
-        digest: Digest,
+        /// What is pushed instead.
+        top: RewrittenIndex,
+        /// Those within it that are rewritten too, children before parents.
+        within: Vec<RewrittenIndex>,
         /// Wanted platforms that are not there.
         missing: Vec<PlatformSelector>,
     },
@@ -58,6 +58,18 @@ pub enum PlatformChoice {
         /// The platforms that are.
         available: Vec<Platform>,
     },
+}
+
+/// An index without the entries that are not wanted, every other byte as it came but the names of indexes within it that
+/// are rewritten too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RewrittenIndex {
+    /// As it was.
+    pub media_type: String,
+    /// Its bytes now.
+    pub bytes: Vec<u8>,
+    /// Their digest.
+    pub digest: Digest,
 }
 
 /// What an entry of an index is to a choice of platforms.
@@ -109,8 +121,9 @@ impl PlatformPolicy {
         }
         let sorted: BTreeSet<String> = self.platforms.iter().map(ToString::to_string).collect();
         let sorted: Vec<String> = sorted.into_iter().collect();
-        // As it was before attestations could be taken out: what is remembered under it stays valid.
-        let strip = if self.strips() { "strip-" } else { "" };
+        // As it was before attestations could be taken out: what is remembered under it stays valid. The second way of taking
+        // them out looks into indexes within an index, which the first left alone.
+        let strip = if self.strips() { "strip-2-" } else { "" };
         format!("{strip}rewrite-{SPLICE_VERSION}:{}", sorted.join(","))
     }
 
@@ -123,6 +136,18 @@ impl PlatformPolicy {
     /// their images too.
     pub fn leaves_out(&self, artifact_type: Option<&str>) -> bool {
         self.strips() && artifact_type == Some(media_type::BUILDKIT_ATTESTATION)
+    }
+
+    /// True for an entry of an index that is an index itself, whose attestations are to be taken out: what it names must be
+    /// read for [`PlatformPolicy::choose`].
+    pub fn looks_into(&self, entry: &Descriptor) -> bool {
+        self.strips()
+            && media_type::is_index(&entry.media_type)
+            && match EntryKind::of(entry) {
+                EntryKind::Image(platform) => self.wants(platform),
+                EntryKind::Attestation(_) | EntryKind::LostAttestation => false,
+                EntryKind::Other => true,
+            }
     }
 
     fn strips(&self) -> bool {
@@ -171,7 +196,7 @@ impl PlatformPolicy {
         }
     }
 
-    /// Applies the policy to an index. A nested index (an entry that is itself an index) has no platform and stays whole.
+    /// Applies the policy to an index. A nested index (an entry that is itself an index) has no platform and stays.
     pub fn choose_entries(&self, entries: &[Descriptor]) -> KeptEntries {
         let verdict = self.judge(entries);
         let mut seen = BTreeSet::new();
@@ -188,13 +213,17 @@ impl PlatformPolicy {
     }
 
     /// Applies the policy to a top manifest. `config_platform` is the platform that a plain image's config names
-    /// (`None` for artifacts, or where it was not read because all platforms are wanted).
+    /// (`None` for artifacts, or where it was not read because all platforms are wanted). `read`: the indexes that
+    /// [`PlatformPolicy::looks_into`] names, at any depth; one that is not among them stays whole. Of those, platforms select
+    /// nothing: only their attestations go.
+    ///
     /// # Errors
     /// An index that cannot be spliced.
     pub fn choose(
         &self,
         manifest: &Manifest,
         config_platform: Option<&Platform>,
+        read: &BTreeMap<Digest, Manifest>,
     ) -> Result<PlatformChoice, SpliceError> {
         if manifest.shape() != ManifestShape::Index {
             return Ok(match config_platform {
@@ -222,14 +251,82 @@ impl PlatformPolicy {
             });
         }
         let missing = verdict.missing;
-        if verdict.kept.iter().all(|kept| *kept) {
-            return Ok(PlatformChoice::Unchanged { missing });
+        let mut cutter = Cutter {
+            policy: self,
+            read,
+            known: BTreeMap::new(),
+            made: Vec::new(),
+        };
+        let choice = match cutter.cut(manifest, verdict.kept)? {
+            None => PlatformChoice::Unchanged { missing },
+            Some(top) => PlatformChoice::Rewritten {
+                top,
+                within: cutter.made,
+                missing,
+            },
+        };
+        Ok(choice)
+    }
+}
+
+/// Takes entries out of an index and of those within it.
+struct Cutter<'a> {
+    policy: &'a PlatformPolicy,
+    /// The indexes within, by digest.
+    read: &'a BTreeMap<Digest, Manifest>,
+    /// What became of those that were looked into; `None` for one that stays.
+    known: BTreeMap<&'a Digest, Option<(Digest, u64)>>,
+    /// Those that do not stay, children before parents.
+    made: Vec<RewrittenIndex>,
+}
+
+impl<'a> Cutter<'a> {
+    /// `index` with those of its entries that `kept` says, in their order; `None` where nothing of it changes.
+    fn cut(&mut self, index: &'a Manifest, kept: Vec<bool>) -> Result<Option<RewrittenIndex>, SpliceError> {
+        let mut edits = Vec::with_capacity(kept.len());
+        for (entry, kept) in index.entries().iter().zip(kept) {
+            edits.push(match kept {
+                true => self.within(entry)?,
+                false => EntryEdit::Drop,
+            });
         }
-        // The splice asks for each entry in the index's order, which is the order of the verdict.
-        let mut kept = verdict.kept.into_iter();
-        let bytes = keep_entries(manifest.bytes(), |_| kept.next().unwrap_or(true))?;
-        let digest = Digest::of(&bytes);
-        Ok(PlatformChoice::Rewritten { bytes, digest, missing })
+        if edits.iter().all(|edit| *edit == EntryEdit::Keep) {
+            return Ok(None);
+        }
+        // The splice asks for each entry in the index's order, which is theirs.
+        let mut edits = edits.into_iter();
+        let bytes = edit_entries(index.bytes(), |_| edits.next().unwrap_or(EntryEdit::Keep))?;
+        Ok(Some(RewrittenIndex {
+            media_type: index.media_type().to_owned(),
+            digest: Digest::of(&bytes),
+            bytes,
+        }))
+    }
+
+    /// What becomes of an entry that stays: it names another index where attestations go from its own. As deep as what was read.
+    fn within(&mut self, entry: &Descriptor) -> Result<EntryEdit, SpliceError> {
+        let read = self.read;
+        let Some((digest, index)) = read
+            .get_key_value(&entry.digest)
+            .filter(|_| self.policy.looks_into(entry))
+        else {
+            return Ok(EntryEdit::Keep);
+        };
+        let became = match self.known.get(digest) {
+            Some(became) => became.clone(),
+            None => {
+                let all_platforms = PlatformPolicy {
+                    platforms: Vec::new(),
+                    attestations: self.policy.attestations,
+                };
+                let cut = self.cut(index, all_platforms.judge(index.entries()).kept)?;
+                let became = cut.as_ref().map(|cut| (cut.digest.clone(), cut.bytes.len() as u64));
+                self.made.extend(cut);
+                self.known.insert(digest, became.clone());
+                became
+            }
+        };
+        Ok(became.map_or(EntryEdit::Keep, |(digest, size)| EntryEdit::Replace { digest, size }))
     }
 }
 
@@ -243,209 +340,4 @@ fn missing(selectors: &[PlatformSelector], platforms: &[&Platform]) -> Vec<Platf
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    fn rewrite(selectors: &[&str]) -> PlatformPolicy {
-        PlatformPolicy {
-            platforms: selectors.iter().map(|s| s.parse().expect("a selector")).collect(),
-            attestations: Attestations::Keep,
-        }
-    }
-
-    fn strip(selectors: &[&str]) -> PlatformPolicy {
-        PlatformPolicy {
-            attestations: Attestations::Strip,
-            ..rewrite(selectors)
-        }
-    }
-
-    fn image(n: u8, platform: &str) -> String {
-        let (os, architecture) = platform.split_once('/').expect("os/architecture");
-        format!(
-            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":{n},"platform":{{"os":"{os}","architecture":"{architecture}"}}}}"#,
-            Digest::of(&[n])
-        )
-    }
-
-    fn attestation(n: u8, of: u8) -> String {
-        format!(
-            r#"{{"digest":"{}","size":{n},"platform":{{"os":"unknown","architecture":"unknown"}},"annotations":{{"vnd.docker.reference.type":"attestation-manifest","vnd.docker.reference.digest":"{}"}}}}"#,
-            Digest::of(&[n]),
-            Digest::of(&[of])
-        )
-    }
-
-    fn bare(n: u8) -> String {
-        format!(r#"{{"digest":"{}","size":{n}}}"#, Digest::of(&[n]))
-    }
-
-    fn index(entries: &[String]) -> Manifest {
-        let text = format!(
-            "{{\n  \"schemaVersion\": 2, \"manifests\": [{}]\n}}\n",
-            entries.join(",\n ")
-        );
-        Manifest::parse(None, Bytes::from(text), None).expect("an index")
-    }
-
-    fn sizes(bytes: &[u8]) -> Vec<u64> {
-        let manifest = Manifest::parse(None, Bytes::copy_from_slice(bytes), None).expect("an index");
-        manifest.entries().iter().map(|entry| entry.size).collect()
-    }
-
-    #[test]
-    fn unwanted_platforms_and_their_attestations_go() {
-        let entries = [
-            image(1, "linux/amd64"),
-            image(2, "linux/arm64"),
-            image(3, "windows/amd64"),
-            attestation(4, 1),
-            attestation(5, 2),
-            bare(6),
-        ];
-        let manifest = index(&entries);
-        let policy = rewrite(&["linux/amd64", "linux/s390x", "linux/s390x"]);
-        let choice = policy.choose(&manifest, None).expect("spliced");
-        let PlatformChoice::Rewritten { bytes, digest, missing } = choice else {
-            panic!("{choice:?}")
-        };
-        assert_eq!(sizes(&bytes), [1, 4, 6]);
-        assert_eq!(digest, Digest::of(&bytes));
-        assert_eq!(missing, ["linux/s390x".parse().expect("a selector")]);
-        let kept = policy.choose_entries(manifest.entries());
-        assert_eq!(kept.keep, [Digest::of(&[1]), Digest::of(&[4]), Digest::of(&[6])]);
-        assert_eq!(kept.missing, missing);
-        // The same choice again is no change at all.
-        let again = Manifest::parse(None, Bytes::from(bytes), None).expect("an index");
-        assert_eq!(
-            policy.choose(&again, None).expect("unchanged"),
-            PlatformChoice::Unchanged { missing }
-        );
-    }
-
-    #[test]
-    fn all_wanted_is_unchanged_and_none_is_skipped() {
-        let manifest = index(&[image(1, "linux/amd64"), attestation(4, 1), bare(6)]);
-        assert_eq!(
-            rewrite(&["linux/amd64"]).choose(&manifest, None).expect("ok"),
-            PlatformChoice::Unchanged { missing: vec![] }
-        );
-        let skipped = rewrite(&["linux/arm64"]).choose(&manifest, None).expect("ok");
-        let PlatformChoice::Skipped { available } = skipped else {
-            panic!("{skipped:?}")
-        };
-        assert_eq!(
-            available.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["linux/amd64"]
-        );
-        let all = rewrite(&[]).choose(&manifest, None).expect("ok");
-        assert_eq!(all, PlatformChoice::Unchanged { missing: vec![] });
-        assert_eq!(rewrite(&[]).choose_entries(manifest.entries()).keep.len(), 3);
-    }
-
-    #[test]
-    fn attestations_go_and_everything_else_stays() {
-        let lost = attestation(5, 2).replace(
-            &format!(",\"vnd.docker.reference.digest\":\"{}\"", Digest::of(&[2])),
-            "",
-        );
-        let entries = [
-            image(1, "linux/amd64"),
-            attestation(4, 1),
-            image(2, "linux/arm64"),
-            lost,
-            bare(6),
-        ];
-        let manifest = index(&entries);
-        let chosen = |policy: PlatformPolicy, manifest: &Manifest| {
-            let PlatformChoice::Rewritten { bytes, missing, .. } = policy.choose(manifest, None).expect("spliced")
-            else {
-                panic!("{policy:?}")
-            };
-            assert_eq!(missing, []);
-            bytes
-        };
-        let bytes = chosen(strip(&[]), &manifest);
-        assert_eq!(sizes(&bytes), [1, 2, 6]);
-        let without = index(&[image(1, "linux/amd64"), image(2, "linux/arm64"), bare(6)]);
-        assert_eq!(bytes, without.bytes().as_ref(), "every other byte as it was");
-        let kept = PlatformChoice::Unchanged { missing: vec![] };
-        assert_eq!(
-            strip(&[]).choose(&without, None).expect("ok"),
-            kept,
-            "nothing to do again"
-        );
-        assert_eq!(sizes(&chosen(strip(&["linux/arm64"]), &manifest)), [2, 6]);
-        // One image with its attestation stays an index.
-        let single = index(&[image(1, "linux/amd64"), attestation(4, 1)]);
-        assert_eq!(sizes(&chosen(strip(&["linux/amd64"]), &single)), [1]);
-        // Something that is for a platform is an image, whatever its marks; of attestations alone nothing would be left.
-        let marked = attestation(4, 1)
-            .replace("unknown", "linux")
-            .replace(&Digest::of(&[1]).to_string(), "none");
-        for manifest in [index(&[image(1, "linux/amd64"), marked]), index(&[attestation(4, 1)])] {
-            assert_eq!(strip(&[]).choose(&manifest, None).expect("ok"), kept);
-        }
-        let kind = Some("application/vnd.docker.attestation.manifest.v1+json");
-        assert!(strip(&[]).leaves_out(kind) && !rewrite(&["linux/arm64"]).leaves_out(kind));
-        assert!(!strip(&[]).leaves_out(None));
-    }
-
-    #[test]
-    fn an_index_of_artifacts_is_unchanged() {
-        let unknown = r#","platform":{"os":"unknown","architecture":"unknown"}}"#;
-        let artifact = format!("{}{unknown}", bare(7).trim_end_matches('}'));
-        for manifest in [index(&[bare(1), artifact]), index(&[])] {
-            assert_eq!(
-                rewrite(&["linux/arm64"]).choose(&manifest, None).expect("ok"),
-                PlatformChoice::Unchanged { missing: vec![] }
-            );
-        }
-    }
-
-    #[test]
-    fn a_plain_image_is_judged_by_its_config() {
-        let text = r#"{"schemaVersion":2,"config":{"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
-        let manifest = Manifest::parse(None, Bytes::from_static(text.as_bytes()), None).expect("an image");
-        let amd64 = Platform {
-            os: "linux".into(),
-            architecture: "amd64".into(),
-            ..Platform::default()
-        };
-        let policy = rewrite(&["linux/amd64", "linux/arm64"]);
-        assert_eq!(
-            policy.choose(&manifest, Some(&amd64)).expect("ok"),
-            PlatformChoice::Unchanged {
-                missing: vec!["linux/arm64".parse().expect("a selector")]
-            }
-        );
-        assert_eq!(
-            rewrite(&["linux/arm64"]).choose(&manifest, Some(&amd64)).expect("ok"),
-            PlatformChoice::Skipped { available: vec![amd64] }
-        );
-        for artifact in [None, Some(&Platform::default())] {
-            assert_eq!(
-                policy.choose(&manifest, artifact).expect("ok"),
-                PlatformChoice::Unchanged { missing: vec![] }
-            );
-        }
-    }
-
-    #[test]
-    fn fingerprints_tell_policies_apart() {
-        let print = |selectors: &[&str]| rewrite(selectors).fingerprint();
-        assert_eq!(
-            print(&["linux/arm64", "linux/amd64"]),
-            print(&["linux/amd64", "linux/arm64", "linux/amd64"])
-        );
-        assert_ne!(print(&["linux/arm64"]), print(&["linux/arm64/v8"]));
-        assert_eq!((print(&[]), rewrite(&[]).keeps_all()), ("all".to_owned(), true));
-        let stripped = strip(&["linux/arm64"]).fingerprint();
-        assert_ne!(stripped, print(&["linux/arm64"]));
-        assert_ne!(strip(&[]).fingerprint(), stripped);
-        assert!(!strip(&[]).keeps_all());
-        assert!(print(&["linux/arm64"]).contains(&SPLICE_VERSION.to_string()));
-    }
-}
+mod tests;

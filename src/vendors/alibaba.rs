@@ -20,23 +20,14 @@ use crate::registry::{
     Place, RemoteSettings, Result, Vendor,
 };
 
-/// Hosts: goharbor/harbor, adapter aliacr.
 pub(super) static ENTERPRISE: Row = Row {
     kind: Kind::AlibabaEnterprise,
-    hosts: &["*-registry.*.cr.aliyuncs.com", "*-registry-vpc.*.cr.aliyuncs.com"],
     habits,
     vendor: |settings| enterprise(settings, Surroundings::of_process()),
 };
 
-/// Hosts: goharbor/harbor, adapter aliacr.
 pub(super) static PERSONAL: Row = Row {
     kind: Kind::AlibabaPersonal,
-    hosts: &[
-        "registry.*.aliyuncs.com",
-        "registry-vpc.*.aliyuncs.com",
-        "registry-internal.*.aliyuncs.com",
-        "crpi-*.personal.cr.aliyuncs.com",
-    ],
     habits,
     vendor: |settings| personal(settings, Surroundings::of_process()),
 };

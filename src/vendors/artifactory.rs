@@ -14,7 +14,6 @@ use crate::registry::{Api, ApiCall, ApiLogin, BulkListing, Kind, ListedTag, Oper
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Artifactory,
-    hosts: &["*.jfrog.io"],
     habits: |_| {},
     vendor: |_| Arc::new(Artifactory),
 };

@@ -15,11 +15,9 @@ use crate::registry::{
 };
 use crate::telemetry::Secret;
 
-/// Hosts: learn.microsoft.com, "Azure Container Registry endpoints"; the realm is at the registry's own host (Azure/acr
-/// `docs/Token-BasicAuth.md`).
+/// The realm is at the registry's own host: Azure/acr `docs/Token-BasicAuth.md`.
 pub(super) static ROW: Row = Row {
     kind: Kind::Azure,
-    hosts: &["*.azurecr.io", "*.azurecr.cn", "*.azurecr.us"],
     habits: |_| {},
     vendor: |settings| of(settings, Surroundings::of_process()),
 };

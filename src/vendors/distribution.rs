@@ -5,7 +5,6 @@ use crate::registry::Kind;
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Distribution,
-    hosts: &[],
     // Its manifest store checks every blob.
     habits: |habits| habits.refuses_missing_blobs = true,
     vendor: |_| generic(Kind::Distribution),

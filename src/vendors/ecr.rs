@@ -30,22 +30,8 @@ const MOST_PAGES: usize = 2_000;
 /// How long a token is used whose end lies in the past, as from what stands in for AWS.
 const UNTOLD_LIFE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Hosts: goharbor/harbor, adapter awsecr; suffixes of further partitions: botocore's `partitions.json`.
 pub(super) static ROW: Row = Row {
     kind: Kind::Ecr,
-    hosts: &[
-        "*.dkr.ecr.*.amazonaws.com",
-        "*.dkr.ecr-fips.*.amazonaws.com",
-        "*.dkr.ecr.*.amazonaws.com.cn",
-        "*.dkr.ecr.*.amazonaws.eu",
-        "*.dkr.ecr.*.c2s.ic.gov",
-        "*.dkr.ecr.*.sc2s.sgov.gov",
-        "*.dkr.ecr.*.cloud.adc-e.uk",
-        "*.dkr.ecr.*.csp.hci.ic.gov",
-        "*.dkr-ecr.*.on.aws",
-        "*.dkr-ecr-fips.*.on.aws",
-        "*.dkr-ecr.*.on.amazonwebservices.com.cn",
-    ],
     habits: |habits| {
         uploads(habits);
         // Basic on every request: ECR user guide, "Private registry authentication".
@@ -132,10 +118,7 @@ impl Ecr {
 
     /// The region, and the API's host there.
     async fn place(&self, api: &Api) -> Result<(String, String)> {
-        let (fips, dual) = self
-            .host
-            .as_ref()
-            .map_or((false, false), |host| (host.fips, host.dual_stack));
+        let network = self.host.as_ref().map(|host| host.network).unwrap_or_default();
         let region = match (self.aws.written_region(), &self.host) {
             (Some(region), _) => Some(region.to_owned()),
             (None, Some(host)) => Some(host.region.clone()),
@@ -147,7 +130,7 @@ impl Ecr {
         if !is_region(&region) {
             return Err(failed("the region of this registry is none; check aws.region"));
         }
-        let host = ecr_api(&region, fips, dual);
+        let host = ecr_api(&region, network);
         Ok((region, host))
     }
 

@@ -30,7 +30,6 @@ const MOST_PAGES: usize = 2_000;
 
 pub(super) static ROW: Row = Row {
     kind: Kind::EcrPublic,
-    hosts: &["public.ecr.aws"],
     // The same upload service, with 1,000 pieces of 10 MiB for a layer of 10,000 MiB: docs.aws.amazon.com, Amazon ECR Public,
     // "Service quotas". So no piece is shorter. Its token realm is at its own host.
     habits: |habits| {

@@ -28,7 +28,6 @@ const PAGE: usize = 100;
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Github,
-    hosts: &[HOST],
     // A request with `Content-Range` holds 4 MiB at most, else 416 "request body is too large":
     // oras-project/rust-oci-client#35. Pieces are therefore exactly that large. The same thread shows its refusal of a manifest
     // with missing blobs, MANIFEST_BLOB_UNKNOWN.

@@ -16,7 +16,6 @@ use crate::registry::{Api, ApiCall, ApiLogin, ApiPages, BulkListing, Kind, Liste
 /// The realm is https://gitlab.com/jwt/auth: docs.gitlab.com, "Container registry authentication".
 pub(super) static ROW: Row = Row {
     kind: Kind::Gitlab,
-    hosts: &["registry.gitlab.com"],
     habits: |habits| habits.token_hosts = vec!["gitlab.com".to_owned()],
     vendor: |_| Arc::new(Gitlab::default()),
 };

@@ -23,7 +23,6 @@ use crate::registry::{
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Harbor,
-    hosts: &[],
     // Its registry is distribution 2.8, whose manifest store checks every blob.
     habits: |habits| habits.refuses_missing_blobs = true,
     vendor: |_| Arc::new(Harbor::default()),
@@ -240,17 +239,7 @@ impl Vendor for Harbor {
             match answer.status {
                 201 => Ok(Created::Made),
                 409 => Ok(Created::WasThere),
-                401 | 403 => {
-                    let said = words::said(&answer.body);
-                    let mut error = answer.refused(&said);
-                    error.kind = ErrorKind::Denied;
-                    error.message = format!(
-                        "the project {project} is not there, and this user may not make it ({}); make it at Harbor, or give the \
-                         user the system permission to create projects",
-                        error.message
-                    );
-                    Err(error)
-                }
+                401 | 403 => Err(cannot_make(project, &answer)),
                 _ => Err(refused(&answer)),
             }
         }
@@ -363,6 +352,33 @@ async fn page<T: serde::de::DeserializeOwned>(
         total,
         entries,
     })
+}
+
+/// Why a project is not made. That Harbor is read-only, or full, is not a matter of rights although the status says so.
+fn cannot_make(project: &str, answer: &ApiAnswer) -> crate::registry::Error {
+    let said = words::said(&answer.body);
+    let speaks_of = |words: &str| said.to_ascii_lowercase().contains(words);
+    let mut error = answer.refused(&said);
+    let (kind, why, advice) = match () {
+        () if speaks_of("read only mode") => (
+            ErrorKind::Unsupported,
+            "and cannot be made: Harbor is read-only",
+            "an administrator ends that (Configuration, System Settings)",
+        ),
+        () if speaks_of("quota") || speaks_of("upper limit") => (
+            ErrorKind::Quota,
+            "and cannot be made: a quota of Harbor's is used up",
+            "free space or remove projects there, or have the quota raised",
+        ),
+        () => (
+            ErrorKind::Denied,
+            "and this user may not make it",
+            "make it at Harbor, or give the user the system permission to create projects",
+        ),
+    };
+    error.kind = kind;
+    error.message = format!("the project {project} is not there {why} ({}); {advice}", error.message);
+    error
 }
 
 fn refused(answer: &ApiAnswer) -> crate::registry::Error {

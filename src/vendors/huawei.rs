@@ -14,10 +14,8 @@ use super::table::Row;
 use crate::oci::RepositoryName;
 use crate::registry::{Api, ApiCall, ApiLogin, Created, Kind, Operation, Told, Vendor, Ways};
 
-/// Hosts: support.huaweicloud.com, SWR endpoints; goharbor/harbor, adapter huawei.
 pub(super) static ROW: Row = Row {
     kind: Kind::Huawei,
-    hosts: &["swr.*.myhuaweicloud.com"],
     // The realm is at the registry's own host.
     habits: |_| {},
     vendor: |_| Arc::new(Huawei),

@@ -25,12 +25,6 @@ use crate::telemetry::Secret;
 /// Metered: docs.docker.com/docker-hub/usage/pulls.
 pub(super) static ROW: Row = Row {
     kind: Kind::DockerHub,
-    hosts: &[
-        "docker.io",
-        "index.docker.io",
-        "registry-1.docker.io",
-        "registry.hub.docker.com",
-    ],
     habits: |habits| {
         habits.api_host = Some("registry-1.docker.io".to_owned());
         habits.credential_key = Some("https://index.docker.io/v1/".to_owned());

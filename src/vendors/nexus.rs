@@ -5,7 +5,6 @@ use crate::registry::Kind;
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Nexus,
-    hosts: &[],
     habits: |_| {},
     vendor: |_| generic(Kind::Nexus),
 };

@@ -1,4 +1,4 @@
-//! Kinds of registries by the pattern of their host, with what is known of each before it is asked.
+//! Kinds of registries, with what is known of each before it is asked.
 
 use std::sync::Arc;
 
@@ -12,15 +12,13 @@ use crate::registry::{CloudSettings, Generic, Habits, Kind, RegistrySettings, Re
 /// What is known of a kind. Each stands in its vendor's file.
 pub(super) struct Row {
     pub(super) kind: Kind,
-    /// Hosts; `*` stands for one or more letters, digits, dashes and dots. None where it runs at hosts of its users' own.
-    pub(super) hosts: &'static [&'static str],
     /// Writes what differs from any registry's habits.
     pub(super) habits: fn(&mut Habits),
     /// The vendor's ways with a registry of these settings.
     pub(super) vendor: fn(&RemoteSettings) -> Arc<dyn Vendor>,
 }
 
-/// A row for each kind but the generic one. The first with a host that matches holds.
+/// A row for each kind but the generic one.
 static TABLE: &[&Row] = &[
     &harbor::ROW,
     &alibaba::ENTERPRISE,
@@ -74,7 +72,7 @@ pub(super) fn of_claimed(kind: Kind, settings: &RemoteSettings) -> Arc<dyn Vendo
 
 /// The kind of the registry at `host`, which may have a port; letter case does not matter.
 pub fn kind_of(host: &str) -> Kind {
-    find(host).map_or(Kind::Generic, |row| row.kind)
+    Kind::of_host(host).unwrap_or(Kind::Generic)
 }
 
 /// What is known of the registry at `host`, which may have a port, before it is asked.
@@ -120,26 +118,8 @@ fn habits(row: Option<&Row>) -> Habits {
 }
 
 fn find(host: &str) -> Option<&'static Row> {
-    let host = host.to_ascii_lowercase();
-    // The clouds answer at the usual port only, so what has another one is a proxy or a test.
-    let host = host.strip_suffix(":443").unwrap_or(&host);
-    TABLE
-        .iter()
-        .copied()
-        .find(|row| row.hosts.iter().any(|pattern| matches(pattern, host)))
-}
-
-fn matches(pattern: &str, host: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == host,
-        Some((before, after)) => {
-            let Some(rest) = host.strip_prefix(before) else {
-                return false;
-            };
-            // At least one character for the star; labels are ASCII, so every byte is a boundary or no host at all.
-            (1..=rest.len()).any(|at| rest.is_char_boundary(at) && matches(after, &rest[at..]))
-        }
-    }
+    let kind = Kind::of_host(host)?;
+    TABLE.iter().copied().find(|row| row.kind == kind)
 }
 
 #[cfg(test)]
@@ -244,9 +224,6 @@ mod tests {
             let habits = habits(Some(row));
             let kind = row.kind;
             assert!(habits.max_piece.is_none_or(|most| habits.min_piece <= most), "{kind:?}");
-            for host in row.hosts {
-                assert_eq!(kind_of(&host.replace('*', "x")), kind, "{host}");
-            }
         }
     }
 }

@@ -17,18 +17,14 @@ use crate::registry::{
     Vendor,
 };
 
-/// Hosts: goharbor/harbor, adapter tencentcr.
 pub(super) static ENTERPRISE: Row = Row {
     kind: Kind::TencentEnterprise,
-    hosts: &["*.tencentcloudcr.com"],
     habits,
     vendor: |settings| enterprise(settings, Surroundings::of_process()),
 };
 
-/// Hosts: goharbor/harbor, adapter tencentcr.
 pub(super) static PERSONAL: Row = Row {
     kind: Kind::TencentPersonal,
-    hosts: &["ccr.ccs.tencentyun.com", "*ccr.ccs.tencentyun.com"],
     habits,
     vendor: |settings| personal(settings, Surroundings::of_process()),
 };

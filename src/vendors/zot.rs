@@ -18,7 +18,6 @@ use crate::registry::{
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Zot,
-    hosts: &[],
     habits: |_| {},
     vendor: |_| Arc::new(Zot::default()),
 };

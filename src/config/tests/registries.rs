@@ -68,3 +68,68 @@ registries:
         assert!(told.contains(words), "{words}: {told}");
     }
 }
+
+#[test]
+fn a_kind_that_the_host_belies_is_warned_of() {
+    let loaded = good(
+        "\
+version: 1
+registries:
+  a: { url: https://123456789012.dkr.ecr.eu-west-1.amazonaws.com, kind: harbor }
+  b: { url: https://corp.azurecr.io, kind: azure, azure: {} }
+  c: { url: https://ghcr.io, kind: generic }
+  d: { url: https://hub.example, kind: docker_hub }
+  e: { url: https://public.ecr.aws, aws: { profile: ops } }
+  f: { url: \"https://corp.azurecr.io:8443\", kind: zot }
+",
+    );
+    let warned: Vec<&str> = loaded.warnings.iter().map(|it| it.message.as_str()).collect();
+    let of_kinds: Vec<&str> = warned.into_iter().filter(|it| it.contains("of the kind")).collect();
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    assert_eq!(of_kinds, [format!("{host} is known to be of the kind ecr, not harbor")]);
+}
+
+#[test]
+fn keys_of_a_cloud_want_its_host_or_its_kind() {
+    let text = "\
+version: 1
+registries:
+  a: { url: https://a.example, aws: { profile: ops } }
+  b: { url: https://b.example, alibaba: { instance_id: cri-1 } }
+  c: { url: \"http://127.0.0.1:5000\", azure: {} }
+  d: { url: https://corp.azurecr.io, aws: { profile: ops } }
+  e: { url: https://e.example, kind: ecr, aws: { profile: ops } }
+  f: { url: https://f.example, kind: zot, aws: { profile: ops } }
+  g: { url: https://corp.azurecr.io, azure: {} }
+";
+    let told = told(&parse_as(text, Mode::Run, &Table::default()).expect_err("wrong"));
+    for words in [
+        "aws without kind: a.example does not tell whether it is a registry of that cloud",
+        "write kind: ecr or ecr_public",
+        "alibaba without kind: b.example",
+        "write kind: alibaba_enterprise or alibaba_personal",
+        "azure without kind: 127.0.0.1:5000",
+        "write kind: azure",
+        "aws has no meaning for a registry of the kind azure",
+        "remove it: corp.azurecr.io is known to be of that kind",
+        "aws has no meaning for a registry of the kind zot",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert_eq!(told.matches("error:").count(), 5, "{told}");
+}
+
+#[test]
+fn a_host_that_a_reference_gives_is_judged_when_known_and_never_shown() {
+    let text = "version: 1\nregistries:\n  a: { url: \"${WHERE}\", aws: { profile: ops } }\n";
+    let loaded = parse_as(text, Mode::Check, &Table::default()).unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(loaded.warnings.iter().all(|warning| !warning.message.contains("aws")));
+
+    let table = Table {
+        variables: BTreeMap::from([("WHERE", "https://secret.example")]),
+        ..Table::default()
+    };
+    let told = told(&parse_as(text, Mode::Check, &table).expect_err("wrong"));
+    assert!(told.contains("aws without kind: this host"), "{told}");
+    assert!(!told.contains("secret.example"), "{told}");
+}

@@ -110,6 +110,8 @@ impl Registry {
             Ok(Created::WasThere) if refusal.kind == ErrorKind::NotFound => Ok(()),
             Ok(Created::WasThere) => Err(remark(refusal, "it is there: a right to push is missing")),
             Err(error) if refusal.kind == ErrorKind::NotFound => Err(error),
+            // Rights would not help.
+            Err(error) if error.kind == ErrorKind::Quota => Err(error),
             Err(error) => {
                 let why = format!("it could not be created either: {}", error.message);
                 Err(remark(refusal, &why))

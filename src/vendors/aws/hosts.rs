@@ -24,6 +24,12 @@ pub(in crate::vendors) struct RegistryHost {
     /// The account, which is the registry's id.
     pub(in crate::vendors) account: String,
     pub(in crate::vendors) region: String,
+    pub(in crate::vendors) network: Network,
+}
+
+/// By which of their hosts AWS's services are to be reached. Whoever names one such host of a registry wants the others, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::vendors) struct Network {
     /// Only modules that are validated by FIPS 140.
     pub(in crate::vendors) fips: bool,
     /// IPv6 too.
@@ -56,8 +62,7 @@ impl RegistryHost {
         (known && is_region(region)).then(|| Self {
             account: account.to_owned(),
             region: region.to_owned(),
-            fips,
-            dual_stack,
+            network: Network { fips, dual_stack },
         })
     }
 }
@@ -68,18 +73,29 @@ pub(in crate::vendors) fn is_region(text: &str) -> bool {
 }
 
 /// The API of private registries of a region: botocore's endpoint rules of `ecr`.
-pub(in crate::vendors) fn ecr_api(region: &str, fips: bool, dual_stack: bool) -> String {
-    let (suffix, dual_suffix) = suffixes(region);
-    let service = if fips { "ecr-fips" } else { "ecr" };
-    match dual_stack {
-        true => format!("{service}.{region}.{dual_suffix}"),
-        false => format!("api.{service}.{region}.{suffix}"),
-    }
+pub(in crate::vendors) fn ecr_api(region: &str, network: Network) -> String {
+    let name = if network.fips { "ecr-fips" } else { "ecr" };
+    // The dual-stack hosts alone have nothing before the service's name.
+    let before = if network.dual_stack { "" } else { "api." };
+    format!("{before}{name}.{region}.{}", suffix(region, network))
 }
 
-/// AWS STS of a region.
-pub(super) fn sts(region: &str) -> String {
-    format!("sts.{region}.{}", suffixes(region).0)
+/// AWS STS of a region: botocore's endpoint rules of `sts`.
+pub(super) fn sts(region: &str, network: Network) -> String {
+    // That of GovCloud is FIPS 140 as it is, and has no other name but by IPv6.
+    let plain = !network.fips || (region.starts_with("us-gov-") && !network.dual_stack);
+    let name = if plain { "sts" } else { "sts-fips" };
+    format!("{name}.{region}.{}", suffix(region, network))
+}
+
+/// Where IAM Identity Center gives out roles: botocore's endpoint rules of `sso`.
+pub(super) fn sso_portal(region: &str) -> String {
+    format!("portal.sso.{region}.{}", suffixes(region).0)
+}
+
+fn suffix(region: &str, network: Network) -> &'static str {
+    let (suffix, dual) = suffixes(region);
+    if network.dual_stack { dual } else { suffix }
 }
 
 #[cfg(test)]
@@ -138,7 +154,7 @@ mod tests {
         ] {
             let found = RegistryHost::read(host).expect(host);
             assert_eq!((found.account.as_str(), found.region.as_str()), ("1", region), "{host}");
-            assert_eq!(ecr_api(region, found.fips, found.dual_stack), api);
+            assert_eq!(ecr_api(region, found.network), api);
         }
         for host in [
             "ecr.example",
@@ -151,6 +167,33 @@ mod tests {
         ] {
             assert_eq!(RegistryHost::read(host), None, "{host}");
         }
-        assert_eq!(sts("cn-north-1"), "sts.cn-north-1.amazonaws.com.cn");
+    }
+
+    #[test]
+    fn the_sso_portal_by_region() {
+        for (region, host) in [
+            ("us-east-1", "portal.sso.us-east-1.amazonaws.com"),
+            ("cn-north-1", "portal.sso.cn-north-1.amazonaws.com.cn"),
+            ("us-gov-west-1", "portal.sso.us-gov-west-1.amazonaws.com"),
+        ] {
+            assert_eq!(sso_portal(region), host);
+        }
+    }
+
+    #[test]
+    fn sts_by_region_and_network() {
+        let network = |fips, dual_stack| Network { fips, dual_stack };
+        for (region, fips, dual_stack, host) in [
+            ("eu-west-1", false, false, "sts.eu-west-1.amazonaws.com"),
+            ("us-east-1", true, false, "sts-fips.us-east-1.amazonaws.com"),
+            ("us-east-1", true, true, "sts-fips.us-east-1.api.aws"),
+            ("us-gov-west-1", true, false, "sts.us-gov-west-1.amazonaws.com"),
+            ("us-gov-west-1", true, true, "sts-fips.us-gov-west-1.api.aws"),
+            ("cn-north-1", false, false, "sts.cn-north-1.amazonaws.com.cn"),
+            ("cn-north-1", false, true, "sts.cn-north-1.api.amazonwebservices.com.cn"),
+            ("us-iso-east-1", false, false, "sts.us-iso-east-1.c2s.ic.gov"),
+        ] {
+            assert_eq!(sts(region, network(fips, dual_stack)), host);
+        }
     }
 }

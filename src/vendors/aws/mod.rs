@@ -2,9 +2,11 @@
 
 mod chain;
 mod hosts;
+mod process;
 mod profile;
 mod send;
 mod signing;
+mod sso;
 mod sts;
 
 use std::time::Duration;
@@ -16,6 +18,7 @@ use reqsign_core::{Context, SigningCredential, StaticEnv};
 use serde_json::Value;
 
 pub(super) use self::chain::environment_of_process;
+use self::hosts::Network;
 pub(super) use self::hosts::{RegistryHost, ecr_api, is_region};
 use crate::registry::{
     Api, ApiAnswer, ApiCall, AwsSettings, CloudSettings, Error, ErrorKind, Operation, Place, RemoteSettings, Result,
@@ -32,6 +35,8 @@ const UNSURE_LIFE: Duration = Duration::from_secs(30);
 pub(super) struct Aws {
     settings: AwsSettings,
     environment: StaticEnv,
+    /// By which hosts STS is reached.
+    network: Network,
     /// The name in signatures.
     service: &'static str,
     /// What stands before the name of an operation in `X-Amz-Target`.
@@ -65,13 +70,16 @@ impl Aws {
         service: &'static str,
         target: &'static str,
     ) -> Self {
-        let settings = match &settings.cloud {
+        let aws = match &settings.cloud {
             CloudSettings::Aws(aws) => aws.clone(),
             _ => AwsSettings::default(),
         };
+        let host = RegistryHost::read(&settings.url.host);
+        let network = host.map(|host| host.network).unwrap_or_default();
         Self {
-            settings,
+            settings: aws,
             environment,
+            network,
             service,
             target,
             held: tokio::sync::Mutex::default(),
@@ -106,7 +114,7 @@ impl Aws {
         if let Some(held) = held.as_ref().filter(good) {
             return Ok(held.credential.clone());
         }
-        let search = chain::Search::new(api, &self.settings, &self.environment, region);
+        let search = chain::Search::new(api, &self.settings, &self.environment, (region, self.network)).await;
         let credential = Box::pin(search.find()).await?;
         let unsure = credential.is_none() && search.is_unsure();
         if unsure && held.as_ref().is_some_and(|held| held.credential.is_some()) {

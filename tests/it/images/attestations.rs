@@ -156,3 +156,67 @@ async fn a_registry_for_images_only_says_so_and_strip_is_the_way_out() {
     assert_eq!(images(&run, "copied"), 1, "{run:#}");
     assert_eq!(ends.dst_wire().resolve("a", "v1").await, Some(Digest::of(&expected)));
 }
+
+#[tokio::test]
+async fn a_copy_by_hand_strips_indexes_within_an_index_and_their_attestations_stay_behind() {
+    let images_only = DockerConfig {
+        images_only: true,
+        ..DockerConfig::default()
+    };
+    let ends = Ends::start(DockerConfig::default(), images_only).await;
+    let (inner, inner_left) = buildx_index(1);
+    let children: Vec<_> = [0, 2].map(|child| inner.children[child].digest()).into();
+    let attestations: Vec<_> = [1, 3].map(|child| inner.children[child].digest()).into();
+    let describe = |bytes: &Bytes| json!({ "mediaType": OCI_INDEX, "digest": Digest::of(bytes), "size": bytes.len() });
+    let top = |inner: &Bytes| {
+        let entry = describe(inner);
+        Bytes::from(format!(
+            "{{\n \"schemaVersion\": 2, \"mediaType\": \"{OCI_INDEX}\",\n \"manifests\": [ {entry} ]\n}}\n"
+        ))
+    };
+    let (sample, expected) = (top(&inner.manifest), Digest::of(&top(&inner_left)));
+    let sample = SampleImage {
+        manifest: sample,
+        media_type: OCI_INDEX,
+        blobs: Vec::new(),
+        children: vec![inner],
+    };
+    ends.src_wire().push("a", "v1", &sample).await;
+    let home = ends.home(STRIP);
+    let from = format!("{}/a:v1", ends.src_proxy.url());
+    let to = format!("{}/a:v1", ends.dst_proxy.url());
+
+    let refused = home
+        .run(&["copy", &from, &to, "--format", "json"])
+        .await
+        .expect(1)
+        .json();
+    let message = refused["runs"][0]["failures"][0]["message"]
+        .as_str()
+        .expect("a message");
+    assert!(
+        message.contains("`attestations: strip` in the rule") && message.contains("--attestations strip"),
+        "{message}"
+    );
+
+    home.run(&["copy", &from, &to, "--attestations", "strip"])
+        .await
+        .expect(0);
+    let wire = ends.dst_wire();
+    assert_eq!(wire.resolve("a", "v1").await, Some(expected.clone()));
+    assert_eq!(
+        wire.resolve("a", &Digest::of(&inner_left).to_string()).await,
+        Some(Digest::of(&inner_left))
+    );
+    for child in &children {
+        assert_eq!(wire.resolve("a", &child.to_string()).await.as_ref(), Some(child));
+    }
+    for attestation in &attestations {
+        assert_eq!(wire.resolve("a", &attestation.to_string()).await, None);
+    }
+    // A rule comes to the same, and so does a look after it.
+    let (run, _) = sync(&home, 0).await;
+    assert_eq!(images(&run, "in_step"), 1, "{run:#}");
+    assert_eq!(wire.resolve("a", "v1").await, Some(expected));
+    home.run(&["verify", "--deep"]).await.expect(0);
+}

@@ -166,7 +166,7 @@ async fn harbor_that_nobody_named_is_known_by_its_challenge_and_makes_projects_t
 #[tokio::test]
 async fn harbor_refusals_are_told_apart() {
     type Change = fn(&Fake, &Harbor);
-    let cases: [(Change, ErrorKind, &str); 6] = [
+    let cases: [(Change, ErrorKind, &str); 9] = [
         (
             |_, harbor| harbor.change(|state| state.read_only = true),
             ErrorKind::Unsupported,
@@ -193,7 +193,7 @@ async fn harbor_refusals_are_told_apart() {
                 });
             },
             ErrorKind::Denied,
-            "the project team is not there, and this user may not make it",
+            "the project team is not there and this user may not make it",
         ),
         (
             |_, harbor| {
@@ -207,6 +207,40 @@ async fn harbor_refusals_are_told_apart() {
             },
             ErrorKind::Unsupported,
             "a proxy-cache project takes no pushes",
+        ),
+        (
+            |_, harbor| {
+                harbor.change(|state| state.early_proxies = true);
+                harbor.project(
+                    "team",
+                    Project {
+                        proxy: true,
+                        ..Project::default()
+                    },
+                );
+            },
+            ErrorKind::Unsupported,
+            "a proxy-cache project takes no pushes",
+        ),
+        (
+            |_, harbor| {
+                harbor.change(|state| {
+                    state.projects.clear();
+                    state.read_only = true;
+                });
+            },
+            ErrorKind::Denied,
+            "the project team is not there and cannot be made: Harbor is read-only",
+        ),
+        (
+            |_, harbor| {
+                harbor.change(|state| {
+                    state.projects.clear();
+                    state.over_quota = true;
+                });
+            },
+            ErrorKind::Quota,
+            "the project team is not there and cannot be made: a quota of Harbor's is used up",
         ),
         (
             |_, harbor| {
@@ -230,6 +264,27 @@ async fn harbor_refusals_are_told_apart() {
         let text = format!("{failure:?}");
         assert!(text.contains(words), "{words}: {text}");
         assert!(text.contains(&format!("{kind:?}")), "{kind:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn harbor_robots_are_known_by_whatever_prefix() {
+    for robot in ["robot$sync", "robot$team+sync", "svc-team+sync", "robot_${x}"] {
+        let (fakes, harbors) = two().await;
+        for harbor in &harbors {
+            harbor.change(|state| state.robot = Some(robot.to_owned()));
+        }
+        fakes[0].seed("team/app", "v1", &image(1, "amd64", &[20]));
+        // A reference begins with `${`, and with nothing else.
+        let keys = format!(
+            "kind: harbor, username: \"{}\", password: {SECRET}",
+            robot.replace("${", "$${")
+        );
+        let ends = [fakes[0].rules("src", &keys), fakes[1].rules("dst", &keys)];
+        let workshop = Workshop::new(&rules(&ends, "[team/*]"));
+        let report = by_hand(&workshop.engine().await, "r").await;
+        assert!(report.failures.is_empty(), "{robot}: {:?}", report.failures);
+        assert_eq!(fakes[1].resolve("team/app", "v1"), fakes[0].resolve("team/app", "v1"));
     }
 }
 

@@ -8,6 +8,8 @@ use crate::support::fake::Fake;
 use crate::support::fake::hub::Hub;
 use crate::support::images::{image, two_platforms};
 use transship::demo::registry::{Options, Registry, Running};
+use transship::engine::RunReport;
+use transship::store::{JobOutcome, RunOutcome};
 
 async fn plain() -> Running {
     Registry::start(Options::default()).await.expect("a registry")
@@ -170,4 +172,57 @@ async fn docker_hub_whose_api_is_out_of_reach_is_read_tag_by_tag() {
     let (name, tag) = ("library/alpine".parse().expect("a name"), "3".parse().expect("a tag"));
     assert_eq!(dst.resolve(&name, &tag), fake.resolve("library/alpine", "3"));
     assert_eq!(fake.count("HEAD", "/manifests/"), 3);
+}
+
+/// The quota is known from the looks at tags, which are free: no read is refused, by account and by nobody.
+#[tokio::test]
+async fn docker_hub_images_beyond_the_quota_wait_for_the_next_run() {
+    for account in [true, false] {
+        let (fake, hub) = Hub::start().await;
+        let dst = plain().await;
+        // Each an index and its two images: three reads.
+        let tags: Vec<String> = (0..4).map(|number| format!("3.{number}")).collect();
+        for (seed, tag) in (1..).zip(&tags) {
+            fake.seed("library/alpine", tag, &two_platforms(seed * 10, &[20]));
+        }
+        hub.change(|state| state.pulls_left = Some(7));
+        let keys = match account {
+            true => Hub::keys(&fake),
+            false => Hub::anonymous(&fake),
+        };
+        let workshop = pulling(&fake, &keys, &dst, "[library/alpine]");
+        let counts = |report: &RunReport| {
+            let images = report.destinations[0].images;
+            (images.copied, images.deferred, images.failed)
+        };
+        let report = scheduled(&workshop.engine().await, "r").await;
+        assert_eq!(counts(&report), (2, 2, 0), "{:?}", report.failures);
+        assert_eq!((report.outcome, report.failures.len()), (RunOutcome::Ok, 0));
+        let waiting = report
+            .changes
+            .iter()
+            .filter(|change| change.outcome == JobOutcome::Deferred);
+        assert_eq!(waiting.count(), 2, "{:?}", report.changes);
+        let told = report.warnings.join("; ");
+        assert!(
+            told.contains("put off: 2 of src") && told.contains("of 100 in 6 h"),
+            "{told}"
+        );
+        assert_eq!((hub.pulled(), hub.refused()), (7, 0), "the quota is not run into");
+
+        // Nothing came back yet: another process asks what is free, and reads nothing.
+        let report = scheduled(&workshop.engine().await, "r").await;
+        assert_eq!(counts(&report), (0, 2, 0), "{:?}", report.failures);
+        assert_eq!(hub.pulled(), 7);
+
+        hub.change(|state| state.pulls_left = Some(100));
+        let report = scheduled(&workshop.engine().await, "r").await;
+        assert_eq!(counts(&report), (2, 0, 0), "{:?}", report.failures);
+        assert_eq!((hub.pulled(), hub.refused()), (12, 0), "nothing is read twice");
+        let name = "library/alpine".parse().expect("a name");
+        for tag in &tags {
+            let tag = tag.parse().expect("a tag");
+            assert_eq!(dst.resolve(&name, &tag), fake.resolve("library/alpine", tag.as_str()));
+        }
+    }
 }

@@ -17,6 +17,8 @@ use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, with_heade
 pub const ROBOT: &str = "bot$ci+sync";
 /// Its secret.
 pub const SECRET: &str = "harbor-robot-secret";
+/// What is answered to each change while it is read-only.
+const READ_ONLY: &str = "The system is in read only mode. Any modification is prohibited.";
 /// The largest page.
 const PAGE: usize = 100;
 
@@ -37,6 +39,10 @@ pub struct State {
     pub read_only: bool,
     /// The quota of every project is used up.
     pub over_quota: bool,
+    /// What the robot is called, where not [`ROBOT`].
+    pub robot: Option<String>,
+    /// It is 2.1, which says in another way that a proxy-cache project takes no pushes.
+    pub early_proxies: bool,
     /// Lists say that there is one entry more.
     pub total_lies: bool,
     /// Before 2.0 there was no such API.
@@ -100,6 +106,14 @@ impl Harbor {
         lock(&self.state).projects.contains_key(project)
     }
 
+    fn is_robot(&self, request: &Asking) -> bool {
+        let state = lock(&self.state);
+        let robot = state.robot.as_deref().unwrap_or(ROBOT);
+        request
+            .basic()
+            .is_some_and(|(user, secret)| user == robot && secret == SECRET)
+    }
+
     fn is_public(&self, project: &str) -> bool {
         lock(&self.state)
             .projects
@@ -110,17 +124,17 @@ impl Harbor {
     /// The protocol: by a token, or by user and password at once.
     fn registry(&self, book: &Book, request: &Asking) -> Asked {
         if request.path == "/v2/" {
-            return match is_robot(request) || matches!(self.tokens.worth(book, request), Worth::Good(Some(_))) {
+            return match self.is_robot(request) || matches!(self.tokens.worth(book, request), Worth::Good(Some(_))) {
                 true => Asked::Pass,
                 false => Asked::Answer(self.tokens.challenge(book, request, "unauthorized")),
             };
         }
-        if request.path == "/v2/_catalog" && !is_robot(request) {
+        if request.path == "/v2/_catalog" && !self.is_robot(request) {
             return Asked::Answer(wants_basic());
         }
         let worth = match request.authorization() {
             None => return Asked::Answer(self.tokens.challenge(book, request, "unauthorized")),
-            Some(_) if is_robot(request) => Worth::Good(Some(ROBOT.to_owned())),
+            Some(_) if self.is_robot(request) => Worth::Good(Some(ROBOT.to_owned())),
             Some(_) => self.tokens.worth(book, request),
         };
         if let Some(project) = request.repository().and_then(|name| name.split('/').next())
@@ -146,12 +160,15 @@ impl Harbor {
         let project = request.repository().and_then(|name| name.split('/').next());
         let proxy = project.is_some_and(|name| state.projects.get(name).is_some_and(|project| project.proxy));
         if request.writes() && state.read_only {
-            let message = "The system is in read only mode. Any modification is prohibited.";
-            return Asked::Answer(refusal(403, "DENIED", message));
+            return Asked::Answer(refusal(403, "DENIED", READ_ONLY));
         }
         if request.writes() && proxy {
-            let message = "can not push artifact to a proxy project: cache";
-            return Asked::Answer(refusal(403, "DENIED", message));
+            // `src/server/middleware/repoproxy/proxy.go`, of 2.1.0 and of today.
+            let (status, code) = match state.early_proxies {
+                true => (405, "METHOD_NOT_ALLOWED"),
+                false => (403, "DENIED"),
+            };
+            return Asked::Answer(refusal(status, code, "can not push artifact to a proxy project: cache"));
         }
         if request.method == Method::POST && state.over_quota {
             let message = "Quota exceeded when processing the request of adding 1.4 KiB of storage resource, which when \
@@ -172,7 +189,7 @@ impl Harbor {
         if request.bearer().is_some() {
             return Asked::Wrong("the API takes no tokens of the registry".to_owned());
         }
-        if !is_robot(request) {
+        if !self.is_robot(request) {
             return Asked::Answer(refusal(401, "UNAUTHORIZED", "unauthorized"));
         }
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
@@ -220,6 +237,13 @@ impl Harbor {
             return Asked::Answer(refusal(415, "UNSUPPORTED_MEDIA_TYPE", "unsupported media type"));
         }
         let mut state = lock(&self.state);
+        if state.read_only {
+            return Asked::Answer(refusal(403, "DENIED", READ_ONLY));
+        }
+        if state.over_quota {
+            let message = "quota exceeded: no more projects for this account";
+            return Asked::Answer(refusal(403, "FORBIDDEN", message));
+        }
         if state.denies_creation {
             return Asked::Answer(refusal(403, "FORBIDDEN", "forbidden"));
         }
@@ -332,7 +356,7 @@ impl Harbor {
 impl Face for Arc<Harbor> {
     fn asked(&self, book: &Book, request: &Asking) -> Asked {
         if self.tokens.is_realm(request) {
-            let robot = is_robot(request);
+            let robot = self.is_robot(request);
             if request.authorization().is_some() && !robot {
                 return Asked::Answer(refusal(401, "UNAUTHORIZED", "unauthorized"));
             }
@@ -366,12 +390,6 @@ impl Face for Arc<Harbor> {
         let message = format!("Failed to process request due to 'repository:{tag}' configured as immutable.");
         Some(refusal(412, "PRECONDITION", &message))
     }
-}
-
-fn is_robot(request: &Asking) -> bool {
-    request
-        .basic()
-        .is_some_and(|(user, secret)| user == ROBOT && secret == SECRET)
 }
 
 fn wants_basic() -> Response {

@@ -42,6 +42,8 @@ pub struct State {
     given: HashSet<String>,
     /// Manifests that were read.
     pub pulled: u32,
+    /// Manifests that were not read as the limit was reached.
+    pub refused: u32,
     /// Logins at the API.
     pub logins: u32,
     pages: BTreeMap<String, usize>,
@@ -74,6 +76,10 @@ impl Hub {
         lock(&self.state).pulled
     }
 
+    pub fn refused(&self) -> u32 {
+        lock(&self.state).refused
+    }
+
     pub fn logins(&self) -> u32 {
         lock(&self.state).logins
     }
@@ -102,7 +108,10 @@ impl Hub {
         if request.method == Method::GET && request.reference().is_some() {
             let mut state = lock(&self.state);
             match &mut state.pulls_left {
-                Some(0) => return Asked::Answer(over_limit()),
+                Some(0) => {
+                    state.refused += 1;
+                    return Asked::Answer(over_limit());
+                }
                 Some(left) => *left -= 1,
                 None => {}
             }

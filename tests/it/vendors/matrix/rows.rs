@@ -79,7 +79,6 @@ static HARBOR: Row = Row {
     not: &[],
     unchecked: &[
         "which permissions exactly a robot needs for the lists of the API",
-        "the answer to a push to a proxy-cache project (403 or 405; both are understood)",
         "what the API says of Harbor before 2.0, which is taken for one without it",
     ],
 };
