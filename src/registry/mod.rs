@@ -9,6 +9,7 @@ mod hosts;
 mod kind;
 mod layout;
 mod local;
+mod program;
 mod remote;
 mod settings;
 mod tried;
@@ -24,12 +25,14 @@ pub use habits::Habits;
 pub use kind::Kind;
 pub use layout::{IMAGE_REPOSITORY, Layout};
 pub use local::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
+pub use program::{NoOutput, output_of};
 pub use remote::{
     Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Certificate, Greeting, Identity, Limiter, ListingRefusal, Located,
     NumberedPage, Probe, PushRight, numbered,
 };
 pub use settings::{
     AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption, Limits,
-    LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl, RemoteSettings, Timeouts, TlsSettings,
+    LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl, RemoteSettings, TencentSettings,
+    Timeouts, TlsSettings,
 };
 pub use vendor::{Created, Generic, Issued, Mounts, Phrase, Told, Vendor, Ways};

@@ -107,7 +107,7 @@ pub struct RemoteSettings {
     pub timeouts: Timeouts,
     /// What repositories are made like (`create_repositories:`).
     pub create: CreateSettings,
-    /// The cloud's own way to say who we are (`aws:`, `alibaba:`, `azure:`).
+    /// The cloud's own way to say who we are (`aws:`, `alibaba:`, `azure:`, `tencent:`).
     pub cloud: CloudSettings,
     /// What is read from first (`mirrors:`), in this order.
     pub mirrors: Vec<MirrorSettings>,
@@ -197,6 +197,8 @@ pub enum CloudSettings {
     Aws(AwsSettings),
     /// `azure:`.
     Azure(AzureSettings),
+    /// `tencent:`.
+    Tencent(TencentSettings),
 }
 
 /// `alibaba:` of a registry.
@@ -266,6 +268,7 @@ impl RemoteSettings {
             CloudSettings::Alibaba(of) => together(&[&of.access_key_id, &of.role_arn, &of.ram_role]),
             CloudSettings::Aws(of) => together(&[&of.profile, &of.access_key_id, &of.role_arn, &of.session_name]),
             CloudSettings::Azure(of) => together(&[&of.tenant_id, &of.client_id]),
+            CloudSettings::Tencent(of) => together(&[&of.secret_id, &of.cvm_role]),
             CloudSettings::None => match &self.login {
                 LoginSource::Given(login) => Some(login.username.clone()),
                 LoginSource::Anonymous => Some("nobody".to_owned()),
@@ -273,6 +276,25 @@ impl RemoteSettings {
             },
         }
     }
+}
+
+/// `tencent:` of a registry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TencentSettings {
+    /// The instance of the enterprise edition, such as `tcr-abc`.
+    pub registry_id: Option<String>,
+    /// The region, where neither the host nor the API says it.
+    pub region: Option<String>,
+    /// A key of the API.
+    pub secret_id: Option<String>,
+    /// Its secret.
+    pub secret_key: Option<Secret>,
+    /// The token of a temporary key.
+    pub token: Option<Secret>,
+    /// The role of the CVM instance that we run on.
+    pub cvm_role: Option<String>,
+    /// True where the key is one of the international site, whose API is another.
+    pub international: bool,
 }
 
 /// One of `mirrors:`.

@@ -15,6 +15,7 @@ use super::trust::remember_wrong_ranges;
 use super::{Sink, SourceBlob, TransferContext, at_source, random_fraction};
 use crate::engine::fault::Fault;
 use crate::engine::ledger::BlobWay;
+use crate::engine::pace::LoneRead;
 use crate::oci::{Digest, Hasher};
 use crate::plan::{Checkpoint, ErrorKind, RetryDecision, UploadHabit, after_failure, is_gain};
 use crate::registry::Side;
@@ -39,12 +40,26 @@ pub(super) async fn fetch(
     sinks: Vec<OpenSink>,
     tell: Tell,
 ) {
-    let may_lose = sinks.iter().any(|sink| sink.upload.habit != UploadHabit::KeepsBytes);
     let lone = match sinks.as_slice() {
         [alone] => Some(context.pace.lone_read(alone.sink.endpoint.name()).await),
         _ => None,
     };
     let placed = source.with_reading_place().await;
+    // Boxed: many wait for a place, and only who has one needs the memory for a read.
+    Box::pin(fetch_in_place(context, source, placed, slot, sinks, lone, tell)).await;
+}
+
+/// As [`fetch`], in the place of `placed`.
+async fn fetch_in_place(
+    context: &TransferContext,
+    source: &SourceBlob,
+    placed: SourceBlob,
+    slot: &Slot,
+    sinks: Vec<OpenSink>,
+    lone: Option<LoneRead>,
+    tell: Tell,
+) {
+    let may_lose = sinks.iter().any(|sink| sink.upload.habit != UploadHabit::KeepsBytes);
     let (mut fed, mut uploads) = (Vec::with_capacity(sinks.len()), Vec::with_capacity(sinks.len()));
     for OpenSink { number, sink, upload } in sinks {
         // It may have been left behind while we waited, by what else they share. Each of those has a read of its own.

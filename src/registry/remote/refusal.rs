@@ -139,6 +139,10 @@ impl Refusal {
             400 if operation == Operation::WriteManifest && speaks_of(&["too large", "too big", "larger than"]) => {
                 ErrorKind::TooLarge
             }
+            // A manifest goes with the digest of its bytes. distribution with files for its storage says so for a moment where the
+            // same manifest is put under several tags at once: it reads a link that another request has just emptied to write it
+            // (`provided digest did not match uploaded content`, seen with 2.8.2).
+            400 if code == "DIGEST_INVALID" && operation == Operation::WriteManifest => ErrorKind::Server,
             400 if code == "DIGEST_INVALID" => ErrorKind::Corrupt,
             // GHCR answers so to more than 4 MiB with a range; from others it says that the session stands elsewhere than
             // we think: asking it and going on mends that, as after a broken connection.
@@ -490,6 +494,12 @@ mod tests {
                 enveloped("DIGEST_INVALID", "provided digest did not match"),
                 O::WriteBlob,
                 K::Corrupt,
+            ),
+            (
+                400,
+                enveloped("DIGEST_INVALID", "provided digest did not match uploaded content"),
+                O::WriteManifest,
+                K::Server,
             ),
             (404, enveloped("NOT_FOUND", ""), O::ReadBlob, K::NotFound),
             (405, enveloped("UNSUPPORTED", ""), O::ListRepositories, K::Unsupported),

@@ -1,26 +1,47 @@
 //! Who we are at AWS: the chain of places in which AWS's own tools look, and roles that are taken on.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use reqsign_aws_v4::{
-    AssumeRoleWithWebIdentityCredentialProvider, Credential, ECSCredentialProvider, EnvCredentialProvider,
-    IMDSv2CredentialProvider, ProcessCredentialProvider, ProfileCredentialProvider, SSOCredentialProvider,
-};
-use reqsign_command_execute_tokio::TokioCommandExecute;
-use reqsign_core::{Context, ProvideCredentialDyn, StaticEnv};
+use reqsign_aws_v4::{Credential, ECSCredentialProvider, EnvCredentialProvider, IMDSv2CredentialProvider};
+use reqsign_core::{Context, ProvideCredential, StaticEnv};
 use reqsign_file_read_tokio::TokioFileRead;
-use url::Url;
+use url::{Host, Url};
 
 use super::hosts::Network;
-use super::profile::{self, Base, RoleOfProfile};
+use super::profile::{Base, Files, RoleOfProfile};
 use super::send::Send;
-use super::sts;
+use super::{process, sso, sts};
 use crate::registry::{Api, AwsSettings, Error, ErrorKind, Operation, Result};
 
-/// A place in which credentials may be, and its name for people.
-type Provider = (&'static str, Box<dyn ProvideCredentialDyn<Credential = Credential>>);
+/// A place in which a credential may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source<'p> {
+    Environment,
+    Keys(&'p str),
+    Sso(&'p str),
+    Process(&'p str),
+    WebIdentity,
+    Container,
+    Instance,
+}
+
+impl Source<'_> {
+    /// For people.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Environment => "the environment",
+            Self::Keys(_) => "the profile's keys",
+            Self::Sso(_) => "the profile's SSO session",
+            Self::Process(_) => "the profile's process",
+            Self::WebIdentity => "the web identity",
+            Self::Container => "the container's role",
+            Self::Instance => "the instance's role",
+        }
+    }
+}
 
 /// What this process's environment says of AWS, and where its user's files are.
 pub(in crate::vendors) fn environment_of_process() -> StaticEnv {
@@ -37,7 +58,6 @@ pub(in crate::vendors) fn environment_of_process() -> StaticEnv {
 }
 
 /// Looks for credentials once.
-#[derive(Debug)]
 pub(super) struct Search<'a> {
     api: &'a Api,
     settings: &'a AwsSettings,
@@ -45,36 +65,42 @@ pub(super) struct Search<'a> {
     region: &'a str,
     network: Network,
     context: Context,
+    files: Files,
+    /// Where STS and the SSO portal are, in place of where AWS has them.
     sts: Option<Url>,
+    portal: Option<Url>,
     /// The instance's service did not say what it has.
     is_unsure: AtomicBool,
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(
+    pub(super) async fn new(
         api: &'a Api,
         settings: &'a AwsSettings,
         environment: &'a StaticEnv,
         (region, network): (&'a str, Network),
     ) -> Self {
-        // A variable of AWS's own, for private endpoints and for what stands in for AWS.
-        let sts = ["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"]
-            .iter()
-            .find_map(|name| environment.envs.get(*name))
-            .and_then(|text| Url::parse(text).ok());
+        // Variables of AWS's own, for private endpoints and for what stands in for AWS.
+        let endpoint = |name: &str| {
+            let written = [name, "AWS_ENDPOINT_URL"]
+                .iter()
+                .find_map(|name| environment.envs.get(*name));
+            written.and_then(|text| Url::parse(text).ok())
+        };
         let context = Context::new()
             .with_file_read(TokioFileRead)
-            .with_command_execute(TokioCommandExecute)
             .with_env(environment.clone())
-            .with_http_send(Send::new(api, sts.clone()));
+            .with_http_send(Send::new(api));
         Self {
             api,
             settings,
             environment,
             region,
             network,
+            files: files(&context, environment).await,
             context,
-            sts,
+            sts: endpoint("AWS_ENDPOINT_URL_STS"),
+            portal: endpoint("AWS_ENDPOINT_URL_SSO"),
             is_unsure: AtomicBool::new(false),
         }
     }
@@ -133,23 +159,18 @@ impl<'a> Search<'a> {
         let mut failed = None;
         // A profile that the rules name goes before the environment.
         if named.is_none()
-            && let Some(found) = self.first(vec![environment()], &mut failed).await
+            && let Some(found) = self.first(&[Source::Environment], &mut failed).await
         {
             return Ok(Some(found));
         }
-        if let Some(role) = self.role_of(profile).await {
+        if let Some(role) = self.files.role(profile) {
             return self.by_profile(profile, &role).await.map(Some);
         }
-        let mut providers = of_profile(profile);
+        let mut sources = of_profile(profile).to_vec();
         if named.is_none() {
-            providers.push((
-                "the web identity",
-                Box::new(AssumeRoleWithWebIdentityCredentialProvider::new().with_region(self.region.to_owned())),
-            ));
-            providers.push(container());
-            providers.push(instance());
+            sources.extend([Source::WebIdentity, Source::Container, Source::Instance]);
         }
-        if let Some(found) = self.first(providers, &mut failed).await {
+        if let Some(found) = self.first(&sources, &mut failed).await {
             return Ok(Some(found));
         }
         match (failed, named) {
@@ -157,124 +178,206 @@ impl<'a> Search<'a> {
             (None, Some(profile)) => {
                 let message =
                     format!("the AWS profile {profile:?} has no credential in ~/.aws/config and ~/.aws/credentials");
-                Err(self.error(ErrorKind::Config, &message))
+                Err(self.error(ErrorKind::Config, message))
             }
             (None, None) => Ok(None),
         }
     }
 
     /// The first credential that one of them has. What stands in the way of one is kept, the first of them.
-    async fn first(&self, providers: Vec<Provider>, failed: &mut Option<Error>) -> Option<Credential> {
-        for (name, provider) in providers {
-            match provider.provide_credential_dyn(&self.context).await {
+    async fn first(&self, sources: &[Source<'_>], failed: &mut Option<Error>) -> Option<Credential> {
+        for source in sources {
+            let name = source.name();
+            match self.at(*source).await {
                 Ok(Some(found)) => {
                     tracing::debug!("AWS credentials come from {name}");
                     return Some(found);
                 }
                 Ok(None) => {}
                 // Most machines are no instance of EC2: there nobody answers.
-                Err(error) if name == INSTANCE => {
+                Err(error) if *source == Source::Instance => {
                     self.is_unsure.store(true, Ordering::Relaxed);
                     tracing::debug!("no credential from {name}: {error}");
                 }
-                Err(error) => {
-                    // The text alone: what belongs to it may quote an answer.
-                    let kind = match error.is_retryable() {
-                        true => ErrorKind::Network,
-                        false => ErrorKind::Unauthorized,
-                    };
-                    let message = format!("the AWS credential from {name} cannot be had: {error}");
-                    failed.get_or_insert_with(|| self.error(kind, &message));
+                Err(mut error) => {
+                    error.message = format!("the AWS credential from {name} cannot be had: {}", error.message);
+                    failed.get_or_insert(error);
                 }
             }
         }
         None
     }
 
-    async fn role_of(&self, profile: &str) -> Option<RoleOfProfile> {
-        profile::role(&self.config().await?, profile)
+    /// The credential of one place; `None` where there is none.
+    async fn at(&self, source: Source<'_>) -> Result<Option<Credential>> {
+        match source {
+            Source::Environment => self.library(&EnvCredentialProvider::new()).await,
+            Source::Keys(profile) => Ok(self.files.keys(profile)),
+            Source::Sso(profile) => self.sso(profile).await,
+            Source::Process(profile) => match self.files.process(profile) {
+                None => Ok(None),
+                Some(line) => {
+                    let found = Box::pin(process::credential(&line)).await;
+                    let told = |why| format!("credential_process of the AWS profile {profile:?} {why}");
+                    found.map(Some).map_err(|why| self.error(ErrorKind::Config, told(why)))
+                }
+            },
+            Source::WebIdentity => match (
+                self.variable("AWS_ROLE_ARN"),
+                self.variable("AWS_WEB_IDENTITY_TOKEN_FILE"),
+            ) {
+                (Some(arn), Some(path)) => {
+                    let role = sts::Role {
+                        arn,
+                        external_id: None,
+                        session_name: self.variable("AWS_ROLE_SESSION_NAME"),
+                    };
+                    self.assume_by_token(&role, path).await.map(Some)
+                }
+                _ => Ok(None),
+            },
+            Source::Container => {
+                self.check_container()?;
+                self.library(&ECSCredentialProvider::new()).await
+            }
+            Source::Instance => self.library(&IMDSv2CredentialProvider::new()).await,
+        }
     }
 
-    async fn config(&self) -> Option<String> {
-        let path = self.variable("AWS_CONFIG_FILE").unwrap_or("~/.aws/config");
-        let path = self.context.expand_home_dir(path)?;
-        self.context.file_read_as_string(&path).await.ok()
+    async fn library<P>(&self, provider: &P) -> Result<Option<Credential>>
+    where
+        P: ProvideCredential<Credential = Credential>,
+    {
+        provider.provide_credential(&self.context).await.map_err(|error| {
+            // The text alone: what belongs to it may quote an answer.
+            let kind = match error.is_retryable() {
+                true => ErrorKind::Network,
+                false => ErrorKind::Unauthorized,
+            };
+            self.error(kind, error.to_string())
+        })
+    }
+
+    async fn sso(&self, profile: &str) -> Result<Option<Credential>> {
+        let sso = match self.files.sso(profile) {
+            None => return Ok(None),
+            Some(Ok(sso)) => sso,
+            Some(Err(why)) => {
+                return Err(self.error(ErrorKind::Config, format!("the AWS profile {profile:?} {why}")));
+            }
+        };
+        let path = format!("~/.aws/sso/cache/{}", sso::file(&sso));
+        let cached = read(&self.context, &path).await;
+        sso::credential(self.api, self.portal.as_ref(), profile, &sso, cached.as_deref())
+            .await
+            .map(Some)
+    }
+
+    /// Where the container's credentials are asked for: the token for them goes there, so by plain http to this machine only.
+    /// AWS's own libraries have the same rule ("Container credential provider").
+    fn check_container(&self) -> Result<()> {
+        let name = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
+        let Some(text) = self.variable(name) else {
+            return Ok(());
+        };
+        let url = Url::parse(text).map_err(|_| self.error(ErrorKind::Config, format!("{name} is no address")))?;
+        if url.scheme() == "https" || is_of_this_machine(&url) {
+            return Ok(());
+        }
+        let host = url.host_str().unwrap_or_default();
+        let message =
+            format!("{name} leads to {host} by http, which only services of this machine may have; write https://");
+        Err(self.error(ErrorKind::Config, message))
     }
 
     async fn by_profile(&self, profile: &str, role: &RoleOfProfile) -> Result<Credential> {
-        let providers = match &role.by {
-            // A profile may name itself as source of its own keys.
-            Base::Profile(source) => of_profile(source),
-            Base::Source(source) => match source.as_str() {
-                "Environment" => vec![environment()],
-                "EcsContainer" => vec![container()],
-                "Ec2InstanceMetadata" => vec![instance()],
-                other => {
-                    let message =
-                        format!("the AWS profile {profile:?} has the credential_source {other:?}, which is none");
-                    return Err(self.error(ErrorKind::Config, &message));
-                }
-            },
-        };
-        let mut failed = None;
-        let Some(base) = self.first(providers, &mut failed).await else {
-            let message = format!(
-                "the AWS profile {profile:?} takes on a role, and what it names as source has no credential (a source \
-                 that takes on a role itself is not followed)"
-            );
-            return Err(failed.unwrap_or_else(|| self.error(ErrorKind::Config, &message)));
-        };
-        let role = sts::Role {
+        let of_role = sts::Role {
             arn: &role.role_arn,
             external_id: role.external_id.as_deref(),
             session_name: role.session_name.as_deref(),
         };
-        self.assume(&role, &base).await
+        let sources = match &role.by {
+            Base::Token(path) => return self.assume_by_token(&of_role, path).await,
+            // A profile may name itself as source of its own keys.
+            Base::Profile(source) => of_profile(source).to_vec(),
+            Base::Source(source) => match source.as_str() {
+                "Environment" => vec![Source::Environment],
+                "EcsContainer" => vec![Source::Container],
+                "Ec2InstanceMetadata" => vec![Source::Instance],
+                other => {
+                    let message =
+                        format!("the AWS profile {profile:?} has the credential_source {other:?}, which is none");
+                    return Err(self.error(ErrorKind::Config, message));
+                }
+            },
+        };
+        let mut failed = None;
+        let Some(base) = self.first(&sources, &mut failed).await else {
+            let message = format!(
+                "the AWS profile {profile:?} takes on a role, and what it names as source has no credential (a source \
+                 that takes on a role itself is not followed)"
+            );
+            return Err(failed.unwrap_or_else(|| self.error(ErrorKind::Config, message)));
+        };
+        self.assume(&of_role, &base).await
     }
 
-    async fn assume(&self, role: &sts::Role<'_>, base: &Credential) -> Result<Credential> {
-        let at = sts::At {
+    fn sts(&self) -> sts::At<'_> {
+        sts::At {
             region: self.region,
             network: self.network,
             endpoint: self.sts.as_ref(),
-        };
-        sts::assume(self.api, &self.context, at, role, base).await
+        }
     }
 
-    fn error(&self, kind: ErrorKind, message: &str) -> Error {
+    async fn assume(&self, role: &sts::Role<'_>, base: &Credential) -> Result<Credential> {
+        sts::assume(self.api, &self.context, self.sts(), role, base).await
+    }
+
+    async fn assume_by_token(&self, role: &sts::Role<'_>, path: &str) -> Result<Credential> {
+        // It is written anew every hour or so.
+        let token = read(&self.context, path).await;
+        let token = token.as_deref().map(str::trim).filter(|token| !token.is_empty());
+        let token = token.ok_or_else(|| {
+            let message = format!("the token for the role {} cannot be read from {path}", role.arn);
+            self.error(ErrorKind::Config, message)
+        })?;
+        sts::assume_by_token(self.api, self.sts(), role, token).await
+    }
+
+    fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
         Error::new(Operation::Authenticate, self.api.place(None), kind, message)
     }
 }
 
-const INSTANCE: &str = "the instance's role";
-
-fn environment() -> Provider {
-    ("the environment", Box::new(EnvCredentialProvider::new()))
+fn of_profile(profile: &str) -> [Source<'_>; 3] {
+    [Source::Keys(profile), Source::Sso(profile), Source::Process(profile)]
 }
 
-fn of_profile(profile: &str) -> Vec<Provider> {
-    vec![
-        (
-            "the profile's keys",
-            Box::new(ProfileCredentialProvider::new().with_profile(profile)),
-        ),
-        (
-            "the profile's SSO session",
-            Box::new(SSOCredentialProvider::new().with_profile(profile)),
-        ),
-        (
-            "the profile's process",
-            Box::new(ProcessCredentialProvider::new().with_profile(profile)),
-        ),
-    ]
+/// Loopback, and the addresses that ECS and EKS have on every machine of theirs.
+fn is_of_this_machine(url: &Url) -> bool {
+    const EKS: &str = "fd00:ec2::23";
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback() || matches!(address.octets(), [169, 254, 170, 2 | 23]),
+        Some(Host::Ipv6(address)) => address.is_loopback() || EKS.parse() == Ok(IpAddr::V6(address)),
+        None => false,
+    }
 }
 
-fn container() -> Provider {
-    ("the container's role", Box::new(ECSCredentialProvider::new()))
+async fn read(context: &Context, path: &str) -> Option<String> {
+    context.file_read_as_string(&context.expand_home_dir(path)?).await.ok()
 }
 
-fn instance() -> Provider {
-    (INSTANCE, Box::new(IMDSv2CredentialProvider::new()))
+/// The files of AWS's tools.
+async fn files(context: &Context, environment: &StaticEnv) -> Files {
+    let path = |name: &str, usual: &str| environment.envs.get(name).map_or(usual, String::as_str).to_owned();
+    let config = path("AWS_CONFIG_FILE", "~/.aws/config");
+    let credentials = path("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials");
+    Files {
+        config: read(context, &config).await.unwrap_or_default(),
+        credentials: read(context, &credentials).await.unwrap_or_default(),
+    }
 }
 
 /// The region that the environment or the profile names.
@@ -286,11 +389,29 @@ pub(super) async fn region(settings: &AwsSettings, environment: &StaticEnv) -> O
     let context = Context::new()
         .with_file_read(TokioFileRead)
         .with_env(environment.clone());
-    let path = variable("AWS_CONFIG_FILE").unwrap_or_else(|| "~/.aws/config".to_owned());
-    let config = context
-        .file_read_as_string(&context.expand_home_dir(&path)?)
-        .await
-        .ok()?;
     let profile = settings.profile.clone().or_else(|| variable("AWS_PROFILE"));
-    profile::region(&config, profile.as_deref().unwrap_or("default"))
+    let files = files(&context, environment).await;
+    files.region(profile.as_deref().unwrap_or("default"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_of_this_machine() {
+        for (url, ours) in [
+            ("http://127.0.0.1:80/x", true),
+            ("http://localhost/x", true),
+            ("http://169.254.170.2/v2/credentials", true),
+            ("http://169.254.170.23/v1/credentials", true),
+            ("http://[fd00:ec2::23]/v1/credentials", true),
+            ("http://[::1]/x", true),
+            ("http://169.254.169.254/x", false),
+            ("http://10.0.0.1/x", false),
+            ("http://creds.example/x", false),
+        ] {
+            assert_eq!(is_of_this_machine(&Url::parse(url).expect("a URL")), ours, "{url}");
+        }
+    }
 }

@@ -88,6 +88,11 @@ pub(super) fn sts(region: &str, network: Network) -> String {
     format!("{name}.{region}.{}", suffix(region, network))
 }
 
+/// Where IAM Identity Center gives out roles: botocore's endpoint rules of `sso`.
+pub(super) fn sso_portal(region: &str) -> String {
+    format!("portal.sso.{region}.{}", suffixes(region).0)
+}
+
 fn suffix(region: &str, network: Network) -> &'static str {
     let (suffix, dual) = suffixes(region);
     if network.dual_stack { dual } else { suffix }
@@ -161,6 +166,17 @@ mod tests {
             "127.0.0.1:5000",
         ] {
             assert_eq!(RegistryHost::read(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_sso_portal_by_region() {
+        for (region, host) in [
+            ("us-east-1", "portal.sso.us-east-1.amazonaws.com"),
+            ("cn-north-1", "portal.sso.cn-north-1.amazonaws.com.cn"),
+            ("us-gov-west-1", "portal.sso.us-gov-west-1.amazonaws.com"),
+        ] {
+            assert_eq!(sso_portal(region), host);
         }
     }
 

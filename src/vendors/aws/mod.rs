@@ -2,9 +2,11 @@
 
 mod chain;
 mod hosts;
+mod process;
 mod profile;
 mod send;
 mod signing;
+mod sso;
 mod sts;
 
 use std::time::Duration;
@@ -112,7 +114,7 @@ impl Aws {
         if let Some(held) = held.as_ref().filter(good) {
             return Ok(held.credential.clone());
         }
-        let search = chain::Search::new(api, &self.settings, &self.environment, (region, self.network));
+        let search = chain::Search::new(api, &self.settings, &self.environment, (region, self.network)).await;
         let credential = Box::pin(search.find()).await?;
         let unsure = credential.is_none() && search.is_unsure();
         if unsure && held.as_ref().is_some_and(|held| held.credential.is_some()) {

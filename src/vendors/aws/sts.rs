@@ -1,4 +1,5 @@
-//! Taking on a role by AWS STS. Written here, as the library's own way has no private endpoints.
+//! Taking on a role by AWS STS. Written here, as the library's own way has no private endpoints, and asks the one STS of the
+//! whole partition where it is not told otherwise.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -28,11 +29,15 @@ pub(super) struct At<'a> {
 }
 
 impl At<'_> {
-    fn url(self) -> Option<Url> {
-        match self.endpoint {
-            Some(url) => Some(url.clone()),
-            None => Url::parse(&format!("https://{}/", hosts::sts(self.region, self.network))).ok(),
+    fn url(self, api: &Api) -> Result<Url> {
+        if let Some(url) = self.endpoint {
+            return Ok(url.clone());
         }
+        let url = Url::parse(&format!("https://{}/", hosts::sts(self.region, self.network)));
+        url.map_err(|_| {
+            let message = format!("{:?} is no region of AWS", self.region);
+            Error::new(Operation::Authenticate, api.place(None), ErrorKind::Config, message)
+        })
     }
 }
 
@@ -45,17 +50,27 @@ pub(super) async fn assume(
     base: &Credential,
 ) -> Result<Credential> {
     let failed = |kind, message: String| Error::new(Operation::Authenticate, api.place(None), kind, message);
-    let region = at.region;
-    let url = at
-        .url()
-        .ok_or_else(|| failed(ErrorKind::Config, format!("{region:?} is no region of AWS")))?;
-    let body = form(role);
-    let mut headers = HeaderMap::new();
-    let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-    headers.insert(header::CONTENT_TYPE, form_type);
-    let headers = signed(context, ("sts", region), &url, headers, &body, base)
+    let (region, url) = (at.region, at.url(api)?);
+    let body = form("AssumeRole", role, None);
+    let headers = signed(context, ("sts", region), &url, form_headers(), &body, base)
         .await
         .map_err(|message| failed(ErrorKind::Config, message))?;
+    ask(api, role, url, headers, body).await
+}
+
+/// `AssumeRoleWithWebIdentity`, by the token of another issuer, such as a cluster of Kubernetes.
+pub(super) async fn assume_by_token(api: &Api, at: At<'_>, role: &Role<'_>, token: &str) -> Result<Credential> {
+    let url = at.url(api)?;
+    let body = form("AssumeRoleWithWebIdentity", role, Some(token));
+    ask(api, role, url, form_headers(), body).await
+}
+
+fn form_headers() -> HeaderMap {
+    let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+    HeaderMap::from_iter([(header::CONTENT_TYPE, form_type)])
+}
+
+async fn ask(api: &Api, role: &Role<'_>, url: Url, headers: HeaderMap, body: Bytes) -> Result<Credential> {
     let mut call = ApiCall::post(Operation::Authenticate, api.place(None), url, body);
     call.headers = headers;
     call.throttled = |status, body| status == 400 && String::from_utf8_lossy(body).contains("<Code>Throttling");
@@ -75,15 +90,18 @@ pub(super) async fn assume(
     read(&text).ok_or_else(|| answer.error(ErrorKind::Invalid, "AWS STS answers without credentials".to_owned()))
 }
 
-fn form(role: &Role<'_>) -> Bytes {
+fn form(action: &str, role: &Role<'_>, token: Option<&str>) -> Bytes {
     let mut form = url::form_urlencoded::Serializer::new(String::new());
-    form.append_pair("Action", "AssumeRole")
+    form.append_pair("Action", action)
         .append_pair("Version", "2011-06-15")
         .append_pair("RoleArn", role.arn)
         .append_pair("RoleSessionName", role.session_name.unwrap_or("transship"))
         .append_pair("DurationSeconds", "3600");
     if let Some(id) = role.external_id {
         form.append_pair("ExternalId", id);
+    }
+    if let Some(token) = token {
+        form.append_pair("WebIdentityToken", token);
     }
     form.finish().into()
 }

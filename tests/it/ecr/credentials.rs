@@ -9,10 +9,12 @@ async fn ping(aws: &Aws, more: &str, prepare: impl FnOnce(&mut Transship)) -> Ou
     let mut home = Transship::new(&rules);
     home.set_env("AWS_REGION", REGION);
     home.set_env("AWS_ENDPOINT_URL_STS", &format!("{}/sts", aws.url()));
+    home.set_env("AWS_ENDPOINT_URL_SSO", &aws.url());
     // No machine of the test's is asked for its role unless the test says where.
     home.set_env("AWS_EC2_METADATA_DISABLED", "true");
     prepare(&mut home);
-    let output = home.run(&["ping", "ecr"]).await;
+    // Whatever is logged is logged here.
+    let output = home.run(&["-vv", "ping", "ecr"]).await;
     for secret in [
         KEY.1,
         "session/token+==",
@@ -20,6 +22,10 @@ async fn ping(aws: &Aws, more: &str, prepare: impl FnOnce(&mut Transship)) -> Ou
         "ecr-token",
         "container-secret",
         "pod-token",
+        "sso-token",
+        "sso/secret+",
+        "secret/of+",
+        "imds-token",
     ] {
         assert!(
             !output.stderr.contains(secret) && !output.stdout.contains(secret),
@@ -105,39 +111,201 @@ async fn by_a_role_of_the_rules_with_its_external_id() {
     );
 }
 
+/// A program that answers as `credential_process`, in a folder whose name has a space.
+fn program(home: &Transship, script: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    file(home, "of ours/keys", &format!("#!/bin/sh\n{script}\n"));
+    let path = home.home().join("of ours/keys");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a program");
+    let line = format!(
+        "[profile tool]\ncredential_process = \"{}\" --for 'two words'\n",
+        path.display()
+    );
+    file(home, ".aws/config", &line);
+}
+
 #[tokio::test]
-async fn by_web_identity_by_the_container_and_by_the_instance() {
+async fn by_the_process_of_a_profile() {
     let aws = Aws::start().await;
+    let prints = |more: &str| {
+        format!(
+            "[ \"$1 $2\" = '--for two words' ] || exit 9\necho '{{\"Version\": 1, \"AccessKeyId\": \"{}\", \
+             \"SecretAccessKey\": \"{}\"{more}}}'",
+            KEY.0, KEY.1
+        )
+    };
+    let tool = "aws: { profile: tool }";
+    ping(&aws, tool, |home| program(home, &prints(""))).await.expect(0);
     ping(&aws, "", |home| {
-        file(home, "token", "pod-token");
-        home.set_env("AWS_ROLE_ARN", "arn:aws:iam::1:role/pod");
-        home.set_env(
-            "AWS_WEB_IDENTITY_TOKEN_FILE",
-            &home.home().join("token").display().to_string(),
-        );
+        program(home, &prints(", \"Expiration\": \"2099-01-01T00:00:00Z\""));
+        home.set_env("AWS_PROFILE", "tool");
     })
     .await
     .expect(0);
-    assert!(aws.book().others[0].starts_with("AssumeRoleWithWebIdentity arn:aws:iam::1:role/pod"));
+    assert_eq!(aws.asked("GetAuthorizationToken"), 2);
+    // Neither what it prints nor what it complains of is repeated.
+    let wrong = format!("echo '{{\"Version\": \"{}\"}}'", KEY.1);
+    for (script, said) in [
+        (wrong.as_str(), "printed no JSON with Version"),
+        (&format!("echo {} >&2; exit 4", KEY.1), "failed (exit status: 4)"),
+    ] {
+        let told = ping(&aws, tool, |home| program(home, script)).await.expect(1).stdout;
+        let whose = "credential_process of the AWS profile \"tool\"";
+        assert!(told.contains(whose) && told.contains(said), "{told}");
+    }
+}
+
+/// The file that `aws sso login` leaves for this sign-in.
+fn signed_in(home: &Transship, key: &str, token: &str, ends: &str) {
+    use sha1::Digest as _;
+    let name: String = sha1::Sha1::digest(key)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let text = format!(r#"{{"startUrl": "x", "region": "x", "accessToken": "{token}", "expiresAt": "{ends}"}}"#);
+    file(home, &format!(".aws/sso/cache/{name}.json"), &text);
+}
+
+#[tokio::test]
+async fn by_the_sign_in_of_a_profile() {
+    let aws = Aws::start().await;
+    let start = "https://corp.awsapps.com/start";
+    let role = "sso_account_id = 123456789012\nsso_role_name = Push All\n";
+    let config = format!(
+        "[profile dev]\nsso_session = corp\n{role}[sso-session corp]\nsso_region = eu-west-1\nsso_start_url = {start}\n\
+         sso_registration_scopes = sso:account:access\n\
+         [profile old]\nsso_start_url = {start}\nsso_region = eu-west-1\n{role}"
+    );
+    let (later, past) = ("2099-01-01T00:00:00Z", "2020-01-01T00:00:00Z");
+    let try_one = async |profile: &str, key: &str, token: &str, ends: &str| {
+        ping(&aws, &format!("aws: {{ profile: {profile} }}"), |home| {
+            file(home, ".aws/config", &config);
+            signed_in(home, key, token, ends);
+        })
+        .await
+    };
+    // A session has its file by its name; a profile without one by the address of the sign-in.
+    try_one("dev", "corp", "sso-token", later).await.expect(0);
+    try_one("old", start, "sso-token", later).await.expect(0);
+    assert_eq!(aws.asked("GetAuthorizationToken"), 2);
+    let path = "GET /federation/credentials?role_name=Push+All&account_id=123456789012";
+    assert_eq!(aws.book().others, [path, path]);
+    // As a base for a role, too.
+    ping(
+        &aws,
+        "aws: { profile: dev, role_arn: \"arn:aws:iam::1:role/r\", session_name: s-2 }",
+        |home| {
+            file(home, ".aws/config", &config);
+            signed_in(home, "corp", "sso-token", later);
+        },
+    )
+    .await
+    .expect(0);
+    assert_eq!(aws.book().others[2..], [path, "AssumeRole arn:aws:iam::1:role/r  s-2"]);
+
+    let asked = aws.book().others.len();
+    for (key, token, ends) in [("corp", "sso-token", past), (start, "sso-token", later)] {
+        let told = try_one("dev", key, token, ends).await.expect(1).stdout;
+        assert!(told.contains("run aws sso login --profile dev"), "{told}");
+    }
+    assert_eq!(aws.book().others.len(), asked, "nobody was asked with an ended token");
+    let told = try_one("dev", "corp", "sso-token-of-yesterday", later)
+        .await
+        .expect(1)
+        .stdout;
+    assert!(told.contains("run aws sso login --profile dev"), "{told}");
+    let told = try_one("dev", "corp", "sso-token-without-role", later)
+        .await
+        .expect(1)
+        .stdout;
+    assert!(told.contains("the role Push All of the account 123456789012"), "{told}");
+}
+
+#[tokio::test]
+async fn by_web_identity_of_the_environment_and_of_a_profile() {
+    let aws = Aws::start().await;
+    let token = |home: &Transship, text: &str| {
+        file(home, "token", text);
+        home.home().join("token").display().to_string()
+    };
+    let pod = |home: &mut Transship, text: &str| {
+        let path = token(home, text);
+        home.set_env("AWS_ROLE_ARN", "arn:aws:iam::1:role/pod");
+        home.set_env("AWS_WEB_IDENTITY_TOKEN_FILE", &path);
+        home.set_env("AWS_ROLE_SESSION_NAME", "s-3");
+    };
+    ping(&aws, "", |home| pod(home, "pod-token\n")).await.expect(0);
+    ping(&aws, "aws: { profile: web }", |home| {
+        let path = token(home, "pod-token");
+        let text = format!(
+            "[profile web]\nrole_arn = arn:aws:iam::1:role/web\nweb_identity_token_file = {path}\nrole_session_name = s-4\n"
+        );
+        file(home, ".aws/config", &text);
+    })
+    .await
+    .expect(0);
+    let action = "AssumeRoleWithWebIdentity";
+    let wanted = ["pod  s-3", "web  s-4"].map(|end| format!("{action} arn:aws:iam::1:role/{end}"));
+    assert_eq!(aws.book().others, wanted);
+    // STS repeats the token in what it says.
+    let told = ping(&aws, "", |home| pod(home, "pod-token-of-another"))
+        .await
+        .expect(1)
+        .stdout;
+    assert!(told.contains("role/pod cannot be taken on"), "{told}");
+}
+
+#[tokio::test]
+async fn by_the_container_and_by_the_instance() {
+    let aws = Aws::start().await;
+    let container = |home: &mut Transship, path: &str| {
+        home.set_env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}{path}", aws.url()));
+    };
+    // ECS gives the token, EKS a file that it writes anew.
     ping(&aws, "", |home| {
-        home.set_env("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/creds", aws.url()));
+        container(home, "/creds");
         home.set_env("AWS_CONTAINER_AUTHORIZATION_TOKEN", "container-secret");
     })
     .await
     .expect(0);
-    assert!(aws.book().others.iter().any(|path| path == "/creds"));
+    let by_file = |home: &mut Transship| {
+        file(home, "eks-token", "container-secret\n");
+        let path = home.home().join("eks-token").display().to_string();
+        home.set_env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &path);
+    };
+    ping(&aws, "", |home| {
+        container(home, "/creds");
+        by_file(home);
+    })
+    .await
+    .expect(0);
+    assert_eq!(aws.book().others, ["/creds", "/creds"]);
+    let told = ping(&aws, "", |home| {
+        container(home, "/creds-of-nobody");
+        by_file(home);
+    })
+    .await
+    .expect(1)
+    .stdout;
+    assert!(told.contains("the container's role cannot be had"), "{told}");
+    // The token is not for anybody who is named there.
+    let told = ping(&aws, "", |home| {
+        home.set_env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://creds.invalid/creds");
+        by_file(home);
+    })
+    .await
+    .expect(1)
+    .stdout;
+    assert!(told.contains("leads to creds.invalid by http"), "{told}");
+
     ping(&aws, "", |home| {
         home.set_env("AWS_EC2_METADATA_DISABLED", "false");
         home.set_env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &aws.url());
     })
     .await
     .expect(0);
-    assert!(
-        aws.book()
-            .others
-            .iter()
-            .any(|path| path.ends_with("/security-credentials/worker"))
-    );
+    let asked = aws.book().others.last().cloned();
+    assert!(asked.is_some_and(|path| path.ends_with("/security-credentials/worker")));
 }
 
 #[tokio::test]

@@ -2,21 +2,17 @@
 //! "Development": the host on standard input, JSON on standard output).
 
 use std::ffi::OsStr;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::failure::Failure;
+use crate::registry::program::{NoOutput, output_of};
 use crate::registry::{Credentials, ErrorKind};
 use crate::telemetry::Secret;
 
 /// A helper that asks a cloud needs a second or two; one that waits for a person never ends.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-
-/// Far above what any helper prints.
-const MAX_OUTPUT: u64 = 64 * 1024;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -37,62 +33,32 @@ pub(super) async fn get(name: &str, server: &str, path: Option<&OsStr>) -> Resul
         return Err(Failure::new(ErrorKind::Config, message));
     }
     let program = format!("docker-credential-{name}");
-    match tokio::time::timeout(TIME_LIMIT, run(&program, server, path)).await {
-        Ok(result) => result,
-        // Dropping the future has killed the helper.
-        Err(_) => Err(Failure::new(
-            ErrorKind::Config,
-            format!("the credential helper {program} gave no answer within 10 s and was stopped; try it by hand"),
-        )),
-    }
-}
-
-async fn run(program: &str, server: &str, path: Option<&OsStr>) -> Result<Option<Credentials>, Failure> {
     let config = |what: String| {
         Failure::new(
             ErrorKind::Config,
             format!("the credential helper {program} {what}; try: echo {server} | {program} get"),
         )
     };
-    let mut command = tokio::process::Command::new(program);
-    command
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        // What it writes there might be anything; it must not reach the logs.
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
+    let mut command = tokio::process::Command::new(&program);
+    command.arg("get");
     if let Some(path) = path {
         command.env("PATH", path);
     }
-    let mut child = command.spawn().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Failure::new(
-            ErrorKind::Config,
-            format!(
+    let (status, output) = match output_of(command, server.as_bytes(), TIME_LIMIT).await {
+        Ok(output) => output,
+        Err(NoOutput::Missing) => {
+            let message = format!(
                 "the credential helper {program} is not installed (not on $PATH); install it or take it out of the file"
-            ),
-        ),
-        _ => config(format!("cannot be started: {error}")),
-    })?;
-    if let Some(mut input) = child.stdin.take() {
-        // A helper that does not read its input breaks the pipe; what it prints decides.
-        let _ = input.write_all(server.as_bytes()).await;
-    }
-    let mut output = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout
-            .take(MAX_OUTPUT + 1)
-            .read_to_end(&mut output)
-            .await
-            .map_err(|error| config(format!("cannot be read: {error}")))?;
-    }
-    if output.len() as u64 > MAX_OUTPUT {
-        return Err(config("printed more than 64 KiB".to_owned()));
-    }
-    let status = child
-        .wait()
-        .await
-        .map_err(|error| config(format!("cannot be waited for: {error}")))?;
+            );
+            return Err(Failure::new(ErrorKind::Config, message));
+        }
+        Err(NoOutput::Late) => {
+            let message =
+                format!("the credential helper {program} gave no answer within 10 s and was stopped; try it by hand");
+            return Err(Failure::new(ErrorKind::Config, message));
+        }
+        Err(other) => return Err(config(other.to_string())),
+    };
     if !status.success() {
         // The text by which docker-credential-helpers tells "none" from a failure.
         let said = String::from_utf8_lossy(&output).to_ascii_lowercase();

@@ -148,6 +148,9 @@ async fn answer(State(book): State<Arc<Mutex<Book>>>, request: Request) -> Respo
     if body.starts_with(b"Action=") || path == "/sts" {
         return book.sts(&head, &body);
     }
+    if path.starts_with("/federation/") {
+        return book.portal(&head);
+    }
     book.machine(&head)
 }
 
@@ -283,25 +286,37 @@ impl Book {
     }
 
     fn sts(&mut self, head: &Parts, body: &Bytes) -> Response {
-        let form = if body.is_empty() {
-            head.uri.query().unwrap_or_default().as_bytes()
-        } else {
-            body
-        };
-        let form: BTreeMap<String, String> = url::form_urlencoded::parse(form).into_owned().collect();
+        let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let form: BTreeMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
         let field = |name: &str| form.get(name).cloned().unwrap_or_default();
         let by = match field("Action").as_str() {
             "AssumeRole" => match self.signer(head, body, "sts") {
                 Ok(key) => key,
                 Err(refusal) => return *refusal,
             },
-            "AssumeRoleWithWebIdentity" if field("WebIdentityToken") == "pod-token" => "web".to_owned(),
+            // By the token alone, for whoever has it.
+            "AssumeRoleWithWebIdentity" if header("authorization").is_none() => {
+                match field("WebIdentityToken").as_str() {
+                    "pod-token" => "web".to_owned(),
+                    other => {
+                        let text = format!(
+                            "<ErrorResponse><Error><Code>InvalidIdentityToken</Code><Message>the token {other} is none\
+                         </Message></Error></ErrorResponse>"
+                        );
+                        return reply(400, &[], text);
+                    }
+                }
+            }
             action => {
                 self.wrong.push(format!("{action} with {:?}", form.keys()));
                 return reply(400, &[], "");
             }
         };
         let (action, role) = (field("Action"), field("RoleArn"));
+        if header("content-type") != Some("application/x-www-form-urlencoded") || field("Version") != "2011-06-15" {
+            self.wrong
+                .push(format!("{action} as {:?}, {:?}", header("content-type"), form.keys()));
+        }
         self.others.push(format!(
             "{action} {role} {} {}",
             field("ExternalId"),
@@ -322,6 +337,48 @@ impl Book {
         reply(200, &[("content-type", "text/xml")], text)
     }
 
+    /// The portal of IAM Identity Center: `GetRoleCredentials`.
+    fn portal(&mut self, head: &Parts) -> Response {
+        let query = head.uri.query().unwrap_or_default();
+        self.others.push(format!("{} {}?{query}", head.method, head.uri.path()));
+        let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        let asked: BTreeMap<String, String> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let field = |name: &str| asked.get(name).map(String::as_str);
+        if (head.method.as_str(), head.uri.path()) != ("GET", "/federation/credentials")
+            || header("authorization").is_some()
+            || (field("account_id"), field("role_name")) != (Some(ACCOUNT), Some("Push All"))
+        {
+            self.wrong.push(format!("{} {}", head.method, head.uri));
+            return reply(404, &[], "");
+        }
+        let token = header("x-amz-sso_bearer_token").unwrap_or_default();
+        let refusal = |status, code, message: String| {
+            let body = json!({ "__type": code, "message": message }).to_string();
+            reply(status, &[("content-type", "application/json")], body)
+        };
+        match token {
+            "sso-token" => {}
+            "sso-token-without-role" => {
+                let message = format!("{token} gives No access");
+                return refusal(403, "ForbiddenException", message);
+            }
+            other => {
+                return refusal(
+                    401,
+                    "UnauthorizedException",
+                    format!("Session token {other} not found or invalid"),
+                );
+            }
+        }
+        let (key, secret) = ("ASIASSO000000001".to_owned(), "sso/secret+".to_owned());
+        let session = "session/token+==".to_owned();
+        self.keys.insert(key.clone(), (secret.clone(), Some(session.clone())));
+        let credentials = json!({
+            "accessKeyId": key, "secretAccessKey": secret, "sessionToken": session, "expiration": 4_102_444_800_000_i64,
+        });
+        reply(200, &[], json!({ "roleCredentials": credentials }).to_string())
+    }
+
     /// IMDSv2 of an instance, and the credentials of a container.
     fn machine(&mut self, head: &Parts) -> Response {
         let path = head.uri.path().to_owned();
@@ -338,10 +395,21 @@ impl Book {
         self.keys
             .insert(KEY.0.to_owned(), (KEY.1.to_owned(), Some("machine-token".to_owned())));
         match (head.method.as_str(), path.as_str()) {
-            ("PUT", "/latest/api/token") => reply(200, &[], "imds-token"),
+            ("PUT", "/latest/api/token") if header("x-aws-ec2-metadata-token-ttl-seconds").is_some() => {
+                reply(200, &[], "imds-token")
+            }
             ("GET", "/creds") if header("authorization") == Some("container-secret") => {
                 document("machine-token".into())
             }
+            // As a service that says more than it should.
+            ("GET", "/creds-of-nobody") => reply(
+                403,
+                &[],
+                format!(
+                    "not by {} but by machine-token",
+                    header("authorization").unwrap_or_default()
+                ),
+            ),
             ("GET", "/latest/meta-data/iam/security-credentials/")
                 if header("x-aws-ec2-metadata-token") == Some("imds-token") =>
             {

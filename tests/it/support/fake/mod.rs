@@ -31,6 +31,8 @@ pub mod huawei;
 pub mod hub;
 pub mod nexus;
 pub mod quay;
+pub mod tc3;
+pub mod tencent;
 pub mod token;
 pub mod zot;
 
