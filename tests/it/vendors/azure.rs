@@ -130,6 +130,8 @@ async fn azure_digests_are_listed_by_links_taken_as_they_are() {
         fake.exchanges()
     );
     assert_eq!(fake.count("HEAD", ""), 0);
+    // The listing has every tag: no list of names is asked for beside it.
+    assert_eq!(fake.count("GET", "/tags/list"), 0);
     assert!(fake.exchanges().len() <= 13, "{:#?}", fake.exchanges());
     fake.finish();
 }
