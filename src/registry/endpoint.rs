@@ -1,5 +1,7 @@
 //! The verbs that every end has.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::error::Result;
@@ -529,6 +531,15 @@ impl Endpoint {
         match self {
             Self::Registry(registry) => registry.head_blob(repository, digest).await,
             Self::Layout(layout) => layout.head_blob(repository, digest).await,
+        }
+    }
+
+    /// Which of these blobs a repository has, where many can be asked for at once. Blobs that are left out are not known of:
+    /// all of them, where there is no API for it or it cannot be asked.
+    pub async fn held_blobs(&self, repository: &RepositoryName, digests: &[Digest]) -> BTreeMap<Digest, bool> {
+        match self {
+            Self::Registry(registry) => registry.held_blobs(repository, digests).await,
+            Self::Layout(_) => BTreeMap::new(),
         }
     }
 
