@@ -1,5 +1,6 @@
 //! Every key of a rules file: the one table from which the checks, the JSON Schema and the reference for users come.
 
+mod clouds;
 mod reach;
 
 use reach::{HEADERS_ENTRY, MIRRORS_ENTRY, MIRRORS_RESOLVE_TAGS_ENTRY, PROXY_ENTRY, RESOLVE_ENTRY, TIMEOUTS_ENTRY};
@@ -229,6 +230,7 @@ pub(super) static REGISTRY: Section = Section {
             "none",
             "Who we are at Azure, where it is no user of the registry itself.",
         ),
+        clouds::TENCENT_ENTRY,
     ],
 };
 
@@ -246,7 +248,7 @@ static CREATE: Section = Section {
             "public",
             Kind::Flag,
             "false",
-            "Anybody may read it (Harbor, Alibaba, ECR).",
+            "Anybody may read it (Harbor, Alibaba, Tencent, ECR).",
         ),
         optional(
             "tag_mutability",
@@ -258,7 +260,7 @@ static CREATE: Section = Section {
             "scan_on_push",
             Kind::Flag,
             "the registry's own",
-            "Whether what is pushed is scanned for vulnerabilities (ECR, Harbor).",
+            "Whether what is pushed is scanned for vulnerabilities (ECR, Harbor, Tencent).",
         ),
         optional(
             "encryption",
@@ -806,6 +808,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &AWS,
     &ALIBABA,
     &AZURE,
+    &clouds::TENCENT,
     &TOTAL_LIMITS,
     &DEFAULTS,
     &RULE,

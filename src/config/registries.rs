@@ -11,7 +11,7 @@ use super::size;
 use super::tree::{Key, Node};
 use crate::registry::{
     AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption, Kind, Limits,
-    LoginSource, RegistrySettings, RegistryUrl, RemoteSettings, TlsSettings,
+    LoginSource, RegistrySettings, RegistryUrl, RemoteSettings, TencentSettings, TlsSettings,
 };
 use crate::rules::RegistryName;
 use crate::telemetry::Secret;
@@ -145,7 +145,7 @@ fn create(node: &Node) -> CreateSettings {
     }
 }
 
-/// Reads `aws:`, `alibaba:` and `azure:`, of which a registry has one at most.
+/// Reads `aws:`, `alibaba:`, `azure:` and `tencent:`, of which a registry has one at most.
 fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
     let mut written = CLOUDS.iter().filter_map(|(key, _)| node.entry(key));
     let Some((key, cloud)) = written.next() else {
@@ -161,7 +161,8 @@ fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
             )),
         );
     }
-    if let Some((login, _)) = node.entry("username") {
+    // Tencent's key is for the API alone where there is a user of the registry.
+    if let Some((login, _)) = node.entry("username").filter(|_| key.text != "tencent") {
         findings.error(
             login.place,
             format!("username and {} both say who we are", key.text),
@@ -199,6 +200,26 @@ fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
                 ram_role: word(cloud, "ram_role"),
             })
         }
+        "tencent" => {
+            pair(findings, cloud, "secret_id", "secret_key");
+            needs(findings, cloud, "token", "secret_key");
+            if let (Some((role, _)), Some(_)) = (cloud.entry("cvm_role"), cloud.entry("secret_id")) {
+                findings.error(
+                    role.place,
+                    "secret_id and cvm_role both say who we are",
+                    Some("remove cvm_role, or secret_id and secret_key".to_owned()),
+                );
+            }
+            CloudSettings::Tencent(TencentSettings {
+                registry_id: word(cloud, "registry_id"),
+                region: word(cloud, "region"),
+                secret_id: word(cloud, "secret_id"),
+                secret_key: secret("secret_key"),
+                token: secret("token"),
+                cvm_role: word(cloud, "cvm_role"),
+                international: flag(cloud, "international").unwrap_or(false),
+            })
+        }
         _ => {
             needs(findings, cloud, "client_secret", "client_id");
             let file = cloud.get("federated_token_file");
@@ -219,6 +240,7 @@ const CLOUDS: &[(&str, &[Kind])] = &[
     ("aws", &[Kind::Ecr, Kind::EcrPublic]),
     ("alibaba", &[Kind::AlibabaEnterprise, Kind::AlibabaPersonal]),
     ("azure", &[Kind::Azure]),
+    ("tencent", &[Kind::TencentEnterprise, Kind::TencentPersonal]),
 ];
 
 /// Tells of a kind that the host belies, and of a cloud's keys where nothing would use them: at a registry of another kind, and at a

@@ -272,7 +272,14 @@ fn clock(report: &mut PingReport, greeting: &Greeting, kind: Option<Kind>) {
     let way = if skew > 0 { "ahead of" } else { "behind" };
     let signs = matches!(
         kind,
-        Some(Kind::Ecr | Kind::EcrPublic | Kind::AlibabaEnterprise | Kind::AlibabaPersonal)
+        Some(
+            Kind::Ecr
+                | Kind::EcrPublic
+                | Kind::AlibabaEnterprise
+                | Kind::AlibabaPersonal
+                | Kind::TencentEnterprise
+                | Kind::TencentPersonal
+        )
     );
     match skew.abs() {
         SKEW_BREAKS.. if signs => {

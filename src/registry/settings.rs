@@ -107,7 +107,7 @@ pub struct RemoteSettings {
     pub timeouts: Timeouts,
     /// What repositories are made like (`create_repositories:`).
     pub create: CreateSettings,
-    /// The cloud's own way to say who we are (`aws:`, `alibaba:`, `azure:`).
+    /// The cloud's own way to say who we are (`aws:`, `alibaba:`, `azure:`, `tencent:`).
     pub cloud: CloudSettings,
     /// What is read from first (`mirrors:`), in this order.
     pub mirrors: Vec<MirrorSettings>,
@@ -197,6 +197,8 @@ pub enum CloudSettings {
     Aws(AwsSettings),
     /// `azure:`.
     Azure(AzureSettings),
+    /// `tencent:`.
+    Tencent(TencentSettings),
 }
 
 /// `alibaba:` of a registry.
@@ -252,6 +254,47 @@ pub struct AzureSettings {
     pub federated_token_file: Option<PathBuf>,
     /// Where Entra ID is, in place of where the host's cloud has it.
     pub authority: Option<Url>,
+}
+
+impl RemoteSettings {
+    /// What the rules call the account, without what proves it; `None` where they leave it to Docker's files or to what the
+    /// cloud finds here.
+    pub fn account_name(&self) -> Option<String> {
+        let together = |words: &[&Option<String>]| {
+            let written: Vec<&str> = words.iter().filter_map(|word| word.as_deref()).collect();
+            (!written.is_empty()).then(|| written.join(" "))
+        };
+        match &self.cloud {
+            CloudSettings::Alibaba(of) => together(&[&of.access_key_id, &of.role_arn, &of.ram_role]),
+            CloudSettings::Aws(of) => together(&[&of.profile, &of.access_key_id, &of.role_arn, &of.session_name]),
+            CloudSettings::Azure(of) => together(&[&of.tenant_id, &of.client_id]),
+            CloudSettings::Tencent(of) => together(&[&of.secret_id, &of.cvm_role]),
+            CloudSettings::None => match &self.login {
+                LoginSource::Given(login) => Some(login.username.clone()),
+                LoginSource::Anonymous => Some("nobody".to_owned()),
+                LoginSource::DockerConfig => None,
+            },
+        }
+    }
+}
+
+/// `tencent:` of a registry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TencentSettings {
+    /// The instance of the enterprise edition, such as `tcr-abc`.
+    pub registry_id: Option<String>,
+    /// The region, where neither the host nor the API says it.
+    pub region: Option<String>,
+    /// A key of the API.
+    pub secret_id: Option<String>,
+    /// Its secret.
+    pub secret_key: Option<Secret>,
+    /// The token of a temporary key.
+    pub token: Option<Secret>,
+    /// The role of the CVM instance that we run on.
+    pub cvm_role: Option<String>,
+    /// True where the key is one of the international site, whose API is another.
+    pub international: bool,
 }
 
 /// One of `mirrors:`.

@@ -4,11 +4,10 @@ use std::collections::hash_map::RandomState;
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher as _};
 
-use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use sha2::Sha256;
 
+use super::digests::{hex, hmac};
 use crate::oci::Digest;
 use crate::telemetry::Secret;
 
@@ -98,7 +97,7 @@ pub(super) fn sign(request: &Unsigned<'_>, key: &AccessKey, now: Timestamp, nonc
         hash.hex()
     );
     let to_sign = format!("{ALGORITHM}\n{}", Digest::of(canonical.as_bytes()).hex());
-    let signature = hmac(key.secret.expose().as_bytes(), to_sign.as_bytes());
+    let signature = hex(&hmac(key.secret.expose().as_bytes(), to_sign.as_bytes()));
     let login = format!(
         "{ALGORITHM} Credential={},SignedHeaders={names},Signature={signature}",
         key.id
@@ -115,21 +114,6 @@ pub(super) fn sign(request: &Unsigned<'_>, key: &AccessKey, now: Timestamp, nonc
     headers.insert(http::header::AUTHORIZATION, login);
     headers.insert(http::header::ACCEPT, HeaderValue::from_static("application/json"));
     Some(headers)
-}
-
-/// Lower-case hex of HMAC-SHA256.
-fn hmac(key: &[u8], message: &[u8]) -> String {
-    // A key of any length will do.
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
-        return String::new();
-    };
-    mac.update(message);
-    let mut hex = String::with_capacity(64);
-    for byte in mac.finalize().into_bytes() {
-        // Writing to a text cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-    }
-    hex
 }
 
 /// A text that no other request of any process has: it is no secret.

@@ -287,17 +287,6 @@ pub(super) fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// The namespaces that literal beginnings of names lie in; `None` where they are not within namespaces.
-pub(super) fn namespaces(below: &[String]) -> Option<Vec<&str>> {
-    let mut names: Vec<&str> = below
-        .iter()
-        .map(|text| text.split_once('/').map(|(namespace, _)| namespace))
-        .collect::<Option<_>>()?;
-    names.sort_unstable();
-    names.dedup();
-    Some(names)
-}
-
 /// An answer that cannot be understood.
 pub(super) fn strange(answer: &ApiAnswer, what: &str) -> Error {
     answer.error(ErrorKind::Invalid, format!("the API's answer says no {what}"))
@@ -461,12 +450,5 @@ mod tests {
         assert_eq!((odd.digest, odd.pushed), (None, None));
         assert_eq!(listed_tag("no tag", digest.hex(), None), None);
         assert_eq!(number(&json!(3)), Some(3));
-    }
-
-    #[test]
-    fn beginnings_lie_in_namespaces() {
-        let below = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        assert_eq!(namespaces(&below(&["b/", "a/x/", "b/y/"])), Some(vec!["a", "b"]));
-        assert_eq!(namespaces(&below(&["a/", ""])), None);
     }
 }

@@ -9,8 +9,8 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::alibaba::{Account, Request, listed_tag, milliseconds, namespaces, number, strange, unset};
-use super::names::absent_or_names;
+use super::alibaba::{Account, Request, listed_tag, milliseconds, number, strange, unset};
+use super::names::{absent_or_names, namespaces};
 use crate::oci::RepositoryName;
 use crate::registry::{
     Api, ApiAnswer, BulkListing, Created, Credentials, ErrorKind, Issued, Kind, ListedTag, NumberedPage, Operation,

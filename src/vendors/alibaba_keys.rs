@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -12,6 +11,7 @@ use url::Url;
 
 use super::acs3::{self, AccessKey};
 use super::alibaba_api::{AcsCall, ask, ask_by_form};
+use super::kept::{Current, Found, Kept};
 use crate::registry::{AlibabaSettings, Api, Error, ErrorKind, Operation, Result};
 use crate::telemetry::Secret;
 
@@ -19,10 +19,6 @@ use crate::telemetry::Secret;
 const ROLE_LIFE: &str = "3600";
 /// What the session with a role is called.
 const SESSION: &str = "transship";
-/// A key is not used any more when it ends so soon.
-const LEAST_LIFE: Duration = Duration::from_secs(300);
-/// How long it is believed that the instance has no key for us: asking a machine that is none of Alibaba's takes seconds.
-const NOBODY_LIFE: Duration = Duration::from_secs(5 * 60);
 /// STS's version.
 const VERSION: &str = "2015-04-01";
 
@@ -69,23 +65,9 @@ pub(super) struct AccessKeys {
     /// Whether the rules have `alibaba:` at all.
     written: bool,
     surroundings: Surroundings,
-    held: tokio::sync::Mutex<Option<Held>>,
+    kept: Kept<AccessKey>,
     /// That there is no key was told.
     told: AtomicBool,
-}
-
-#[derive(Clone, Debug)]
-struct Held {
-    /// `None`: there is none anywhere.
-    key: Option<AccessKey>,
-    /// By the clock's monotonic time; `None` where it does not end.
-    renew_at: Option<Duration>,
-}
-
-/// An access key, and when it ends.
-struct Found {
-    key: AccessKey,
-    ends: Option<Timestamp>,
 }
 
 /// What STS and the instance say. STS calls the token `SecurityToken` too.
@@ -98,10 +80,10 @@ struct Temporary {
     expiration: Timestamp,
 }
 
-impl From<Temporary> for Found {
+impl From<Temporary> for Found<AccessKey> {
     fn from(told: Temporary) -> Self {
         Self {
-            key: AccessKey {
+            value: AccessKey {
                 id: told.access_key_id,
                 secret: Secret::new(told.access_key_secret),
                 token: Some(Secret::new(told.security_token)),
@@ -123,7 +105,7 @@ impl AccessKeys {
             settings,
             written,
             surroundings,
-            held: tokio::sync::Mutex::default(),
+            kept: Kept::default(),
             told: AtomicBool::new(false),
         }
     }
@@ -133,64 +115,47 @@ impl AccessKeys {
     /// # Errors
     /// One that should be there could not be had.
     pub(super) async fn current(&self, api: &Api, sts: &str) -> Result<Option<AccessKey>> {
-        let mut held = self.held.lock().await;
-        let now = api.clock().elapsed();
-        if let Some(held) = &*held
-            && held.renew_at.is_none_or(|at| now < at)
-        {
-            return Ok(held.key.clone());
-        }
-        let Some(found) = self.find(api, sts).await? else {
-            if held.as_ref().is_some_and(|held| held.key.is_some()) {
+        match self.kept.current(api.clock(), self.find(api, sts)).await? {
+            Current::Is(key) => Ok(Some(key)),
+            Current::Nothing => {
+                if self.written && !self.told.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        registry = %api.place(None).registry,
+                        "no access key of Alibaba Cloud was found, in the rules, in the environment and by the instance's role: \
+                         its API is not asked"
+                    );
+                }
+                Ok(None)
+            }
+            Current::Gone => {
                 let message =
                     "the access key that was used so far cannot be had anew: the ECS instance does not give it out";
-                return Err(Error::new(
+                Err(Error::new(
                     Operation::Authenticate,
                     api.place(None),
                     ErrorKind::Network,
                     message,
-                ));
+                ))
             }
-            if self.written && !self.told.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    registry = %api.place(None).registry,
-                    "no access key of Alibaba Cloud was found, in the rules, in the environment and by the instance's role: its \
-                     API is not asked"
-                );
-            }
-            *held = Some(Held {
-                key: None,
-                renew_at: Some(now + NOBODY_LIFE),
-            });
-            return Ok(None);
-        };
-        let left = found.ends.map(|ends| {
-            let left = Duration::try_from(ends.duration_since(api.clock().now())).unwrap_or_default();
-            left.saturating_sub(LEAST_LIFE).max(left / 5)
-        });
-        *held = Some(Held {
-            key: Some(found.key.clone()),
-            renew_at: left.map(|left| now + left),
-        });
-        Ok(Some(found.key))
+        }
     }
 
     /// The key is not taken any more: the next is read anew.
     pub(super) async fn forget(&self) {
-        *self.held.lock().await = None;
+        self.kept.forget().await;
     }
 
-    async fn find(&self, api: &Api, sts: &str) -> Result<Option<Found>> {
+    async fn find(&self, api: &Api, sts: &str) -> Result<Option<Found<AccessKey>>> {
         let Some(found) = self.find_own(api, sts).await? else {
             return Ok(None);
         };
         match &self.settings.role_arn {
-            Some(role) => self.assume(api, sts, role, &found.key).await.map(Some),
+            Some(role) => self.assume(api, sts, role, &found.value).await.map(Some),
             None => Ok(Some(found)),
         }
     }
 
-    async fn find_own(&self, api: &Api, sts: &str) -> Result<Option<Found>> {
+    async fn find_own(&self, api: &Api, sts: &str) -> Result<Option<Found<AccessKey>>> {
         let (rules, around) = (&self.settings, &self.surroundings);
         let pairs = [
             (&rules.access_key_id, &rules.access_key_secret, &rules.security_token),
@@ -209,7 +174,7 @@ impl AccessKeys {
                     secret: secret.clone(),
                     token: token.as_ref().cloned(),
                 };
-                return Ok(Some(Found { key, ends: None }));
+                return Ok(Some(Found { value: key, ends: None }));
             }
         }
         if let (Some(role), Some(provider), Some(file), None) = (
@@ -260,7 +225,7 @@ impl AccessKeys {
     }
 
     /// Takes on a role by the right of a key.
-    async fn assume(&self, api: &Api, sts: &str, role: &str, key: &AccessKey) -> Result<Found> {
+    async fn assume(&self, api: &Api, sts: &str, role: &str, key: &AccessKey) -> Result<Found<AccessKey>> {
         let query = [
             ("DurationSeconds", ROLE_LIFE),
             ("RoleArn", role),
@@ -282,7 +247,14 @@ impl AccessKeys {
 
     /// Takes on a role by the right of a token of another issuer (RRSA: of the cluster). The token goes in the body, which no
     /// proxy writes down.
-    async fn assume_by_token(&self, api: &Api, sts: &str, role: &str, provider: &str, token: &str) -> Result<Found> {
+    async fn assume_by_token(
+        &self,
+        api: &Api,
+        sts: &str,
+        role: &str,
+        provider: &str,
+        token: &str,
+    ) -> Result<Found<AccessKey>> {
         let now = api.clock().now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let query = acs3::query(&[
             ("Action", "AssumeRoleWithOIDC"),
@@ -303,7 +275,7 @@ impl AccessKeys {
     }
 
     /// What the ECS instance gives out for its role. Without `role` it is asked which one it has.
-    async fn of_instance(&self, api: &Api, role: Option<&str>) -> Result<Found> {
+    async fn of_instance(&self, api: &Api, role: Option<&str>) -> Result<Found<AccessKey>> {
         let none = || {
             Error::new(
                 Operation::Authenticate,

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::acs3::escaped;
-use super::alibaba::{Account, Request, listed_tag, milliseconds, namespaces, number, strange};
-use super::names::absent_or_names;
+use super::alibaba::{Account, Request, listed_tag, milliseconds, number, strange};
+use super::names::{absent_or_names, namespaces};
 use crate::oci::RepositoryName;
 use crate::registry::{
     Api, ApiAnswer, BulkListing, Created, Credentials, ErrorKind, Issued, Kind, ListedTag, NumberedPage, Operation,

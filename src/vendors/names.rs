@@ -1,4 +1,4 @@
-//! What a vendor's API says is not there, by the second proof of the protocol.
+//! Names of repositories and tags, beside what a vendor's API says of them.
 
 use crate::oci::RepositoryName;
 use crate::registry::{Api, BulkListing, ListedTag, Result};
@@ -22,4 +22,27 @@ pub(super) async fn absent_or_names(api: &Api, repository: &RepositoryName) -> R
         tags: tags.collect(),
         comparable: false,
     })
+}
+
+/// The namespaces that literal beginnings of names lie in; `None` where they are not within namespaces.
+pub(super) fn namespaces(below: &[String]) -> Option<Vec<&str>> {
+    let mut names: Vec<&str> = below
+        .iter()
+        .map(|text| text.split_once('/').map(|(namespace, _)| namespace))
+        .collect::<Option<_>>()?;
+    names.sort_unstable();
+    names.dedup();
+    Some(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beginnings_lie_in_namespaces() {
+        let below = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(namespaces(&below(&["b/", "a/x/", "b/y/"])), Some(vec!["a", "b"]));
+        assert_eq!(namespaces(&below(&["a/", ""])), None);
+    }
 }

@@ -14,4 +14,5 @@ mod hub;
 mod matrix;
 mod quay;
 mod refusals;
+mod tencent;
 mod zot;

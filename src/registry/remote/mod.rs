@@ -231,6 +231,11 @@ impl Registry {
         &self.shared.root
     }
 
+    /// What the rules call the account: see [`crate::registry::RemoteSettings::account_name`].
+    pub fn account_name(&self) -> Option<String> {
+        self.shared.settings.account_name()
+    }
+
     /// Its vendor's own ways.
     pub fn vendor(&self) -> &dyn Vendor {
         &*self.shared.vendor

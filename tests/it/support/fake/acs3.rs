@@ -146,7 +146,7 @@ impl Signatures {
 }
 
 /// RFC 2104.
-fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
+pub fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
     let mut block = [0_u8; 64];
     assert!(key.len() <= block.len(), "no key of a test is so long");
     block[..key.len()].copy_from_slice(key);
@@ -163,6 +163,7 @@ fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
     Sha256::digest(outer).to_vec()
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// In lower case.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,6 +7,7 @@ use crate::support::fake::ecr_public::EcrPublic;
 use crate::support::fake::github::Github;
 use crate::support::fake::google::Google;
 use crate::support::fake::huawei::Huawei;
+use crate::support::fake::tencent;
 
 pub static GITHUB: Row = Row {
     kind: "github",
@@ -124,5 +125,65 @@ pub static HUAWEI: Row = Row {
         "how it pages lists and throttles, and what remains of an upload that broke off",
         "whether it has the referrers API (it is asked)",
         "the enterprise edition, which is another registry at hosts of its own",
+    ],
+};
+
+pub static TENCENT_ENTERPRISE: Row = Row {
+    kind: "tencent_enterprise",
+    shown: Shown::Fake,
+    by: "a fake of the registry, its token server and its API, which checks every signature",
+    start: || {
+        async {
+            let (fake, cloud) = tencent::enterprise().await;
+            cloud.namespace("team");
+            cloud.signatures.take_any_date();
+            let keys = tencent::keys(&fake, "tencent_enterprise");
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(cloud),
+            }
+        }
+        .boxed()
+    },
+    repository: "team/app",
+    missing: "new/app",
+    listing: Bulk::Tags(100),
+    not: &[],
+    unchecked: &[
+        "what its API says of an index (believed only where a look at a tag agrees)",
+        "its challenge, and its answer for a namespace that is missing",
+        "the refusal to move an immutable tag (Harbor's is imitated; others are understood too)",
+        "the hosts inside a VPC, and the API of the international site but for its name",
+        "Tencent Cloud itself",
+    ],
+};
+
+pub static TENCENT_PERSONAL: Row = Row {
+    kind: "tencent_personal",
+    shown: Shown::Fake,
+    by: "a fake of the registry, its token server and its API, which checks every signature",
+    start: || {
+        async {
+            let (fake, cloud) = tencent::personal().await;
+            cloud.namespace("team");
+            cloud.signatures.take_any_date();
+            let keys = tencent::keys(&fake, "tencent_personal");
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(cloud),
+            }
+        }
+        .boxed()
+    },
+    repository: "team/app",
+    missing: "new/app",
+    listing: Bulk::None,
+    not: &[(Scenario::Immutable, "it has no immutable tags")],
+    unchecked: &[
+        "its challenge, and its answer for a namespace that is missing",
+        "the regions of hosts beside `ccr`, `hkccr` and `sgccr`",
+        "Tencent Cloud itself",
     ],
 };

@@ -3,7 +3,7 @@
 use futures_util::future::FutureExt;
 use transship::demo::registry::Options;
 
-use super::clouds::{ECR_PUBLIC, GITHUB, GOOGLE, HUAWEI};
+use super::clouds::{ECR_PUBLIC, GITHUB, GOOGLE, HUAWEI, TENCENT_ENTERPRISE, TENCENT_PERSONAL};
 use super::scenarios::run;
 use super::stores::{Docker, Ecr};
 use super::{Bulk, End, Row, Scenario, Shown, Site};
@@ -53,6 +53,8 @@ kinds! {
     matrix_of_google: GOOGLE,
     matrix_of_ecr_public: ECR_PUBLIC,
     matrix_of_huawei: HUAWEI,
+    matrix_of_tencent_enterprise: TENCENT_ENTERPRISE,
+    matrix_of_tencent_personal: TENCENT_PERSONAL,
     matrix_of_generic: GENERIC,
 }
 

@@ -1,0 +1,59 @@
+//! Who we are at a cloud.
+
+use super::{Entry, Kind, Section, optional};
+
+pub(super) const TENCENT_ENTRY: Entry = optional(
+    "tencent",
+    Kind::Map(&TENCENT),
+    "none",
+    "Who we are at Tencent Cloud's API, and which instance of its registry this is. It may stand beside `username`, which then logs in to the registry.",
+);
+
+pub(super) static TENCENT: Section = Section {
+    path: "registries.<name>.tencent",
+    about: "Who we are at Tencent Cloud's API. Without a key here that of the environment is used.",
+    keys: &[
+        optional(
+            "registry_id",
+            Kind::Text("an id such as tcr-abc"),
+            "by the host name, asked from the API",
+            "The instance of the enterprise edition. Needed with a host of your own.",
+        ),
+        optional(
+            "region",
+            Kind::Text("a region such as ap-guangzhou"),
+            "asked from the API; of the personal edition by the host name",
+            "The region of the registry.",
+        ),
+        optional(
+            "secret_id",
+            Kind::Text("an id or a reference such as ${TENCENT_ID}"),
+            "`TENCENTCLOUD_SECRET_ID`",
+            "A key of the API, with `secret_key`.",
+        ),
+        optional(
+            "secret_key",
+            Kind::Text("a reference such as ${TENCENT_KEY}"),
+            "`TENCENTCLOUD_SECRET_KEY`",
+            "The secret of the key. Write a reference, not the secret itself.",
+        ),
+        optional(
+            "token",
+            Kind::Text("a reference such as ${TENCENT_TOKEN}"),
+            "`TENCENTCLOUD_TOKEN`, else `TENCENTCLOUD_SESSION_TOKEN`",
+            "The token of a temporary key.",
+        ),
+        optional(
+            "cvm_role",
+            Kind::Text("a name"),
+            "none",
+            "The role of the CVM instance that transship runs on.",
+        ),
+        optional(
+            "international",
+            Kind::Flag,
+            "false",
+            "The key is one of the international site, whose API is `tcr.intl.tencentcloudapi.com`.",
+        ),
+    ],
+};

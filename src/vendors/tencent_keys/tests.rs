@@ -1,0 +1,135 @@
+//! Keys of a CVM instance, by a stand-in for what it tells of itself.
+
+use std::sync::{Arc, Mutex};
+
+use axum::response::IntoResponse;
+use serde_json::json;
+
+use super::super::tencent::Account;
+use super::super::tencent_enterprise::Enterprise;
+use super::*;
+use crate::clock::Clock;
+use crate::oci::RepositoryName;
+use crate::registry::{CloudSettings, Endpoint, Habits, Limiter, RegistrySettings, RegistryUrl, RemoteSettings};
+
+/// What a CVM instance tells of itself, and the API of a registry beside it.
+#[derive(Clone, Default)]
+struct Instance {
+    seen: Arc<Mutex<Vec<String>>>,
+    /// Seconds for which its keys are good.
+    life: i64,
+    /// From this question on it answers that it is in trouble; 0: never.
+    away_from: usize,
+}
+
+const ROLE: &str = "GET replicator/of the registry";
+
+async fn answer(instance: Instance, request: axum::extract::Request) -> axum::response::Response {
+    let header = |name: &str| {
+        let value = request.headers().get(name);
+        value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let folder = "/latest/meta-data/cam/security-credentials/";
+    let what = match request.uri().path().strip_prefix(folder) {
+        Some(role) => format!("{} {}", request.method(), role.replace("%2F", "/").replace("%20", " ")),
+        None => format!("{} by {}", header("x-tc-action"), header("x-tc-token")),
+    };
+    let asked = {
+        let mut seen = instance.seen.lock().expect("not poisoned");
+        seen.push(what.clone());
+        seen.iter().filter(|before| **before == what).count()
+    };
+    match what.as_str() {
+        ROLE if instance.away_from > 0 && asked >= instance.away_from => {
+            http::StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+        ROLE => axum::Json(json!({
+            "TmpSecretId": "AKIDtmp", "TmpSecretKey": "s", "Token": format!("t{asked}"), "Code": "Success",
+            "ExpiredTime": Clock::system().now().as_second() + instance.life, "Expiration": "2026-01-01T00:00:00Z",
+        }))
+        .into_response(),
+        _ if what.starts_with("DescribeRepositories by t") => {
+            axum::Json(json!({ "Response": { "RepositoryList": [], "TotalCount": 0, "RequestId": "1" } }))
+                .into_response()
+        }
+        _ => axum::Json(json!({ "Code": "Failed" })).into_response(),
+    }
+}
+
+/// Lists repositories twice by the key of the instance; what it saw.
+async fn ask_twice(instance: Instance, role: &str) -> (Vec<String>, [Result<Option<Vec<RepositoryName>>>; 2]) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let host = listener.local_addr().expect("an address").to_string();
+    let serving = instance.clone();
+    let app = axum::Router::new().fallback(move |request| answer(serving.clone(), request));
+    // It ends with the test.
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(async move { axum::serve(listener, app).await });
+    let at = RegistryUrl {
+        plain_http: true,
+        host: host.clone(),
+        path: String::new(),
+    };
+    let remote = RemoteSettings {
+        url: at.clone(),
+        endpoint: Some(at),
+        cloud: CloudSettings::Tencent(TencentSettings {
+            registry_id: Some("tcr-test".to_owned()),
+            region: Some("ap-test".to_owned()),
+            cvm_role: Some(role.to_owned()),
+            ..TencentSettings::default()
+        }),
+        ..RemoteSettings::default()
+    };
+    // What the environment has is not meant where the rules name a role.
+    let around = Surroundings {
+        secret_id: Some("AKIDenv".to_owned()),
+        secret_key: Some(Secret::new("env")),
+        metadata: Some(format!("http://{host}")),
+        ..Surroundings::default()
+    };
+    let vendor = Arc::new(Enterprise::new(Account::new(&remote, around)));
+    let limiter = Limiter::default();
+    let remote = RegistrySettings::Remote(Box::new(remote));
+    let end = Endpoint::open("tcr", &remote, Habits::default(), vendor, Clock::system(), &limiter).expect("an end");
+    let below = ["corp/".to_owned()];
+    let first = end.list_repositories(&below).await;
+    let again = end.list_repositories(&below).await;
+    let seen = instance.seen.lock().expect("not poisoned").clone();
+    (seen, [first, again])
+}
+
+#[tokio::test]
+async fn tencent_keys_of_a_cvm_instance_are_renewed_before_they_end() {
+    let role = "replicator/of the registry";
+    let instance = |life, away_from| Instance {
+        life,
+        away_from,
+        ..Instance::default()
+    };
+    let lists = |number: u32| format!("DescribeRepositories by t{number}");
+    let (seen, all) = ask_twice(instance(3600, 0), role).await;
+    assert!(all.iter().all(|listed| matches!(listed, Ok(Some(_)))), "{all:?}");
+    assert_eq!(seen, [ROLE.to_owned(), lists(1), lists(1)]);
+
+    // It has ended already: it is looked for anew each time it is needed.
+    let (seen, all) = ask_twice(instance(-10, 0), role).await;
+    assert!(all.iter().all(|listed| matches!(listed, Ok(Some(_)))), "{all:?}");
+    let asked = seen.iter().filter(|what| *what == ROLE).count();
+    assert!(asked > 1 && seen.last() != Some(&lists(1)), "{seen:?}");
+
+    // The instance is in trouble, and the key is over.
+    let (_, [listed, _]) = ask_twice(instance(-10, 1), role).await;
+    assert_eq!(listed.expect_err("away").kind, ErrorKind::Server);
+
+    // It has no such role.
+    let (_, [listed, _]) = ask_twice(instance(3600, 0), "other").await;
+    let error = listed.expect_err("no key");
+    assert!(
+        error.kind == ErrorKind::Config && error.message.contains("tencent.cvm_role"),
+        "{error}"
+    );
+}
