@@ -3,7 +3,10 @@
 mod clouds;
 mod reach;
 
-use reach::{HEADERS_ENTRY, MIRRORS_ENTRY, MIRRORS_RESOLVE_TAGS_ENTRY, PROXY_ENTRY, RESOLVE_ENTRY, TIMEOUTS_ENTRY};
+use reach::{
+    BULK_LISTING_ENTRY, HEADERS_ENTRY, MIRRORS_ENTRY, MIRRORS_RESOLVE_TAGS_ENTRY, PROXY_ENTRY, RESOLVE_ENTRY,
+    TIMEOUTS_ENTRY,
+};
 
 /// A map with known keys.
 #[derive(Debug)]
@@ -200,6 +203,7 @@ pub(super) static REGISTRY: Section = Section {
             "where the vendor has it",
             "Where the vendor's API is, such as a private endpoint of a VPC. Our keys sign what goes there; it is not for images.",
         ),
+        BULK_LISTING_ENTRY,
         PROXY_ENTRY,
         RESOLVE_ENTRY,
         HEADERS_ENTRY,

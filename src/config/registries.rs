@@ -114,6 +114,7 @@ fn remote(findings: &mut Findings<'_>, node: &Node, url: &Node) -> Option<Regist
         cloud,
         mirrors,
         mirrors_resolve_tags,
+        lists_names_only: flag(node, "bulk_listing") == Some(false),
     })))
 }
 

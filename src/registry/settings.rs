@@ -113,6 +113,8 @@ pub struct RemoteSettings {
     pub mirrors: Vec<MirrorSettings>,
     /// True where mirrors may say what a tag points to, too (`mirrors_resolve_tags:`).
     pub mirrors_resolve_tags: bool,
+    /// True where tags are listed by the protocol alone, without the vendor's list with digests (`bulk_listing: false`).
+    pub lists_names_only: bool,
 }
 
 /// `proxy:` of a registry.

@@ -2,7 +2,9 @@
 //!
 //! Facts: jfrog.com, "Artifactory REST APIs", File List; goharbor/harbor `src/pkg/reg/adapter/jfrog`.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use serde::Deserialize;
@@ -10,26 +12,40 @@ use serde::Deserialize;
 use super::once::once;
 use super::table::Row;
 use crate::oci::{RepositoryName, media_type};
-use crate::registry::{Api, ApiCall, ApiLogin, BulkListing, Kind, ListedTag, Operation, Told, Vendor, Ways};
+use crate::registry::{
+    Api, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, Operation, Result, Told, Vendor, Ways,
+};
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Artifactory,
     habits: |_| {},
-    vendor: |_| Arc::new(Artifactory),
+    vendor: |_| Arc::new(Artifactory::default()),
 };
 
 static WAYS: Ways = Ways {
-    // Of a virtual repository the storage knows the local ones alone.
+    // A file may be there that its list does not show yet.
     hides_tags: true,
-    right_to_list: "the permission to read the repository's files by Artifactory's API",
+    right_to_list: "the permission to read the repository's settings and files by Artifactory's API",
     // A blob in the closing PUT alone failed on some versions (RTFACT-19344).
     single_put: false,
     ..Ways::PLAIN
 };
 
+/// How long it is believed what a repository of Artifactory's own is.
+const CLASS_LIFE: Duration = Duration::from_secs(3600);
+
 /// One Artifactory.
-#[derive(Debug)]
-struct Artifactory;
+#[derive(Debug, Default)]
+struct Artifactory {
+    /// By key: whether the repository holds all there is of it, and until when that is believed.
+    holds_all: Mutex<HashMap<String, (bool, Duration)>>,
+}
+
+/// Of the settings of a repository of Artifactory's own.
+#[derive(Deserialize)]
+struct Repository {
+    rclass: Option<String>,
+}
 
 #[derive(Deserialize)]
 struct Files {
@@ -54,7 +70,10 @@ impl Vendor for Artifactory {
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
             // The first part is the key of Artifactory's own repository, unless the host has it: then this is not found.
-            if !repository.as_str().contains('/') {
+            let Some((key, _)) = repository.as_str().split_once('/') else {
+                return Ok(BulkListing::None);
+            };
+            if !self.holds_all(api, repository, key).await? {
                 return Ok(BulkListing::None);
             }
             let path = format!("/artifactory/api/storage/{repository}?list&deep=1&depth=2&listFolders=0");
@@ -74,6 +93,43 @@ impl Vendor for Artifactory {
             })
         }
         .boxed()
+    }
+}
+
+impl Artifactory {
+    /// Whether the storage of `key` holds all that its users see: a remote repository has what it has fetched, and a virtual one may
+    /// show what a remote one has. Only a look at a tag makes those ask where they fetch from.
+    async fn holds_all(&self, api: &Api, repository: &RepositoryName, key: &str) -> Result<bool> {
+        let now = api.clock().elapsed();
+        let known = |(all, until): &(bool, Duration)| (now < *until).then_some(*all);
+        if let Some(all) = self.kept().get(key).and_then(known) {
+            return Ok(all);
+        }
+        let path = format!("/artifactory/api/repositories/{key}");
+        let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), api.own(&path)?);
+        call.login = ApiLogin::Basic;
+        let answer = api.call(call).await?;
+        let all = match answer.status {
+            200 => {
+                let class = answer.json::<Repository>()?.rclass.unwrap_or_default();
+                matches!(class.to_ascii_lowercase().as_str(), "local" | "federated")
+            }
+            // There is none of this name, or it is for others to know: the host itself may stand for a repository.
+            400 | 404 => false,
+            _ => {
+                let error = answer.refused("");
+                return match error.kind {
+                    ErrorKind::Unsupported => Ok(false),
+                    _ => Err(error),
+                };
+            }
+        };
+        self.kept().insert(key.to_owned(), (all, now + CLASS_LIFE));
+        Ok(all)
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<String, (bool, Duration)>> {
+        self.holds_all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

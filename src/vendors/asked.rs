@@ -117,8 +117,19 @@ impl Vendor for Asked {
             {
                 return Ok(BulkListing::Absent);
             }
-            let Some(tags) = listed? else {
-                return Ok(BulkListing::Absent);
+            let tags = match listed {
+                Ok(Some(tags)) => tags,
+                Ok(None) => return Ok(BulkListing::Absent),
+                // It is the registry's own refusal, and none of an API: who lists the names next hears it.
+                Err(error)
+                    if matches!(
+                        error.kind,
+                        ErrorKind::Denied | ErrorKind::Unauthorized | ErrorKind::Unsupported | ErrorKind::NotFound
+                    ) =>
+                {
+                    return Ok(BulkListing::None);
+                }
+                Err(error) => return Err(error),
             };
             let vendor = match self.seen(api) {
                 Some(vendor) => Arc::clone(vendor),

@@ -383,7 +383,7 @@ fn cannot_make(project: &str, answer: &ApiAnswer) -> crate::registry::Error {
 
 fn refused(answer: &ApiAnswer) -> crate::registry::Error {
     let mut error = answer.refused(&words::said(&answer.body));
-    error.code = words::code(&answer.body);
+    error.code = answer.told(words::code(&answer.body));
     error
 }
 

@@ -115,6 +115,9 @@ impl Vendor for Hub {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
+            if !has_api(api) {
+                return Ok(BulkListing::None);
+            }
             let (namespace, name) = repository
                 .as_str()
                 .split_once('/')
@@ -137,6 +140,9 @@ impl Vendor for Hub {
 
     fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
         async move {
+            if !has_api(api) {
+                return Ok(None);
+            }
             let mut names = Vec::new();
             let mut known: Vec<&str> = Vec::new();
             for beginning in below {
@@ -228,6 +234,12 @@ impl Hub {
         *held = Some((token.clone(), now + TOKEN_LIFE));
         Ok(Some(token))
     }
+}
+
+/// A mirror at another host has its own images and passwords, which are none of Docker Hub's, unless the rules name its API.
+fn has_api(api: &Api) -> bool {
+    let settings = api.settings();
+    settings.endpoint.is_some() || super::table::kind_of(&settings.url.host) == Kind::DockerHub
 }
 
 async fn log_in(api: &Api, credentials: &Credentials) -> Result<Secret> {

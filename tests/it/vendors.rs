@@ -1,6 +1,7 @@
 //! What sets one vendor's registries apart, against strict fakes of them.
 
 mod alibaba;
+mod artifactory;
 mod asked;
 mod azure;
 mod ecr_public;

@@ -35,6 +35,14 @@ pub(super) const MIRRORS_ENTRY: Entry = optional(
     "[]",
     "Registries that blobs and manifests are read from first, in this order. What a mirror lacks, or gives with another digest, is read from the registry itself.",
 );
+pub(super) const BULK_LISTING_ENTRY: Entry = optional(
+    "bulk_listing",
+    Kind::Flag,
+    "true",
+    "`false`: each tag is looked at by itself, not listed with all digests by the vendor's API. For a source that is a pull-through cache: \
+     its API lists what it has fetched, and only a look makes it ask where it fetches from.",
+);
+
 pub(super) const MIRRORS_RESOLVE_TAGS_ENTRY: Entry = optional(
     "mirrors_resolve_tags",
     Kind::Flag,

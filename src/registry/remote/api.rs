@@ -15,7 +15,7 @@ use super::auth::{Challenges, Scopes, basic_realm};
 use super::call::{Answer, Call, Payload};
 use super::echo::Sent;
 use super::lists::Pages;
-use super::rates::retry_after;
+use super::rates::rate_limit_headers;
 use super::targets::{host_and_port, same_origin};
 use super::throttle::{Class, PATIENCE};
 use super::transport::Transport;
@@ -27,6 +27,8 @@ use crate::telemetry::{RedactedUrl, Secret};
 
 /// The largest answer of an API, in bytes: a thousand images with all that Harbor says of each.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
+/// The largest list that is followed by links, in bytes: a hundred thousand images and more.
+const MAX_LIST: usize = 64 * 1024 * 1024;
 /// What is kept of a registry's answer to the question what it is.
 const MAX_PROBE: usize = 1024;
 /// Attempts of a call that is told to slow down, and the first and longest delay between them.
@@ -285,6 +287,18 @@ impl Api {
     /// # Errors
     /// The connection or the login failed, or it was told to slow down too often.
     pub async fn call(&self, call: ApiCall) -> Result<ApiAnswer> {
+        let answer = self.until_it_answers(&call).await;
+        answer.map_err(|mut error| {
+            // What an API at another host wants to be spared the registry may still tell by itself.
+            let elsewhere = call.operation == Operation::ListTags && !same_origin(&call.url, self.transport.base());
+            if elsewhere && error.kind == ErrorKind::Throttled {
+                error.kind = ErrorKind::Server;
+            }
+            error
+        })
+    }
+
+    async fn until_it_answers(&self, call: &ApiCall) -> Result<ApiAnswer> {
         let mut delays = ExponentialBuilder::new()
             .with_min_delay(FIRST_DELAY)
             .with_max_delay(MAX_DELAY)
@@ -292,7 +306,7 @@ impl Api {
             .with_jitter()
             .build();
         loop {
-            let answer = self.once(&call).await?;
+            let answer = self.once(call).await?;
             if !(call.throttled)(answer.status, &answer.body) {
                 return Ok(answer);
             }
@@ -317,6 +331,8 @@ impl Api {
                 return ApiAnswer::read(answer, call).await;
             }
             ApiLogin::Basic if ours => match self.credentials().await? {
+                // An identity token is for the token server alone.
+                Some(credentials) if credentials.username == super::auth::IDENTITY_USER => None,
                 Some(credentials) => {
                     let header = super::auth::basic_header(&credentials);
                     Some(header.map_err(|failure| failure.at(call.place.clone()))?)
@@ -383,20 +399,40 @@ impl Api {
 }
 
 /// Follows the links of one list from page to page (`Link`, RFC 8288).
-pub struct ApiPages(Pages);
+pub struct ApiPages {
+    pages: Pages,
+    /// Bytes of all pages so far.
+    read: usize,
+}
 
 impl ApiPages {
     /// For one list; `operation` and `place` are for errors.
     pub fn new(operation: Operation, place: Place) -> Self {
-        Self(Pages::new(operation, place))
+        Self {
+            pages: Pages::new(operation, place),
+            read: 0,
+        }
     }
 
     /// Where the page after this one is, as the answer says it; `None` after the last.
     ///
     /// # Errors
-    /// A link that was followed already, that leads where it may not, or one page too many.
+    /// A link that was followed already, that leads where it may not, or one page or byte too many.
     pub fn next(&mut self, answer: &ApiAnswer) -> Result<Option<Url>> {
-        self.0.after(&answer.url, &answer.headers)
+        let next = self.pages.after(&answer.url, &answer.headers)?;
+        self.read = self.read.saturating_add(answer.body.len());
+        match &next {
+            // Never followed with our login, so that it is no list for us: GitLab names itself as its configuration does.
+            Some(url) if !same_origin(url, &answer.url) => Err(answer.error(
+                ErrorKind::Invalid,
+                format!("the link to the next page leads to {}", host_and_port(url)),
+            )),
+            Some(_) if self.read > MAX_LIST => Err(answer.error(
+                ErrorKind::Invalid,
+                format!("the list has more than {} MiB", MAX_LIST / (1024 * 1024)),
+            )),
+            _ => Ok(next),
+        }
     }
 }
 
@@ -423,7 +459,7 @@ impl ApiAnswer {
     async fn read(answer: Answer, call: &ApiCall) -> Result<Self> {
         let (status, headers, url) = (answer.status.as_u16(), answer.headers.clone(), answer.url.clone());
         let (operation, place) = (answer.operation, answer.place.clone());
-        let retry_after = retry_after(&headers, answer.now);
+        let retry_after = rate_limit_headers(&headers, answer.now).pause(true);
         let mut sent = Sent::by_header(answer.login.as_ref());
         sent.add_settings(&answer.settings);
         sent.add_headers(&call.headers);
@@ -468,6 +504,12 @@ impl ApiAnswer {
         error
     }
 
+    /// Something of the answer, fit to be told: cut, and `None` where the answer repeats a secret.
+    pub fn told(&self, said: Option<String>) -> Option<String> {
+        let told = super::refusal::quote(&said.filter(|_| !self.echoes)?);
+        (!told.is_empty()).then_some(told)
+    }
+
     /// The error that this answer is by its status alone, for what the vendor has no words of its own: `Unauthorized` for
     /// 401, `Denied` for 403, `NotFound` for 404, `Unsupported` for 405 and 501, `Throttled` for 429, `Server` for 5xx and
     /// `Invalid` for the rest. `said` is what the answer says in words; it is left out where the answer repeats a secret that
@@ -483,10 +525,7 @@ impl ApiAnswer {
             _ => ErrorKind::Invalid,
         };
         let host = host_and_port(&self.url);
-        let said = match self.echoes {
-            true => String::new(),
-            false => super::refusal::quote(said),
-        };
+        let said = self.told(Some(said.to_owned())).unwrap_or_default();
         let said = if said.is_empty() { said } else { format!(": {said}") };
         self.error(kind, format!("the API at {host} answered {}{said}", self.status))
     }

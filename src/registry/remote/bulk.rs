@@ -160,7 +160,7 @@ impl Registry {
     pub async fn list_digests(&self, repository: &RepositoryName) -> Result<BulkListing> {
         let vendor = &self.shared.vendor;
         let now = self.shared.transport.clock().elapsed();
-        if self.shared.refusals.hold_for(vendor.container(repository), now) {
+        if self.shared.settings.lists_names_only || self.shared.refusals.hold_for(vendor.container(repository), now) {
             return Ok(BulkListing::None);
         }
         match vendor.list_digests(&self.api(), repository).await {
@@ -209,6 +209,9 @@ impl Registry {
     /// # Errors
     /// It does not say.
     pub async fn may_list_digests(&self, repository: &RepositoryName) -> Result<bool> {
+        if self.shared.settings.lists_names_only {
+            return Ok(false);
+        }
         let vendor = &self.shared.vendor;
         match vendor.list_digests(&self.api(), repository).await {
             // It was not asked.

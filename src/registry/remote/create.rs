@@ -109,7 +109,7 @@ impl Registry {
             // Another one may have made it between our write and our look.
             Ok(Created::WasThere) if refusal.kind == ErrorKind::NotFound => Ok(()),
             Ok(Created::WasThere) => Err(remark(refusal, "it is there: a right to push is missing")),
-            Err(error) if refusal.kind == ErrorKind::NotFound => Err(error),
+            Err(error) if refusal.kind == ErrorKind::NotFound && error.kind != ErrorKind::NotFound => Err(error),
             // Rights would not help.
             Err(error) if error.kind == ErrorKind::Quota => Err(error),
             Err(error) => {
@@ -188,7 +188,8 @@ fn says_missing(error: &Error) -> bool {
 fn is_refused(error: &Error) -> bool {
     matches!(
         error.kind,
-        ErrorKind::Denied | ErrorKind::Unauthorized | ErrorKind::Unsupported
+        // There may be no such API, as in a Harbor before 2.0: the push is what tells then.
+        ErrorKind::Denied | ErrorKind::Unauthorized | ErrorKind::Unsupported | ErrorKind::NotFound
     )
 }
 

@@ -394,6 +394,10 @@ impl Transport {
                 self.see(answer.status, &answer.headers);
                 let news = rate_limit_headers(&answer.headers, answer.now);
                 self.0.heed.answer(answer.status, news);
+            } else if call.api
+                && let Some(pause) = rate_limit_headers(&answer.headers, answer.now).pause(temporary(answer.status))
+            {
+                self.0.api_throttle.pause(pause);
             }
             // A redirected write would send the bytes twice; no registry does it.
             let reads = matches!(call.method, Method::GET | Method::HEAD);

@@ -86,6 +86,27 @@ async fn github_limits_of_the_api_are_waited_for() {
     assert_eq!(fake.count("GET", "/versions?"), 2, "{:?}", fake.exchanges());
 }
 
+/// The registry has limits of its own.
+#[tokio::test]
+async fn github_whose_api_is_used_up_is_read_tag_by_tag_and_its_api_left_alone() {
+    let (fake, github) = Github::start().await;
+    github.spent.store(true, Ordering::SeqCst);
+    let dst = plain().await;
+    for number in 0..8 {
+        fake.seed(&format!("octo-org/app{number}"), "v1", &image(number, "amd64", &[20]));
+    }
+    // Another host than the registry's.
+    let keys = Github::keys(&fake).replace("http://127.0.0.1:", "http://localhost:");
+    let names: Vec<_> = (0..8).map(|number| format!("octo-org/app{number}")).collect();
+    let workshop = pulling(&fake, &keys, &dst, &names.join("\", \""));
+    let report = by_hand(&workshop.engine().await, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(fake.count("GET", "/manifests/v1"), 8, "{:?}", fake.exchanges());
+    // Those that were under way when it said so.
+    let asked = fake.count("GET", "/api/");
+    assert!((1..=4).contains(&asked), "{asked}: {:?}", fake.exchanges());
+}
+
 /// A token is for GitHub, and this may be somebody else's registry that is like it.
 #[tokio::test]
 async fn github_tokens_stay_at_the_registry_where_its_api_is_not_named() {

@@ -226,3 +226,23 @@ async fn docker_hub_images_beyond_the_quota_wait_for_the_next_run() {
         }
     }
 }
+
+/// What logs in to a mirror of one's own is none of Docker Hub's.
+#[tokio::test]
+async fn docker_hub_passwords_stay_at_the_registry_where_its_api_is_not_named() {
+    let (fake, hub) = Hub::start().await;
+    let api = Hub::start().await;
+    let dst = plain().await;
+    seed(&fake);
+    let at = api.0.host();
+    let keys = Hub::keys(&fake).replace(
+        &format!("endpoint: \"{}/hub\"", fake.url()),
+        &format!("resolve: {{ hub.docker.com: \"{at}\" }}"),
+    );
+    assert!(!keys.contains("endpoint"));
+    let workshop = pulling(&fake, &keys, &dst, "[library/alpine]");
+    let report = by_hand(&workshop.engine().await, "r").await;
+    // Had the API been asked, this would be a warning: no TLS is spoken there.
+    assert!(report.failures.is_empty() && report.warnings.is_empty(), "{report:?}");
+    assert_eq!((hub.logins(), api.0.exchanges().len()), (0, 0));
+}

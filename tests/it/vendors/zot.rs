@@ -57,3 +57,22 @@ async fn zot_that_nobody_named_is_found_out_where_there_are_many_tags() {
         );
     }
 }
+
+/// As a mirror that fetches when it is asked for a tag has to be read.
+#[tokio::test]
+async fn zot_is_not_searched_where_the_rules_forbid_it() {
+    let (src, _source) = Zot::start().await;
+    let (dst, _destination) = Zot::start().await;
+    src.seed("a/b", "v1", &image(1, "amd64", &[20]));
+    let source = format!("{}, bulk_listing: false", Zot::keys());
+    let ends = [src.rules("src", &source), dst.rules("dst", &Zot::keys())].concat();
+    let workshop = Workshop::new(&format!(
+        "version: 1\nregistries:\n{ends}rules:\n  - name: r\n    source: src\n    destinations: [dst]\n    repositories: [a/b]\n"
+    ));
+    let engine = workshop.engine().await;
+    for _ in 0..2 {
+        assert!(by_hand(&engine, "r").await.failures.is_empty());
+    }
+    assert_eq!(src.count("GET", "/ext/search"), 0);
+    assert!(src.count("HEAD", "/manifests/") > 0 && dst.count("GET", "/ext/search") > 0);
+}

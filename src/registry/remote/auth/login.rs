@@ -20,7 +20,7 @@ use crate::registry::{Credentials, ErrorKind, Vendor};
 const NOBODY_LIFE: Duration = Duration::from_secs(5 * 60);
 
 /// The user that marks a password as an identity token in Docker's files and helpers.
-pub(super) const IDENTITY_USER: &str = "<token>";
+pub(in crate::registry::remote) const IDENTITY_USER: &str = "<token>";
 
 /// Where the credential comes from.
 #[derive(Debug)]

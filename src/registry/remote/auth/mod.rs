@@ -23,7 +23,7 @@ use http::{HeaderMap, HeaderValue};
 pub(super) use self::challenge::{Challenges, basic_realm};
 use self::docker_config::{DockerConfig, DockerEnvironment};
 use self::failure::Failure;
-pub(super) use self::login::basic_header;
+pub(super) use self::login::{IDENTITY_USER, basic_header};
 use self::login::{Login, Reading, Source};
 use self::realm::{Realm, RealmHosts};
 use self::realm_talk::{get_request, no_login, refresh_request, refusal, refused_login, server};

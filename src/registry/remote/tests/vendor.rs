@@ -225,7 +225,7 @@ async fn a_right_that_is_missing_is_told_with_the_refusal() {
 
 #[tokio::test]
 async fn who_may_not_make_what_a_listing_said_is_missing_pushes_all_the_same() {
-    for (created, passes) in [(403, true), (401, true), (405, true), (400, false)] {
+    for (created, passes) in [(403, true), (401, true), (404, true), (405, true), (400, false)] {
         let server = Server::start(move |seen, _| match seen.target.as_str() {
             "/api/create" => answer(created, &[], ""),
             target if target.contains("/tags/list") => answer(404, &[], r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#),

@@ -12,11 +12,21 @@ use super::nexus::tags_between;
 use super::{Asked, Asking, Book, Face, Fake, document, refusal, with_header};
 use crate::support::{PASSWORD, USERNAME};
 
-pub struct Artifactory;
+#[derive(Default)]
+pub struct Artifactory {
+    /// The keys of repositories that hold what they have fetched from elsewhere.
+    remote: Vec<String>,
+}
 
 impl Artifactory {
     pub async fn start() -> Fake {
-        Fake::start(Arc::new(Self), Options::default()).await
+        Fake::start(Arc::new(Self::default()), Options::default()).await
+    }
+
+    /// One with a remote repository of this name.
+    pub async fn start_with_remote(key: &str) -> Fake {
+        let remote = vec![key.to_owned()];
+        Fake::start(Arc::new(Self { remote }), Options::default()).await
     }
 
     /// The keys of its rules.
@@ -69,6 +79,16 @@ impl Face for Arc<Artifactory> {
         let length = request.header("content-length").unwrap_or("0");
         if request.method == Method::PUT && request.path.contains("/blobs/uploads/") && length != "0" {
             return Asked::Wrong("some versions lose bytes that come with the closing PUT".to_owned());
+        }
+        if let Some(key) = request.path.strip_prefix("/artifactory/api/repositories/") {
+            let class = match self.remote.iter().any(|remote| remote == key) {
+                true => "remote",
+                false => "local",
+            };
+            return Asked::Answer(document(
+                200,
+                &json!({ "key": key, "packageType": "docker", "rclass": class }),
+            ));
         }
         match request.path.strip_prefix("/artifactory/api/storage/") {
             Some(repository) => files(book, request, repository),

@@ -28,6 +28,8 @@ pub struct Github {
     pub denies_listing: AtomicBool,
     /// So many requests to the API are told that there were too many.
     pub over_limit: AtomicU32,
+    /// All requests of the hour are used up.
+    pub spent: AtomicBool,
 }
 
 impl Github {
@@ -36,6 +38,7 @@ impl Github {
             tokens: Tokens::new("/token", "ghcr.io"),
             denies_listing: AtomicBool::new(false),
             over_limit: AtomicU32::new(0),
+            spent: AtomicBool::new(false),
         });
         (Fake::start(Arc::clone(&github), Options::default()).await, github)
     }
@@ -67,6 +70,13 @@ impl Github {
         if left.is_ok() {
             let message = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
             return Asked::Answer(document(403, &json!({ "message": message })));
+        }
+        if self.spent.load(Ordering::SeqCst) {
+            let reset = transship::clock::Clock::system().now().as_second() + 1800;
+            let message = "API rate limit exceeded for user ID 1.";
+            let answer = document(403, &json!({ "message": message }));
+            let answer = with_header(answer, "x-ratelimit-remaining", "0");
+            return Asked::Answer(with_header(answer, "x-ratelimit-reset", &reset.to_string()));
         }
         if self.denies_listing.load(Ordering::SeqCst) {
             let message = "You need at least read:packages scope to list packages.";
