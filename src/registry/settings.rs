@@ -107,7 +107,7 @@ pub struct RemoteSettings {
     pub timeouts: Timeouts,
     /// What repositories are made like (`create_repositories:`).
     pub create: CreateSettings,
-    /// The cloud's own way to say who we are (`aws:`, `alibaba:`, `azure:`, `tencent:`).
+    /// The cloud's own way to say who we are (`aws:`, `alibaba:`, `azure:`, `google:`, `tencent:`).
     pub cloud: CloudSettings,
     /// What is read from first (`mirrors:`), in this order.
     pub mirrors: Vec<MirrorSettings>,
@@ -197,6 +197,8 @@ pub enum CloudSettings {
     Aws(AwsSettings),
     /// `azure:`.
     Azure(AzureSettings),
+    /// `google:`.
+    Google(GoogleSettings),
     /// `tencent:`.
     Tencent(TencentSettings),
 }
@@ -254,6 +256,15 @@ pub struct AzureSettings {
     pub federated_token_file: Option<PathBuf>,
     /// Where Entra ID is, in place of where the host's cloud has it.
     pub authority: Option<Url>,
+}
+
+/// `google:` of a registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GoogleSettings {
+    /// The key of a service account (JSON).
+    pub credentials_file: Option<PathBuf>,
+    /// The service account of the machine that we run on, where it has several.
+    pub service_account: Option<String>,
 }
 
 /// `tencent:` of a registry.
