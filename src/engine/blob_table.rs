@@ -156,6 +156,39 @@ impl BlobTable {
         })
     }
 
+    /// True where the blob was brought to the repository or seen there since then (monotonic time), or is on its way to it.
+    pub(super) fn is_known(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+        digest: &Digest,
+        since: Duration,
+    ) -> bool {
+        self.with(|blobs| {
+            let places = blobs.get(&(registry.to_owned(), digest.clone()));
+            match places.and_then(|places| places.states.get(repository)) {
+                Some(State::Present(seen)) => *seen >= since,
+                Some(State::Moving(_)) => true,
+                None => false,
+            }
+        })
+    }
+
+    /// Keeps that a blob was seen at the repository.
+    pub(super) fn saw(&self, registry: &str, repository: &RepositoryName, digest: &Digest) {
+        let now = self.clock.elapsed();
+        self.with(|blobs| {
+            if blobs.len() >= REMEMBERED {
+                make_room(blobs, now);
+            }
+            let places = blobs.entry((registry.to_owned(), digest.clone())).or_default();
+            // Who brings it just now says so when it is there.
+            if !matches!(places.states.get(repository), Some(State::Moving(_))) {
+                places.states.insert(repository.clone(), State::Present(now));
+            }
+        });
+    }
+
     /// Says that an image wants these blobs, so that the image that brings one knows which ones others wait for.
     pub(super) fn want(&self, keys: Vec<(String, Digest)>) -> Wants {
         let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);

@@ -53,6 +53,8 @@ pub(super) struct TargetPlan {
     pub(super) image: ImagePlan,
     /// Blobs that this process saw or brought there before this (monotonic time) are looked for again.
     pub(super) believed_since: Duration,
+    /// Blobs that were looked for and are there.
+    pub(super) seen: Vec<Digest>,
 }
 
 /// Copies blobs, then manifests, children first, the tag last; at each target as soon as it has its own blobs, whatever others
@@ -125,13 +127,37 @@ async fn plan(
     if target.registry() == context.source.name() && target.repository != *repository {
         mountable.extend(digests.iter().map(|digest| (digest.clone(), repository.clone())));
     }
-    let (present, believed_since) = match blob_memory::is_believed(context, target).await? {
+    let (mut present, believed_since) = match blob_memory::is_believed(context, target).await? {
         true => (blob_memory::present(context, target, &digests).await?, Duration::ZERO),
         false => (BTreeSet::new(), context.began),
     };
+    let repository_absent = target.absent && !context.careful;
+    let (mut seen, mut missing) = (Vec::new(), BTreeSet::new());
+    if !repository_absent {
+        let unknown = digests.into_iter().filter(|digest| {
+            let known = context
+                .blobs
+                .is_known(target.registry(), &target.repository, digest, believed_since);
+            !known && !present.contains(digest) && !context.damaged.contains(digest)
+        });
+        let unknown: Vec<Digest> = unknown.collect();
+        // One alone is looked for as ever.
+        if unknown.len() > 1 {
+            for (digest, is_there) in target.endpoint.held_blobs(&target.repository, &unknown).await {
+                if is_there {
+                    context.blobs.saw(target.registry(), &target.repository, &digest);
+                    seen.push(digest.clone());
+                    present.insert(digest);
+                } else {
+                    missing.insert(digest);
+                }
+            }
+        }
+    }
     let known = KnownContent {
-        repository_absent: target.absent && !context.careful,
+        repository_absent,
         present,
+        missing,
         mountable,
     };
     let mut plan = image_plan(tree, target.tag.as_ref(), &known)
@@ -145,6 +171,7 @@ async fn plan(
     Ok(TargetPlan {
         image: plan,
         believed_since,
+        seen,
     })
 }
 
@@ -199,6 +226,8 @@ async fn put_brought<F>(
 where
     F: Future<Output = Result<(), Fault>>,
 {
+    let mut there = brought.arrived;
+    there.extend(plan.iter().flat_map(|plan| plan.seen.iter().cloned()));
     let complete = match (plan, brought.fault) {
         (Err(fault), _) => Err(fault.clone()),
         (Ok(_), Some(fault)) => Err(fault),
@@ -208,7 +237,7 @@ where
     // tag for somebody else's. An intention whose put never happens does no harm: it says that this digest is what the source
     // had for the tag, so whoever puts it there has put what we would have put.
     let about_to_put = complete.is_ok().then_some(&tree.root);
-    let remembered = remember(context, repository, target, &brought.arrived, about_to_put).await;
+    let remembered = remember(context, repository, target, &there, about_to_put).await;
     match complete.and_then(|plan| remembered.map(|()| plan)) {
         Ok(plan) => put_all(context, repository, tree, target, plan, brought.believed, before_tag).await,
         Err(fault) => (Err(fault), 0),

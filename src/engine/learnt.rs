@@ -16,7 +16,7 @@ const KIND_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Where the vendor's API may not be asked for listings, by project or repository; [`ALL`] for that of repositories.
 pub(super) const BULK_LISTING: &str = "bulk_listing";
-/// The only value of that.
+/// The value of that, with the account that it was refused to where the rules name one.
 const REFUSED: &str = "refused";
 
 /// The class of what concerns a registry as a whole.
@@ -37,15 +37,24 @@ pub(super) async fn restore(context: &RunContext) {
     }
 }
 
+/// A right is somebody's: what was refused to one account says nothing of another.
+fn refused_to(end: &Endpoint) -> String {
+    match end.account_name() {
+        Some(account) => format!("{REFUSED} to {account}"),
+        None => REFUSED.to_owned(),
+    }
+}
+
 /// The kind first: whose refusals these are depends on it.
 fn tell(end: &Endpoint, known: &[Capability], now: Timestamp) {
     let kind = known.iter().find(|known| known.class == ALL && known.name == KIND);
     if let Some(kind) = kind.and_then(|known| Kind::from_word(&known.value)) {
         end.assume_kind(kind);
     }
+    let refused = refused_to(end);
     let refusals = known
         .iter()
-        .filter(|known| known.name == BULK_LISTING && known.value == REFUSED);
+        .filter(|known| known.name == BULK_LISTING && known.value == refused);
     let refusals = refusals.map(|known| ListingRefusal {
         container: Some(known.class.clone()).filter(|class| class != ALL),
         said: known.evidence.clone(),
@@ -92,9 +101,10 @@ async fn keep_of(store: &Store, end: &Endpoint, now: Timestamp) {
         let evidence = "the registry's answers".to_owned();
         line(ALL.to_owned(), KIND, kind.as_str(), evidence, KIND_LIFE)
     });
+    let refused = refused_to(end);
     let refusals = end.take_refusals().into_iter().map(|refusal| {
         let class = refusal.container.unwrap_or_else(|| ALL.to_owned());
-        line(class, BULK_LISTING, REFUSED, refusal.said, refusal.left)
+        line(class, BULK_LISTING, &refused, refusal.said, refusal.left)
     });
     let learnt: Vec<Capability> = kind.into_iter().chain(refusals).collect();
     if let Err(error) = store.learn_all(end.name(), &learnt).await {

@@ -20,6 +20,8 @@ pub struct KnownContent {
     pub repository_absent: bool,
     /// Blobs that are there for certain (seen or written in this run, or remembered).
     pub present: BTreeSet<Digest>,
+    /// Blobs that were looked for and are not there.
+    pub missing: BTreeSet<Digest>,
     /// Blobs that another repository of the same registry holds.
     pub mountable: BTreeMap<Digest, RepositoryName>,
 }
@@ -189,7 +191,7 @@ pub fn image_plan(tree: &ImageTree, tag: Option<&Tag>, known: &KnownContent) -> 
             return BlobAction::Present;
         }
         let mount_from = known.mountable.get(&blob.digest).cloned();
-        if known.repository_absent {
+        if known.repository_absent || known.missing.contains(&blob.digest) {
             BlobAction::Send { mount_from }
         } else {
             BlobAction::Find { mount_from }

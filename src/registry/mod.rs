@@ -2,6 +2,7 @@
 //! image layout directories. Knows no rules. Nothing above this module sees a URL or an HTTP status.
 
 mod account;
+mod blob;
 mod endpoint;
 mod error;
 mod habits;
@@ -16,10 +17,8 @@ mod tried;
 mod vendor;
 
 pub use account::Account;
-pub use endpoint::{
-    BlobReader, BlobWrite, BodyStream, BulkListing, Endpoint, FinishedBlob, HeadManifest, ListedTag, Listing,
-    MountOutcome, Patience, ReferrerList, SessionState, UploadHabit,
-};
+pub use blob::{BlobReader, BlobWrite, BodyStream, FinishedBlob, MountOutcome, Patience, SessionState};
+pub use endpoint::{BulkListing, Endpoint, HeadManifest, ListedTag, Listing, ReferrerList, UploadHabit};
 pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
 pub use habits::Habits;
 pub use kind::Kind;

@@ -267,6 +267,39 @@ pub struct GoogleSettings {
     pub service_account: Option<String>,
 }
 
+impl RemoteSettings {
+    /// What the rules call the account, without what proves it; `None` where they leave it to Docker's files or to what the
+    /// cloud finds here.
+    pub fn account_name(&self) -> Option<String> {
+        let together = |words: &[&Option<String>]| {
+            let written: Vec<&str> = words.iter().filter_map(|word| word.as_deref()).collect();
+            (!written.is_empty()).then(|| written.join(" "))
+        };
+        match &self.cloud {
+            CloudSettings::Alibaba(of) => together(&[&of.access_key_id, &of.role_arn, &of.ram_role]),
+            CloudSettings::Aws(of) => together(&[&of.profile, &of.access_key_id, &of.role_arn, &of.session_name]),
+            CloudSettings::Azure(of) => together(&[&of.tenant_id, &of.client_id]),
+            CloudSettings::Google(of) => {
+                let file = of.credentials_file.as_ref().map(|file| file.display().to_string());
+                together(&[&file, &of.service_account])
+            }
+            CloudSettings::Tencent(of) => {
+                // Its user, where it has one, is who the registry itself knows.
+                let user = match &self.login {
+                    LoginSource::Given(login) => Some(login.username.clone()),
+                    LoginSource::Anonymous | LoginSource::DockerConfig => None,
+                };
+                together(&[&user, &of.secret_id, &of.cvm_role])
+            }
+            CloudSettings::None => match &self.login {
+                LoginSource::Given(login) => Some(login.username.clone()),
+                LoginSource::Anonymous => Some("nobody".to_owned()),
+                LoginSource::DockerConfig => None,
+            },
+        }
+    }
+}
+
 /// `tencent:` of a registry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TencentSettings {

@@ -1,13 +1,14 @@
 //! What sets one vendor's registries apart beyond habits: its own login, listings and creation of repositories. The
 //! vendors themselves stand in `vendors`, which knows this room; here they are called.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
 
 use super::{Api, BulkListing, Credentials, ErrorKind, Kind, Result};
-use crate::oci::RepositoryName;
+use crate::oci::{Digest, RepositoryName};
 
 /// What a vendor is asked for.
 pub type Told<'a, T> = BoxFuture<'a, Result<T>>;
@@ -81,6 +82,28 @@ pub trait Vendor: fmt::Debug + Send + Sync {
         repository.as_str()
     }
 
+    /// Which of these blobs a repository has: [`Ways::blobs_at_once`] of them at most. What the API says nothing certain of is
+    /// left out, and looked for by itself.
+    ///
+    /// # Errors
+    /// It cannot be asked; the blobs are looked for one by one then.
+    fn held_blobs<'a>(
+        &'a self,
+        _api: &'a Api,
+        _repository: &'a RepositoryName,
+        _digests: &'a [Digest],
+    ) -> Told<'a, BTreeMap<Digest, bool>> {
+        Box::pin(ready(Ok(BTreeMap::new())))
+    }
+
+    /// Whether images of a repository may be deleted, found out without deleting any. `None`: it has no way of its own.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    fn may_delete<'a>(&'a self, _api: &'a Api, _repository: &'a RepositoryName) -> Told<'a, Option<bool>> {
+        Box::pin(ready(Ok(None)))
+    }
+
     /// Product and version, for people.
     ///
     /// # Errors
@@ -117,6 +140,8 @@ pub struct Ways {
     pub must_create: bool,
     /// True where [`Vendor::list_digests`] leaves tags out that `tags/list` has: both are asked.
     pub hides_tags: bool,
+    /// How many blobs [`Vendor::held_blobs`] takes at once; 0 where there is no such API.
+    pub blobs_at_once: usize,
     /// What the user needs to be allowed to for [`Vendor::list_digests`], for the warning: "the permission `ecr:ListImages`".
     pub right_to_list: &'static str,
     /// The action that a token for lists needs beside `pull` (Azure: `metadata_read`).
@@ -142,6 +167,7 @@ impl Ways {
     pub const PLAIN: Self = Self {
         must_create: false,
         hides_tags: false,
+        blobs_at_once: 0,
         right_to_list: "",
         list_action: None,
         repeat_scopes: false,

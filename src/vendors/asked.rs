@@ -1,6 +1,7 @@
 //! Registries whose kind neither the rules nor the host tell: it is seen in their answers, and asked for where that saves
 //! more than it costs.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use futures_util::future::{FutureExt, ready};
 use http::HeaderMap;
 
 use super::table::of_claimed;
-use crate::oci::RepositoryName;
+use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
     Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Generic, Kind, ListedTag, Operation,
     Probe, Result, Told, Vendor, Ways,
@@ -148,6 +149,25 @@ impl Vendor for Asked {
         self.found
             .get()
             .map_or_else(|| generic.container(repository), |vendor| vendor.container(repository))
+    }
+
+    fn held_blobs<'a>(
+        &'a self,
+        api: &'a Api,
+        repository: &'a RepositoryName,
+        digests: &'a [Digest],
+    ) -> Told<'a, BTreeMap<Digest, bool>> {
+        match self.found.get() {
+            Some(vendor) => vendor.held_blobs(api, repository, digests),
+            None => Box::pin(ready(Ok(BTreeMap::new()))),
+        }
+    }
+
+    fn may_delete<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Option<bool>> {
+        match self.found.get() {
+            Some(vendor) => vendor.may_delete(api, repository),
+            None => Box::pin(ready(Ok(None))),
+        }
     }
 
     fn version<'a>(&'a self, api: &'a Api) -> Told<'a, Option<String>> {

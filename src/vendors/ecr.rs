@@ -1,39 +1,37 @@
 //! AWS ECR, private.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::future::FutureExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use reqsign_core::StaticEnv;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::aws::{Asked, Aws, Fault, RegistryHost, ecr_api, environment_of_process, is_region};
+use super::aws::{
+    Asked, AuthorizationData, Aws, Listed, PAGE, RegistryHost, Repositories, Said, Site, ecr_api,
+    environment_of_process, is, is_region, labels,
+};
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::{
-    Api, BulkListing, CreateSettings, Created, Credentials, Encryption, Error, ErrorKind, Habits, Issued, Kind,
-    ListedTag, Operation, Phrase, RemoteSettings, Result, Told, Vendor, Ways,
+    Api, BulkListing, Created, Encryption, Error, ErrorKind, Habits, Issued, Kind, ListedTag, Operation, Phrase,
+    RemoteSettings, Result, Told, Vendor, Ways,
 };
-use crate::telemetry::Secret;
 
 const MIB: u64 = 1024 * 1024;
-/// The most that a page holds.
-const PAGE: u32 = 1000;
-/// Pages of one listing: ten times the images that a repository may have.
-const MOST_PAGES: usize = 2_000;
-/// How long a token is used whose end lies in the past, as from what stands in for AWS.
-const UNTOLD_LIFE: SignedDuration = SignedDuration::from_hours(1);
+/// No image has it: to be named where nothing may happen.
+const NO_IMAGE: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Ecr,
     habits: |habits| {
         uploads(habits);
+        // `LayersNotFoundException` of `PutImage`.
+        habits.refuses_missing_blobs = true;
         // Basic on every request: ECR user guide, "Private registry authentication".
         habits.login_first = true;
     },
@@ -92,7 +90,11 @@ const EXPIRED: &str = "authorization token has expired";
 
 static WAYS: Ways = Ways {
     must_create: true,
-    right_to_list: "the permissions ecr:ListImages and ecr:DescribeRepositories",
+    // What is hidden is asked for: see `described`.
+    hides_tags: false,
+    // `BatchedOperationLayerDigestList` of the API model.
+    blobs_at_once: 100,
+    right_to_list: "the permissions ecr:DescribeImages (or ecr:ListImages) and ecr:DescribeRepositories",
     phrases: PHRASES,
     expired_login: Some(EXPIRED),
     ..Ways::PLAIN
@@ -105,6 +107,10 @@ struct Ecr {
     aws: Aws,
     /// That the end of a token lies in the past was told.
     told: AtomicBool,
+    /// `DescribeImages` is not granted.
+    lists_only: AtomicBool,
+    /// `BatchCheckLayerAvailability` is not granted, which a look at a blob by `/v2/` needs as well, or it is not there.
+    looks_one_by_one: AtomicBool,
 }
 
 impl Ecr {
@@ -113,11 +119,13 @@ impl Ecr {
             host: RegistryHost::read(&settings.url.host),
             aws: Aws::new(settings, environment, "ecr", "AmazonEC2ContainerRegistry_V20150921"),
             told: AtomicBool::new(false),
+            lists_only: AtomicBool::new(false),
+            looks_one_by_one: AtomicBool::new(false),
         }
     }
 
     /// The region, and the API's host there.
-    async fn place(&self, api: &Api) -> Result<(String, String)> {
+    async fn site(&self, api: &Api) -> Result<Site> {
         let network = self.host.as_ref().map(|host| host.network).unwrap_or_default();
         let region = match (self.aws.written_region(), &self.host) {
             (Some(region), _) => Some(region.to_owned()),
@@ -131,53 +139,63 @@ impl Ecr {
             return Err(failed("the region of this registry is none; check aws.region"));
         }
         let host = ecr_api(&region, network);
-        Ok((region, host))
+        Ok(Site { region, host })
     }
 
-    /// Asks the API; the refusal's fault where it refuses. `None` without any credential.
-    async fn ask<T: DeserializeOwned>(&self, api: &Api, asked: &Asked<'_>) -> Result<Option<Said<T>>> {
-        let (region, host) = self.place(api).await?;
-        let Some(answer) = self.aws.ask(api, &host, &region, asked).await? else {
-            return Ok(None);
+    async fn said<T: DeserializeOwned>(&self, api: &Api, asked: &Asked<'_>) -> Result<Option<Said<T>>> {
+        self.aws.said(api, &self.site(api).await?, asked).await
+    }
+
+    /// The tags of a repository, those of archived images too, which `ListImages` and this leave out where nobody asks for
+    /// them (`ImageStatusFilter` of the API model). Archived images cannot be pulled: what such a tag points to is not said, so
+    /// that it is looked at.
+    async fn described(&self, api: &Api, repository: &RepositoryName, tags: &mut Vec<ListedTag>) -> Result<Listed> {
+        let body = self.body(Map::from_iter([
+            ("repositoryName".to_owned(), repository.as_str().into()),
+            (
+                "filter".to_owned(),
+                json!({ "tagStatus": "TAGGED", "imageStatus": "ANY" }),
+            ),
+            ("maxResults".to_owned(), PAGE.into()),
+        ]));
+        let asked = Asked {
+            operation: Operation::ListTags,
+            place: api.place(Some(repository)),
+            action: "DescribeImages",
+            body: &body,
         };
-        if answer.status == 200 {
-            return Ok(Some(Said::Answer(answer.json()?)));
-        }
-        let fault = Fault::read(&answer.body);
-        let code = fault.code.clone();
-        let error = fault.into_error(&answer, &format!("ecr:{}", asked.action));
-        Ok(Some(Said::Refusal(code, Box::new(error))))
+        let take = |page: Details| {
+            tags.extend(page.image_details.into_iter().flat_map(ImageDetail::tags));
+            page.next_token
+        };
+        self.aws.pages(api, &self.site(api).await?, asked, take).await
     }
 
-    /// The pages of a listing; `None` where there is no credential, or where the repository is not there.
-    async fn pages<T: DeserializeOwned>(
-        &self,
-        api: &Api,
-        asked: Asked<'_>,
-        mut take: impl FnMut(T) -> Option<String>,
-    ) -> Result<Listed> {
-        let mut body = asked.body.clone();
-        let mut seen = HashSet::new();
-        loop {
-            let page = Asked {
-                body: &body,
-                ..asked.clone()
-            };
-            let next = match self.ask::<T>(api, &page).await? {
-                None => return Ok(Listed::NoCredential),
-                Some(Said::Refusal(code, _)) if code == "RepositoryNotFoundException" => return Ok(Listed::Absent),
-                Some(Said::Refusal(_, error)) => return Err(*error),
-                Some(Said::Answer(page)) => take(page),
-            };
-            let Some(next) = next.filter(|token| !token.is_empty()) else {
-                return Ok(Listed::All);
-            };
-            if seen.len() >= MOST_PAGES || !seen.insert(next.clone()) {
-                let message = "the pages of ECR's list go in a circle, or there is no end of them";
-                return Err(Error::new(asked.operation, asked.place, ErrorKind::Invalid, message));
-            }
-            body["nextToken"] = next.into();
-        }
+    /// The same by the lesser right.
+    async fn listed(&self, api: &Api, repository: &RepositoryName, tags: &mut Vec<ListedTag>) -> Result<Listed> {
+        let body = self.body(Map::from_iter([
+            ("repositoryName".to_owned(), repository.as_str().into()),
+            ("filter".to_owned(), json!({ "tagStatus": "TAGGED" })),
+            ("maxResults".to_owned(), PAGE.into()),
+        ]));
+        let asked = Asked {
+            operation: Operation::ListTags,
+            place: api.place(Some(repository)),
+            action: "ListImages",
+            body: &body,
+        };
+        let take = |page: Images| {
+            tags.extend(page.image_ids.into_iter().filter_map(|image| {
+                Some(ListedTag {
+                    tag: image.image_tag?,
+                    digest: image.image_digest,
+                    media_type: None,
+                    pushed: None,
+                })
+            }));
+            page.next_token
+        };
+        self.aws.pages(api, &self.site(api).await?, asked, take).await
     }
 
     /// A request's body with the registry's id, where the host says it.
@@ -189,57 +207,10 @@ impl Ecr {
     }
 }
 
-/// What the API said.
-enum Said<T> {
-    Answer(T),
-    /// Its code, and the error that it is.
-    Refusal(String, Box<Error>),
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Listed {
-    All,
-    Absent,
-    NoCredential,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Tokens {
     authorization_data: Vec<AuthorizationData>,
-}
-
-/// A token as both registries of AWS give it out.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct AuthorizationData {
-    authorization_token: Secretive,
-    expires_at: Option<f64>,
-}
-
-/// Text that is not printed.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Secretive(String);
-
-impl AuthorizationData {
-    /// User and password, and when they end. An end that lies in the past counts as an hour from `now`: true in the last part.
-    pub(super) fn issued(&self, now: Timestamp) -> Option<(Issued, bool)> {
-        let bytes = STANDARD.decode(self.authorization_token.0.trim()).ok()?;
-        let text = String::from_utf8(bytes).ok()?;
-        let (username, password) = text.split_once(':')?;
-        let told = self
-            .expires_at
-            .and_then(|seconds| Timestamp::from_second(seconds as i64).ok());
-        let past = told.is_some_and(|ends| ends <= now);
-        let ends = told.filter(|_| !past).unwrap_or(now + UNTOLD_LIFE);
-        let credentials = Credentials {
-            username: username.to_owned(),
-            password: Secret::new(password),
-        };
-        let ends = Some(ends);
-        Some((Issued { credentials, ends }, past))
-    }
 }
 
 #[derive(Deserialize)]
@@ -258,31 +229,69 @@ struct ImageId {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Repositories {
-    repositories: Vec<Repository>,
-    pub(super) next_token: Option<String>,
+struct Details {
+    image_details: Vec<ImageDetail>,
+    next_token: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Repository {
-    repository_name: String,
+struct ImageDetail {
+    image_digest: Option<Digest>,
+    #[serde(default)]
+    image_tags: Vec<Tag>,
+    /// In seconds since 1970.
+    image_pushed_at: Option<f64>,
+    image_manifest_media_type: Option<String>,
+    /// Not said before images could be archived.
+    image_status: Option<String>,
 }
 
-impl Repositories {
-    /// The names of a page, and where the next one begins.
-    pub(super) fn take(self, into: &mut Vec<String>) -> Option<String> {
-        into.extend(
-            self.repositories
-                .into_iter()
-                .map(|repository| repository.repository_name),
-        );
-        self.next_token
+impl ImageDetail {
+    fn tags(self) -> impl Iterator<Item = ListedTag> {
+        let is_active = self.image_status.is_none_or(|status| status == "ACTIVE");
+        let digest = self.image_digest.filter(|_| is_active);
+        let pushed = self
+            .image_pushed_at
+            .and_then(|seconds| Timestamp::from_second(seconds as i64).ok());
+        let media_type = self.image_manifest_media_type;
+        self.image_tags.into_iter().map(move |tag| ListedTag {
+            tag,
+            digest: digest.clone(),
+            media_type: media_type.clone(),
+            pushed,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Layers {
+    #[serde(default)]
+    layers: Vec<Layer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    layer_digest: Option<Digest>,
+    layer_availability: Option<String>,
+}
+
+impl Layer {
+    /// Whether it is there; what is archived, or new, is neither.
+    fn held(self) -> Option<(Digest, bool)> {
+        let is_there = match self.layer_availability?.as_str() {
+            "AVAILABLE" => true,
+            "UNAVAILABLE" => false,
+            _ => return None,
+        };
+        Some((self.layer_digest?, is_there))
     }
 }
 
 /// The request that makes a repository of these settings.
-fn creation(repository: &RepositoryName, settings: &CreateSettings) -> Map<String, Value> {
+fn creation(repository: &RepositoryName, api: &Api) -> Map<String, Value> {
+    let settings = &api.settings().create;
     let mut body = Map::new();
     body.insert("repositoryName".to_owned(), repository.as_str().into());
     if let Some(immutable) = settings.immutable_tags {
@@ -304,12 +313,8 @@ fn creation(repository: &RepositoryName, settings: &CreateSettings) -> Map<Strin
         }
         body.insert("encryptionConfiguration".to_owned(), configuration);
     }
-    if !settings.tags.is_empty() {
-        let tags = settings
-            .tags
-            .iter()
-            .map(|(key, value)| json!({ "Key": key, "Value": value }));
-        body.insert("tags".to_owned(), tags.collect());
+    if let Some(labels) = labels(api) {
+        body.insert("tags".to_owned(), labels);
     }
     body
 }
@@ -325,22 +330,12 @@ impl Vendor for Ecr {
 
     fn login<'a>(&'a self, api: &'a Api) -> Told<'a, Option<Issued>> {
         async move {
-            let asked = Asked {
-                operation: Operation::Authenticate,
-                place: api.place(None),
-                action: "GetAuthorizationToken",
-                body: &json!({}),
-            };
-            let tokens: Tokens = match self.ask(api, &asked).await? {
+            let tokens = match self.aws.token::<Tokens>(api, &self.site(api).await?).await? {
                 None => return Ok(None),
-                Some(Said::Refusal(_, error)) => return Err(*error),
+                Some(Said::Refusal(error)) => return Err(*error),
                 Some(Said::Answer(tokens)) => tokens,
             };
-            let issued = tokens.authorization_data.first().and_then(|data| data.issued(api.clock().now()));
-            let (issued, past) = issued.ok_or_else(|| {
-                let message = "ECR's API answers without a token";
-                Error::new(Operation::Authenticate, api.place(None), ErrorKind::Invalid, message)
-            })?;
+            let (issued, past) = AuthorizationData::issued(tokens.authorization_data.first(), api)?;
             if past && !self.told.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     "a token of ECR has ended already when it is given out; it is used for an hour. Is this machine's clock right?"
@@ -353,37 +348,93 @@ impl Vendor for Ecr {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
-            let body = self.body(Map::from_iter([
-                ("repositoryName".to_owned(), repository.as_str().into()),
-                ("filter".to_owned(), json!({ "tagStatus": "TAGGED" })),
-                ("maxResults".to_owned(), PAGE.into()),
-            ]));
-            let asked = Asked {
-                operation: Operation::ListTags,
-                place: api.place(Some(repository)),
-                action: "ListImages",
-                body: &body,
-            };
             let mut tags = Vec::new();
-            let listed = self
-                .pages(api, asked, |page: Images| {
-                    tags.extend(page.image_ids.into_iter().filter_map(|image| {
-                        Some(ListedTag {
-                            tag: image.image_tag?,
-                            digest: image.image_digest,
-                            media_type: None,
-                            pushed: None,
-                        })
-                    }));
-                    page.next_token
-                })
-                .await?;
+            let described = match self.lists_only.load(Ordering::Relaxed) {
+                false => Some(self.described(api, repository, &mut tags).await),
+                true => None,
+            };
+            let listed = match described {
+                Some(Err(error)) if error.kind == ErrorKind::Denied => {
+                    tracing::debug!("archived images of ECR are not seen: {error}");
+                    None
+                }
+                described => described,
+            };
+            let listed = match listed {
+                Some(listed) => listed?,
+                None => {
+                    tags.clear();
+                    let listed = self.listed(api, repository, &mut tags).await?;
+                    self.lists_only.store(true, Ordering::Relaxed);
+                    listed
+                }
+            };
             Ok(match listed {
                 Listed::NoCredential => BulkListing::None,
                 Listed::Absent => BulkListing::Absent,
                 // Nothing at all is confirmed by the registry itself, for one request.
                 Listed::All if tags.is_empty() => BulkListing::None,
                 Listed::All => BulkListing::Known { tags, comparable: true },
+            })
+        }
+        .boxed()
+    }
+
+    fn held_blobs<'a>(
+        &'a self,
+        api: &'a Api,
+        repository: &'a RepositoryName,
+        digests: &'a [Digest],
+    ) -> Told<'a, BTreeMap<Digest, bool>> {
+        async move {
+            if self.looks_one_by_one.load(Ordering::Relaxed) {
+                return Ok(BTreeMap::new());
+            }
+            let digests = digests.iter().map(ToString::to_string).collect();
+            let body = self.body(Map::from_iter([
+                ("repositoryName".to_owned(), repository.as_str().into()),
+                ("layerDigests".to_owned(), digests),
+            ]));
+            let asked = Asked {
+                operation: Operation::FindBlob,
+                place: api.place(Some(repository)),
+                action: "BatchCheckLayerAvailability",
+                body: &body,
+            };
+            let said = self.said::<Layers>(api, &asked).await?;
+            if let Some(Said::Refusal(error)) = said {
+                if !error.kind.is_temporary() && error.kind != ErrorKind::NotFound {
+                    self.looks_one_by_one.store(true, Ordering::Relaxed);
+                }
+                return Err(*error);
+            }
+            let Some(Said::Answer(found)) = said else {
+                return Ok(BTreeMap::new());
+            };
+            Ok(found.layers.into_iter().filter_map(Layer::held).collect())
+        }
+        .boxed()
+    }
+
+    fn may_delete<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Option<bool>> {
+        async move {
+            let body = self.body(Map::from_iter([
+                ("repositoryName".to_owned(), repository.as_str().into()),
+                ("imageIds".to_owned(), json!([{ "imageDigest": NO_IMAGE }])),
+            ]));
+            let asked = Asked {
+                operation: Operation::Ping,
+                place: api.place(Some(repository)),
+                action: "BatchDeleteImage",
+                body: &body,
+            };
+            Ok(match self.said::<Value>(api, &asked).await? {
+                // Each image has an answer of its own, and none has this digest.
+                Some(Said::Answer(_)) => Some(true),
+                Some(Said::Refusal(error)) if error.kind == ErrorKind::Denied => Some(false),
+                Some(Said::Refusal(error)) if is(&error, "RepositoryNotFoundException") => None,
+                Some(Said::Refusal(error)) => return Err(*error),
+                None => None,
             })
         }
         .boxed()
@@ -399,9 +450,8 @@ impl Vendor for Ecr {
                 body: &body,
             };
             let mut names = Vec::new();
-            let listed = self
-                .pages(api, asked, |page: Repositories| page.take(&mut names))
-                .await?;
+            let take = |page: Repositories| page.take(&mut names);
+            let listed = self.aws.pages(api, &self.site(api).await?, asked, take).await?;
             let parsed = names.iter().filter_map(|name| name.parse().ok());
             Ok((listed == Listed::All).then(|| parsed.collect()))
         }
@@ -410,27 +460,9 @@ impl Vendor for Ecr {
 
     fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
         async move {
-            let body = self.body(creation(repository, &api.settings().create));
-            let asked = Asked {
-                operation: Operation::CreateRepository,
-                place: api.place(Some(repository)),
-                action: "CreateRepository",
-                body: &body,
-            };
-            match self.ask::<Value>(api, &asked).await? {
-                Some(Said::Answer(_)) => Ok(Created::Made),
-                Some(Said::Refusal(code, _)) if code == "RepositoryAlreadyExistsException" => Ok(Created::WasThere),
-                Some(Said::Refusal(_, error)) => Err(*error),
-                None => {
-                    let message = "a repository is made by AWS's API only, and there is no AWS credential; see `aws` of this registry";
-                    Err(Error::new(
-                        Operation::CreateRepository,
-                        api.place(Some(repository)),
-                        ErrorKind::Unauthorized,
-                        message,
-                    ))
-                }
-            }
+            let body = self.body(creation(repository, api));
+            let site = self.site(api).await?;
+            self.aws.create(api, &site, api.place(Some(repository)), &body).await
         }
         .boxed()
     }

@@ -1,16 +1,16 @@
 //! AWS ECR Public.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use futures_util::future::FutureExt;
 use reqsign_core::StaticEnv;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::aws::{Asked, Aws, Fault, environment_of_process};
-use super::ecr::{AuthorizationData, PHRASES, Repositories};
+use super::aws::{
+    Asked, AuthorizationData, Aws, Listed, PAGE, Repositories, Said, Site, environment_of_process, labels,
+};
+use super::ecr::PHRASES;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::{
@@ -19,14 +19,12 @@ use crate::registry::{
 };
 
 /// The API gives out tokens in this region only, and all registries are in it.
-const REGION: &str = "us-east-1";
-const HOST: &str = "api.ecr-public.us-east-1.amazonaws.com";
-/// The most that a page holds.
-const PAGE: u32 = 1000;
+static SITE: LazyLock<Site> = LazyLock::new(|| Site {
+    region: "us-east-1".to_owned(),
+    host: "api.ecr-public.us-east-1.amazonaws.com".to_owned(),
+});
 /// Every piece of an upload but the last, in bytes.
 const PIECE: u64 = 10 * 1024 * 1024;
-/// Pages of one listing.
-const MOST_PAGES: usize = 2_000;
 
 pub(super) static ROW: Row = Row {
     kind: Kind::EcrPublic,
@@ -110,20 +108,6 @@ impl EcrPublic {
         }
     }
 
-    /// Asks the API. `None` without any credential.
-    async fn ask<T: DeserializeOwned>(&self, api: &Api, asked: &Asked<'_>) -> Result<Option<Result<T>>> {
-        let Some(answer) = self.aws.ask(api, HOST, REGION, asked).await? else {
-            return Ok(None);
-        };
-        if answer.status == 200 {
-            return Ok(Some(answer.json()));
-        }
-        let fault = Fault::read(&answer.body);
-        Ok(Some(Err(
-            fault.into_error(&answer, &format!("ecr-public:{}", asked.action))
-        )))
-    }
-
     /// What stands before the first slash of our own repositories' names; none without a credential.
     async fn aliases(&self, api: &Api, operation: Operation, place: &Place) -> Result<&[String]> {
         let found = self
@@ -135,15 +119,18 @@ impl EcrPublic {
                     action: "DescribeRegistries",
                     body: &json!({}),
                 };
-                let asked = self.ask::<Registries>(api, &asked).await;
-                let registries = asked.and_then(Option::transpose).map_err(Some)?.ok_or(None)?;
+                let registries = match self.aws.said::<Registries>(api, &SITE, &asked).await.map_err(Some)? {
+                    // There may be a credential later.
+                    None => return Err(None),
+                    Some(Said::Refusal(error)) => return Err(Some(*error)),
+                    Some(Said::Answer(registries)) => registries,
+                };
                 let aliases = registries.registries.into_iter().flat_map(|registry| registry.aliases);
                 Ok(aliases.map(|alias| alias.name).collect())
             })
             .await;
         match found {
             Ok(found) => Ok(found),
-            // There may be a credential later.
             Err(None) => Ok(&[]),
             Err(Some(error)) => Err(error),
         }
@@ -163,39 +150,6 @@ impl EcrPublic {
         let ours = self.aliases(api, operation, &place).await?;
         Ok(ours.iter().any(|own| own == alias).then_some(name))
     }
-
-    /// All pages; false without a credential.
-    async fn pages<T: DeserializeOwned>(
-        &self,
-        api: &Api,
-        asked: Asked<'_>,
-        mut take: impl FnMut(T) -> Option<String>,
-    ) -> Result<bool> {
-        let mut body = asked.body.clone();
-        let mut seen = HashSet::new();
-        loop {
-            let page = Asked {
-                body: &body,
-                ..asked.clone()
-            };
-            let Some(page) = self.ask::<T>(api, &page).await?.transpose()? else {
-                return Ok(false);
-            };
-            let Some(next) = take(page).filter(|token| !token.is_empty()) else {
-                return Ok(true);
-            };
-            if seen.len() >= MOST_PAGES || !seen.insert(next.clone()) {
-                let message = "the pages of ECR's list go in a circle, or there is no end of them";
-                return Err(Error::new(asked.operation, asked.place, ErrorKind::Invalid, message));
-            }
-            body["nextToken"] = next.into();
-        }
-    }
-}
-
-/// True for the refusal of a repository that is not there.
-fn is_missing(error: &Error) -> bool {
-    error.code.as_deref() == Some("RepositoryNotFoundException")
 }
 
 impl Vendor for EcrPublic {
@@ -209,35 +163,21 @@ impl Vendor for EcrPublic {
 
     fn login<'a>(&'a self, api: &'a Api) -> Told<'a, Option<Issued>> {
         async move {
-            let asked = Asked {
-                operation: Operation::Authenticate,
-                place: api.place(None),
-                action: "GetAuthorizationToken",
-                body: &json!({}),
-            };
-            let asked = match self.ask::<Token>(api, &asked).await {
-                // Everybody may read: an AWS user without rights here reads as nobody, unless the rules ask for AWS.
-                Err(error) | Ok(Some(Err(error))) if !self.aws.is_asked_for() => {
-                    tracing::debug!("ECR Public is read without a login: {error}");
-                    return Ok(None);
+            let refused = match self.aws.token::<Token>(api, &SITE).await {
+                Ok(None) => return Ok(None),
+                Ok(Some(Said::Answer(token))) => {
+                    let (issued, _) = AuthorizationData::issued(Some(&token.authorization_data), api)?;
+                    return Ok(Some(issued));
                 }
-                asked => asked?,
+                Ok(Some(Said::Refusal(error))) => *error,
+                Err(error) => error,
             };
-            let Some(token) = asked.transpose()? else {
-                return Ok(None);
-            };
-            match token.authorization_data.issued(api.clock().now()) {
-                Some((issued, _)) => Ok(Some(issued)),
-                None => {
-                    let message = "ECR's API answers without a token";
-                    Err(Error::new(
-                        Operation::Authenticate,
-                        api.place(None),
-                        ErrorKind::Invalid,
-                        message,
-                    ))
-                }
+            if self.aws.is_asked_for() {
+                return Err(refused);
             }
+            // Everybody may read: an AWS user without rights here reads as nobody, unless the rules ask for AWS.
+            tracing::debug!("ECR Public is read without a login: {refused}");
+            Ok(None)
         }
         .boxed()
     }
@@ -257,7 +197,8 @@ impl Vendor for EcrPublic {
             };
             let mut tags = Vec::new();
             let listed = self
-                .pages(api, asked, |page: ImageTags| {
+                .aws
+                .pages(api, &SITE, asked, |page: ImageTags| {
                     tags.extend(page.image_tag_details.into_iter().filter_map(|told| {
                         let detail = told.image_detail;
                         Some(ListedTag {
@@ -271,14 +212,13 @@ impl Vendor for EcrPublic {
                     }));
                     page.next_token
                 })
-                .await;
-            match listed {
-                Err(error) if is_missing(&error) => Ok(BulkListing::Absent),
-                Err(error) => Err(error),
+                .await?;
+            Ok(match listed {
+                Listed::Absent => BulkListing::Absent,
                 // As with the private registry, nothing at all is confirmed.
-                Ok(true) if !tags.is_empty() => Ok(BulkListing::Known { tags, comparable: true }),
-                Ok(_) => Ok(BulkListing::None),
-            }
+                Listed::All if !tags.is_empty() => BulkListing::Known { tags, comparable: true },
+                Listed::All | Listed::NoCredential => BulkListing::None,
+            })
         }
         .boxed()
     }
@@ -304,7 +244,8 @@ impl Vendor for EcrPublic {
                 body: &body,
             };
             let mut names = Vec::new();
-            self.pages(api, asked, |page: Repositories| page.take(&mut names))
+            self.aws
+                .pages(api, &SITE, asked, |page: Repositories| page.take(&mut names))
                 .await?;
             let all = ours
                 .iter()
@@ -323,28 +264,10 @@ impl Vendor for EcrPublic {
                 return Err(Error::new(operation, place, ErrorKind::Denied, message));
             };
             let mut body = json!({ "repositoryName": name });
-            let tags = &api.settings().create.tags;
-            if !tags.is_empty() {
-                let tags = tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value }));
-                body["tags"] = tags.collect();
+            if let Some(labels) = labels(api) {
+                body["tags"] = labels;
             }
-            let asked = Asked {
-                operation,
-                place: place.clone(),
-                action: "CreateRepository",
-                body: &body,
-            };
-            match self.ask::<Value>(api, &asked).await? {
-                Some(Ok(_)) => Ok(Created::Made),
-                Some(Err(error)) if error.code.as_deref() == Some("RepositoryAlreadyExistsException") => {
-                    Ok(Created::WasThere)
-                }
-                Some(Err(error)) => Err(error),
-                None => {
-                    let message = "a repository is made by AWS's API only, and there is no AWS credential; see `aws` of this registry";
-                    Err(Error::new(operation, place, ErrorKind::Unauthorized, message))
-                }
-            }
+            self.aws.create(api, &SITE, place, &body).await
         }
         .boxed()
     }

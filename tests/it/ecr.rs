@@ -1,5 +1,6 @@
 //! AWS ECR: its API, its credentials and its habits, against a strict stand-in and against `moto_server`.
 
+mod api;
 mod credentials;
 mod moto;
 mod pushes;

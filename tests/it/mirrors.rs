@@ -154,6 +154,34 @@ async fn a_mirror_that_is_down_or_slow_or_refuses_is_not_asked_on() {
     gate.open();
 }
 
+/// An address among the mirrors has no keys of its own: it is waited for as long as the registry.
+#[tokio::test]
+async fn a_mirror_by_its_address_is_waited_for_as_the_registry_is() {
+    let all = Mirrored::start().await;
+    let image = sample(1);
+    all.ends.src_wire().push("team/app", "v1", &image).await;
+    Wire::new(&all.mirror.url()).push("team/app", "v1", &image).await;
+    let gate = Gate::new();
+    all.near.add(Fault::every("GET", "", Act::HoldBefore(gate.clone())));
+    let home = Transship::new(&format!(
+        "version: 1\nregistries:\n  src: {{ url: \"{}\", mirrors: [\"{}\"], timeouts: {{ answer: 3s }} }}\n  dst: {{ url: \"{}\" }}\n\
+         rules:\n  - name: r\n    source: src\n    destinations: [dst]\n    repositories: [team/app]\n    retry: {{ attempts: 1 }}\n",
+        all.ends.src_proxy.url(),
+        all.near.url(),
+        all.ends.dst_proxy.url()
+    ));
+    let (_, output) = all.copies(&home, &["v1"]).await;
+    assert_eq!(rests(&output), 1, "{}", output.stderr);
+    // It was given up by the time of the rules, and not by what is usual for mirrors.
+    assert!(
+        !output.stderr.contains("did not answer within 10 s"),
+        "{}",
+        output.stderr
+    );
+    assert!(!all.near.exchanges().is_empty() && all.blobs_of_source() > 0);
+    gate.open();
+}
+
 #[tokio::test]
 async fn what_breaks_off_at_a_mirror_goes_on_at_the_source() {
     let all = Mirrored::start().await;

@@ -413,6 +413,7 @@ proptest! {
         tagged in any::<bool>(),
         repository_absent in any::<bool>(),
         present in btree_set(0..12u64, 0..6),
+        missing in btree_set(0..12u64, 0..6),
         mountable in btree_set(0..12u64, 0..6),
     ) {
         let digest = |n: u64| Digest::of(format!("blob {n}").as_bytes());
@@ -420,6 +421,7 @@ proptest! {
         let known = KnownContent {
             repository_absent,
             present: present.into_iter().map(digest).collect(),
+            missing: missing.into_iter().map(digest).collect(),
             mountable: mountable.into_iter().map(|n| (digest(n), "base/os".parse().expect("a name"))).collect(),
         };
         let plan = image_plan(&tree, tagged.then_some(&tag), &known).expect("complete");
@@ -430,7 +432,8 @@ proptest! {
                 BlobAction::Present => prop_assert!(known.present.contains(&step.digest)),
                 BlobAction::Send { mount_from } | BlobAction::Find { mount_from } => {
                     prop_assert_eq!(mount_from.as_ref(), known.mountable.get(&step.digest));
-                    prop_assert_eq!(matches!(step.action, BlobAction::Send { .. }), repository_absent);
+                    let needs_no_look = repository_absent || known.missing.contains(&step.digest);
+                    prop_assert_eq!(matches!(step.action, BlobAction::Send { .. }), needs_no_look);
                     prop_assert!(blobs.insert(step.digest.clone()), "{} is sent twice", step.digest);
                 }
             }

@@ -49,6 +49,31 @@ async fn podmans_folder_has_the_authority_and_our_certificate() {
     assert!(told.stderr.contains("client.cert has no key"), "{}", told.stderr);
     put(&src.authority().key_file, "client.key");
     ping(&home, 0).await;
+
+    // Of several the first by name is shown: here one that the registry takes, then one that is none.
+    let no_certificate = |name: &str| std::fs::write(folder.join(name), "no certificate").expect("written");
+    for name in ["other.cert", "other.key"] {
+        no_certificate(name);
+    }
+    let told = home.run(&["ping", "src"]).await.expect(0);
+    assert!(
+        told.stderr
+            .contains("other.cert is not used: one client certificate is shown, the first by name"),
+        "{}",
+        told.stderr
+    );
+    for name in ["another.cert", "another.key"] {
+        no_certificate(name);
+    }
+    let told = home.run(&["ping", "src"]).await.expect(2);
+    assert!(told.stderr.contains("another.cert"), "{}", told.stderr);
+    std::fs::remove_file(folder.join("another.cert")).expect("removed");
+    let told = home.run(&["ping", "src"]).await.expect(2);
+    assert!(
+        told.stderr.contains("another.key has no certificate"),
+        "{}",
+        told.stderr
+    );
 }
 
 #[tokio::test]

@@ -70,6 +70,8 @@ registries:
         international: true,
     };
     assert_eq!(remote(&loaded, "tcr").cloud, CloudSettings::Tencent(tencent));
+    // What is learnt holds for who the registry knows.
+    assert_eq!(remote(&loaded, "tcr").account_name().as_deref(), Some("u AKID"));
     assert!(!format!("{loaded:?}").contains("hunter"));
     let CloudSettings::Google(google) = &remote(&loaded, "gar").cloud else {
         panic!("google");

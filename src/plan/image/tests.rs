@@ -132,6 +132,7 @@ fn what_is_known_decides_how_a_blob_gets_there() {
     let mut known = KnownContent {
         repository_absent: false,
         present: BTreeSet::from([digest(10), digest(99)]),
+        missing: BTreeSet::new(),
         mountable: BTreeMap::from([(digest(20), other.clone()), (digest(10), other.clone())]),
     };
     let actions = |known: &KnownContent| -> Vec<BlobAction> {

@@ -30,7 +30,8 @@ use self::folder::{Folder, too_large};
 use self::index::Entry;
 use self::lookup::{UNNAMED_TAG, check_complete, find_referrers, invalid, resolve, unnamed_image};
 use self::trouble::{Doing, Trouble};
-use super::endpoint::{BlobReader, BulkListing, HeadManifest, ListedTag, Listing, MountOutcome, ReferrerList};
+use super::blob::{BlobReader, MountOutcome};
+use super::endpoint::{BulkListing, HeadManifest, ListedTag, Listing, ReferrerList};
 use super::error::{Error, ErrorKind, Operation, Place, Result};
 use crate::oci::{AttachmentTag, Digest, MAX_MANIFEST_SIZE, Manifest, Reference, RepositoryName, Tag};
 

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use super::index::Index;
 use super::*;
 use crate::oci::media_type;
-use crate::registry::endpoint::{BlobWrite, BodyStream, SessionState, UploadHabit};
+use crate::registry::blob::{BlobWrite, BodyStream, SessionState};
+use crate::registry::endpoint::UploadHabit;
 
 fn layout(dir: &TempDir) -> Layout {
     Layout::open("usb", &dir.path().join("bundle")).expect("a new layout")

@@ -9,7 +9,8 @@ use super::folder::Folder;
 use super::trouble::{Doing, Trouble};
 use super::{Layout, READ_SIZE};
 use crate::oci::{Digest, Hasher, RepositoryName};
-use crate::registry::endpoint::{BlobWrite, BodyStream, FinishedBlob, SessionState, UploadHabit};
+use crate::registry::blob::{BlobWrite, BodyStream, FinishedBlob, SessionState};
+use crate::registry::endpoint::UploadHabit;
 use crate::registry::error::{ErrorKind, Operation, Result};
 
 impl Layout {

@@ -11,7 +11,7 @@ use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::throttle::Flow;
-use crate::registry::endpoint::BodyStream;
+use crate::registry::blob::BodyStream;
 
 /// How long we wait for less than [`STALL_BYTES`] of a body: to come, or to be taken where we have them to give. TCP gives a
 /// lost link some minutes; a registry that moves less than 1 KiB a second is not alive.

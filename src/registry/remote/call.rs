@@ -13,7 +13,7 @@ use super::echo::Sent;
 use super::refusal::{MAX_ERROR_BODY, Refusal};
 use super::targets::{ForbiddenTarget, host_and_port};
 use super::throttle::{Class, Direction, Permit};
-use crate::registry::endpoint::BodyStream;
+use crate::registry::blob::BodyStream;
 use crate::registry::{Error, ErrorKind, Operation, Phrase, Place, RemoteSettings, Result};
 
 /// The cause of an error: waited for as long as we wait. What had asked may come to the same again.

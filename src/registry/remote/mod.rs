@@ -12,6 +12,7 @@ mod clients;
 mod create;
 mod echo;
 mod heed;
+mod held;
 mod links;
 mod lists;
 mod manifests;
@@ -128,6 +129,8 @@ struct Shared {
     creation: create::Creation,
     /// Where the vendor's API refused to list.
     refusals: bulk::Refusals,
+    /// Looks for many blobs at once.
+    looks: held::Looks,
     /// Its mirrors; unset where it has none.
     mirrors: OnceLock<Arc<mirrors::Mirrors>>,
 }
@@ -226,6 +229,11 @@ impl Registry {
     /// Scheme, host, port and path before `/v2/`.
     pub fn address(&self) -> &str {
         &self.shared.root
+    }
+
+    /// What the rules call the account: see [`crate::registry::RemoteSettings::account_name`].
+    pub fn account_name(&self) -> Option<String> {
+        self.shared.settings.account_name()
     }
 
     /// Its vendor's own ways.
@@ -352,6 +360,7 @@ impl Registry {
                 vendor,
                 creation: create::Creation::default(),
                 refusals: bulk::Refusals::default(),
+                looks: held::Looks::default(),
                 mirrors: OnceLock::new(),
             }),
             account: Arc::default(),

@@ -184,12 +184,18 @@ impl Registry {
         Scopes::of_texts(&[format!("repository:{}:delete,pull", self.remote_name(repository))])
     }
 
-    /// Whether a token with the right to delete in the repository is given to us. `None` where that cannot be told without
-    /// deleting: where nobody gives tokens, or they do not say what they are for.
+    /// Whether we may delete in the repository: by the vendor's API, else by whether a token with that right is given to us.
+    /// `None` where that cannot be told without deleting: where nobody gives tokens, or they do not say what they are for.
     pub async fn may_delete(&self, repository: &RepositoryName) -> Option<bool> {
         // Quay answers 400 to who asks for this right.
         if self.shared.vendor.kind() == Some(Kind::Quay) {
             return None;
+        }
+        let told = self.shared.vendor.may_delete(&self.api(), repository).await;
+        match told {
+            Ok(None) => {}
+            Ok(told) => return told,
+            Err(error) => tracing::debug!("whether {repository} may be deleted from is not known: {error}"),
         }
         let name = self.remote_name(repository);
         let Self { shared, account, .. } = self;

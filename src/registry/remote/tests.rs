@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::oci::{Digest, RepositoryName};
-use crate::registry::endpoint::BodyStream;
+use crate::registry::blob::BodyStream;
 use crate::registry::{
     Account, Credentials, Endpoint, Generic, Habits, Kind, Limiter, Limits, LoginSource, RegistrySettings, RegistryUrl,
     RemoteSettings, TlsSettings, Vendor,

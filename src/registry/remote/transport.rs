@@ -1,33 +1,32 @@
 //! The one request loop: every request of a registry, its logins and its redirects goes through here.
 
-use std::fmt;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::time::Instant;
 use url::Url;
 
 use super::api::Probe;
-use super::auth::{Auth, Scopes};
+use super::auth::Auth;
 use super::body::{Outgoing, STALL_BYTES, STALL_LIMIT, Watch};
 use super::call::{Answer, Call, Late, Payload};
 use super::clients::Clients;
-use super::echo::Sent;
 use super::heed::Heed;
 use super::rates::rate_limit_headers;
 use super::refusal::{broken, temporary};
-use super::targets::{
-    ForbiddenTarget, MAX_REDIRECTS, host_and_port, is_private, is_public, literal_address, resolve, same_origin,
-};
+use super::targets::{MAX_REDIRECTS, host_and_port, resolve, same_origin};
 use super::throttle::{Class, Direction, Flow, PATIENCE, Permit, Throttle};
 use crate::clock::Clock;
 use crate::registry::settings::RemoteSettings;
-use crate::registry::{Account, ErrorKind, Operation, Place, ProxySettings, Result, Vendor};
-use crate::telemetry::{RedactedUrl, Secret};
+use crate::registry::{Account, ErrorKind, Operation, ProxySettings, Result, Vendor};
+use crate::telemetry::Secret;
+
+mod target;
+mod token;
+
+pub(super) use token::{TokenReply, TokenRequest};
 
 /// Attempts of one request within the loop: enough for a restarting replica behind a load balancer; what lasts longer is
 /// for the job's own retries.
@@ -40,45 +39,6 @@ const MAX_DELAY: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// For an answer of a service of the machine that we run on, which is near or not there at all.
 const METADATA_LIMIT: Duration = Duration::from_secs(2);
-/// The body of a token realm's answer: tokens are some KiB (Azure's and GitLab's name every permission).
-const MAX_TOKEN_BODY: usize = 64 * 1024;
-
-/// A request to a token realm.
-pub(super) struct TokenRequest {
-    /// Where to; already checked against the hosts that may be named as realm.
-    pub(super) url: Url,
-    /// `Some`: POST this form; `None`: GET.
-    pub(super) form: Option<Vec<(String, String)>>,
-    /// Basic credentials to send along.
-    pub(super) basic: Option<crate::registry::Credentials>,
-}
-
-/// The answer of a token realm: any status, body limited to 64 KiB.
-pub(super) struct TokenReply {
-    /// HTTP status.
-    pub(super) status: u16,
-    /// The body.
-    pub(super) body: Bytes,
-}
-
-impl fmt::Debug for TokenRequest {
-    /// Without the form, which holds a refresh token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenRequest")
-            .field("url", &RedactedUrl(&self.url).to_string())
-            .field("posts", &self.form.is_some())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for TokenReply {
-    /// Without the body, which holds a token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenReply")
-            .field("status", &self.status)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Sends requests of one registry.
 #[derive(Clone, Debug)]
@@ -130,50 +90,6 @@ impl Transport {
             public: OnceLock::new(),
             clock,
         }))
-    }
-
-    /// Asks a token realm; network failures, 429 and 5xx are tried again here. Charged to the realm's host name. It needs no
-    /// place: those who have one may wait for the token.
-    pub(super) async fn token(&self, request: TokenRequest, account: &Account) -> Result<TokenReply> {
-        let place = Place {
-            registry: self.0.name.clone(),
-            ..Place::default()
-        };
-        let method = if request.form.is_some() {
-            Method::POST
-        } else {
-            Method::GET
-        };
-        let mut call = Call::new(Operation::Authenticate, place, method, request.url, Scopes::none());
-        if let Some(form) = request.form {
-            let text = url::form_urlencoded::Serializer::new(String::new())
-                .extend_pairs(form)
-                .finish();
-            let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-            call.headers.insert(header::CONTENT_TYPE, form_type);
-            call.payload = Payload::Bytes(text.into());
-        }
-        let basic = match &request.basic {
-            None => None,
-            Some(credentials) => {
-                use base64::Engine as _;
-                let pair = format!("{}:{}", credentials.username, credentials.password.expose());
-                let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-                let mut value = HeaderValue::from_str(&format!("Basic {encoded}"))
-                    .map_err(|_| call.error(ErrorKind::Config, "the user name or password cannot be sent"))?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
-        let answer = self.exchange(account, None, &mut call, basic.as_ref()).await?;
-        let status = answer.status.as_u16();
-        let mut body = answer.collect(MAX_TOKEN_BODY).await?;
-        let mut sent = Sent::default();
-        sent.add_settings(&self.0.settings);
-        if status != 200 && sent.is_in(&body) {
-            body.clear();
-        }
-        Ok(TokenReply { status, body })
     }
 
     /// The name in the rules.
@@ -312,7 +228,8 @@ impl Transport {
         Ok(answer)
     }
 
-    /// Sends a request with our login, in the place of `permit` (none: of somebody who has one at another registry), and gives the answer, whatever its status, once no further
+    /// Sends a request with our login, in the place of `permit` (none: of somebody who has one at another registry), and gives the
+    /// answer, whatever its status, once no further
     /// attempt would help.
     ///
     /// # Errors
@@ -588,40 +505,6 @@ impl Transport {
             error
         })
     }
-
-    /// Refuses private addresses named by a public registry. Names are asked from the name server only here, where the host is
-    /// another one than the registry's; a name that cannot be resolved (behind a proxy) is left to the request.
-    async fn check_target(&self, url: &Url) -> Result<(), ForbiddenTarget> {
-        if url.host() == self.0.base.host() || !self.is_public().await {
-            return Ok(());
-        }
-        let shown = host_and_port(url);
-        if self.addresses(url).await.into_iter().any(is_private) {
-            return Err(ForbiddenTarget::Private(shown));
-        }
-        Ok(())
-    }
-
-    /// The addresses of a URL's host, as `resolve:` or the name server has them; none where it cannot be resolved.
-    pub(super) async fn addresses(&self, url: &Url) -> Vec<IpAddr> {
-        let written = url.host_str().and_then(|host| self.0.settings.resolve.get(host));
-        match written {
-            Some(address) => vec![address.ip()],
-            None => addresses(url).await,
-        }
-    }
-
-    /// Whether the registry is public ([`is_public`]). A name that cannot be resolved counts as public, for now: behind a proxy it
-    /// stays so, else the next question may know better.
-    async fn is_public(&self) -> bool {
-        if let Some(&public) = self.0.public.get() {
-            return public;
-        }
-        match is_public(&self.addresses(&self.0.base).await) {
-            Some(found) => *self.0.public.get_or_init(|| found),
-            None => true,
-        }
-    }
 }
 
 fn sensitive(headers: &[(http::HeaderName, Secret)]) -> HeaderMap {
@@ -656,76 +539,5 @@ where
                 format!("{host} takes less than {STALL_BYTES} bytes in {limit} s, or does not confirm what it took");
             Err(call.error(ErrorKind::Network, message))
         }
-    }
-}
-
-/// The addresses of a URL's host; none where it cannot be resolved.
-async fn addresses(url: &Url) -> Vec<IpAddr> {
-    if let Some(address) = literal_address(url) {
-        return vec![address];
-    }
-    let Some(host) = url.host_str() else {
-        return Vec::new();
-    };
-    let port = url.port_or_known_default().unwrap_or(443);
-    match tokio::net::lookup_host((host, port)).await {
-        Ok(found) => found.map(|address| address.ip()).collect(),
-        Err(_) => Vec::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registry::remote::certs_d::CertFolders;
-    use crate::registry::remote::throttle::Limiter;
-    use crate::registry::settings::Limits;
-    use crate::registry::{Generic, Kind};
-
-    #[tokio::test]
-    async fn a_public_registry_may_not_name_private_addresses() {
-        let allowed = async |registry: &str, target: &str| {
-            let url = |text: &str| Url::parse(text).expect("a URL");
-            let (settings, folders) = (RemoteSettings::default(), CertFolders::default());
-            let clients = Clients::build("r", &settings, &url(registry), &folders).expect("clients");
-            let throttle = Limiter::default().throttle("r", registry, Limits::default());
-            let transport = Transport::new(
-                "r",
-                url(registry),
-                Arc::default(),
-                Arc::new(Generic(Kind::Generic)),
-                clients,
-                [Arc::clone(&throttle), throttle],
-                Clock::system(),
-            );
-            transport.check_target(&url(target)).await.is_ok()
-        };
-        for target in [
-            "https://127.0.0.1/",
-            "https://169.254.169.254/latest",
-            "https://[::1]:5000/",
-            "https://localhost/",
-        ] {
-            assert!(!allowed("https://1.1.1.1", target).await, "{target}");
-            assert!(allowed("http://10.0.0.1:5000", target).await, "{target}");
-        }
-        assert!(allowed("https://1.1.1.1", "https://8.8.8.8/blob").await);
-        assert!(allowed("https://1.1.1.1", "https://1.1.1.1:444/blob").await);
-    }
-
-    #[test]
-    fn what_goes_to_and_comes_from_token_servers_is_not_printed() {
-        let request = TokenRequest {
-            url: Url::parse("https://r.example/t?x=hunter2").expect("a URL"),
-            form: Some(vec![("refresh_token".to_owned(), "hunter2".to_owned())]),
-            basic: None,
-        };
-        let reply = TokenReply {
-            status: 200,
-            body: Bytes::from_static(b"hunter2"),
-        };
-        let printed = format!("{request:?} {reply:?}");
-        assert!(printed.contains("r.example") && printed.contains("200"), "{printed}");
-        assert!(!printed.contains("hunter2"), "{printed}");
     }
 }

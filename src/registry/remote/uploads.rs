@@ -14,7 +14,7 @@ use super::ranges::held_bytes;
 use super::targets::resolve;
 use super::throttle::{Class, Direction};
 use crate::oci::{Digest, Reference, RepositoryName};
-use crate::registry::endpoint::BodyStream;
+use crate::registry::blob::BodyStream;
 use crate::registry::{
     BlobWrite, Error, ErrorKind, FinishedBlob, MountOutcome, Mounts, Operation, Result, SessionState, UploadHabit,
 };

@@ -1,5 +1,6 @@
 //! What both registries of AWS have in common: credentials, signed requests, their errors.
 
+mod answers;
 mod chain;
 mod hosts;
 mod process;
@@ -17,6 +18,7 @@ use reqsign_aws_v4::Credential;
 use reqsign_core::{Context, SigningCredential, StaticEnv};
 use serde_json::Value;
 
+pub(super) use self::answers::{AuthorizationData, Listed, PAGE, Repositories, Said, Site, is, labels};
 pub(super) use self::chain::environment_of_process;
 use self::hosts::Network;
 pub(super) use self::hosts::{RegistryHost, ecr_api, is_region};
@@ -140,13 +142,7 @@ impl Aws {
     ///
     /// # Errors
     /// It cannot be asked, or there should be a credential and is none. Refusals are answers.
-    pub(super) async fn ask(
-        &self,
-        api: &Api,
-        host: &str,
-        region: &str,
-        asked: &Asked<'_>,
-    ) -> Result<Option<ApiAnswer>> {
+    async fn ask(&self, api: &Api, host: &str, region: &str, asked: &Asked<'_>) -> Result<Option<ApiAnswer>> {
         let url = api.at(host, "/")?;
         let failed = |kind, message: String| Error::new(asked.operation, asked.place.clone(), kind, message);
         let body = Bytes::from(asked.body.to_string());
@@ -182,15 +178,15 @@ impl Aws {
 
 /// What an API of AWS says is wrong.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Fault {
+struct Fault {
     /// Such as `RepositoryNotFoundException`; empty where it says none.
-    pub(super) code: String,
+    code: String,
     message: String,
 }
 
 impl Fault {
     /// Reads the body of a refusal.
-    pub(super) fn read(body: &[u8]) -> Self {
+    fn read(body: &[u8]) -> Self {
         let Ok(Value::Object(told)) = serde_json::from_slice(body) else {
             return Self::default();
         };
@@ -225,7 +221,7 @@ impl Fault {
     }
 
     /// The error of a refused `action`, in our words.
-    pub(super) fn into_error(self, answer: &ApiAnswer, action: &str) -> Error {
+    fn into_error(self, answer: &ApiAnswer, action: &str) -> Error {
         let (kind, advice) = match self.code.as_str() {
             _ if self.is_wrong_clock() => (
                 ErrorKind::Config,

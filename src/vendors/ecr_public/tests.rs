@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use axum::Router;
 use axum::extract::Request;
+use serde_json::Value;
 
 use super::*;
 use crate::clock::Clock;

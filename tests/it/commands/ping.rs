@@ -7,6 +7,9 @@ use transship::demo::registry::{Credentials, Options, Registry};
 use super::{registry, rules, seed};
 use crate::support::command::Transship;
 use crate::support::docker_registry::{DockerConfig, DockerRegistry};
+use crate::support::fake::Fake;
+use crate::support::fake::alibaba;
+use crate::support::fake::harbor::Harbor;
 use crate::support::images as samples;
 use crate::support::token_server::TokenServer;
 use crate::support::wire::Wire;
@@ -129,6 +132,42 @@ async fn each_step_is_tried_and_the_broken_one_named() {
     assert_eq!(steps(&bad, "from"), ["name=ok", "address=ok", "tls=failed"]);
     let message = bad["registries"][0]["steps"][2]["message"].as_str().expect("words");
     assert!(message.contains("ca_file"), "{message}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_hours_off_is_told_and_a_fault_where_it_breaks_signatures() {
+    const HOURS: i64 = 3 * 3600;
+    let clock = async |fake: &Fake, keys: &str, status: i32| {
+        let home = Transship::new(&format!(
+            "version: 1\nregistries:\n{}rules: []\n",
+            fake.rules("src", keys)
+        ));
+        let document = home.run(&["ping", "-o", "json"]).await.expect(status).json();
+        let found = &document["registries"][0];
+        let skew = found["clock_skew_seconds"].as_i64().expect("seconds");
+        let steps = found["steps"].as_array().expect("steps");
+        let step = steps.iter().find(|step| step["step"] == "clock").expect("the step");
+        let message = step["message"].as_str().expect("words").to_owned();
+        (skew, step["ok"].as_bool(), message)
+    };
+    let (fake, _harbor) = Harbor::start(&["team"]).await;
+    for (ahead, way) in [(HOURS, "ahead of ours"), (-HOURS, "behind ours")] {
+        fake.set_clock_ahead(ahead);
+        let (skew, ok, message) = clock(&fake, &Harbor::keys(), 0).await;
+        // An answer takes a moment, and its date has whole seconds.
+        assert!((skew - ahead).abs() < 60, "{skew}");
+        assert_eq!(ok, Some(true), "{message}");
+        assert!(message.contains(way) && message.contains("tokens"), "{message}");
+    }
+    fake.set_clock_ahead(0);
+    assert_eq!(clock(&fake, &Harbor::keys(), 0).await.2, "agrees with ours");
+
+    let (fake, cloud) = alibaba::personal().await;
+    cloud.signatures.take_any_date();
+    fake.set_clock_ahead(HOURS);
+    let (_, ok, message) = clock(&fake, &alibaba::keys(&fake, "alibaba_personal"), 1).await;
+    assert_eq!(ok, Some(false), "{message}");
+    assert!(message.contains("set this machine's clock"), "{message}");
 }
 
 /// A real registry by TLS, and one whose token server grants everything to the account, and nothing but pulls to others.

@@ -16,18 +16,18 @@ use crate::support::aws::{Aws, Stored};
 use crate::support::engine::{Workshop, by_hand, only_failure};
 
 /// The end `ecr` of these rules, by a clock of the test.
-fn end(rules: &str, clock: Clock) -> Endpoint {
+pub(super) fn end(rules: &str, clock: Clock) -> Endpoint {
     let config = Workshop::new(rules).config();
     let settings: &RegistrySettings = &config.registries[&RegistryName::new("ecr")];
     let (habits, vendor) = transship::vendors::for_settings(settings);
     Endpoint::open("ecr", settings, habits, vendor, clock, &Limiter::default()).expect("an end")
 }
 
-fn name(text: &str) -> RepositoryName {
+pub(super) fn name(text: &str) -> RepositoryName {
     text.parse().expect("a name")
 }
 
-fn seeded(aws: &Aws, repository: &str, tags: usize) {
+pub(super) fn seeded(aws: &Aws, repository: &str, tags: usize) {
     let mut book = aws.book();
     let stored = book.repositories.entry(repository.to_owned()).or_default();
     for number in 0..tags {
@@ -84,7 +84,7 @@ async fn a_first_copy_makes_the_repository_with_its_settings_and_a_second_run_as
     let report = by_hand(&engine, "up").await;
     assert_eq!((report.destinations[0].images.in_step, report.failures.len()), (3, 0));
     let after = aws.book().seen.len();
-    assert_eq!((after, aws.asked("ListImages")), (before, 2));
+    assert_eq!((after, aws.asked("DescribeImages")), (before, 2));
 }
 
 #[tokio::test]
@@ -103,7 +103,11 @@ async fn nothing_to_do_over_2000_tags_costs_pages_of_the_api() {
         (report.destinations[0].images.in_step, report.failures.len()),
         (2_000, 0)
     );
-    assert_eq!((aws.asked("ListImages"), aws.asked("GetAuthorizationToken")), (2, 0));
+    // Its images are twenty.
+    assert_eq!(
+        (aws.asked("DescribeImages"), aws.asked("GetAuthorizationToken")),
+        (1, 0)
+    );
     assert_eq!(aws.book().seen.len(), 0);
 }
 
@@ -143,8 +147,10 @@ async fn pages_of_both_listings_are_read_to_their_end() {
 #[tokio::test]
 async fn without_the_right_to_list_digests_are_asked_for_by_tag() {
     let (from, aws) = (source(&["v1"]).await, Aws::start().await);
-    let refused = (400, "AccessDeniedException".to_owned());
-    aws.book().refusals.insert("ListImages".to_owned(), vec![refused; 9]);
+    for action in ["DescribeImages", "ListImages"] {
+        let refused = (400, "AccessDeniedException".to_owned());
+        aws.book().refusals.insert(action.to_owned(), vec![refused; 9]);
+    }
     let workshop = Workshop::new(&rules(&from, &aws, &key()));
     let engine = workshop.engine().await;
     for run in 0..2 {
@@ -179,7 +185,7 @@ async fn what_stands_in_the_way_of_creation_is_told() {
 #[tokio::test]
 async fn throttling_by_status_400_is_waited_for() {
     let (from, aws) = (source(&["v1"]).await, Aws::start().await);
-    for action in ["ListImages", "CreateRepository", "GetAuthorizationToken"] {
+    for action in ["DescribeImages", "CreateRepository", "GetAuthorizationToken"] {
         let refused = (400, "ThrottlingException".to_owned());
         aws.book().refusals.insert(action.to_owned(), vec![refused; 2]);
     }
@@ -187,7 +193,7 @@ async fn throttling_by_status_400_is_waited_for() {
     let engine = workshop.engine().await;
     let report = by_hand(&engine, "up").await;
     assert!(report.failures.is_empty(), "{:?}", report.failures);
-    for action in ["ListImages", "CreateRepository", "GetAuthorizationToken"] {
+    for action in ["DescribeImages", "CreateRepository", "GetAuthorizationToken"] {
         assert_eq!(aws.asked(action), 3, "{action}");
     }
 }
@@ -284,6 +290,48 @@ async fn a_token_is_renewed_once_under_32_uploads_and_where_it_ended_before_its_
         assert!(done.iter().all(Result::is_ok), "{done:?}");
         assert_eq!(aws.asked("GetAuthorizationToken"), 2, "by words: {by_words}");
     }
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_before_its_12_hours_end_once_under_load() {
+    const HOUR: u64 = 3600;
+    let (from, aws) = (source(&[]).await, Aws::start().await);
+    seeded(&aws, "app/web", 3);
+    let in_12_hours = Clock::system().now().as_second() as u64 + 12 * HOUR;
+    aws.book().ends = Some(in_12_hours as f64);
+    let end = Arc::new(end(&rules(&from, &aws, &key()), Clock::system()));
+    let looks = async || {
+        let all = (0..32).map(|_| {
+            let (end, tag) = (Arc::clone(&end), "v00000".parse().expect("a tag"));
+            async move { end.head_manifest(&name("app/web"), &Reference::Tag(tag)).await }
+        });
+        let all = join_all(all).await;
+        assert!(all.iter().all(|look| matches!(look, Ok(Some(_)))), "{all:?}");
+    };
+    // The machine's time goes on while nothing is under way.
+    let pass = async |seconds: u64| {
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+    };
+    looks().await;
+    pass(9 * HOUR).await;
+    looks().await;
+    assert_eq!(aws.asked("GetAuthorizationToken"), 1, "it is good for three hours more");
+    // AWS has a bad moment: the old one is used on.
+    pass(HOUR).await;
+    let refused = (400, "ServerException".to_owned());
+    aws.book()
+        .refusals
+        .insert("GetAuthorizationToken".to_owned(), vec![refused]);
+    looks().await;
+    assert_eq!(aws.asked("GetAuthorizationToken"), 2);
+    pass(HOUR + HOUR / 2).await;
+    looks().await;
+    looks().await;
+    assert_eq!((aws.asked("GetAuthorizationToken"), aws.book().tokens), (3, 2));
+    // Nobody met a refusal on the way.
+    assert!(aws.book().seen.iter().all(|(_, _, status)| *status == 200));
 }
 
 #[tokio::test]

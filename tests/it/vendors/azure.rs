@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::command::{Output, Transship};
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::ends::images;
-use crate::support::fake::azure::{self, ADMIN, CLIENT, FEDERATED, PAGE, SECRET, TENANT};
+use crate::support::fake::azure::{self, ADMIN, CATALOGUE_PAGE, CLIENT, FEDERATED, PAGE, SECRET, TENANT};
 use crate::support::fake::{Fake, lock};
 use crate::support::images::{self as samples, image};
 use crate::support::wire::Wire;
@@ -130,7 +130,44 @@ async fn azure_digests_are_listed_by_links_taken_as_they_are() {
         fake.exchanges()
     );
     assert_eq!(fake.count("HEAD", ""), 0);
+    // The listing has every tag: no list of names is asked for beside it.
+    assert_eq!(fake.count("GET", "/tags/list"), 0);
     assert!(fake.exchanges().len() <= 13, "{:#?}", fake.exchanges());
+    fake.finish();
+}
+
+#[tokio::test]
+async fn azure_repositories_under_a_glob_come_from_the_catalogue() {
+    let (fake, _cloud) = azure::start().await;
+    let wanted = ["corp/a", "corp/b", "corp/team/c"];
+    for (seed, name) in (1..).zip(wanted.into_iter().chain(["base/os", "other"])) {
+        fake.seed(name, "v1", &image(seed, "amd64", &[10]));
+    }
+    for login in [
+        application(&fake),
+        format!(", username: {}, password: \"${{ADMIN}}\"", ADMIN.0),
+    ] {
+        let plain = DockerRegistry::plain().await;
+        let rule = format!("{TO_PLAIN}    repositories: [\"corp/**\"]\n");
+        let home = home(&fake, &login, &plain, &rule);
+        fake.forget();
+        let (run, _) = sync(&home, 0).await;
+        assert_eq!(images(&run, "copied"), 3, "{run:#}");
+        assert_eq!(run["source"]["repositories"], 3);
+        for name in wanted {
+            assert_eq!(
+                Wire::new(&plain.url()).resolve(name, "v1").await,
+                fake.resolve(name, "v1"),
+                "{name}"
+            );
+        }
+        let pages = 5_usize.div_ceil(CATALOGUE_PAGE);
+        let read = fake.exchanges();
+        let read = read
+            .iter()
+            .filter(|it| it.target.starts_with("/v2/_catalog") && it.status == Some(200));
+        assert_eq!(read.count(), pages, "{:#?}", fake.exchanges());
+    }
     fake.finish();
 }
 

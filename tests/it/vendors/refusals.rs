@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::command::Transship;
 use crate::support::fake::Fake;
-use crate::support::fake::harbor::Harbor;
+use crate::support::fake::harbor::{Harbor, ROBOT};
 use crate::support::images::image;
 
 const WARNING: &str = "listing is faster once this user has";
@@ -20,7 +20,7 @@ async fn told(home: &Transship) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     refused
         .map(|known| {
-            assert_eq!(known["value"], "refused");
+            assert_eq!(known["value"], format!("refused to {ROBOT}"));
             (text(&known["class"]), text(&known["evidence"]))
         })
         .collect()
@@ -77,4 +77,32 @@ async fn a_refused_listing_is_asked_for_by_no_later_process_until_ping_finds_it_
     assert_eq!((first.1, second.1), (true, false));
     let classes: Vec<String> = told(&home).await.into_iter().map(|(class, _)| class).collect();
     assert_eq!(classes, ["*", "team"]);
+}
+
+#[tokio::test]
+async fn what_one_account_was_refused_another_is_asked_at_once() {
+    let (src, harbor) = Harbor::start(&["team"]).await;
+    let (dst, _) = Harbor::start(&["team"]).await;
+    harbor.change(|state| state.denies_listing = true);
+    src.seed("team/app", "v1", &image(1, "amd64", &[20]));
+    let rules = |keys: &str| {
+        format!(
+            "version: 1\nregistries:\n{}{}rules:\n  - name: r\n    source: src\n    destinations: [dst]\n    repositories: [team/app]\n",
+            src.rules("src", keys),
+            dst.rules("dst", &Harbor::keys())
+        )
+    };
+    let home = Transship::new(&rules(&Harbor::keys()));
+    home.run(&["sync"]).await.expect(0);
+
+    // Who may ask has a name of its own.
+    harbor.change(|state| {
+        state.denies_listing = false;
+        state.robot = Some("bot$allowed".to_owned());
+    });
+    home.set_rules(&rules(&Harbor::keys().replace(ROBOT, "bot$allowed")));
+    src.forget();
+    let ended = home.run(&["sync"]).await.expect(0);
+    assert_eq!(src.count("GET", "/artifacts"), 1);
+    assert!(!ended.stderr.contains(WARNING), "{}", ended.stderr);
 }

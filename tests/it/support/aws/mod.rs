@@ -4,7 +4,7 @@
 mod registry;
 pub mod sigv4;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -227,6 +227,53 @@ impl Book {
                     .collect();
                 return self.paged("repositories", names, &asked);
             }
+            "DescribeImages" => {
+                if asked["filter"] != json!({ "tagStatus": "TAGGED", "imageStatus": "ANY" }) {
+                    self.wrong
+                        .push(format!("DescribeImages with the filter {}", asked["filter"]));
+                }
+                let Some(repository) = self.repositories.get(name) else {
+                    return fault(400, "RepositoryNotFoundException", "it does not exist");
+                };
+                return self.paged("imageDetails", repository.details(), &asked);
+            }
+            "BatchCheckLayerAvailability" => {
+                let Some(repository) = self.repositories.get(name) else {
+                    return fault(400, "RepositoryNotFoundException", "it does not exist");
+                };
+                let digests: Vec<&str> = asked["layerDigests"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .collect();
+                let distinct: BTreeSet<&&str> = digests.iter().collect();
+                if !(1..=100).contains(&digests.len()) || distinct.len() != digests.len() {
+                    self.wrong.push(format!(
+                        "{} layers at once, {} of them distinct",
+                        digests.len(),
+                        distinct.len()
+                    ));
+                }
+                let layers = digests.iter().map(|digest| repository.layer(digest));
+                json!({ "layers": layers.collect::<Vec<_>>(), "failures": [] })
+            }
+            "BatchDeleteImage" => {
+                let Some(repository) = self.repositories.get(name) else {
+                    return fault(400, "RepositoryNotFoundException", "it does not exist");
+                };
+                let ids: Vec<&Value> = asked["imageIds"].as_array().into_iter().flatten().collect();
+                let is_there = |id: &&&Value| {
+                    id["imageDigest"]
+                        .as_str()
+                        .is_none_or(|digest| repository.manifests.contains_key(digest))
+                };
+                if ids.len() != 1 || ids.iter().any(|id| is_there(&id)) {
+                    self.wrong.push(format!("{asked} would be deleted"));
+                }
+                let failure = json!({ "imageId": ids.first(), "failureCode": "ImageNotFound", "failureReason": "Requested image not found" });
+                json!({ "imageIds": [], "failures": [failure] })
+            }
             "ListImages" => {
                 if asked["filter"]["tagStatus"] != "TAGGED" {
                     self.wrong.push("ListImages without the filter for tags".to_owned());
@@ -234,7 +281,8 @@ impl Book {
                 let Some(repository) = self.repositories.get(name) else {
                     return fault(400, "RepositoryNotFoundException", "it does not exist");
                 };
-                let images = repository.tags.iter();
+                let archived = |digest: &&String| repository.archived.contains(*digest);
+                let images = repository.tags.iter().filter(|(_, digest)| !archived(digest));
                 let images = images.map(|(tag, digest)| json!({ "imageTag": tag, "imageDigest": digest }));
                 let images = images.collect();
                 return self.paged("imageIds", images, &asked);

@@ -1,14 +1,14 @@
 //! `/v2/` with ECR's habits: no repository by itself, 201 for a piece, a `Range` that stays behind, pieces between 5 and 20
 //! MiB, `TAG_INVALID`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::request::Parts;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Book, reply};
@@ -22,6 +22,69 @@ pub struct Stored {
     pub manifests: BTreeMap<String, (String, Bytes)>,
     pub blobs: BTreeMap<String, Bytes>,
     pub immutable: bool,
+    /// Digests of images that cannot be pulled until somebody fetches them back.
+    pub archived: BTreeSet<String>,
+}
+
+impl Stored {
+    /// What `DescribeImages` says of the images that have tags.
+    pub(super) fn details(&self) -> Vec<Value> {
+        let tagged: BTreeSet<&String> = self.tags.values().collect();
+        let detail = |digest: &String| {
+            let tags: Vec<&String> = self
+                .tags
+                .iter()
+                .filter(|(_, of)| *of == digest)
+                .map(|(tag, _)| tag)
+                .collect();
+            json!({
+                "imageDigest": digest,
+                "imageTags": tags,
+                "imagePushedAt": 1_767_225_600.25,
+                "imageManifestMediaType": self.manifests.get(digest).map(|(media_type, _)| media_type),
+                "imageStatus": if self.archived.contains(digest) { "ARCHIVED" } else { "ACTIVE" },
+            })
+        };
+        tagged.into_iter().map(detail).collect()
+    }
+
+    /// What `BatchCheckLayerAvailability` says of one.
+    pub(super) fn layer(&self, digest: &str) -> Value {
+        match self.blobs.get(digest) {
+            Some(bytes) => json!({ "layerDigest": digest, "layerAvailability": "AVAILABLE", "layerSize": bytes.len() }),
+            None => json!({ "layerDigest": digest, "layerAvailability": "UNAVAILABLE" }),
+        }
+    }
+
+    /// What a manifest names and the repository lacks.
+    fn lacks(&self, manifest: &Value) -> Option<String> {
+        let layers = manifest["layers"].as_array().into_iter().flatten();
+        let blobs = layers
+            .chain(manifest.get("config"))
+            .filter_map(|blob| blob["digest"].as_str());
+        let entries = manifest["manifests"].as_array().into_iter().flatten();
+        let mut missing = blobs.filter(|digest| !self.blobs.contains_key(*digest));
+        let mut children = entries
+            .filter_map(|entry| entry["digest"].as_str())
+            .filter(|digest| !self.manifests.contains_key(*digest));
+        missing.next().or_else(|| children.next()).map(str::to_owned)
+    }
+
+    /// The referrers of a manifest, as an index.
+    fn referrers(&self, subject: &str) -> String {
+        let all = self.manifests.iter().filter_map(|(digest, (media_type, bytes))| {
+            let manifest: Value = serde_json::from_slice(bytes).ok()?;
+            let artifact = manifest
+                .get("artifactType")
+                .or_else(|| manifest["config"].get("mediaType"));
+            (manifest["subject"]["digest"] == subject).then(
+                || json!({ "mediaType": media_type, "digest": digest, "size": bytes.len(), "artifactType": artifact }),
+            )
+        });
+        let all: Vec<Value> = all.collect();
+        json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": all })
+            .to_string()
+    }
 }
 
 pub type Uploads = BTreeMap<String, Upload>;
@@ -63,7 +126,7 @@ impl Book {
         if path.is_empty() {
             return reply(200, &[], "");
         }
-        let (marker, at) = ["/manifests/", "/blobs/", "/tags/list"]
+        let (marker, at) = ["/manifests/", "/blobs/", "/tags/list", "/referrers/"]
             .into_iter()
             .find_map(|marker| Some((marker, path.rfind(marker)?)))
             .unwrap_or(("", 0));
@@ -76,6 +139,14 @@ impl Book {
             ("GET", "/tags/list") => {
                 let tags: Vec<&String> = self.repositories[name].tags.keys().collect();
                 reply(200, &[], json!({ "name": name, "tags": tags }).to_string())
+            }
+            ("GET", "/referrers/") => {
+                let index = self.repositories[name].referrers(rest);
+                reply(
+                    200,
+                    &[("content-type", "application/vnd.oci.image.index.v1+json")],
+                    index,
+                )
             }
             (_, "/manifests/") => self.manifest(head, name, rest, body),
             (_, "/blobs/") if rest.starts_with("uploads/") => self.upload(head, name, &rest["uploads/".len()..], body),
@@ -96,6 +167,11 @@ impl Book {
         };
         if head.method == "PUT" {
             let digest = digest(body);
+            let manifest: Value = serde_json::from_slice(body).unwrap_or_default();
+            if let Some(missing) = repository.lacks(&manifest) {
+                let message = format!("The specified layers or images could not be found: {missing}");
+                return refused(400, "BLOB_UNKNOWN", &message);
+            }
             if !reference.starts_with("sha256:") {
                 let other = repository.tags.get(reference).is_some_and(|found| *found != digest);
                 if other && repository.immutable {
@@ -110,19 +186,26 @@ impl Book {
             let media_type = head.headers.get("content-type").and_then(|value| value.to_str().ok());
             let media_type = media_type.unwrap_or_default().to_owned();
             repository.manifests.insert(digest.clone(), (media_type, body.clone()));
-            return reply(201, &[("docker-content-digest", &digest)], "");
+            let subject = manifest["subject"]["digest"]
+                .as_str()
+                .map(|subject| ("oci-subject", subject));
+            let headers: Vec<_> = subject
+                .into_iter()
+                .chain([("docker-content-digest", digest.as_str())])
+                .collect();
+            return reply(201, &headers, "");
         }
         let digest = match repository.tags.get(reference) {
             Some(digest) => digest.clone(),
             None => reference.to_owned(),
         };
         match repository.manifests.get(&digest) {
-            Some((media_type, bytes)) => reply(
+            Some((media_type, bytes)) if !repository.archived.contains(&digest) => reply(
                 200,
                 &[("content-type", media_type), ("docker-content-digest", &digest)],
                 bytes.clone(),
             ),
-            None => refused(404, "MANIFEST_UNKNOWN", "Requested image not found"),
+            _ => refused(404, "MANIFEST_UNKNOWN", "Requested image not found"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A fake of Azure Container Registry, and of the Entra ID and the managed identity that it trusts.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -26,6 +26,8 @@ const SERVICE: &str = "corp.azurecr.io";
 const AUDIENCE: &str = "https://containerregistry.azure.net";
 /// Tags of a page, whatever is asked for.
 pub const PAGE: usize = 100;
+/// Repositories of a page.
+pub const CATALOGUE_PAGE: usize = 2;
 
 /// What the tests of a fake turn, beside those of the frame.
 #[derive(Default)]
@@ -236,6 +238,28 @@ impl Azure {
         })
     }
 
+    /// Its links are to be followed as they are, the empty `orderby=` too.
+    fn catalogue(&self, book: &Book, request: &Asking) -> Asked {
+        let last = request.parameter("last");
+        if last.is_some() && !lock(&self.cloud.links).contains(&request.target()) {
+            return Asked::Wrong("a page that no link led to".to_owned());
+        }
+        let all: BTreeSet<String> = book.registry.repositories().iter().map(ToString::to_string).collect();
+        let mut after = all
+            .into_iter()
+            .filter(|name| last.as_ref().is_none_or(|last| name > last));
+        let page: Vec<String> = after.by_ref().take(CATALOGUE_PAGE).collect();
+        let answer = document(200, &json!({ "repositories": page }));
+        Asked::Answer(match (page.last(), after.next()) {
+            (Some(name), Some(_)) => {
+                let link = format!("/v2/_catalog?last={name}&n={CATALOGUE_PAGE}&orderby=");
+                lock(&self.cloud.links).insert(link.clone());
+                with_header(answer, "link", &format!("<{link}>; rel=\"next\""))
+            }
+            _ => answer,
+        })
+    }
+
     fn guarded(&self, book: &Book, request: &Asking, needed: Vec<String>) -> Option<Asked> {
         // Basic works everywhere too.
         let basic = request.basic();
@@ -285,6 +309,9 @@ impl Face for Azure {
         }
         if let Some(repository) = listed {
             return self.tags(book, request, repository);
+        }
+        if request.path == "/v2/_catalog" {
+            return self.catalogue(book, request);
         }
         let first = request.method == Method::POST && request.path.ends_with("/blobs/uploads/");
         let left = |left: u32| left.checked_sub(1);

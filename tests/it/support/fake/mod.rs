@@ -37,7 +37,7 @@ pub mod token;
 pub mod zot;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::Body;
@@ -47,9 +47,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use transship::clock::Clock;
 use transship::demo::images::SampleImage;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::oci::Digest;
@@ -120,6 +122,8 @@ pub struct Book {
     /// Where the front is, without a slash at the end.
     pub url: String,
     era: AtomicU64,
+    /// Seconds by which its clock is ahead.
+    ahead: AtomicI64,
     exchanges: Mutex<Vec<Exchange>>,
     wrongs: Mutex<Vec<String>>,
     switches: Mutex<Switches>,
@@ -158,6 +162,7 @@ impl Fake {
             registry,
             url: format!("http://{addr}"),
             era: AtomicU64::new(0),
+            ahead: AtomicI64::new(0),
             exchanges: Mutex::default(),
             wrongs: Mutex::default(),
             switches: Mutex::default(),
@@ -240,6 +245,11 @@ impl Fake {
     /// All logins given out so far end before a request by this method with `part` in the path, of which `after` come before.
     pub fn end_logins_before(&self, method: Method, part: &str, after: u32) {
         lock(&self.book.switches).end_logins = Some((method, part.to_owned(), after));
+    }
+
+    /// From now on its clock is ahead by so many seconds, or behind.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        self.book.ahead.store(seconds, Ordering::SeqCst);
     }
 
     /// True once the logins have ended as [`Fake::end_logins_before`] asked for.
@@ -499,7 +509,17 @@ async fn answer(State(front): State<Arc<Front>>, request: axum::extract::Request
         }
     };
     front.book.end(index, response.status());
-    response
+    match front.book.ahead.load(Ordering::SeqCst) {
+        0 => response,
+        ahead => {
+            let date = Clock::system().now() + SignedDuration::from_secs(ahead);
+            with_header(
+                response,
+                "date",
+                &date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string(),
+            )
+        }
+    }
 }
 
 /// A document.

@@ -171,10 +171,11 @@ static ECR: Row = Row {
     },
     repository: "team/app",
     missing: "new/app",
-    listing: Bulk::Tags(1000),
-    not: &[(Scenario::Referrers, "the stand-in has no referrers")],
+    listing: Bulk::Images(1000),
+    not: &[],
     unchecked: &[
         "the status of a refusal to move an immutable tag (400 is imitated; any is understood)",
+        "what `/v2/` answers for an image that was archived",
         "AWS itself",
     ],
 };
