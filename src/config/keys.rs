@@ -234,6 +234,7 @@ pub(super) static REGISTRY: Section = Section {
             "none",
             "Who we are at Azure, where it is no user of the registry itself.",
         ),
+        clouds::GOOGLE_ENTRY,
         clouds::TENCENT_ENTRY,
     ],
 };
@@ -258,7 +259,7 @@ static CREATE: Section = Section {
             "tag_mutability",
             Kind::Choice(&["mutable", "immutable"]),
             "the registry's own",
-            "Whether a tag may be moved (ECR).",
+            "Whether a tag may be moved (ECR, Alibaba, Google).",
         ),
         optional(
             "scan_on_push",
@@ -282,7 +283,7 @@ static CREATE: Section = Section {
             "tags",
             Kind::Texts("a text"),
             "none",
-            "Labels in the cloud's sense (ECR).",
+            "Labels in the cloud's sense (ECR, Google).",
         ),
     ],
 };
@@ -812,6 +813,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &AWS,
     &ALIBABA,
     &AZURE,
+    &clouds::GOOGLE,
     &clouds::TENCENT,
     &TOTAL_LIMITS,
     &DEFAULTS,
