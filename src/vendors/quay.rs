@@ -12,7 +12,7 @@ use super::table::Row;
 use crate::oci::{Digest, RepositoryName, media_type};
 use crate::registry::{
     Api, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, NumberedPage, Operation, Phrase, Result, Told,
-    Vendor, Ways, numbered,
+    Vendor, Ways, numbered_in_part,
 };
 
 pub(super) static ROW: Row = Row {
@@ -89,12 +89,11 @@ impl Vendor for Quay {
                 let login = application.clone().map_or(ApiLogin::Nobody, ApiLogin::Bearer);
                 page(api, repository, login, number)
             };
-            match numbered(read).await {
-                Ok(Some(entries)) => Ok(BulkListing::Known {
+            match numbered_in_part(read).await {
+                Ok(entries) => Ok(BulkListing::Known {
                     tags: once(entries.into_iter().filter_map(listed)),
                     comparable: true,
                 }),
-                Ok(None) => Ok(BulkListing::None),
                 // The registry tells whether it is missing.
                 Err(error) if error.kind == ErrorKind::NotFound => Ok(BulkListing::None),
                 // A private repository looks so to nobody: no right is missing that every user could have.

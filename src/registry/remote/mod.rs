@@ -39,7 +39,7 @@ use url::Url;
 pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Probe};
 pub use self::bulk::ListingRefusal;
 pub use self::certificate::Certificate;
-pub use self::pages::{NumberedPage, numbered};
+pub use self::pages::{NumberedPage, numbered, numbered_in_part};
 pub use self::ping::{Greeting, Identity, Located, PushRight};
 pub use self::throttle::Limiter;
 

@@ -33,32 +33,70 @@ where
     F: Future<Output = Result<NumberedPage<T>>>,
 {
     for _ in 0..2 {
-        if let Some(entries) = once(&mut page).await? {
-            return Ok(Some(entries));
+        let read = once(&mut page, false).await?;
+        if read.is_whole {
+            return Ok(Some(read.entries));
         }
     }
     Ok(None)
 }
 
-async fn once<T, F, P>(page: &mut P) -> Result<Option<Vec<T>>>
+/// As [`numbered`], for a list that another one completes ([`Ways::hides_tags`](crate::registry::Ways::hides_tags)): what was
+/// read counts also where it does not add up. Only a list that says on one page to have another total than on the page before
+/// it is read again, once: it changed meanwhile. A total that is always the same counts something else.
+///
+/// # Errors
+/// Those of `page`.
+pub async fn numbered_in_part<T, F, P>(mut page: P) -> Result<Vec<T>>
 where
     T: PartialEq,
     P: FnMut(u32) -> F,
     F: Future<Output = Result<NumberedPage<T>>>,
 {
-    let mut entries = Vec::new();
+    let first = once(&mut page, false).await?;
+    if !first.has_changed {
+        return Ok(first.entries);
+    }
+    Ok(once(&mut page, true).await?.entries)
+}
+
+/// What reading all pages once came to.
+struct Reading<T> {
+    entries: Vec<T>,
+    /// They are as many as was said, and there is an end of them.
+    is_whole: bool,
+    /// The total was another on one page than on the page before it.
+    has_changed: bool,
+}
+
+/// Reads all pages; where the total changes only if it is `to_the_end`.
+async fn once<T, F, P>(page: &mut P, to_the_end: bool) -> Result<Reading<T>>
+where
+    T: PartialEq,
+    P: FnMut(u32) -> F,
+    F: Future<Output = Result<NumberedPage<T>>>,
+{
+    let mut reading = Reading {
+        entries: Vec::new(),
+        is_whole: false,
+        has_changed: false,
+    };
     let mut total = None;
     let mut before = 0;
     for number in 1..=MAX_PAGES {
         let read = page(number).await?;
         if number > 1 && read.total != total {
-            return Ok(None);
+            reading.has_changed = true;
+            if !to_the_end {
+                return Ok(reading);
+            }
         }
         total = read.total;
+        let entries = &mut reading.entries;
         let empty = read.entries.is_empty();
         // What does not know page numbers gives the first for each.
         if !empty && entries.get(before..) == Some(&read.entries[..]) {
-            return Ok(None);
+            return Ok(reading);
         }
         before = entries.len();
         entries.extend(read.entries);
@@ -67,11 +105,13 @@ where
             break;
         }
         if number == MAX_PAGES {
-            return Ok(None);
+            return Ok(reading);
         }
     }
-    let whole = entries.len() <= MAX_ENTRIES && total.is_none_or(|total| total == entries.len() as u64);
-    Ok(whole.then_some(entries))
+    let count = reading.entries.len();
+    let adds_up = count <= MAX_ENTRIES && total.is_none_or(|total| total == count as u64);
+    reading.is_whole = adds_up && !reading.has_changed;
+    Ok(reading)
 }
 
 #[cfg(test)]
@@ -108,6 +148,35 @@ mod tests {
         let never = numbered(|_| ready(Ok(page(&[], 3)))).await;
         assert_eq!(never.expect("read"), None);
     }
+
+    #[tokio::test]
+    async fn a_list_that_another_one_completes_is_read_again_only_where_it_changed() {
+        // Its total counts something that it does not show.
+        let mut asked = 0;
+        let more = numbered_in_part(|number| {
+            asked += 1;
+            ready(Ok(match number {
+                1 => page(&[1, 2], 4),
+                2 => page(&[3], 4),
+                _ => page(&[], 4),
+            }))
+        })
+        .await;
+        assert_eq!((more.expect("read"), asked), (vec![1, 2, 3], 3));
+        // It changes all the while.
+        let mut asked = 0;
+        let restless = numbered_in_part(|number| {
+            asked += 1;
+            ready(Ok(match number {
+                1 => page(&[1, 2], 10 + asked),
+                2 => page(&[4], 10 + asked),
+                _ => page(&[], 10 + asked),
+            }))
+        })
+        .await;
+        assert_eq!((restless.expect("read"), asked), (vec![1, 2, 4], 2 + 3));
+    }
+
     #[tokio::test]
     async fn a_list_without_an_end_is_given_up() {
         // A server that takes no notice of the number.
