@@ -60,13 +60,51 @@ where
     Ok(once(&mut page, true).await?.entries)
 }
 
+/// As [`numbered_in_part`], for pages without a total, which show the newest first. True where the list is whole: it is one
+/// page, or its last page and then its first are the same when they are read again, and no entry is on two pages. So whatever
+/// was pushed meanwhile is seen, and what was deleted after the last page was read.
+///
+/// # Errors
+/// Those of `page`.
+pub async fn numbered_and_seen_again<T, F, P>(mut page: P) -> Result<(Vec<T>, bool)>
+where
+    T: PartialEq,
+    P: FnMut(u32) -> F,
+    F: Future<Output = Result<NumberedPage<T>>>,
+{
+    let read = once(&mut page, false).await?;
+    let pages: Vec<&[T]> = read.pages().collect();
+    let (Some(first), Some(last)) = (pages.first(), pages.last()) else {
+        return Ok((read.entries, read.is_whole));
+    };
+    let is_on_two = |two: &[&[T]]| two[0].iter().any(|entry| two[1].contains(entry));
+    let is_whole = read.is_whole
+        && (pages.len() == 1
+            || !pages.windows(2).any(is_on_two)
+                && page(u32::try_from(pages.len()).unwrap_or(u32::MAX)).await?.entries == *last
+                && page(1).await?.entries == *first);
+    Ok((read.entries, is_whole))
+}
+
 /// What reading all pages once came to.
 struct Reading<T> {
     entries: Vec<T>,
+    /// Where each page begins in them.
+    starts: Vec<usize>,
     /// They are as many as was said, and there is an end of them.
     is_whole: bool,
     /// The total was another on one page than on the page before it.
     has_changed: bool,
+}
+
+impl<T> Reading<T> {
+    fn pages(&self) -> impl Iterator<Item = &[T]> {
+        let ends = self.starts.iter().skip(1).copied().chain([self.entries.len()]);
+        self.starts
+            .iter()
+            .zip(ends)
+            .map(|(&start, end)| &self.entries[start..end])
+    }
 }
 
 /// Reads all pages; where the total changes only if it is `to_the_end`.
@@ -78,11 +116,11 @@ where
 {
     let mut reading = Reading {
         entries: Vec::new(),
+        starts: Vec::new(),
         is_whole: false,
         has_changed: false,
     };
     let mut total = None;
-    let mut before = 0;
     for number in 1..=MAX_PAGES {
         let read = page(number).await?;
         if number > 1 && read.total != total {
@@ -95,10 +133,11 @@ where
         let entries = &mut reading.entries;
         let empty = read.entries.is_empty();
         // What does not know page numbers gives the first for each.
+        let before = reading.starts.last().copied().unwrap_or_default();
         if !empty && entries.get(before..) == Some(&read.entries[..]) {
             return Ok(reading);
         }
-        before = entries.len();
+        reading.starts.push(entries.len());
         entries.extend(read.entries);
         let all = total.is_some_and(|total| entries.len() as u64 >= total);
         if empty || read.last || all || entries.len() > MAX_ENTRIES {
@@ -175,6 +214,40 @@ mod tests {
         })
         .await;
         assert_eq!((restless.expect("read"), asked), (vec![1, 2, 4], 2 + 3));
+    }
+
+    /// Pages of two of what `entries` gives for the nth request, counted from 1.
+    async fn seen_again(entries: impl Fn(u32) -> Vec<u32>) -> (Vec<u32>, bool, u32) {
+        let mut asked = 0;
+        let read = numbered_and_seen_again(|number| {
+            asked += 1;
+            let entries = entries(asked);
+            let before = 2 * (number as usize - 1);
+            ready(Ok(NumberedPage {
+                entries: entries.iter().skip(before).take(2).copied().collect(),
+                total: None,
+                last: before + 2 >= entries.len(),
+            }))
+        })
+        .await;
+        let (read, is_whole) = read.expect("read");
+        (read, is_whole, asked)
+    }
+
+    #[tokio::test]
+    async fn a_list_without_a_total_is_whole_where_its_ends_are_the_same_when_seen_again() {
+        assert_eq!(seen_again(|_| vec![2, 1]).await, (vec![2, 1], true, 1));
+        assert_eq!(seen_again(|_| vec![]).await, (vec![], true, 1));
+        let five = || vec![5, 4, 3, 2, 1];
+        assert_eq!(seen_again(|_| five()).await, (five(), true, 3 + 2));
+        // Something is pushed after the last page was read, or while they were.
+        let pushed = seen_again(|asked| if asked > 3 { vec![6, 5, 4, 3, 2, 1] } else { five() }).await;
+        assert_eq!(pushed, (five(), false, 3 + 1));
+        let pushed = seen_again(|asked| if asked > 1 { vec![6, 5, 4, 3, 2, 1] } else { five() }).await;
+        assert_eq!(pushed, (vec![5, 4, 4, 3, 2, 1], false, 3));
+        // The first is deleted after its page was read: the third moves to it, and is seen on no page.
+        let deleted = seen_again(|asked| if asked > 1 { vec![4, 3, 2, 1] } else { five() }).await;
+        assert_eq!(deleted, (vec![5, 4, 2, 1], false, 2 + 2));
     }
 
     #[tokio::test]
