@@ -230,6 +230,7 @@ pub(super) static REGISTRY: Section = Section {
             "none",
             "Who we are at Azure, where it is no user of the registry itself.",
         ),
+        clouds::GOOGLE_ENTRY,
         clouds::TENCENT_ENTRY,
     ],
 };
@@ -254,7 +255,7 @@ static CREATE: Section = Section {
             "tag_mutability",
             Kind::Choice(&["mutable", "immutable"]),
             "the registry's own",
-            "Whether a tag may be moved (ECR).",
+            "Whether a tag may be moved (ECR, Alibaba, Google).",
         ),
         optional(
             "scan_on_push",
@@ -278,7 +279,7 @@ static CREATE: Section = Section {
             "tags",
             Kind::Texts("a text"),
             "none",
-            "Labels in the cloud's sense (ECR).",
+            "Labels in the cloud's sense (ECR, Google).",
         ),
     ],
 };
@@ -808,6 +809,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &AWS,
     &ALIBABA,
     &AZURE,
+    &clouds::GOOGLE,
     &clouds::TENCENT,
     &TOTAL_LIMITS,
     &DEFAULTS,

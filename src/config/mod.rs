@@ -4,6 +4,7 @@
 //! with the one table of keys ([`keys`], [`shape`]), and what is left is read into values ([`registries`], [`rule`]) and
 //! checked for meaning across rules ([`meaning`]). Every step collects its mistakes and goes on.
 
+mod clouds;
 mod duration;
 mod files;
 mod keys;

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
+use super::clouds::{cloud, kind_and_cloud};
 use super::mistake::Place;
 use super::reach;
 use super::shape::{Findings, positive, shown};
 use super::size;
 use super::tree::{Key, Node};
 use crate::registry::{
-    AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption, Kind, Limits,
-    LoginSource, RegistrySettings, RegistryUrl, RemoteSettings, TencentSettings, TlsSettings,
+    CreateSettings, Credentials, Encryption, Kind, Limits, LoginSource, RegistrySettings, RegistryUrl, RemoteSettings,
+    TlsSettings,
 };
 use crate::rules::RegistryName;
 use crate::telemetry::Secret;
@@ -117,11 +118,11 @@ fn remote(findings: &mut Findings<'_>, node: &Node, url: &Node) -> Option<Regist
     })))
 }
 
-fn word(node: &Node, key: &str) -> Option<String> {
+pub(super) fn word(node: &Node, key: &str) -> Option<String> {
     node.get(key).and_then(Node::text).map(str::to_owned)
 }
 
-fn flag(node: &Node, key: &str) -> Option<bool> {
+pub(super) fn flag(node: &Node, key: &str) -> Option<bool> {
     Some(node.get(key)?.text()? == "true")
 }
 
@@ -143,182 +144,6 @@ fn create(node: &Node) -> CreateSettings {
             .filter_map(|(key, value)| Some((key.text.clone(), value.text()?.to_owned())))
             .collect(),
     }
-}
-
-/// Reads `aws:`, `alibaba:`, `azure:` and `tencent:`, of which a registry has one at most.
-fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
-    let mut written = CLOUDS.iter().filter_map(|(key, _)| node.entry(key));
-    let Some((key, cloud)) = written.next() else {
-        return CloudSettings::None;
-    };
-    if let Some((other, _)) = written.next() {
-        findings.error(
-            other.place,
-            format!("a registry has either {} or {}", key.text, other.text),
-            Some(format!(
-                "remove one of them: {} and {} are two clouds",
-                key.text, other.text
-            )),
-        );
-    }
-    // Tencent's key is for the API alone where there is a user of the registry.
-    if let Some((login, _)) = node.entry("username").filter(|_| key.text != "tencent") {
-        findings.error(
-            login.place,
-            format!("username and {} both say who we are", key.text),
-            Some(format!("remove username and password, or {}", key.text)),
-        );
-    }
-    let secret = |key: &str| word(cloud, key).map(Secret::new);
-    match key.text.as_str() {
-        "aws" => {
-            pair(findings, cloud, "access_key_id", "secret_access_key");
-            needs(findings, cloud, "session_token", "secret_access_key");
-            needs(findings, cloud, "external_id", "role_arn");
-            needs(findings, cloud, "session_name", "role_arn");
-            CloudSettings::Aws(AwsSettings {
-                region: word(cloud, "region"),
-                profile: word(cloud, "profile"),
-                role_arn: word(cloud, "role_arn"),
-                external_id: word(cloud, "external_id"),
-                session_name: word(cloud, "session_name"),
-                access_key_id: word(cloud, "access_key_id"),
-                secret_access_key: secret("secret_access_key"),
-                session_token: secret("session_token"),
-            })
-        }
-        "alibaba" => {
-            pair(findings, cloud, "access_key_id", "access_key_secret");
-            needs(findings, cloud, "security_token", "access_key_secret");
-            CloudSettings::Alibaba(AlibabaSettings {
-                instance_id: word(cloud, "instance_id"),
-                region: word(cloud, "region"),
-                access_key_id: word(cloud, "access_key_id"),
-                access_key_secret: secret("access_key_secret"),
-                security_token: secret("security_token"),
-                role_arn: word(cloud, "role_arn"),
-                ram_role: word(cloud, "ram_role"),
-            })
-        }
-        "tencent" => {
-            pair(findings, cloud, "secret_id", "secret_key");
-            needs(findings, cloud, "token", "secret_key");
-            if let (Some((role, _)), Some(_)) = (cloud.entry("cvm_role"), cloud.entry("secret_id")) {
-                findings.error(
-                    role.place,
-                    "secret_id and cvm_role both say who we are",
-                    Some("remove cvm_role, or secret_id and secret_key".to_owned()),
-                );
-            }
-            CloudSettings::Tencent(TencentSettings {
-                registry_id: word(cloud, "registry_id"),
-                region: word(cloud, "region"),
-                secret_id: word(cloud, "secret_id"),
-                secret_key: secret("secret_key"),
-                token: secret("token"),
-                cvm_role: word(cloud, "cvm_role"),
-                international: flag(cloud, "international").unwrap_or(false),
-            })
-        }
-        _ => {
-            needs(findings, cloud, "client_secret", "client_id");
-            let file = cloud.get("federated_token_file");
-            let file = file.and_then(|file| Some(findings.sources.path(file.place, file.text()?)));
-            CloudSettings::Azure(AzureSettings {
-                tenant_id: word(cloud, "tenant_id"),
-                client_id: word(cloud, "client_id"),
-                client_secret: secret("client_secret"),
-                federated_token_file: file,
-                authority: cloud.get("authority").and_then(|node| authority(findings, node)),
-            })
-        }
-    }
-}
-
-/// The keys of clouds, with the kinds of registries that they say who we are at.
-const CLOUDS: &[(&str, &[Kind])] = &[
-    ("aws", &[Kind::Ecr, Kind::EcrPublic]),
-    ("alibaba", &[Kind::AlibabaEnterprise, Kind::AlibabaPersonal]),
-    ("azure", &[Kind::Azure]),
-    ("tencent", &[Kind::TencentEnterprise, Kind::TencentPersonal]),
-];
-
-/// Tells of a kind that the host belies, and of a cloud's keys where nothing would use them: at a registry of another kind, and at a
-/// host of one's own that is not said to be of the cloud.
-fn kind_and_cloud(findings: &mut Findings<'_>, node: &Node, written: Option<Kind>, url: Option<&RegistryUrl>) {
-    // What stands for a reference that `check` does without is no host.
-    let url_node = node.get("url");
-    let Some(url) = url.filter(|_| !url_node.is_some_and(Node::is_unknown)) else {
-        return;
-    };
-    // A word that is no kind has been told.
-    if written.is_none() && node.entry("kind").is_some() {
-        return;
-    }
-    let by_host = Kind::of_host(&url.host);
-    let host = match url_node.is_some_and(Node::is_hidden) {
-        true => "this host",
-        false => url.host.as_str(),
-    };
-    // Whoever writes `generic` wants nothing of a vendor's ways, wherever it is.
-    if let (Some(written), Some(by_host), Some((key, _))) = (written, by_host, node.entry("kind"))
-        && written != by_host
-        && written != Kind::Generic
-    {
-        findings.warning(
-            key.place,
-            format!(
-                "{host} is known to be of the kind {}, not {}",
-                by_host.as_str(),
-                written.as_str()
-            ),
-            Some(format!("remove kind, or write kind: {}", by_host.as_str())),
-        );
-    }
-    for (cloud, kinds) in CLOUDS {
-        let Some((key, _)) = node.entry(cloud) else { continue };
-        let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
-        let words = words.join(" or ");
-        let (message, hint) = match (written.or(by_host), written) {
-            (Some(kind), _) if kinds.contains(&kind) => continue,
-            (Some(kind), Some(_)) => (
-                format!("{cloud} has no meaning for a registry of the kind {}", kind.as_str()),
-                format!("remove it, or write kind: {words}"),
-            ),
-            (Some(kind), None) => (
-                format!("{cloud} has no meaning for a registry of the kind {}", kind.as_str()),
-                format!("remove it: {host} is known to be of that kind"),
-            ),
-            (None, _) => (
-                format!("{cloud} without kind: {host} does not tell whether it is a registry of that cloud"),
-                format!("write kind: {words}"),
-            ),
-        };
-        findings.error(key.place, message, Some(hint));
-    }
-}
-
-/// Both keys or none.
-fn pair(findings: &mut Findings<'_>, node: &Node, one: &str, other: &str) {
-    needs(findings, node, one, other);
-    needs(findings, node, other, one);
-}
-
-/// `key` has a meaning only beside `other`.
-fn needs(findings: &mut Findings<'_>, node: &Node, key: &str, other: &str) {
-    if let (Some((written, _)), None) = (node.entry(key), node.entry(other)) {
-        findings.error(
-            written.place,
-            format!("{key} without {other}"),
-            Some(format!("add {other}, or remove {key}")),
-        );
-    }
-}
-
-fn authority(findings: &mut Findings<'_>, node: &Node) -> Option<Url> {
-    let RegistryUrl { plain_http, host, path } = address(findings, node)?;
-    let scheme = if plain_http { "http" } else { "https" };
-    Url::parse(&format!("{scheme}://{host}{path}")).ok()
 }
 
 /// Reads `limits:`, of a registry or of all; what is wrong with it has been told.

@@ -30,8 +30,8 @@ pub use remote::{
     NumberedPage, Probe, PushRight, numbered, numbered_and_seen_again, numbered_in_part, with_names,
 };
 pub use settings::{
-    AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption, Limits,
-    LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl, RemoteSettings, TencentSettings,
-    Timeouts, TlsSettings,
+    AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption,
+    GoogleSettings, Limits, LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl, RemoteSettings,
+    TencentSettings, Timeouts, TlsSettings,
 };
 pub use vendor::{Created, Generic, Issued, Mounts, Phrase, Told, Vendor, Ways};

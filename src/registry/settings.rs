@@ -107,7 +107,7 @@ pub struct RemoteSettings {
     pub timeouts: Timeouts,
     /// What repositories are made like (`create_repositories:`).
     pub create: CreateSettings,
-    /// The cloud's own way to say who we are (`aws:`, `alibaba:`, `azure:`, `tencent:`).
+    /// The cloud's own way to say who we are (`aws:`, `alibaba:`, `azure:`, `google:`, `tencent:`).
     pub cloud: CloudSettings,
     /// What is read from first (`mirrors:`), in this order.
     pub mirrors: Vec<MirrorSettings>,
@@ -197,6 +197,8 @@ pub enum CloudSettings {
     Aws(AwsSettings),
     /// `azure:`.
     Azure(AzureSettings),
+    /// `google:`.
+    Google(GoogleSettings),
     /// `tencent:`.
     Tencent(TencentSettings),
 }
@@ -256,6 +258,15 @@ pub struct AzureSettings {
     pub authority: Option<Url>,
 }
 
+/// `google:` of a registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GoogleSettings {
+    /// The key of a service account (JSON).
+    pub credentials_file: Option<PathBuf>,
+    /// The service account of the machine that we run on, where it has several.
+    pub service_account: Option<String>,
+}
+
 impl RemoteSettings {
     /// What the rules call the account, without what proves it; `None` where they leave it to Docker's files or to what the
     /// cloud finds here.
@@ -268,7 +279,18 @@ impl RemoteSettings {
             CloudSettings::Alibaba(of) => together(&[&of.access_key_id, &of.role_arn, &of.ram_role]),
             CloudSettings::Aws(of) => together(&[&of.profile, &of.access_key_id, &of.role_arn, &of.session_name]),
             CloudSettings::Azure(of) => together(&[&of.tenant_id, &of.client_id]),
-            CloudSettings::Tencent(of) => together(&[&of.secret_id, &of.cvm_role]),
+            CloudSettings::Google(of) => {
+                let file = of.credentials_file.as_ref().map(|file| file.display().to_string());
+                together(&[&file, &of.service_account])
+            }
+            CloudSettings::Tencent(of) => {
+                // Its user, where it has one, is who the registry itself knows.
+                let user = match &self.login {
+                    LoginSource::Given(login) => Some(login.username.clone()),
+                    LoginSource::Anonymous | LoginSource::DockerConfig => None,
+                };
+                together(&[&user, &of.secret_id, &of.cvm_role])
+            }
             CloudSettings::None => match &self.login {
                 LoginSource::Given(login) => Some(login.username.clone()),
                 LoginSource::Anonymous => Some("nobody".to_owned()),

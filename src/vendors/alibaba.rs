@@ -13,12 +13,14 @@ use super::alibaba_enterprise::Enterprise;
 use super::alibaba_keys::AccessKeys;
 pub(super) use super::alibaba_keys::Surroundings;
 use super::alibaba_personal::Personal;
+use super::names::namespaces;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    AlibabaSettings, Api, ApiAnswer, ApiCall, CloudSettings, Error, ErrorKind, Habits, Kind, ListedTag, Operation,
-    Place, RemoteSettings, Result, Vendor,
+    AlibabaSettings, Api, ApiAnswer, ApiCall, CloudSettings, Credentials, Error, ErrorKind, Habits, Issued, Kind,
+    ListedTag, Operation, Place, RemoteSettings, Result, Vendor,
 };
+use crate::telemetry::Secret;
 
 pub(super) static ENTERPRISE: Row = Row {
     kind: Kind::AlibabaEnterprise,
@@ -274,17 +276,56 @@ pub(super) fn listed_tag(tag: &str, digest: &str, pushed: Option<&Value>) -> Opt
 }
 
 /// A time in milliseconds since 1970, as a number or as its digits.
-pub(super) fn milliseconds(value: &Value) -> Option<Timestamp> {
+fn milliseconds(value: &Value) -> Option<Timestamp> {
     number(value).and_then(|number| Timestamp::from_millisecond(number).ok())
 }
 
 /// A number, or its digits: the API is not of one mind.
-pub(super) fn number(value: &Value) -> Option<i64> {
+fn number(value: &Value) -> Option<i64> {
     match value {
         Value::Number(number) => number.as_i64(),
         Value::String(text) => text.parse().ok(),
         _ => None,
     }
+}
+
+/// How many entries a list has, as its pages say.
+pub(super) fn total(count: Option<&Value>) -> Option<u64> {
+    count.and_then(number).and_then(|number| u64::try_from(number).ok())
+}
+
+/// The login that the API gave out, with its end in milliseconds.
+pub(super) fn issued(username: String, password: String, ends: Option<&Value>) -> Issued {
+    Issued {
+        credentials: Credentials {
+            username,
+            password: Secret::new(password),
+        },
+        ends: ends.and_then(milliseconds),
+    }
+}
+
+/// The repositories below what names begin with, by `list` of a namespace or of all. A namespace that is not there has none.
+pub(super) async fn in_namespaces<'b, F>(
+    below: &'b [String],
+    list: impl Fn(Option<&'b str>) -> F,
+) -> Result<Option<Vec<RepositoryName>>>
+where
+    F: Future<Output = Result<Option<Vec<RepositoryName>>>>,
+{
+    let Some(namespaces) = namespaces(below) else {
+        return list(None).await;
+    };
+    let mut all = Vec::new();
+    for namespace in namespaces {
+        match list(Some(namespace)).await {
+            Ok(Some(names)) => all.extend(names),
+            Ok(None) => return Ok(None),
+            Err(error) if error.code.as_deref() == Some("NAMESPACE_NOT_EXIST") => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(all))
 }
 
 /// An answer that cannot be understood.

@@ -9,14 +9,13 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::alibaba::{Account, Request, listed_tag, milliseconds, number, strange, unset};
-use super::names::{absent_or_names, namespaces};
+use super::alibaba::{Account, Request, in_namespaces, issued, listed_tag, strange, total, unset};
+use super::names::absent_or_names;
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiAnswer, BulkListing, Created, Credentials, ErrorKind, Issued, Kind, ListedTag, NumberedPage, Operation,
-    Result, Told, Vendor, Ways, numbered,
+    Api, ApiAnswer, BulkListing, Created, ErrorKind, Issued, Kind, ListedTag, NumberedPage, Operation, Result, Told,
+    Vendor, Ways, numbered,
 };
-use crate::telemetry::Secret;
 
 const VERSION: &str = "2018-12-01";
 /// Entries of a page at most.
@@ -80,10 +79,6 @@ struct Images {
     #[serde(default)]
     images: Vec<Image>,
     total_count: Option<Value>,
-}
-
-fn total(count: Option<&Value>) -> Option<u64> {
-    count.and_then(number).and_then(|number| u64::try_from(number).ok())
 }
 
 /// One page of the tags.
@@ -325,13 +320,7 @@ impl Vendor for Enterprise {
             };
             let read: Token = answer.json()?;
             match (read.temp_username, read.authorization_token) {
-                (Some(username), Some(password)) => Ok(Some(Issued {
-                    credentials: Credentials {
-                        username,
-                        password: Secret::new(password),
-                    },
-                    ends: read.expire_time.as_ref().and_then(milliseconds),
-                })),
+                (Some(username), Some(password)) => Ok(Some(issued(username, password, read.expire_time.as_ref()))),
                 _ => Err(strange(&answer, "TempUsername or AuthorizationToken")),
             }
         }
@@ -347,20 +336,7 @@ impl Vendor for Enterprise {
             if !self.account.has_key(api).await? {
                 return Ok(None);
             }
-            let Some(namespaces) = namespaces(below) else {
-                return self.repositories(api, None).await;
-            };
-            let mut all = Vec::new();
-            for namespace in namespaces {
-                match self.repositories(api, Some(namespace)).await {
-                    Ok(Some(names)) => all.extend(names),
-                    Ok(None) => return Ok(None),
-                    // A namespace that is not there has none.
-                    Err(error) if error.code.as_deref() == Some("NAMESPACE_NOT_EXIST") => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(Some(all))
+            in_namespaces(below, |namespace| self.repositories(api, namespace)).await
         }
         .boxed()
     }

@@ -7,14 +7,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::acs3::escaped;
-use super::alibaba::{Account, Request, listed_tag, milliseconds, number, strange};
-use super::names::{absent_or_names, namespaces};
+use super::alibaba::{Account, Request, in_namespaces, issued, listed_tag, strange, total};
+use super::names::absent_or_names;
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiAnswer, BulkListing, Created, Credentials, ErrorKind, Issued, Kind, ListedTag, NumberedPage, Operation,
-    Result, Told, Vendor, Ways, numbered,
+    Api, ApiAnswer, BulkListing, Created, ErrorKind, Issued, Kind, ListedTag, NumberedPage, Operation, Result, Told,
+    Vendor, Ways, numbered,
 };
-use crate::telemetry::Secret;
 
 const VERSION: &str = "2016-06-07";
 /// Entries of a page at most.
@@ -89,10 +88,6 @@ fn data<T: serde::de::DeserializeOwned>(answer: &ApiAnswer) -> Result<T> {
         None => read,
     };
     serde_json::from_value(inner).map_err(|_| strange(answer, "data of the documented form"))
-}
-
-fn total(count: Option<&Value>) -> Option<u64> {
-    count.and_then(number).and_then(|number| u64::try_from(number).ok())
 }
 
 impl Personal {
@@ -289,13 +284,7 @@ impl Vendor for Personal {
             };
             let read: Token = data(&answer)?;
             match (read.temp_user_name, read.authorization_token) {
-                (Some(username), Some(password)) => Ok(Some(Issued {
-                    credentials: Credentials {
-                        username,
-                        password: Secret::new(password),
-                    },
-                    ends: read.expire_date.as_ref().and_then(milliseconds),
-                })),
+                (Some(username), Some(password)) => Ok(Some(issued(username, password, read.expire_date.as_ref()))),
                 _ => Err(strange(&answer, "tempUserName or authorizationToken")),
             }
         }
@@ -311,20 +300,7 @@ impl Vendor for Personal {
             if !self.account.has_key(api).await? {
                 return Ok(None);
             }
-            let Some(namespaces) = namespaces(below) else {
-                return self.repositories(api, None).await;
-            };
-            let mut all = Vec::new();
-            for namespace in namespaces {
-                match self.repositories(api, Some(namespace)).await {
-                    Ok(Some(names)) => all.extend(names),
-                    Ok(None) => return Ok(None),
-                    // A namespace that is not there has none.
-                    Err(error) if error.code.as_deref() == Some("NAMESPACE_NOT_EXIST") => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(Some(all))
+            in_namespaces(below, |namespace| self.repositories(api, namespace)).await
         }
         .boxed()
     }

@@ -19,7 +19,7 @@ use super::table::Row;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::{
     Api, BulkListing, Created, Encryption, Error, ErrorKind, Habits, Issued, Kind, ListedTag, Operation, Phrase,
-    RemoteSettings, Result, Told, Vendor, Ways,
+    RemoteSettings, Result, Told, UploadHabit, Vendor, Ways,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -44,6 +44,8 @@ pub(super) fn uploads(habits: &mut Habits) {
     habits.min_piece = 5 * MIB;
     habits.max_piece = Some(20 * MIB);
     habits.trust_upload_range = false;
+    // So where an upload stands is not to be had, and one that broke off starts again: short pieces would save nothing.
+    habits.upload = Some(UploadHabit::KeepsNothing);
     // What ListImages and DescribeRepositories take is not published; "low tens" was seen.
     habits.api_per_second = Some(10);
 }

@@ -16,6 +16,9 @@ use crate::telemetry::Secret;
 /// What says that a workload's token is one (RFC 7523).
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
+/// What can be done where it does not know us.
+const ADVICE: &str = "check `azure:` of this registry";
+
 /// What the process's environment says, as a value, so that only [`Surroundings::of_process`] reads it. The variables are
 /// those of Azure's own SDKs.
 #[derive(Clone, Debug, Default)]
@@ -166,7 +169,7 @@ impl Identity {
         let answer = api.call(post_form(api, url, &form)).await?;
         match answer.status {
             200 => Ok(Secret::new(answer.json::<Granted>()?.access_token)),
-            _ => Err(refusal(&answer)),
+            _ => Err(refusal(&answer, ADVICE)),
         }
     }
 
@@ -206,7 +209,7 @@ impl Identity {
         match answer.status {
             200 => Ok(Secret::new(answer.json::<Granted>()?.access_token)),
             404 => Err(none(None)),
-            _ => Err(refusal(&answer)),
+            _ => Err(refusal(&answer, ADVICE)),
         }
     }
 }
@@ -222,8 +225,9 @@ pub(super) fn post_form(api: &Api, url: Url, form: &[(&str, String)]) -> ApiCall
     call
 }
 
-/// What Entra ID or a managed identity says in place of a token. Its codes (`AADSTS…`) say more than its statuses.
-fn refusal(answer: &ApiAnswer) -> Error {
+/// What Entra ID, a managed identity or another giver of tokens (RFC 6749) says in place of one, with this advice where it is
+/// about who we are. Its codes (`AADSTS…`) say more than its statuses.
+pub(super) fn refusal(answer: &ApiAnswer, advice: &str) -> Error {
     let said: Option<Refused> = serde_json::from_slice(&answer.body).ok();
     let words = said.as_ref().map(|said| {
         let described = said.error_description.as_deref().unwrap_or_default();
@@ -236,7 +240,7 @@ fn refusal(answer: &ApiAnswer) -> Error {
         "invalid_client" | "unauthorized_client" | "invalid_grant"
     ) {
         error.kind = ErrorKind::Unauthorized;
-        error.message = format!("{}; check `azure:` of this registry", error.message);
+        error.message = format!("{}; {advice}", error.message);
     }
     error.code = (!code.is_empty()).then(|| code.chars().take(100).collect());
     error

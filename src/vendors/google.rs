@@ -3,28 +3,54 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::future::FutureExt;
 use serde::Deserialize;
 
+use super::google_create;
+use super::google_key::ServiceAccount;
+pub(super) use super::google_login::Surroundings;
+use super::google_login::{Identity, of_key};
 use super::once::once;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Error, ErrorKind, Kind, ListedTag, Operation, Place, Result, Told,
-    Vendor, Ways,
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, CloudSettings, Created, Credentials, Error, ErrorKind,
+    GoogleSettings, Issued, Kind, ListedTag, Operation, Place, RemoteSettings, Result, Told, Vendor, Ways,
 };
+use crate::telemetry::Secret;
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Google,
     // The realm is at the registry's own host.
     habits: |_| {},
-    vendor: |_| Arc::new(Google),
+    vendor: |settings| of(settings, Surroundings::of_process()),
 };
+
+/// With what is known of us here.
+pub(super) fn of(settings: &RemoteSettings, around: Surroundings) -> Arc<dyn Vendor> {
+    let (written, google) = match &settings.cloud {
+        CloudSettings::Google(google) => (true, google.clone()),
+        _ => (false, GoogleSettings::default()),
+    };
+    Arc::new(Google {
+        identity: Identity::new(google, written, around),
+        location: location(&settings.url.host),
+    })
+}
+
+/// The user whose password is an access token, and the one whose password is the key of a service account
+/// (cloud.google.com, "Configure authentication to Artifact Registry for Docker").
+const TOKEN_USER: &str = "oauth2accesstoken";
+const KEY_USER: &str = "_json_key";
+const ENCODED_KEY_USER: &str = "_json_key_base64";
 
 /// Folders that are looked into for one list of repositories.
 const MOST_FOLDERS: usize = 10_000;
 
 static WAYS: Ways = Ways {
+    must_create: true,
     right_to_list: "the permission `artifactregistry.repositories.downloadArtifacts` (Artifact Registry Reader)",
     ..Ways::PLAIN
 };
@@ -32,7 +58,46 @@ static WAYS: Ways = Ways {
 /// Google's registries. Their own `tags/list` says which digests tags have and what is below a path: google/go-containerregistry
 /// `pkg/v1/google/list.go`.
 #[derive(Debug)]
-struct Google;
+struct Google {
+    identity: Identity,
+    /// Where its repositories are; none for the old names of Container Registry, and for hosts of users' own.
+    location: Option<String>,
+}
+
+/// The location of a host such as `europe-west1-docker.pkg.dev`.
+fn location(host: &str) -> Option<String> {
+    let host = host.to_ascii_lowercase();
+    let location = host.strip_suffix("-docker.pkg.dev")?;
+    Some(location.to_owned()).filter(|location| !location.is_empty() && !location.contains('.'))
+}
+
+/// The access token that a login is, or that its key gets; `None` for a login of another sort.
+async fn access_token(api: &Api, login: Credentials) -> Result<Option<Secret>> {
+    let text = match login.username.as_str() {
+        TOKEN_USER => return Ok(Some(login.password)),
+        KEY_USER => login.password.expose().to_owned(),
+        ENCODED_KEY_USER => {
+            let decoded = STANDARD.decode(login.password.expose().trim()).unwrap_or_default();
+            String::from_utf8(decoded).unwrap_or_default()
+        }
+        _ => return Ok(None),
+    };
+    match ServiceAccount::read(&text) {
+        Ok(key) => Ok(Some(of_key(api, &key).await?.secret)),
+        Err(why) => {
+            let message = format!(
+                "the password of {} is no key of a service account: {why}",
+                login.username
+            );
+            Err(Error::new(
+                Operation::Authenticate,
+                api.place(None),
+                ErrorKind::Config,
+                message,
+            ))
+        }
+    }
+}
 
 #[derive(Deserialize)]
 struct Listing {
@@ -69,6 +134,40 @@ impl Vendor for Google {
 
     fn ways(&self) -> &'static Ways {
         &WAYS
+    }
+
+    fn login<'a>(&'a self, api: &'a Api) -> Told<'a, Option<Issued>> {
+        async move {
+            let token = self.identity.token(api).await?;
+            Ok(token.map(|token| Issued {
+                credentials: Credentials {
+                    username: TOKEN_USER.to_owned(),
+                    password: token.secret,
+                },
+                ends: Some(token.ends),
+            }))
+        }
+        .boxed()
+    }
+
+    fn container<'r>(&self, repository: &'r RepositoryName) -> &'r str {
+        google_create::Place::of(repository).map_or(repository.as_str(), |at| at.prefix)
+    }
+
+    fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
+        async move {
+            let (Some(at), Some(location)) = (google_create::Place::of(repository), &self.location) else {
+                return Ok(Created::Nothing);
+            };
+            let Some(login) = api.credentials().await? else {
+                return Ok(Created::Nothing);
+            };
+            match access_token(api, login).await? {
+                Some(token) => google_create::make(api, repository, &at, location, &token).await,
+                None => Ok(Created::Nothing),
+            }
+        }
+        .boxed()
     }
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
@@ -184,6 +283,19 @@ impl Milliseconds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn google_locations_by_host() {
+        for (host, wanted) in [
+            ("europe-west1-docker.pkg.dev", Some("europe-west1")),
+            ("US-docker.pkg.dev", Some("us")),
+            ("-docker.pkg.dev", None),
+            ("gcr.io", None),
+            ("a.b-docker.pkg.dev", None),
+        ] {
+            assert_eq!(location(host).as_deref(), wanted, "{host}");
+        }
+    }
 
     #[test]
     fn google_tags_are_read_with_their_digests() {

@@ -2,12 +2,37 @@
 
 use super::{Entry, Kind, Section, optional};
 
+pub(super) const GOOGLE_ENTRY: Entry = optional(
+    "google",
+    Kind::Map(&GOOGLE),
+    "none",
+    "Who we are at Google Cloud, where it is no user and password.",
+);
 pub(super) const TENCENT_ENTRY: Entry = optional(
     "tencent",
     Kind::Map(&TENCENT),
     "none",
     "Who we are at Tencent Cloud's API, and which instance of its registry this is. It may stand beside `username`, which then logs in to the registry.",
 );
+
+pub(super) static GOOGLE: Section = Section {
+    path: "registries.<name>.google",
+    about: "Who we are at Google Cloud. `{}` is `GOOGLE_APPLICATION_CREDENTIALS`, else the service account of the machine.",
+    keys: &[
+        optional(
+            "credentials_file",
+            Kind::Text("the path of a JSON file"),
+            "`GOOGLE_APPLICATION_CREDENTIALS`",
+            "The key of a service account. A relative path starts at the folder of the rules file.",
+        ),
+        optional(
+            "service_account",
+            Kind::Text("an address such as sync@project.iam.gserviceaccount.com"),
+            "default",
+            "The service account of the machine that transship runs on, where it has several.",
+        ),
+    ],
+};
 
 pub(super) static TENCENT: Section = Section {
     path: "registries.<name>.tencent",

@@ -1,7 +1,7 @@
 //! Keys of registries that are of one vendor.
 
 use super::*;
-use crate::registry::{AwsSettings, CloudSettings, CreateSettings, Encryption, Kind};
+use crate::registry::{AwsSettings, CloudSettings, CreateSettings, Encryption, Kind, TencentSettings};
 use crate::telemetry::Secret;
 
 #[test]
@@ -47,6 +47,40 @@ registries:
 }
 
 #[test]
+fn tencents_key_stands_beside_a_user_of_the_registry() {
+    let loaded = good(
+        "\
+version: 1
+registries:
+  tcr:
+    url: https://ccr.ccs.tencentyun.com
+    username: u
+    password: p
+    tencent: { registry_id: tcr-1, region: ap-x, secret_id: AKID, secret_key: hunter2, token: hunter3, international: true }
+  gar: { url: https://us-docker.pkg.dev, google: { credentials_file: keys/sync.json } }
+",
+    );
+    let tencent = TencentSettings {
+        registry_id: Some("tcr-1".to_owned()),
+        region: Some("ap-x".to_owned()),
+        secret_id: Some("AKID".to_owned()),
+        secret_key: Some(Secret::new("hunter2")),
+        token: Some(Secret::new("hunter3")),
+        cvm_role: None,
+        international: true,
+    };
+    assert_eq!(remote(&loaded, "tcr").cloud, CloudSettings::Tencent(tencent));
+    // What is learnt holds for who the registry knows.
+    assert_eq!(remote(&loaded, "tcr").account_name().as_deref(), Some("u AKID"));
+    assert!(!format!("{loaded:?}").contains("hunter"));
+    let CloudSettings::Google(google) = &remote(&loaded, "gar").cloud else {
+        panic!("google");
+    };
+    let file = google.credentials_file.as_deref().expect("a file");
+    assert!(file.ends_with("keys/sync.json"), "{}", file.display());
+}
+
+#[test]
 fn what_of_a_cloud_does_not_fit_together_is_told() {
     let text = "\
 version: 1
@@ -54,6 +88,8 @@ registries:
   a: { url: https://a.example, aws: { access_key_id: AKIA, external_id: x }, azure: {} }
   b: { url: https://b.example, username: u, password: p, alibaba: { security_token: t } }
   c: { url: https://c.example, kind: harbour, create_repositories: { tags: [a] } }
+  d: { url: https://d.example, kind: harbor, tencent: { secret_id: AKID, cvm_role: r } }
+  e: { url: https://e.example, google: { credentials_file: k.json, service_account: a } }
 ";
     let told = told(&parse_as(text, Mode::Run, &Table::default()).expect_err("wrong"));
     for words in [
@@ -64,6 +100,10 @@ registries:
         "security_token without access_key_secret",
         "harbor",
         "a map with a name for each entry",
+        "secret_id without secret_key",
+        "secret_id and cvm_role both say who we are",
+        "tencent has no meaning for a registry of the kind harbor",
+        "credentials_file and service_account both say who we are",
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }

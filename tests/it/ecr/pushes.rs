@@ -14,6 +14,7 @@ use transship::rules::RegistryName;
 use super::{key, rules, source};
 use crate::support::aws::{Aws, Stored};
 use crate::support::engine::{Workshop, by_hand, only_failure};
+use crate::support::proxy::{Act, Fault, Proxy};
 
 /// The end `ecr` of these rules, by a clock of the test.
 pub(super) fn end(rules: &str, clock: Clock) -> Endpoint {
@@ -260,6 +261,29 @@ async fn pieces_go_by_what_was_sent_and_the_rest_goes_with_the_closing_put() {
         end.head_blob(&repository, &digest).await.expect("answered"),
         Some(blob.len() as u64)
     );
+}
+
+#[tokio::test]
+async fn a_large_layer_goes_in_pieces_of_20_mib_and_starts_again_where_one_breaks() {
+    let (from, aws) = (source(&[]).await, Aws::start().await);
+    let image = image(1, "amd64", &[45 << 20]);
+    from.seed(&name("app/web"), &"v1".parse().expect("a tag"), &image);
+    let proxy = Proxy::start(&aws.url()).await;
+    proxy.add(Fault::nth(2, "PATCH", "/uploads/", Act::CutRequest(3 << 20)));
+    let rules = rules(&from, &aws, &key()).replace(&aws.url(), &proxy.url());
+    let workshop = Workshop::new(&rules);
+    let engine = workshop.engine().await;
+    let report = by_hand(&engine, "up").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(report.destinations[0].images.copied, 1);
+    // One piece and the broken one; then all of them.
+    assert_eq!(proxy.count("PATCH", "/uploads/"), 2 + 2);
+    let largest = image.blobs.iter().max_by_key(|blob| blob.len()).expect("a layer");
+    let held = aws.book().repositories["app/web"]
+        .blobs
+        .get(&Digest::of(largest).to_string())
+        .cloned();
+    assert!(held.as_ref() == Some(largest));
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use transship::oci::media_type::BUILDKIT_ATTESTATION;
 
 use crate::support::command::{Output, Transship};
 use crate::support::docker_registry::DockerRegistry;
-use crate::support::ends::images;
+use crate::support::ends::{images, sync_keeping};
 use crate::support::fake::alibaba::{self, KEY, OIDC_TOKEN, ROLE, SECRET};
 use crate::support::fake::{Fake, lock};
 use crate::support::images::{self as samples, image};
@@ -34,16 +34,12 @@ const FROM_PLAIN: &str = "    source: plain\n    destinations: [ali]\n    retry:
 const TO_PLAIN: &str = "    source: ali\n    destinations: [plain]\n    retry: { attempts: 1 }\n";
 
 async fn sync(home: &Transship, status: i32) -> (Value, Output) {
-    let output = home.run(&["sync", "--format", "json"]).await.expect(status);
-    for secret in [SECRET, OIDC_TOKEN, "temporary-", "session-secret", "session/token"] {
-        assert!(
-            !output.stderr.contains(secret) && !output.stdout.contains(secret),
-            "{}",
-            output.stderr
-        );
-    }
-    let mut report = output.json();
-    (report["runs"][0].take(), output)
+    sync_keeping(
+        home,
+        status,
+        &[SECRET, OIDC_TOKEN, "temporary-", "session-secret", "session/token"],
+    )
+    .await
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::command::{Output, Transship};
 use crate::support::docker_registry::DockerRegistry;
-use crate::support::ends::images;
+use crate::support::ends::{images, sync_keeping};
 use crate::support::fake::tencent::{self, ID, INSTANCE, KEY, REGION};
 use crate::support::fake::{Fake, lock};
 use crate::support::images::{self as samples, image};
@@ -34,16 +34,7 @@ const FROM_PLAIN: &str = "    source: plain\n    destinations: [tcr]\n    retry:
 const TO_PLAIN: &str = "    source: tcr\n    destinations: [plain]\n    retry: { attempts: 1 }\n";
 
 async fn sync(home: &Transship, status: i32) -> (Value, Output) {
-    let output = home.run(&["sync", "--format", "json"]).await.expect(status);
-    for secret in [KEY, "temporary-", PASSWORD, "session-token"] {
-        assert!(
-            !output.stderr.contains(secret) && !output.stdout.contains(secret),
-            "{}",
-            output.stderr
-        );
-    }
-    let mut report = output.json();
-    (report["runs"][0].take(), output)
+    sync_keeping(home, status, &[KEY, "temporary-", PASSWORD, "session-token"]).await
 }
 
 #[tokio::test]

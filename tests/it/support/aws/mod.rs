@@ -133,7 +133,10 @@ fn fault(status: u16, code: &str, message: &str) -> Response {
 
 async fn answer(State(book): State<Arc<Mutex<Book>>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, 64 << 20).await.unwrap_or_default();
+    let Ok(body) = axum::body::to_bytes(body, 64 << 20).await else {
+        // It broke off, and nobody hears the answer.
+        return reply(400, &[], "");
+    };
     let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
     if head.headers.contains_key("x-amz-target") {
         return book.api(&head, &body);

@@ -217,6 +217,15 @@ impl Book {
             self.uploads.insert(id.clone(), Upload::default());
             return reply(202, &[("location", &at(&id)), ("range", "0-0")], "");
         }
+        if head.method == "DELETE" {
+            self.uploads.remove(id);
+            return reply(204, &[], "");
+        }
+        if !matches!(head.method.as_str(), "PATCH" | "PUT") {
+            // Whether it can be asked nobody knows; who does not believe what it says need not ask.
+            self.wrong.push(format!("{} {}", head.method, head.uri));
+            return refused(405, "UNSUPPORTED", "no such thing");
+        }
         let empty_put = self.refuses_empty_put && head.method == "PUT" && body.is_empty();
         let Some(upload) = self.uploads.get_mut(id) else {
             return refused(404, "BLOB_UPLOAD_UNKNOWN", "no such upload");

@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
-use super::token::Tokens;
+use super::token::{Login, Tokens};
 use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal};
 
 /// A login of long life: the region, and an access key.
@@ -69,17 +69,12 @@ impl Face for Arc<Huawei> {
         if let Some(path) = request.path.strip_prefix("/dockyard/v2/") {
             return self.api(request, path);
         }
-        if self.tokens.is_realm(request) {
-            let user = match request.basic() {
-                Some((user, password)) if user == USER && password == PASSWORD => Some(user),
-                Some(_) => return Asked::Wrong("another login than the rules have".to_owned()),
-                None => None,
-            };
-            let known = user.is_some();
-            return self.tokens.give(book, request, user.as_deref(), |_, _| known);
-        }
-        if let Some(refused) = self.tokens.refuses(book, request) {
-            return refused;
+        let judged = |user: &str, password: &str| match (user, password) {
+            (USER, PASSWORD) => Login::Good,
+            _ => Login::Other,
+        };
+        if let Some(asked) = self.tokens.guard(book, request, judged) {
+            return asked;
         }
         let organisation = request
             .path

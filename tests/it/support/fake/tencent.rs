@@ -18,7 +18,7 @@ use transship::clock::Clock;
 use transship::demo::registry::Options;
 
 use super::tc3::{Signature, Signatures};
-use super::token::Tokens;
+use super::token::{Login, Tokens};
 use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal};
 use crate::support::{PASSWORD, USERNAME};
 
@@ -340,21 +340,17 @@ impl Tencent {
     }
 
     fn data_plane(&self, book: &Book, request: &Asking) -> Result<Asked, Asked> {
-        if self.tokens.is_realm(request) {
-            let last = format!("temporary-{}", self.cloud.logins.load(Ordering::Relaxed));
-            let (user, password) = match self.personal {
-                true => (USERNAME, PASSWORD),
-                false => (USER, last.as_str()),
-            };
-            let known = match request.basic() {
-                None => false,
-                Some((name, secret)) if name == user && secret == password => true,
-                Some(_) => return Err(Asked::Answer(refusal(401, "UNAUTHORIZED", "authentication failed"))),
-            };
-            return Ok(self.tokens.give(book, request, known.then_some(user), |_, _| known));
-        }
-        if let Some(refused) = self.tokens.refuses(book, request) {
-            return Err(refused);
+        let last = format!("temporary-{}", self.cloud.logins.load(Ordering::Relaxed));
+        let (user, password) = match self.personal {
+            true => (USERNAME, PASSWORD),
+            false => (USER, last.as_str()),
+        };
+        let judged = |name: &str, secret: &str| match name == user && secret == password {
+            true => Login::Good,
+            false => Login::Ended,
+        };
+        if let Some(asked) = self.tokens.guard(book, request, judged) {
+            return Err(asked);
         }
         let repository = request.repository().map(str::to_owned);
         let repository = repository.or_else(|| {

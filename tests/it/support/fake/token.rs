@@ -38,6 +38,16 @@ pub enum Worth {
     Unknown,
 }
 
+/// What user and password at a realm are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    Good,
+    /// It was good once.
+    Ended,
+    /// Nobody has it: the test fails.
+    Other,
+}
+
 impl Tokens {
     /// Those of a service whose realm is this path of the fake.
     pub fn new(path: &'static str, service: &'static str) -> Self {
@@ -95,6 +105,24 @@ impl Tokens {
         );
         // Long enough that only the fake's own clock ends it.
         Asked::Answer(document(200, &json!({ "token": token, "expires_in": 3600 })))
+    }
+
+    /// Where everything is for who logs in and nothing for nobody: what the realm answers, and what becomes of a request without
+    /// a good token; `None` for one that is let through. `judged` says what user and password are worth.
+    pub fn guard(&self, book: &Book, request: &Asking, judged: impl Fn(&str, &str) -> Login) -> Option<Asked> {
+        if !self.is_realm(request) {
+            return self.refuses(book, request);
+        }
+        let login = request.basic();
+        let user = match &login {
+            None => None,
+            Some((user, password)) => match judged(user, password) {
+                Login::Good => Some(user.as_str()),
+                Login::Ended => return Some(Asked::Answer(refusal(401, "UNAUTHORIZED", "authentication failed"))),
+                Login::Other => return Some(Asked::Wrong("another login than the rules have".to_owned())),
+            },
+        };
+        Some(self.give(book, request, user, |_, _| user.is_some()))
     }
 
     /// What the token of a request to `/v2/` is worth.

@@ -41,7 +41,7 @@ pub static GITHUB: Row = Row {
 pub static GOOGLE: Row = Row {
     kind: "google",
     shown: Shown::Fake,
-    by: "a fake of its token server and of its lists before an imitation of a registry with referrers",
+    by: "a fake of its token servers, its lists and its API before an imitation of a registry with referrers",
     start: || {
         async {
             let (fake, google) = Google::start().await;
@@ -65,7 +65,9 @@ pub static GOOGLE: Row = Row {
         "its answer for a repository that is missing (404 and 403 are both understood)",
         "which lengths its pieces of an upload may have, and what remains of one that broke off",
         "which registries of `gcr.io` make the repository with the first push",
-        "logins by service account or by the machine's own: an access token is given as password",
+        "how long a repository takes to be made (30 looks at its operation, a second apart)",
+        "other credentials than keys of service accounts (gcloud's own, workload identity federation)",
+        "Google Cloud itself",
     ],
 };
 
