@@ -16,7 +16,7 @@ use super::table::Row;
 use crate::oci::RepositoryName;
 use crate::registry::{
     Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Error, ErrorKind, Kind, ListedTag, NumberedPage, Operation, Result,
-    Told, Vendor, Ways, numbered,
+    Told, Vendor, Ways, numbered, numbered_and_seen_again, with_names,
 };
 use crate::telemetry::Secret;
 
@@ -40,8 +40,6 @@ pub(super) static ROW: Row = Row {
 };
 
 static WAYS: Ways = Ways {
-    // The pages have no total, so an entry may have moved from one to another while they were read.
-    hides_tags: true,
     right_to_list: "a token with the scope `read:packages`",
     // goharbor/harbor, adapter githubcr: it lists by the API for want of a catalogue.
     catalogue: false,
@@ -103,11 +101,19 @@ impl Vendor for Github {
             let path = format!("packages/container/{}/versions?", name.replace('/', "%2F"));
             // Missing, or private and not this user's: the registry tells which.
             Ok(match self.read::<Version>(api, &place, owner, &path, &token).await? {
-                Some(versions) => BulkListing::Known {
-                    tags: once(versions.into_iter().flat_map(listed)),
-                    // A version is named by the digest of its manifest, an index's by that of the index (same page).
-                    comparable: true,
-                },
+                Some((versions, is_whole)) => {
+                    let tags = once(versions.into_iter().flat_map(listed));
+                    BulkListing::Known {
+                        // An entry may have moved from one page to another while they were read.
+                        tags: if is_whole {
+                            tags
+                        } else {
+                            with_names(tags, api.list_tags(repository).await?)
+                        },
+                        // A version is named by the digest of its manifest, an index's by that of the index (same page).
+                        comparable: true,
+                    }
+                }
                 None => BulkListing::None,
             })
         }
@@ -138,7 +144,7 @@ impl Vendor for Github {
                 let path = "packages?package_type=container&";
                 // Where there is nobody of this name, nothing matches.
                 let packages = self.read::<Package>(api, &place, owner, path, &token).await?;
-                let packages = packages.unwrap_or_default();
+                let (packages, _) = packages.unwrap_or_default();
                 let full = packages.iter().map(|package| format!("{owner}/{}", package.name));
                 names.extend(full.filter_map(|name| name.parse().ok()));
             }
@@ -152,7 +158,7 @@ impl Vendor for Github {
 struct Place<'a>(Operation, Option<&'a RepositoryName>);
 
 impl Github {
-    /// All pages of a list of an owner, who is an organisation or a user; `None` where neither has it.
+    /// All pages of a list of an owner, who is an organisation or a user, and whether it is whole; `None` where neither has it.
     async fn read<T: DeserializeOwned + PartialEq>(
         &self,
         api: &Api,
@@ -160,14 +166,19 @@ impl Github {
         owner: &str,
         path: &str,
         token: &Secret,
-    ) -> Result<Option<Vec<T>>> {
+    ) -> Result<Option<(Vec<T>, bool)>> {
         let mut sorts = ["orgs", "users"];
         if self.users().contains(owner) {
             sorts.reverse();
         }
         for sort in sorts {
             let read = |number| page(api, place, format!("/{sort}/{owner}/{path}"), token, number);
-            match numbered(read).await {
+            let listed = match place.1 {
+                // The registry has its tags, too.
+                Some(_) => numbered_and_seen_again(read).await.map(Some),
+                None => numbered(read).await.map(|read| read.map(|all| (all, true))),
+            };
+            match listed {
                 Err(error) if error.kind == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
                 Ok(Some(read)) => {

@@ -3,22 +3,20 @@
 //! Its API is `/api/v2.0` at the registry's own host, by user and password (a robot's name is one, whatever its prefix).
 //! Facts: goharbor/harbor `api/v2.0/swagger.yaml`, `src/server/v2.0/handler`, `src/server/middleware`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures_util::future::FutureExt;
-use http::Method;
 use serde::Deserialize;
-use serde_json::json;
 
+use super::gathered::{Gathered, Refused};
+use super::harbor_projects::{Project, Projects, make};
 use super::once::once;
 use super::table::Row;
 use super::words;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
     Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, ErrorKind, Kind, ListedTag, NumberedPage, Operation,
-    Phrase, Result, Told, Vendor, Ways, numbered,
+    Phrase, Result, Told, Vendor, Ways, numbered, numbered_in_part,
 };
 
 pub(super) static ROW: Row = Row {
@@ -30,10 +28,6 @@ pub(super) static ROW: Row = Row {
 
 /// Entries of a page: more is answered 422.
 const PAGE: usize = 100;
-/// How long a project counts as what it was seen to be: a proxy cache stays one.
-const PROJECT_LIFE: Duration = Duration::from_secs(3600);
-/// Projects that are remembered; above it all are forgotten, which costs a request each.
-const MOST_PROJECTS: usize = 10_000;
 
 static WAYS: Ways = Ways {
     must_create: true,
@@ -106,25 +100,8 @@ static PHRASES: &[Phrase] = &[
 /// One Harbor.
 #[derive(Debug, Default)]
 struct Harbor {
-    projects: Mutex<HashMap<String, Arc<Asking>>>,
-}
-
-/// One project: who asks for it holds the lock, the others wait and see.
-type Asking = tokio::sync::Mutex<Option<(Project, Duration)>>;
-
-/// What a project is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Project {
-    Missing,
-    /// It holds what was pushed to it.
-    Own,
-    /// It fetches from elsewhere what is pulled, and lists what it has fetched so far.
-    Proxy,
-}
-
-#[derive(Deserialize)]
-struct ProjectAnswer {
-    registry_id: Option<i64>,
+    projects: Projects,
+    refused: Refused,
 }
 
 #[derive(Deserialize, PartialEq)]
@@ -164,7 +141,7 @@ impl Vendor for Harbor {
             let Some((project, rest)) = repository.as_str().split_once('/') else {
                 return Ok(BulkListing::None);
             };
-            match self.project(api, project).await? {
+            match self.projects.get(api, project).await? {
                 Project::Missing => return Ok(BulkListing::Absent),
                 Project::Proxy => return Ok(BulkListing::None),
                 Project::Own => {}
@@ -174,12 +151,11 @@ impl Vendor for Harbor {
                 twice_encoded(rest)
             );
             let read = |number| page(api, Operation::ListTags, Some(repository), &path, number);
-            match numbered(read).await {
-                Ok(Some(artifacts)) => Ok(BulkListing::Known {
+            match numbered_in_part(read).await {
+                Ok(artifacts) => Ok(BulkListing::Known {
                     tags: tags_of(artifacts),
                     comparable: true,
                 }),
-                Ok(None) => Ok(BulkListing::None),
                 // The project is there, so the repository is not.
                 Err(error) if error.kind == ErrorKind::NotFound && error.code.as_deref() == Some("NOT_FOUND") => {
                     Ok(BulkListing::Absent)
@@ -192,58 +168,21 @@ impl Vendor for Harbor {
 
     fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
         async move {
-            let mut names = Vec::new();
+            let mut gathered = Gathered::new(&self.refused);
             for (project, path) in listings(below) {
-                if let Some(project) = project
-                    && self.project(api, project).await? == Project::Missing
-                {
-                    continue;
-                }
-                let read = |number| page(api, Operation::ListRepositories, None, &path, number);
-                let Some(entries) = numbered(read).await? else {
+                let listed = self.repositories(api, project, &path).await;
+                let Some(listed) = listed.transpose() else {
                     return Ok(None);
                 };
-                let entries: Vec<RepositoryEntry> = entries;
-                names.extend(entries.into_iter().filter_map(|entry| entry.name.parse().ok()));
+                gathered.take(project.unwrap_or_default(), listed)?;
             }
-            Ok(Some(names))
+            Ok(Some(gathered.names(api)?))
         }
         .boxed()
     }
 
     fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
-        async move {
-            // What has no project in its name is no repository of Harbor's, and no reason to make a project.
-            let Some((project, _)) = repository.as_str().split_once('/') else {
-                return Ok(Created::Nothing);
-            };
-            // The right to make projects is looked at before whether there is one, and who pushes needs none.
-            if looked_for(api, project).await.is_ok_and(|status| status == 200) {
-                return Ok(Created::WasThere);
-            }
-            let settings = &api.settings().create;
-            // Harbor's own default is taken for the quota.
-            let mut metadata = json!({ "public": settings.public.to_string() });
-            if let Some(scan) = settings.scan_on_push {
-                metadata["auto_scan"] = json!(scan.to_string());
-            }
-            let body = json!({ "project_name": project, "metadata": metadata }).to_string();
-            let url = api.own("/api/v2.0/projects")?;
-            let mut call = ApiCall::post(Operation::CreateRepository, api.place(Some(repository)), url, body);
-            call.headers.insert(
-                http::header::CONTENT_TYPE,
-                http::HeaderValue::from_static("application/json"),
-            );
-            call.login = ApiLogin::Basic;
-            let answer = api.call(call).await?;
-            match answer.status {
-                201 => Ok(Created::Made),
-                409 => Ok(Created::WasThere),
-                401 | 403 => Err(cannot_make(project, &answer)),
-                _ => Err(refused(&answer)),
-            }
-        }
-        .boxed()
+        make(api, repository).boxed()
     }
 
     fn container<'r>(&self, repository: &'r RepositoryName) -> &'r str {
@@ -265,65 +204,29 @@ impl Vendor for Harbor {
 }
 
 impl Harbor {
-    /// What a project is: asked once in a while.
-    ///
-    /// # Errors
-    /// It cannot be seen by this user, or not be asked.
-    async fn project(&self, api: &Api, name: &str) -> Result<Project> {
-        let asking = self.asking(name);
-        let mut known = asking.lock().await;
-        let now = api.clock().elapsed();
-        if let Some((project, until)) = *known
-            && now < until
+    /// Those of one list, a project's or all; `None` where it changed while it was read, twice.
+    async fn repositories(&self, api: &Api, project: Option<&str>, path: &str) -> Result<Option<Vec<RepositoryName>>> {
+        if let Some(project) = project
+            && self.projects.get(api, project).await? == Project::Missing
         {
-            return Ok(project);
+            return Ok(Some(Vec::new()));
         }
-        let project = ask_for_project(api, name).await?;
-        // One that is missing may be made at any time.
-        *known = (project != Project::Missing).then_some((project, now + PROJECT_LIFE));
-        Ok(project)
-    }
-
-    fn asking(&self, name: &str) -> Arc<Asking> {
-        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-        if projects.len() >= MOST_PROJECTS {
-            projects.retain(|_, asking| Arc::strong_count(asking) > 1);
-        }
-        Arc::clone(projects.entry(name.to_owned()).or_default())
+        let read = |number| page::<RepositoryEntry>(api, Operation::ListRepositories, None, path, number);
+        let entries = numbered(read).await?;
+        let parsed = |entries: Vec<RepositoryEntry>| {
+            let names = entries.into_iter().filter_map(|entry| entry.name.parse().ok());
+            names.collect()
+        };
+        Ok(entries.map(parsed))
     }
 }
 
-async fn ask_for_project(api: &Api, name: &str) -> Result<Project> {
-    let seen = get(api, Operation::ListTags, None, &format!("/projects/{name}")).await?;
-    if seen.status == 200 {
-        let project: ProjectAnswer = seen.json()?;
-        return Ok(match project.registry_id {
-            Some(1..) => Project::Proxy,
-            _ => Project::Own,
-        });
-    }
-    let refusal = refused(&seen);
-    // A project that is missing is 403, older 401, to who may not see it (goharbor/harbor#21800). Any user may ask whether a
-    // project is there; where this API is unknown (Harbor 1), everything is 404, but in no document of its own.
-    if !matches!(seen.status, 401 | 403 | 404) || words::code(&seen.body).is_none() {
-        return Err(refusal);
-    }
-    match looked_for(api, name).await? {
-        404 => Ok(Project::Missing),
-        _ => Err(refusal),
-    }
-}
-
-/// Status of the question whether there is a project, which any user may ask: 200, 404.
-async fn looked_for(api: &Api, project: &str) -> Result<u16> {
-    let url = api.own(&format!("/api/v2.0/projects?project_name={project}"))?;
-    let mut call = ApiCall::get(Operation::ListTags, api.place(None), url);
-    call.method = Method::HEAD;
-    call.login = ApiLogin::Basic;
-    Ok(api.call(call).await?.status)
-}
-
-async fn get(api: &Api, operation: Operation, repository: Option<&RepositoryName>, path: &str) -> Result<ApiAnswer> {
+pub(super) async fn get(
+    api: &Api,
+    operation: Operation,
+    repository: Option<&RepositoryName>,
+    path: &str,
+) -> Result<ApiAnswer> {
     let url = api.own(&format!("/api/v2.0{path}"))?;
     let mut call = ApiCall::get(operation, api.place(repository), url);
     call.login = ApiLogin::Basic;
@@ -331,7 +234,7 @@ async fn get(api: &Api, operation: Operation, repository: Option<&RepositoryName
 }
 
 /// One page of a list; `path` as for [`get`].
-async fn page<T: serde::de::DeserializeOwned>(
+pub(super) async fn page<T: serde::de::DeserializeOwned>(
     api: &Api,
     operation: Operation,
     repository: Option<&RepositoryName>,
@@ -354,34 +257,7 @@ async fn page<T: serde::de::DeserializeOwned>(
     })
 }
 
-/// Why a project is not made. That Harbor is read-only, or full, is not a matter of rights although the status says so.
-fn cannot_make(project: &str, answer: &ApiAnswer) -> crate::registry::Error {
-    let said = words::said(&answer.body);
-    let speaks_of = |words: &str| said.to_ascii_lowercase().contains(words);
-    let mut error = answer.refused(&said);
-    let (kind, why, advice) = match () {
-        () if speaks_of("read only mode") => (
-            ErrorKind::Unsupported,
-            "and cannot be made: Harbor is read-only",
-            "an administrator ends that (Configuration, System Settings)",
-        ),
-        () if speaks_of("quota") || speaks_of("upper limit") => (
-            ErrorKind::Quota,
-            "and cannot be made: a quota of Harbor's is used up",
-            "free space or remove projects there, or have the quota raised",
-        ),
-        () => (
-            ErrorKind::Denied,
-            "and this user may not make it",
-            "make it at Harbor, or give the user the system permission to create projects",
-        ),
-    };
-    error.kind = kind;
-    error.message = format!("the project {project} is not there {why} ({}); {advice}", error.message);
-    error
-}
-
-fn refused(answer: &ApiAnswer) -> crate::registry::Error {
+pub(super) fn refused(answer: &ApiAnswer) -> crate::registry::Error {
     let mut error = answer.refused(&words::said(&answer.body));
     error.code = answer.told(words::code(&answer.body));
     error
@@ -431,6 +307,8 @@ fn tags_of(artifacts: Vec<Artifact>) -> Vec<ListedTag> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Facts: docs.docker.com, "Docker Hub API" and "Pull usage and limits".
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::FutureExt;
@@ -11,12 +11,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::awaited::Awaited;
+use super::gathered::{Gathered, Refused};
 use super::once::once;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
     Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Credentials, Error, ErrorKind, Kind, ListedTag, NumberedPage,
-    Operation, Phrase, Result, Told, Vendor, Ways, numbered,
+    Operation, Phrase, Result, Told, Vendor, Ways, numbered, numbered_in_part,
 };
 use crate::telemetry::Secret;
 
@@ -44,6 +46,8 @@ const API_HOST: &str = "hub.docker.com";
 const PAGE: u32 = 100;
 /// How long a token of the API is used. It is good for longer.
 const TOKEN_LIFE: Duration = Duration::from_secs(300);
+/// How long a login that failed is not tried again: each of many repositories would try it.
+const FAILURE_LIFE: Duration = Duration::from_secs(60);
 
 static WAYS: Ways = Ways {
     // The API may be behind the registry, and a tag that it does not show is no tag that is gone.
@@ -65,9 +69,8 @@ static WAYS: Ways = Ways {
 /// Docker Hub as one user sees it.
 #[derive(Debug, Default)]
 struct Hub {
-    token: Mutex<Option<(Secret, Duration)>>,
-    /// One logs in.
-    asking: tokio::sync::Mutex<()>,
+    token: Awaited<Secret>,
+    refused: Refused,
 }
 
 #[derive(Deserialize)]
@@ -124,12 +127,11 @@ impl Vendor for Hub {
                 .unwrap_or((LIBRARY, repository.as_str()));
             let path = format!("/v2/namespaces/{namespace}/repositories/{name}/tags");
             let read = |number| self.page(api, Operation::ListTags, Some(repository), &path, number);
-            match numbered(read).await {
-                Ok(Some(entries)) => Ok(BulkListing::Known {
+            match numbered_in_part(read).await {
+                Ok(entries) => Ok(BulkListing::Known {
                     tags: tags_of(entries),
                     comparable: false,
                 }),
-                Ok(None) => Ok(BulkListing::None),
                 // Missing, or private and not this user's: the registry tells which.
                 Err(error) if error.kind == ErrorKind::NotFound => Ok(BulkListing::None),
                 Err(error) => Err(error),
@@ -143,7 +145,7 @@ impl Vendor for Hub {
             if !has_api(api) {
                 return Ok(None);
             }
-            let mut names = Vec::new();
+            let mut gathered = Gathered::new(&self.refused);
             let mut known: Vec<&str> = Vec::new();
             for beginning in below {
                 let Some((namespace, _)) = beginning.split_once('/') else {
@@ -157,16 +159,25 @@ impl Vendor for Hub {
                 known.push(namespace);
                 let path = format!("/v2/namespaces/{namespace}/repositories");
                 let read = |number| self.page(api, Operation::ListRepositories, None, &path, number);
-                let Some(entries) = numbered(read).await? else {
-                    let message = format!("the list of the repositories in {namespace} changed while it was read, twice");
-                    let place = api.place(None);
-                    return Err(Error::new(Operation::ListRepositories, place, ErrorKind::Server, message));
+                let entries = match numbered::<RepositoryEntry, _, _>(read).await {
+                    Ok(Some(entries)) => Ok(entries),
+                    Ok(None) => {
+                        let message =
+                            format!("the list of the repositories in {namespace} changed while it was read, twice");
+                        let place = api.place(None);
+                        return Err(Error::new(Operation::ListRepositories, place, ErrorKind::Server, message));
+                    }
+                    // Where there is nobody of this name, nothing matches.
+                    Err(error) if error.kind == ErrorKind::NotFound => Ok(Vec::new()),
+                    Err(error) => Err(error),
                 };
-                let entries: Vec<RepositoryEntry> = entries;
-                let full = entries.iter().map(|entry| format!("{namespace}/{}", entry.name));
-                names.extend(full.filter_map(|name| name.parse().ok()));
+                let full = |entries: Vec<RepositoryEntry>| {
+                    let names = entries.iter().map(|entry| format!("{namespace}/{}", entry.name));
+                    names.filter_map(|name| name.parse().ok()).collect()
+                };
+                gathered.take(namespace, entries.map(full))?;
             }
-            Ok(Some(names))
+            Ok(Some(gathered.names(api)?))
         }
         .boxed()
     }
@@ -218,21 +229,13 @@ impl Hub {
         if credentials.username == "<token>" {
             return Ok(None);
         }
-        let _alone = self.asking.lock().await;
-        let now = api.clock().elapsed();
-        {
-            let held = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-            let good = held.as_ref().filter(|(token, until)| {
-                now < *until && refused.is_none_or(|refused| refused.expose() != token.expose())
-            });
-            if let Some((token, _)) = good {
-                return Ok(Some(token.clone()));
-            }
-        }
-        let token = log_in(api, &credentials).await?;
-        let mut held = self.token.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = Some((token.clone(), now + TOKEN_LIFE));
-        Ok(Some(token))
+        let good = |token: &Secret| refused.is_none_or(|refused| refused.expose() != token.expose());
+        let life = |token: &Result<Secret>| match token {
+            Ok(_) => TOKEN_LIFE,
+            Err(_) => FAILURE_LIFE,
+        };
+        let token = self.token.get(api.clock(), good, life, log_in(api, &credentials));
+        token.await.map(Some)
     }
 }
 

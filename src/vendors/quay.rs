@@ -12,7 +12,7 @@ use super::table::Row;
 use crate::oci::{Digest, RepositoryName, media_type};
 use crate::registry::{
     Api, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, NumberedPage, Operation, Phrase, Result, Told,
-    Vendor, Ways, numbered,
+    Vendor, Ways, numbered_and_seen_again, with_names,
 };
 
 pub(super) static ROW: Row = Row {
@@ -28,8 +28,6 @@ const APPLICATION: &str = "$oauthtoken";
 const PAGE: u32 = 100;
 
 static WAYS: Ways = Ways {
-    // The pages have no total, so an entry may have moved from one to another while they were read.
-    hides_tags: true,
     right_to_list: "a token of an OAuth application (user `$oauthtoken`) that may view the repository",
     phrases: &[
         Phrase {
@@ -89,12 +87,19 @@ impl Vendor for Quay {
                 let login = application.clone().map_or(ApiLogin::Nobody, ApiLogin::Bearer);
                 page(api, repository, login, number)
             };
-            match numbered(read).await {
-                Ok(Some(entries)) => Ok(BulkListing::Known {
-                    tags: once(entries.into_iter().filter_map(listed)),
-                    comparable: true,
-                }),
-                Ok(None) => Ok(BulkListing::None),
+            match numbered_and_seen_again(read).await {
+                Ok((entries, is_whole)) => {
+                    let tags = once(entries.into_iter().filter_map(listed));
+                    Ok(BulkListing::Known {
+                        // An entry may have moved from one page to another while they were read.
+                        tags: if is_whole {
+                            tags
+                        } else {
+                            with_names(tags, api.list_tags(repository).await?)
+                        },
+                        comparable: true,
+                    })
+                }
                 // The registry tells whether it is missing.
                 Err(error) if error.kind == ErrorKind::NotFound => Ok(BulkListing::None),
                 // A private repository looks so to nobody: no right is missing that every user could have.

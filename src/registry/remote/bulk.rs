@@ -290,7 +290,7 @@ impl Registry {
 }
 
 /// The tags of both. Those that one of them lacks have no digest: they are looked at. An API may be behind the registry.
-fn with_names(mut tags: Vec<ListedTag>, names: Listing<crate::oci::Tag>) -> Vec<ListedTag> {
+pub fn with_names(mut tags: Vec<ListedTag>, names: Listing<crate::oci::Tag>) -> Vec<ListedTag> {
     let names = names.unwrap_or_default();
     let (by_name, known): (HashSet<_>, HashSet<_>) = (
         names.iter().cloned().collect(),

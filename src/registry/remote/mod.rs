@@ -37,9 +37,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Probe};
-pub use self::bulk::ListingRefusal;
+pub use self::bulk::{ListingRefusal, with_names};
 pub use self::certificate::Certificate;
-pub use self::pages::{NumberedPage, numbered};
+pub use self::pages::{NumberedPage, numbered, numbered_and_seen_again, numbered_in_part};
 pub use self::ping::{Greeting, Identity, Located, PushRight};
 pub use self::throttle::Limiter;
 

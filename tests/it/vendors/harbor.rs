@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use transship::clock::Clock;
-use transship::registry::{Endpoint, ErrorKind, Limiter};
+use transship::oci::RepositoryName;
+use transship::registry::{BulkListing, Endpoint, ErrorKind, Limiter};
 use transship::rules::RegistryName;
 
+use crate::support::command::Transship;
 use crate::support::engine::{Workshop, by_hand, only_failure, scheduled};
 use crate::support::fake::Fake;
 use crate::support::fake::harbor::{Harbor, Project, ROBOT, SECRET};
@@ -290,24 +293,29 @@ async fn harbor_robots_are_known_by_whatever_prefix() {
 
 #[tokio::test]
 async fn harbor_without_the_right_to_list_is_read_tag_by_tag() {
-    let (fakes, harbors) = two().await;
-    harbors[0].change(|state| state.denies_listing = true);
-    for number in 0..3 {
-        fakes[0].seed("team/app", &format!("v{number}"), &image(number, "amd64", &[20]));
+    for projects_by_id_alone in [false, true] {
+        let (fakes, harbors) = two().await;
+        harbors[0].change(|state| {
+            state.denies_listing = true;
+            state.projects_by_id_alone = projects_by_id_alone;
+        });
+        for number in 0..3 {
+            fakes[0].seed("team/app", &format!("v{number}"), &image(number, "amd64", &[20]));
+        }
+        let workshop = between(&fakes, "[team/app]");
+        let engine = workshop.engine().await;
+        assert!(by_hand(&engine, "r").await.failures.is_empty());
+        fakes[0].forget();
+        let report = scheduled(&engine, "r").await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        // The refusal is remembered for six hours.
+        assert_eq!(fakes[0].count("*", "/api/v2.0/"), 0);
+        assert_eq!(fakes[0].count("HEAD", "/manifests/"), 3);
     }
-    let workshop = between(&fakes, "[team/app]");
-    let engine = workshop.engine().await;
-    assert!(by_hand(&engine, "r").await.failures.is_empty());
-    fakes[0].forget();
-    let report = scheduled(&engine, "r").await;
-    assert!(report.failures.is_empty(), "{:?}", report.failures);
-    // The refusal is remembered for six hours.
-    assert_eq!(fakes[0].count("*", "/api/v2.0/"), 0);
-    assert_eq!(fakes[0].count("HEAD", "/manifests/"), 3);
 }
 
 #[tokio::test]
-async fn harbor_whose_list_never_adds_up_is_read_tag_by_tag() {
+async fn harbor_whose_list_never_adds_up_has_its_digests_believed_all_the_same() {
     let (fakes, harbors) = two().await;
     harbors[0].change(|state| state.total_lies = true);
     fakes[0].seed("team/app", "v1", &image(1, "amd64", &[20]));
@@ -316,6 +324,119 @@ async fn harbor_whose_list_never_adds_up_is_read_tag_by_tag() {
     let report = by_hand(&engine, "r").await;
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     assert!(fakes[1].resolve("team/app", "v1").is_some());
+    fakes[0].forget();
+    let report = scheduled(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(fakes[0].count("HEAD", "/manifests/"), 0, "{:?}", fakes[0].exchanges());
+    // One page, and what was said to be on the next.
+    assert_eq!(fakes[0].count("GET", "/artifacts"), 2);
+}
+
+#[tokio::test]
+async fn harbor_before_2_2_has_its_projects_found_in_their_list() {
+    let (src, source) = Harbor::start(&["a-team", "base", "team"]).await;
+    let (dst, destination) = Harbor::start(&["team-b"]).await;
+    for harbor in [&source, &destination] {
+        harbor.change(|state| state.projects_by_id_alone = true);
+    }
+    let proxy = Project {
+        proxy: true,
+        ..Project::default()
+    };
+    source.project("base", proxy);
+    src.seed("team/app", "v1", &image(1, "amd64", &[20]));
+    src.seed("base/app", "v1", &image(2, "amd64", &[20]));
+    let fakes = [src, dst];
+    let workshop = between(&fakes, "[team/app, base/app]");
+    let engine = workshop.engine().await;
+    let report = by_hand(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    let mut made: Vec<_> = destination.made().into_iter().map(|(name, _)| name).collect();
+    made.sort();
+    assert_eq!(made, ["base", "team"]);
+    for fake in &fakes {
+        fake.forget();
+    }
+    let report = scheduled(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    // The tag of the proxy-cache project is looked at where it comes from.
+    assert_eq!(fakes.each_ref().map(|fake| fake.count("HEAD", "/manifests/")), [1, 0]);
+    assert_eq!(fakes.each_ref().map(|fake| fake.count("GET", "/artifacts")), [1, 2]);
+}
+
+#[tokio::test]
+async fn harbor_projects_named_by_digits_are_no_ids() {
+    for projects_by_id_alone in [false, true] {
+        let (src, source) = Harbor::start(&["123"]).await;
+        let (dst, destination) = Harbor::start(&[]).await;
+        for harbor in [&source, &destination] {
+            harbor.change(|state| state.projects_by_id_alone = projects_by_id_alone);
+            let another = Project {
+                proxy: true,
+                id: 123,
+                ..Project::default()
+            };
+            harbor.project("another", another);
+        }
+        src.seed("123/app", "v1", &image(1, "amd64", &[20]));
+        let fakes = [src, dst];
+        let workshop = between(&fakes, "[123/app]");
+        let engine = workshop.engine().await;
+        let report = by_hand(&engine, "r").await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert_eq!(destination.made().len(), 1);
+        for fake in &fakes {
+            fake.forget();
+        }
+        let report = scheduled(&engine, "r").await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        for fake in &fakes {
+            assert_eq!(
+                (fake.count("GET", "/artifacts"), fake.count("HEAD", "/manifests/")),
+                (1, 0)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn harbor_is_asked_once_for_a_project_by_all_who_wait_for_it() {
+    for is_missing in [false, true] {
+        let (fakes, harbors) = two().await;
+        harbors[1].change(|state| match is_missing {
+            false => state.denies_listing = true,
+            true => state.projects.clear(),
+        });
+        let end = destination(&between(&fakes, "[team/app]"));
+        let names: Vec<RepositoryName> = (0..8).map(|n| format!("team/{n}").parse().expect("a name")).collect();
+        let expected = match is_missing {
+            false => BulkListing::None,
+            true => BulkListing::Absent,
+        };
+        for listed in join_all(names.iter().map(|name| end.list_digests(name))).await {
+            assert_eq!(listed.expect("an answer"), expected);
+        }
+        let asked = ["GET", "HEAD"].map(|method| fakes[1].count(method, "/api/v2.0/projects"));
+        assert_eq!(asked, [1, 1], "{:?}", fakes[1].exchanges());
+    }
+}
+
+#[tokio::test]
+async fn harbor_project_that_is_hidden_takes_nothing_from_the_patterns_of_others() {
+    let (fakes, harbors) = two().await;
+    harbors[0].change(|state| state.hidden = Some("base".to_owned()));
+    for name in ["team/app", "base/app"] {
+        fakes[0].seed(name, "v1", &image(1, "amd64", &[20]));
+    }
+    let ends = [
+        fakes[0].rules("src", &Harbor::keys()),
+        fakes[1].rules("dst", &Harbor::keys()),
+    ];
+    let home = Transship::new(&rules(&ends, "[\"team/*\", \"base/*\", \"base/a*\"]"));
+    let told = home.run(&["sync"]).await.expect(0).stderr;
+    assert_eq!(told.matches("find no repositories in base").count(), 1, "{told}");
+    assert!(fakes[1].resolve("team/app", "v1").is_some());
+    assert_eq!(fakes[0].count("*", "_catalog"), 0);
 }
 
 #[tokio::test]

@@ -7,8 +7,11 @@ use crate::support::engine::{Workshop, by_hand, scheduled};
 use crate::support::fake::Fake;
 use crate::support::fake::hub::Hub;
 use crate::support::images::{image, two_platforms};
+use transship::clock::Clock;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::engine::RunReport;
+use transship::registry::{BulkListing, Endpoint, Limiter};
+use transship::rules::RegistryName;
 use transship::store::{JobOutcome, RunOutcome};
 
 async fn plain() -> Running {
@@ -102,6 +105,45 @@ async fn docker_hub_repositories_come_from_their_namespace() {
     let report = by_hand(&engine, "r").await;
     let text = format!("{:?}", report.failures);
     assert!(text.contains("begin the patterns with a namespace"), "{text}");
+}
+
+#[tokio::test]
+async fn docker_hub_namespace_that_is_missing_or_hidden_takes_nothing_from_the_patterns_of_others() {
+    for hidden in [None, Some("corp".to_owned())] {
+        let (fake, hub) = Hub::start().await;
+        let dst = plain().await;
+        seed(&fake);
+        let warnings = usize::from(hidden.is_some());
+        hub.change(|state| state.hidden = hidden);
+        let src = fake.rules("src", &Hub::keys(&fake));
+        let home = Transship::new(&format!(
+            "version: 1\nregistries:\n{src}  dst: {{ url: \"{}\" }}\nrules:\n  - {{ name: r, source: src, destinations: [dst], \
+             repositories: [\"corp/*\", \"library/*\"] }}\n",
+            dst.url()
+        ));
+        let told = home.run(&["sync"]).await.expect(0).stderr;
+        assert_eq!(told.matches("find no repositories in corp").count(), warnings, "{told}");
+        let (name, tag) = ("library/alpine".parse().expect("a name"), "3".parse().expect("a tag"));
+        assert_eq!(dst.resolve(&name, &tag), fake.resolve("library/alpine", "3"));
+    }
+}
+
+#[tokio::test]
+async fn docker_hub_that_lets_nobody_log_in_is_asked_once_for_all_repositories() {
+    let (fake, hub) = Hub::start().await;
+    let dst = plain().await;
+    hub.change(|state| state.refuses_logins = true);
+    let workshop = pulling(&fake, &Hub::keys(&fake), &dst, "[library/alpine]");
+    let config = workshop.config();
+    let settings = &config.registries[&RegistryName::new("src")];
+    let (habits, vendor) = transship::vendors::for_settings(settings);
+    let end = Endpoint::open("src", settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end");
+    for number in 0..8 {
+        let name = format!("library/a{number}").parse().expect("a name");
+        let listed = end.list_digests(&name).await.expect("an answer");
+        assert_eq!(listed, BulkListing::None);
+    }
+    assert_eq!(fake.count("POST", "/hub/"), 1, "{:?}", fake.exchanges());
 }
 
 #[tokio::test]

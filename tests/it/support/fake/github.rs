@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
 use super::token::Tokens;
-use super::{Asked, Asking, Book, Face, Fake, document, refusal, with_header};
+use super::{Asked, Asking, Book, Face, Fake, document, refusal, tags};
 
 /// A user, and his token for all of GitHub.
 pub const USER: &str = "octocat";
@@ -125,29 +125,12 @@ fn versions(book: &Book, repository: &str) -> Option<Vec<Value>> {
 }
 
 /// The names of tags in an order of its own, a hundred at a time.
-fn tags(book: &Book, request: &Asking) -> Option<Response> {
-    let name = request.repository()?;
-    let repository = name.parse().ok()?;
+fn reversed(book: &Book, request: &Asking) -> Option<Response> {
+    let repository = request.repository()?.parse().ok()?;
     book.registry.manifests(&repository)?;
     let mut tags = book.registry.tags(&repository);
     tags.reverse();
-    let size = request
-        .parameter("n")
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(PAGE);
-    let size = size.min(PAGE);
-    let last = request.parameter("last");
-    let at = last.and_then(|last| tags.iter().position(|tag| tag.as_str() == last).map(|at| at + 1));
-    let at = at.unwrap_or(0);
-    let shown: Vec<&str> = tags.iter().skip(at).take(size).map(|tag| tag.as_str()).collect();
-    let mut answer = document(200, &json!({ "name": name, "tags": shown }));
-    if at + size < tags.len()
-        && let Some(last) = shown.last()
-    {
-        let link = format!("</v2/{name}/tags/list?n={size}&last={last}>; rel=\"next\"");
-        answer = with_header(answer, "link", &link);
-    }
-    Some(answer)
+    tags::page(request, &tags, PAGE)
 }
 
 impl Face for Arc<Github> {
@@ -180,7 +163,7 @@ impl Face for Arc<Github> {
             return Asked::Answer(refusal(416, "REQUESTED_RANGE_NOT_SATISFIABLE", message));
         }
         if request.method == Method::GET && request.path.ends_with("/tags/list") {
-            return tags(book, request).map_or(Asked::Pass, Asked::Answer);
+            return reversed(book, request).map_or(Asked::Pass, Asked::Answer);
         }
         Asked::Pass
     }

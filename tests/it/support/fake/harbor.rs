@@ -45,6 +45,10 @@ pub struct State {
     pub early_proxies: bool,
     /// Lists say that there is one entry more.
     pub total_lies: bool,
+    /// Before 2.2 projects were asked for by id, and by name in their list alone.
+    pub projects_by_id_alone: bool,
+    /// A project that the robot may not see.
+    pub hidden: Option<String>,
     /// Before 2.0 there was no such API.
     pub no_api: bool,
     /// Projects that were made by a call.
@@ -58,6 +62,14 @@ pub struct Project {
     pub public: bool,
     /// It fetches what is pulled from elsewhere.
     pub proxy: bool,
+    /// What the API calls it beside its name; 0 where the test does not ask for it.
+    pub id: u64,
+}
+
+impl State {
+    fn hides(&self, project: &str) -> bool {
+        self.denies_listing || self.hidden.as_deref() == Some(project)
+    }
 }
 
 impl Harbor {
@@ -129,7 +141,9 @@ impl Harbor {
                 false => Asked::Answer(self.tokens.challenge(book, request, "unauthorized")),
             };
         }
-        if request.path == "/v2/_catalog" && !self.is_robot(request) {
+        // Who may not see everything has no catalogue.
+        let sees_all = self.is_robot(request) && lock(&self.state).hidden.is_none();
+        if request.path == "/v2/_catalog" && !sees_all {
             return Asked::Answer(wants_basic());
         }
         let worth = match request.authorization() {
@@ -211,7 +225,8 @@ impl Harbor {
                 )
             }
             ("POST", ["projects"]) => self.make(request),
-            ("GET", ["projects", name]) => self.project_of(name),
+            ("GET", ["projects"]) => self.projects_with(request),
+            ("GET", ["projects", name]) => self.project_of(request, name),
             ("GET", ["repositories"]) => self.repositories(book, request, None),
             ("GET", ["projects", name, "repositories"]) => self.repositories(book, request, Some(name)),
             ("GET", ["projects", name, "repositories", rest, "artifacts"]) => {
@@ -256,29 +271,50 @@ impl Harbor {
         }
         let project = Project {
             public: public == "true",
-            proxy: false,
+            ..Project::default()
         };
         state.projects.insert(name.to_owned(), project);
         state.made.push((name.to_owned(), body.clone()));
         Asked::Answer(Response::builder().status(201).body(Body::empty()).expect("an answer"))
     }
 
-    fn project_of(&self, name: &str) -> Asked {
+    fn project_of(&self, request: &Asking, name: &str) -> Asked {
         let state = lock(&self.state);
-        Asked::Answer(match state.projects.get(name) {
+        let is_name = request.header("x-is-resource-name") == Some("true") && !state.projects_by_id_alone;
+        let found = match name.parse::<u64>() {
+            Ok(id) if !is_name => state.projects.iter().find(|(_, project)| project.id == id),
+            Err(_) if state.projects_by_id_alone => {
+                let message = "project_id in path must be of type int64: \"team\"";
+                return Asked::Answer(refusal(422, "UNPROCESSABLE_ENTITY", message));
+            }
+            _ => state.projects.get_key_value(name),
+        };
+        Asked::Answer(match found {
             // To a robot, one that is missing looks like one that it may not see (goharbor/harbor#21800).
             None => refusal(403, "FORBIDDEN", "forbidden"),
-            Some(_) if state.denies_listing => refusal(403, "FORBIDDEN", "forbidden"),
-            Some(project) => {
-                let registry = if project.proxy { json!(7) } else { Value::Null };
-                document(200, &json!({ "name": name, "registry_id": registry }))
-            }
+            Some((found, _)) if state.hides(found) => refusal(403, "FORBIDDEN", "forbidden"),
+            Some((found, project)) => document(200, &shown(found, project)),
         })
+    }
+
+    /// Those that the robot may see and whose names contain what is asked for.
+    fn projects_with(&self, request: &Asking) -> Asked {
+        let Some(part) = request.parameter("name") else {
+            return Asked::Wrong("no project is named".to_owned());
+        };
+        let state = lock(&self.state);
+        let found = state
+            .projects
+            .iter()
+            .filter(|(name, _)| name.contains(&part) && !state.hides(name));
+        let entries = found.map(|(name, project)| shown(name, project)).collect();
+        drop(state);
+        self.page(request, entries)
     }
 
     fn repositories(&self, book: &Book, request: &Asking, project: Option<&str>) -> Asked {
         let state = lock(&self.state);
-        if state.denies_listing || project.is_some_and(|name| !state.projects.contains_key(name)) {
+        if project.is_some_and(|name| !state.projects.contains_key(name) || state.hides(name)) || state.denies_listing {
             return Asked::Answer(refusal(403, "FORBIDDEN", "forbidden"));
         }
         drop(state);
@@ -295,7 +331,7 @@ impl Harbor {
 
     fn artifacts(&self, book: &Book, request: &Asking, project: &str, repository: &str) -> Asked {
         let state = lock(&self.state);
-        if state.denies_listing || !state.projects.contains_key(project) {
+        if state.hides(project) || !state.projects.contains_key(project) {
             return Asked::Answer(refusal(403, "FORBIDDEN", "forbidden"));
         }
         drop(state);
@@ -390,6 +426,11 @@ impl Face for Arc<Harbor> {
         let message = format!("Failed to process request due to 'repository:{tag}' configured as immutable.");
         Some(refusal(412, "PRECONDITION", &message))
     }
+}
+
+fn shown(name: &str, project: &Project) -> Value {
+    let registry = if project.proxy { json!(7) } else { Value::Null };
+    json!({ "name": name, "project_id": project.id, "registry_id": registry })
 }
 
 fn wants_basic() -> Response {

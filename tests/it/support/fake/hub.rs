@@ -36,6 +36,10 @@ pub struct State {
     pub old_login: bool,
     /// The API refuses this user.
     pub denies_listing: bool,
+    /// A namespace that the API does not show.
+    pub hidden: Option<String>,
+    /// The API lets nobody log in.
+    pub refuses_logins: bool,
     /// The API takes no token, not even a new one.
     pub refuses_tokens: bool,
     /// Tokens of the API that are good.
@@ -126,6 +130,9 @@ impl Hub {
             ("POST", ["v2", "auth", "token"]) if lock(&self.state).old_login => Asked::Answer(not_found()),
             ("POST", ["v2", "auth", "token"]) => self.log_in(request, "identifier", "secret", "access_token"),
             ("POST", ["v2", "users", "login"]) => self.log_in(request, "username", "password", "token"),
+            ("GET", ["v2", "namespaces", namespace, ..]) if lock(&self.state).hidden.as_deref() == Some(namespace) => {
+                Asked::Answer(document(403, &json!({ "message": "access denied" })))
+            }
             ("GET", ["v2", "namespaces", namespace, "repositories"]) => {
                 self.listing(book, request, |book| repositories(book, namespace))
             }
@@ -142,7 +149,8 @@ impl Hub {
             return Asked::Wrong("who logs in has no login yet".to_owned());
         }
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        if body[user] != USER || body[secret] != SECRET {
+        let refuses = lock(&self.state).refuses_logins;
+        if refuses || body[user] != USER || body[secret] != SECRET {
             return Asked::Answer(document(
                 401,
                 &json!({ "detail": "Incorrect authentication credentials" }),

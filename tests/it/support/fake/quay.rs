@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
 use super::token::{Tokens, Worth};
-use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal};
+use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, tags};
 
 /// A token of an OAuth application, whose user is `$oauthtoken`.
 pub const APPLICATION: &str = "quay-application-token";
@@ -74,7 +74,8 @@ impl Quay {
         }
         let size = size.min(PAGE);
         let before = lock(&self.pages).insert(request.path.clone(), page).unwrap_or_default();
-        if page != 1 && (page != before + 1 || (page - 1) * size >= tags.len()) {
+        // A page may be seen again.
+        if page != 1 && page != before && (page != before + 1 || (page - 1) * size >= tags.len()) {
             return Asked::Wrong(format!("page {page} after page {before}"));
         }
         let shown: Vec<&Value> = tags.iter().skip((page - 1) * size).take(size).collect();
@@ -110,6 +111,13 @@ impl Face for Arc<Quay> {
             return Asked::Wrong("the password is for the token server alone".to_owned());
         }
         match self.tokens.worth(book, request) {
+            Worth::Good(_) if request.method == Method::GET && request.path.ends_with("/tags/list") => {
+                // `endpoints/v2/tag.py`: no page is longer, whatever is asked for.
+                let repository = request.repository().and_then(|name| name.parse().ok());
+                let held = repository.filter(|name| book.registry.manifests(name).is_some());
+                let page = held.and_then(|name| tags::page(request, &book.registry.tags(&name), PAGE));
+                page.map_or(Asked::Pass, Asked::Answer)
+            }
             Worth::Good(_) => Asked::Pass,
             // The right to delete is none that a token has, so an upload cannot be given up either.
             Worth::Lacks(_) if request.method == Method::DELETE => Asked::Answer(refusal(

@@ -27,7 +27,7 @@ pub static GITHUB: Row = Row {
     },
     repository: "octo-org/team/app",
     missing: "octocat/new",
-    listing: Bulk::Tags(100),
+    listing: Bulk::Images(100),
     not: &[(Scenario::Immutable, "it has no immutable tags")],
     unchecked: &[
         "the order and the pages of its own list of tags",
