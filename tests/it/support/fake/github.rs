@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
 use super::token::Tokens;
-use super::{Asked, Asking, Book, Face, Fake, document, refusal, tags};
+use super::{Asked, Asking, Book, Face, Fake, document, refusal, tags, with_header};
 
 /// A user, and his token for all of GitHub.
 pub const USER: &str = "octocat";
