@@ -523,6 +523,26 @@ async fn answer(State(front): State<Arc<Front>>, request: axum::extract::Request
     }
 }
 
+/// An address that must not be called.
+pub struct Nobody(std::net::TcpListener);
+
+impl Nobody {
+    pub fn listen() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
+        Self(listener)
+    }
+
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.0.local_addr().expect("an address")
+    }
+
+    /// True where somebody connected.
+    pub fn has_callers(&self) -> bool {
+        self.0.accept().is_ok()
+    }
+}
+
 /// A document.
 pub fn document(status: u16, value: &Value) -> Response {
     let status = StatusCode::from_u16(status).expect("a status");
