@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::future::FutureExt;
 use serde::Deserialize;
 
-use super::gathered::{Gathered, Refused};
+use super::gathered::Gathered;
 use super::harbor_projects::{Project, Projects, make};
 use super::names::whole;
 use super::once::once;
@@ -102,7 +102,6 @@ static PHRASES: &[Phrase] = &[
 #[derive(Debug, Default)]
 struct Harbor {
     projects: Projects,
-    refused: Refused,
 }
 
 #[derive(Deserialize, PartialEq)]
@@ -169,7 +168,7 @@ impl Vendor for Harbor {
 
     fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
         async move {
-            let mut gathered = Gathered::new(&self.refused);
+            let mut gathered = Gathered::default();
             for (project, path) in listings(below) {
                 let listed = self.repositories(api, project, &path).await;
                 gathered.take(project.unwrap_or_default(), listed)?;

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::awaited::Awaited;
-use super::gathered::{Gathered, Refused};
+use super::gathered::Gathered;
 use super::once::once;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
@@ -70,7 +70,6 @@ static WAYS: Ways = Ways {
 #[derive(Debug, Default)]
 struct Hub {
     token: Awaited<Secret>,
-    refused: Refused,
 }
 
 #[derive(Deserialize)]
@@ -145,7 +144,7 @@ impl Vendor for Hub {
             if !has_api(api) {
                 return Ok(None);
             }
-            let mut gathered = Gathered::new(&self.refused);
+            let mut gathered = Gathered::default();
             let mut known: Vec<&str> = Vec::new();
             for beginning in below {
                 let Some((namespace, _)) = beginning.split_once('/') else {

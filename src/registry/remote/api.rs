@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use url::Url;
 
 use super::Registry;
@@ -43,6 +43,8 @@ pub struct Api {
     account: Arc<Account>,
     /// `None` while a login is looked for, which must not wait for itself.
     registry: Option<Registry>,
+    /// See [`Api::leave_out`].
+    left_out: Arc<Mutex<Vec<Error>>>,
 }
 
 /// One request to an API.
@@ -191,6 +193,7 @@ impl Api {
             transport: registry.shared.transport.clone(),
             account: Arc::clone(&registry.account),
             registry: Some(registry.clone()),
+            left_out: Arc::default(),
         }
     }
 
@@ -200,6 +203,7 @@ impl Api {
             transport: transport.clone(),
             account: Arc::clone(account),
             registry: None,
+            left_out: Arc::default(),
         }
     }
 
@@ -276,6 +280,16 @@ impl Api {
     /// As with any listing.
     pub async fn list_tags(&self, repository: &RepositoryName) -> Result<Listing<Tag>> {
         self.registry()?.list_tags(repository).await
+    }
+
+    /// Says that a part of a list is not known, for this reason, while the rest of it is.
+    pub fn leave_out(&self, why: Error) {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+    }
+
+    /// Why parts of what was listed are not known.
+    pub(super) fn take_left_out(&self) -> Vec<Error> {
+        std::mem::take(&mut *self.left_out.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn registry(&self) -> Result<&Registry> {

@@ -258,20 +258,26 @@ impl Registry {
     }
 
     /// Repositories, in the registry's order, each once: those that begin with one of `below` by the vendor's API, else all of
-    /// the catalogue. `None` where it has no catalogue.
-    pub async fn list_repositories(&self, below: &[String]) -> Result<Listing<RepositoryName>> {
-        let vendor = &self.shared.vendor;
-        let refused = match vendor.list_repositories(&self.api(), below).await {
+    /// the catalogue. `None` where it has no catalogue. With them, why parts of the list are not known.
+    pub async fn list_repositories(&self, below: &[String]) -> Result<(Listing<RepositoryName>, Vec<Error>)> {
+        let (vendor, api) = (&self.shared.vendor, self.api());
+        let refused = match vendor.list_repositories(&api, below).await {
             Ok(Some(repositories)) => {
                 let mut known = HashSet::new();
                 let mut once = repositories;
                 once.retain(|name| known.insert(name.clone()));
-                return Ok(Some(once));
+                return Ok((Some(once), api.take_left_out()));
             }
             Ok(None) => None,
             Err(error) if Hindrance::of(&error) == Some(Hindrance::Refusal) => Some(error),
             Err(error) => return Err(error),
         };
+        Ok((self.list_otherwise(refused).await?, Vec::new()))
+    }
+
+    /// Repositories where the vendor's API does not list them, or refused to.
+    async fn list_otherwise(&self, refused: Option<Error>) -> Result<Listing<RepositoryName>> {
+        let vendor = &self.shared.vendor;
         match (vendor.ways().catalogue, refused) {
             (false, Some(error)) => Err(error),
             (false, None) => Ok(None),
