@@ -234,7 +234,7 @@ impl Hub {
             Ok(_) => TOKEN_LIFE,
             Err(_) => FAILURE_LIFE,
         };
-        let token = self.token.get(api.clock(), good, life, log_in(api, &credentials));
+        let token = self.token.get(api.clock(), good, life, log_in(api));
         token.await.map(Some)
     }
 }
@@ -245,11 +245,10 @@ fn has_api(api: &Api) -> bool {
     settings.endpoint.is_some() || super::table::kind_of(&settings.url.host) == Kind::DockerHub
 }
 
-async fn log_in(api: &Api, credentials: &Credentials) -> Result<Secret> {
-    let (user, secret) = (&credentials.username, credentials.password.expose());
-    let mut answer = post(api, "/v2/auth/token", &json!({ "identifier": user, "secret": secret })).await?;
+async fn log_in(api: &Api) -> Result<Secret> {
+    let mut answer = post(api, "/v2/auth/token", ["identifier", "secret"]).await?;
     if answer.status == 404 {
-        answer = post(api, "/v2/users/login", &json!({ "username": user, "password": secret })).await?;
+        answer = post(api, "/v2/users/login", ["username", "password"]).await?;
     }
     match answer.status {
         200 => Ok(Secret::new(answer.json::<Token>()?.access_token)),
@@ -257,12 +256,18 @@ async fn log_in(api: &Api, credentials: &Credentials) -> Result<Secret> {
     }
 }
 
-async fn post(api: &Api, path: &str, body: &serde_json::Value) -> Result<ApiAnswer> {
+/// Sends user and password under these names.
+async fn post(api: &Api, path: &str, [user, secret]: [&str; 2]) -> Result<ApiAnswer> {
     let url = api.at(API_HOST, path)?;
-    let mut call = ApiCall::post(Operation::Authenticate, api.place(None), url, body.to_string());
-    call.headers
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    api.call(call).await
+    let login = |credentials: Option<&Credentials>| {
+        let (name, password) = credentials.map_or(("", ""), |found| (&found.username, found.password.expose()));
+        let body = json!({ user: name, secret: password }).to_string();
+        let mut call = ApiCall::post(Operation::Authenticate, api.place(None), url.clone(), body);
+        call.headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        call
+    };
+    api.call_as(login).await
 }
 
 fn error_of(answer: &ApiAnswer) -> Error {

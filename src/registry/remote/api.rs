@@ -259,11 +259,8 @@ impl Api {
     /// # Errors
     /// The login could not be read, or is being looked for just now.
     pub async fn credentials(&self) -> Result<Option<Credentials>> {
-        self.registry()?
-            .shared
-            .auth
-            .credentials(&self.transport, &self.account)
-            .await
+        let auth = &self.registry()?.shared.auth;
+        Ok(auth.credentials(&self.transport, &self.account).await?.0)
     }
 
     /// All tags by the distribution protocol; `None` where the repository is not there.
@@ -301,6 +298,32 @@ impl Api {
     async fn until_it_answers(&self, call: &ApiCall) -> Result<ApiAnswer> {
         let mut delays = ExponentialBuilder::new()
             .with_min_delay(FIRST_DELAY)
+    /// As [`Api::call`], for what `make` makes of the registry's login. Where that is refused (401) and another one has taken its
+    /// place meanwhile, by docker login or a credential helper, it is made of that, once.
+    ///
+    /// # Errors
+    /// As [`Api::call`] and [`Api::credentials`].
+    pub async fn call_as(&self, make: impl Fn(Option<&Credentials>) -> ApiCall) -> Result<ApiAnswer> {
+        self.by_login(|credentials| self.call(make(credentials.as_ref()))).await
+    }
+
+    async fn by_login<F>(&self, send: impl Fn(Option<Credentials>) -> F) -> Result<ApiAnswer>
+    where
+        F: Future<Output = Result<ApiAnswer>>,
+    {
+        let auth = &self.registry()?.shared.auth;
+        let (credentials, generation) = auth.credentials(&self.transport, &self.account).await?;
+        let answer = send(credentials.clone()).await?;
+        let Some(refused) = credentials.filter(|_| answer.status == 401) else {
+            return Ok(answer);
+        };
+        let replaced = auth.replaced(&refused, generation, &self.transport, &self.account);
+        match replaced.await? {
+            Some(other) => send(Some(other)).await,
+            None => Ok(answer),
+        }
+    }
+
             .with_max_delay(MAX_DELAY)
             .with_max_times(ATTEMPTS - 1)
             .with_jitter()
@@ -330,15 +353,17 @@ impl Api {
                 let answer = self.registry()?.run(to_send).await?;
                 return ApiAnswer::read(answer, call).await;
             }
-            ApiLogin::Basic if ours => match self.credentials().await? {
-                // An identity token is for the token server alone.
-                Some(credentials) if credentials.username == super::auth::IDENTITY_USER => None,
-                Some(credentials) => {
-                    let header = super::auth::basic_header(&credentials);
-                    Some(header.map_err(|failure| failure.at(call.place.clone()))?)
-                }
-                None => None,
-            },
+            ApiLogin::Basic if ours => {
+                let send = |credentials: Option<Credentials>| async move {
+                    // An identity token is for the token server alone.
+                    let credentials = credentials.filter(|found| found.username != super::auth::IDENTITY_USER);
+                    let header = credentials.as_ref().map(super::auth::basic_header).transpose();
+                    let header = header.map_err(|failure| failure.at(call.place.clone()))?;
+                    let sent = self.transport.api(&self.account, call.to_call(), header.as_ref());
+                    ApiAnswer::read(sent.await?, call).await
+                };
+                return Box::pin(self.by_login(send)).await;
+            }
             ApiLogin::Own(_) | ApiLogin::Basic => {
                 let host = host_and_port(&call.url);
                 let message = format!("the registry's login is not for {host}");

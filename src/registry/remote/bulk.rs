@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Registry;
 use super::api::Api;
 use crate::oci::RepositoryName;
-use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, Result};
+use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, LoginSource, Result};
 
 /// How long an API that refused is left alone: rights are granted by people.
 const REFUSAL_LIFE: Duration = Duration::from_secs(6 * 3600);
@@ -180,7 +180,7 @@ impl Registry {
                 Ok(BulkListing::Absent)
             }
             Ok(listing) => Ok(listing),
-            Err(error) => match Hindrance::of(&error) {
+            Err(error) => match self.hindrance(&error) {
                 Some(Hindrance::Refusal) => {
                     self.hold(&error, Hindrance::Refusal, vendor.container(repository));
                     Ok(BulkListing::None)
@@ -203,6 +203,17 @@ impl Registry {
         }
     }
 
+    /// What stands in the way here. A login that is not of the rules may be another one at any time (docker login, a credential
+    /// helper): that it is refused now holds for a short while only, and for no other process.
+    fn hindrance(&self, error: &Error) -> Option<Hindrance> {
+        let found = Hindrance::of(error);
+        let changes = matches!(self.shared.settings.login, LoginSource::DockerConfig);
+        match error.kind {
+            ErrorKind::Unauthorized if changes => found.and(Some(Hindrance::Trouble)),
+            _ => found,
+        }
+    }
+
     /// Asks the API for the tags of the repository, however it was refused before. False where it is refused still, which is news
     /// then ([`Registry::take_refusals`]), and where there is no such API.
     ///
@@ -217,7 +228,7 @@ impl Registry {
             // It was not asked.
             Ok(BulkListing::None) => Ok(false),
             Ok(BulkListing::Absent | BulkListing::Known { .. }) => Ok(true),
-            Err(error) if Hindrance::of(&error) == Some(Hindrance::Refusal) => {
+            Err(error) if self.hindrance(&error) == Some(Hindrance::Refusal) => {
                 let now = self.shared.transport.clock().elapsed();
                 let container = vendor.container(repository);
                 self.shared.refusals.take(Hindrance::Refusal, &error, container, now);

@@ -94,6 +94,13 @@ fn end_with_places(host: &str, places: usize) -> Endpoint {
     open_as(vendor, &Limiter::default(), settings, Habits::default())
 }
 
+/// So much time goes by at once.
+async fn pass(time: std::time::Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 fn repository(name: &str) -> RepositoryName {
     name.parse().expect("a repository name")
 }

@@ -312,6 +312,65 @@ async fn a_listing_that_fails_gives_way_to_names_for_a_while() {
 }
 
 #[tokio::test]
+async fn an_api_that_refuses_a_login_is_asked_with_the_one_that_took_its_place() {
+    use base64::Engine as _;
+    let good = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("AWS:t2"));
+    let server = Server::start(move |seen, _| match seen.header("authorization") == Some(&good) {
+        true => answer(200, &[], format!(r#"{{"1":"{DIGEST}"}}"#)),
+        false => answer(401, &[], ""),
+    })
+    .await;
+    // A helper that is asked again has another one.
+    let vendor = Maker {
+        life: Some(12 * 3600),
+        ..Maker::new()
+    };
+    let end = end_of(vendor, settings(&server), Habits::default());
+    let names = ["p/a", "p/b"].map(repository);
+    for name in &names {
+        let listed = end.list_digests(name).await.expect("listed");
+        assert!(matches!(listed, BulkListing::Known { tags, .. } if tags[0].digest.is_some()));
+    }
+    assert_eq!(logins(&server), ["AWS:t1", "AWS:t2", "AWS:t2"]);
+    assert_eq!(end.take_refusals(), []);
+}
+
+#[rstest::rstest]
+#[case::of_the_rules(true)]
+#[case::of_a_file(false)]
+#[tokio::test]
+async fn an_api_that_refuses_a_login_is_left_alone_for_as_long_as_that_can_be_no_other(#[case] fixed: bool) {
+    let server = Server::start(|seen, _| match seen.target.starts_with("/api/") {
+        true => answer(401, &[], ""),
+        false => answer(200, &[], r#"{"tags":["1"]}"#),
+    })
+    .await;
+    let (mut settings, mut vendor) = (settings(&server), Maker::new());
+    if fixed {
+        settings.login = LoginSource::Given(Credentials {
+            username: "u".to_owned(),
+            password: Secret::new("p"),
+        });
+    } else {
+        vendor.life = Some(12 * 3600);
+    }
+    let end = end_of(vendor, settings, Habits::default());
+    let name = repository("p/a");
+    end.list_digests(&name).await.expect("by names");
+    // With a login of a file that may be another one by now, it is asked twice.
+    let asked = count(&server, "/api/tags");
+    assert_eq!(asked, 2 - usize::from(fixed));
+    assert_eq!(
+        end.take_refusals().len(),
+        usize::from(fixed),
+        "kept for other processes"
+    );
+    pass(Duration::from_secs(301)).await;
+    end.list_digests(&name).await.expect("by names");
+    assert_eq!(count(&server, "/api/tags") > asked, !fixed);
+}
+
+#[tokio::test]
 async fn what_the_api_alone_has_is_looked_at() {
     static HIDES: Ways = Ways {
         hides_tags: true,
