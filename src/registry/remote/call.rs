@@ -202,10 +202,17 @@ impl Answer {
 
     /// The error that this answer is. `user` is who we are there, where known.
     pub(super) async fn into_error(self, user: Option<&str>) -> Error {
+        // On the heap, as every operation would else carry it in its own.
+        Box::pin(self.into_told_error(user)).await.0
+    }
+
+    /// As [`Answer::into_error`], and whether it was in an envelope, as a registry's own words are.
+    pub(super) async fn into_told_error(self, user: Option<&str>) -> (Error, bool) {
         let (operation, place) = (self.operation, self.place.clone());
         let storage = self.elsewhere.then(|| host_and_port(&self.url));
         let refusal = self.refusal().await;
-        match storage {
+        let enveloped = refusal.enveloped;
+        let error = match storage {
             Some(host) if matches!(refusal.status.as_u16(), 400..=499) => {
                 let kind = match refusal.status.as_u16() {
                     404 | 410 => ErrorKind::NotFound,
@@ -219,7 +226,8 @@ impl Answer {
                 error
             }
             _ => refusal.into_error(operation, place, user),
-        }
+        };
+        (error, enveloped)
     }
 
     /// An error about an answer that breaks the protocol.
