@@ -74,6 +74,19 @@ pub(super) struct Call {
     pub(super) renews_login: bool,
     /// A vendor's API, wherever it is: it may be at a private address, and sends us to no other host.
     pub(super) api: bool,
+    /// When it is sent.
+    pub(super) turn: Turn,
+}
+
+/// When a request is sent for which no place of the process is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// When its turn comes.
+    Awaited,
+    /// Now: the turn was taken before. Another attempt is [`Turn::AtOnce`].
+    Taken,
+    /// Now or not at all.
+    AtOnce,
 }
 
 /// An answer of any status that no further attempt would change. Body unread.
@@ -118,6 +131,7 @@ impl Call {
             repeatable: true,
             renews_login: true,
             api: false,
+            turn: Turn::Awaited,
         }
     }
 

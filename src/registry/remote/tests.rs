@@ -1,6 +1,7 @@
 //! The client against small scripted servers, and against a real `docker-registry`.
 
 mod echoes;
+mod mirrors;
 mod presence;
 mod reach;
 mod real;
