@@ -330,12 +330,14 @@ impl Api {
             .build();
         loop {
             let answer = self.once(call).await?;
-            if !(call.throttled)(answer.status, &answer.body) {
+            // One that says so by its status was asked as often as helps already.
+            let by_status = answer.status == 429;
+            if !by_status && !(call.throttled)(answer.status, &answer.body) {
                 return Ok(answer);
             }
             let wanted = answer.retry_after.unwrap_or_default();
             match delays.next() {
-                Some(delay) if wanted <= PATIENCE => tokio::time::sleep(delay.max(wanted)).await,
+                Some(delay) if !by_status && wanted <= PATIENCE => tokio::time::sleep(delay.max(wanted)).await,
                 _ => {
                     let host = host_and_port(&answer.url);
                     return Err(answer.error(ErrorKind::Throttled, format!("the API at {host} is asked too often")));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Registry;
 use super::api::Api;
 use crate::oci::RepositoryName;
-use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, LoginSource, Result};
+use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, LoginSource, Operation, Result};
 
 /// How long an API that refused is left alone: rights are granted by people.
 const REFUSAL_LIFE: Duration = Duration::from_secs(6 * 3600);
@@ -210,6 +210,8 @@ impl Registry {
         let changes = matches!(self.shared.settings.login, LoginSource::DockerConfig);
         match error.kind {
             ErrorKind::Unauthorized if changes => found.and(Some(Hindrance::Trouble)),
+            // It wants no more logins for a while (Docker Hub's API has some of its own): the registry may do without.
+            ErrorKind::Throttled if error.operation == Operation::Authenticate => Some(Hindrance::Trouble),
             _ => found,
         }
     }
@@ -325,7 +327,7 @@ pub fn with_names(mut tags: Vec<ListedTag>, names: Listing<crate::oci::Tag>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{Operation, Place};
+    use crate::registry::Place;
 
     const HOUR: Duration = Duration::from_secs(3600);
 

@@ -444,6 +444,57 @@ async fn an_api_that_is_asked_too_often_in_its_own_words_gets_a_rest() {
     assert_eq!((error.kind, server.seen().len()), (ErrorKind::Throttled, 4));
 }
 
+/// A vendor whose API is at another host, with a login of its own.
+#[derive(Debug)]
+struct Elsewhere;
+
+impl Vendor for Elsewhere {
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::DockerHub)
+    }
+
+    fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        async move {
+            for (operation, path) in [(Operation::Authenticate, "/login"), (Operation::ListTags, "/tags")] {
+                let url = api.at("api.example", path)?;
+                let answer = api
+                    .call(ApiCall::get(operation, api.place(Some(repository)), url))
+                    .await?;
+                if answer.status != 200 {
+                    return Err(answer.refused("no"));
+                }
+            }
+            Ok(BulkListing::Absent)
+        }
+        .boxed()
+    }
+}
+
+/// By its status alone.
+#[rstest::rstest]
+#[case::to_log_in("/login")]
+#[case::to_list("/tags")]
+#[tokio::test(start_paused = true)]
+async fn an_api_elsewhere_that_is_asked_too_often_gives_way_to_names(#[case] busy: &'static str) {
+    let api = Server::start(move |seen, _| match seen.target == busy {
+        true => answer(429, &[], ""),
+        false => answer(200, &[], ""),
+    })
+    .await;
+    let server = Server::start(|_, _| answer(200, &[], r#"{"tags":["1"]}"#)).await;
+    let mut settings = settings(&server);
+    settings.endpoint = Some(RegistryUrl {
+        plain_http: true,
+        host: api.host(),
+        path: String::new(),
+    });
+    let end = open_as(Arc::new(Elsewhere), &Limiter::default(), settings, Habits::default());
+    let listed = end.list_digests(&repository("a")).await.expect("by names");
+    assert!(matches!(listed, BulkListing::Known { tags, .. } if tags.len() == 1 && tags[0].digest.is_none()));
+    // The four attempts of any request.
+    assert_eq!((count(&api, busy), server.seen().len()), (4, 1));
+}
+
 #[tokio::test]
 async fn an_api_that_sends_us_to_another_host_is_not_followed() {
     let elsewhere = Server::start(|_, _| answer(200, &[], "{}")).await;
