@@ -198,7 +198,8 @@ impl Answer {
 
     /// Reads the body as a refusal.
     pub(super) async fn refusal(self) -> Refusal {
-        let body = if self.status == StatusCode::RANGE_NOT_SATISFIABLE {
+        let reads_blob = matches!(self.operation, Operation::ReadBlob | Operation::FindBlob);
+        let body = if self.status == StatusCode::RANGE_NOT_SATISFIABLE && reads_blob {
             // distribution 2.8 announces the whole blob here and sends 33 bytes.
             Bytes::new()
         } else {
