@@ -65,6 +65,8 @@ pub struct ApiCall {
     /// Whether an answer, by status and body, says that it is asked too often, beside 429 and 5xx, which are known: it is
     /// then asked again after a while.
     pub throttled: fn(u16, &[u8]) -> bool,
+    /// The longest answer that is read, in bytes: 8 MiB unless the vendor knows better.
+    pub longest: usize,
 }
 
 /// Who asks an API.
@@ -86,7 +88,7 @@ pub struct ApiAnswer {
     pub status: u16,
     /// Headers.
     pub headers: HeaderMap,
-    /// The body, 8 MiB at most.
+    /// The body, [`ApiCall::longest`] at most.
     pub body: Bytes,
     /// What answered.
     pub url: Url,
@@ -147,6 +149,7 @@ impl ApiCall {
             body: Bytes::new(),
             login: ApiLogin::Nobody,
             throttled: |_, _| false,
+            longest: MAX_ANSWER,
         }
     }
 
@@ -295,9 +298,6 @@ impl Api {
         })
     }
 
-    async fn until_it_answers(&self, call: &ApiCall) -> Result<ApiAnswer> {
-        let mut delays = ExponentialBuilder::new()
-            .with_min_delay(FIRST_DELAY)
     /// As [`Api::call`], for what `make` makes of the registry's login. Where that is refused (401) and another one has taken its
     /// place meanwhile, by docker login or a credential helper, it is made of that, once.
     ///
@@ -324,6 +324,9 @@ impl Api {
         }
     }
 
+    async fn until_it_answers(&self, call: &ApiCall) -> Result<ApiAnswer> {
+        let mut delays = ExponentialBuilder::new()
+            .with_min_delay(FIRST_DELAY)
             .with_max_delay(MAX_DELAY)
             .with_max_times(ATTEMPTS - 1)
             .with_jitter()
@@ -491,7 +494,7 @@ impl ApiAnswer {
         sent.add_settings(&answer.settings);
         sent.add_headers(&call.headers);
         sent.add_body(&call.body);
-        let body = answer.collect(MAX_ANSWER).await?;
+        let body = answer.collect(call.longest).await?;
         // What is fine is read by its fields, and no one quotes it.
         let echoes = status != 200 && sent.is_in(&body);
         Ok(Self {
