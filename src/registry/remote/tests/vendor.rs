@@ -10,7 +10,7 @@ use super::server::{Seen, Server, answer};
 use super::*;
 use crate::oci::Tag;
 use crate::registry::{
-    Api, ApiCall, ApiLogin, BulkListing, Created, ErrorKind, Issued, ListedTag, MountOutcome, Mounts, Operation,
+    Api, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Issued, ListedTag, MountOutcome, Mounts, Operation,
     Phrase, Told, Ways,
 };
 
@@ -77,6 +77,14 @@ impl Vendor for Maker {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
+            let nobody = match repository.as_str() {
+                "nobody/a" => Some(ErrorKind::Unauthorized),
+                "lost/a" => Some(ErrorKind::Config),
+                _ => None,
+            };
+            if let Some(kind) = nobody {
+                return Err(Error::new(Operation::Authenticate, api.place(None), kind, "no login"));
+            }
             let url = api.own(&format!("/api/tags/{repository}"))?;
             let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), url);
             call.login = ApiLogin::Basic;
@@ -309,6 +317,36 @@ async fn a_listing_that_fails_gives_way_to_names_for_a_while() {
         end.list_digests(&repository("other/a")).await,
         Ok(BulkListing::Known { tags, .. }) if tags[0].digest.is_some()
     ));
+}
+
+/// That nobody knows who we are is no word of the API's: it is kept only where the registry itself lets us in.
+#[tokio::test]
+async fn a_login_that_is_not_to_be_had_is_no_refusal_of_the_api() {
+    for status in [401, 200] {
+        let body = if status == 200 { r#"{"tags":["1"]}"# } else { "" };
+        let server = Server::start(move |_, _| answer(status, &[], body)).await;
+        // The rules' own: what they refuse is kept.
+        let mut settings = settings(&server);
+        settings.login = LoginSource::Anonymous;
+        let end = end_of(Maker::new(), settings, Habits::default());
+        for name in ["nobody/a", "lost/a"] {
+            let listed = end.list_digests(&repository(name)).await;
+            match status {
+                200 => {
+                    let known = matches!(&listed, Ok(BulkListing::Known { tags, .. }) if tags.len() == 1);
+                    assert!(known, "{name}: {listed:?}");
+                }
+                _ => drop(listed.expect_err("unknown")),
+            }
+        }
+        let kept: Vec<_> = end
+            .take_refusals()
+            .into_iter()
+            .filter_map(|kept| kept.container)
+            .collect();
+        let wanted: &[&str] = if status == 200 { &["nobody"] } else { &[] };
+        assert_eq!(kept, wanted, "{status}");
+    }
 }
 
 #[tokio::test]
