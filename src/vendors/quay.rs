@@ -125,11 +125,7 @@ async fn page(api: &Api, repository: &RepositoryName, number: u32) -> Result<Num
         return Err(answer.refused(""));
     }
     let page: Page = answer.json()?;
-    Ok(NumberedPage {
-        entries: page.tags,
-        total: None,
-        last: !page.has_additional,
-    })
+    Ok(NumberedPage::of(&answer, page.tags, None, !page.has_additional))
 }
 
 fn listed(entry: Entry) -> Option<ListedTag> {

@@ -291,6 +291,10 @@ impl Registry {
             (true, None) => self.list_catalogue().await,
             (true, Some(error)) => {
                 let listed = self.list_catalogue().await;
+                // Without a catalogue it is the API's refusal that stands in the way.
+                if matches!(listed, Ok(None)) {
+                    return Err(error);
+                }
                 let now = self.shared.transport.clock().elapsed();
                 let refusals = &self.shared.refusals;
                 if listed.is_ok() && refusals.take(Hindrance::Refusal, &error, REPOSITORIES, now) {
