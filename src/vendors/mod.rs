@@ -29,6 +29,7 @@ mod harbor_projects;
 mod huawei;
 mod hub;
 mod kept;
+mod keyed;
 mod names;
 mod nexus;
 mod once;
@@ -40,6 +41,8 @@ mod tencent_api;
 mod tencent_enterprise;
 mod tencent_keys;
 mod tencent_personal;
+#[cfg(test)]
+mod tests;
 mod words;
 mod zot;
 
