@@ -13,6 +13,7 @@ mod harbor;
 mod huawei;
 mod hub;
 mod matrix;
+mod nexus;
 mod quay;
 mod refusals;
 mod tencent;
