@@ -277,7 +277,6 @@ fn clock(report: &mut PingReport, greeting: &Greeting, kind: Option<Kind>) {
                 | Kind::EcrPublic
                 | Kind::AlibabaEnterprise
                 | Kind::AlibabaPersonal
-                | Kind::Huawei
                 | Kind::TencentEnterprise
                 | Kind::TencentPersonal
         )

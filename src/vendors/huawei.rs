@@ -77,8 +77,7 @@ struct Tag {
     /// The third version of the API writes it small.
     #[serde(rename = "Tag", alias = "tag")]
     tag: String,
-    #[serde(default)]
-    digest: String,
+    digest: Option<String>,
     /// When it was pushed last.
     updated: Option<String>,
 }
@@ -156,7 +155,7 @@ fn total(headers: &HeaderMap) -> Option<u64> {
 fn listed(entry: Tag) -> Option<ListedTag> {
     Some(ListedTag {
         tag: entry.tag.parse().ok()?,
-        digest: entry.digest.parse().ok(),
+        digest: entry.digest.and_then(|text| text.parse().ok()),
         media_type: None,
         pushed: entry.updated.and_then(|text| text.parse().ok()),
     })
@@ -364,6 +363,7 @@ mod tests {
             { "id": 3, "repo_id": 8, "Tag": "v1", "image_id": "f5bf…", "manifest": "{}", "digest": digest, "schema": 2,
               "updated": "2018-06-13T07:59:31.192387Z", "tag_type": 1 },
             { "tag": "v2", "digest": "7583…", "updated": null },
+            { "Tag": "v3", "digest": null },
             { "Tag": "no tag at all" },
         ]))
         .expect("tags");
@@ -372,7 +372,7 @@ mod tests {
             .iter()
             .map(|listed| (listed.tag.as_str(), listed.digest.is_some(), listed.pushed.is_some()))
             .collect();
-        assert_eq!(shown, [("v1", true, true), ("v2", false, false)]);
+        assert_eq!(shown, [("v1", true, true), ("v2", false, false), ("v3", false, false)]);
 
         let range = |text: &'static str| {
             let headers = HeaderMap::from_iter([(CONTENT_RANGE, HeaderValue::from_static(text))]);

@@ -147,9 +147,9 @@ impl Nexus {
         let answer = api.call(call).await?;
         match answer.status {
             200 => Ok(answer),
-            // A port of its own answers the distribution protocol alone.
+            // A port of its own answers the distribution protocol alone. No right is missing that one would have to wait for.
             404 => Err(answer.error(
-                ErrorKind::NotFound,
+                ErrorKind::Invalid,
                 "Nexus has no search there: write its own address as `endpoint` of this registry",
             )),
             _ => Err(answer.refused("")),

@@ -150,11 +150,8 @@ async fn nexus_is_searched_beside_the_path_of_the_repository_or_at_the_endpoint(
     let remote = RegistrySettings::Remote(Box::new(settings));
     let limiter = Limiter::default();
     let end = Endpoint::open("nexus", &remote, Habits::default(), vendor, Clock::system(), &limiter).expect("an end");
-    let listed = end.list_digests(&"team/app".parse().expect("a name")).await;
-    assert_eq!(listed.expect("the names are elsewhere"), BulkListing::None);
-    let refusals = end.take_refusals();
-    assert!(
-        refusals[0].said.contains("write its own address as `endpoint`"),
-        "{refusals:?}"
-    );
+    let error = end.may_list_digests(&"team/app".parse().expect("a name")).await;
+    let error = error.expect_err("there is no search");
+    assert_eq!(error.kind, ErrorKind::Invalid);
+    assert!(error.message.contains("write its own address as `endpoint`"), "{error}");
 }
