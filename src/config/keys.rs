@@ -482,7 +482,7 @@ static LIMITS: Section = Section {
             "bandwidth",
             Kind::Size,
             "none",
-            "The most bytes in a second from the registry, and as many to it. Blobs share it evenly.",
+            "The most bytes in a second from the registry, and as many to it. Blobs that are nearly done go first.",
         ),
     ],
 };

@@ -19,7 +19,7 @@ use crate::store::JobOutcome;
 
 /// Images of one lane that are copied at once. Most of their time is spent waiting for the registries' own limits; what this bounds
 /// is memory.
-pub(super) const IMAGES_AT_ONCE: usize = 32;
+pub(super) const IMAGES_AT_ONCE: usize = 24;
 
 /// The same with those that only wait for blobs that other images bring.
 const IMAGES_UNDER_WAY: usize = 256;

@@ -290,7 +290,9 @@ mod tests {
             bandwidth: Some(100_000),
             ..Limits::default()
         };
-        Limiter::default().throttle("there", "there", limits).flow(direction)
+        Limiter::default()
+            .throttle("there", "there", limits)
+            .flow(direction, None)
     }
 
     #[tokio::test(start_paused = true)]

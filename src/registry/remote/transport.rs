@@ -213,8 +213,8 @@ impl Transport {
     }
 
     /// For the bytes of a blob.
-    pub(super) fn flow(&self, direction: Direction) -> Flow {
-        self.0.throttle.flow(direction)
+    pub(super) fn flow(&self, direction: Direction, length: Option<u64>) -> Flow {
+        self.0.throttle.flow(direction, length)
     }
 
     /// Waits for a place, and does what [`Transport::run_in_place`] does.

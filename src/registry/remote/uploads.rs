@@ -272,7 +272,7 @@ impl Registry {
             })?;
             call.headers.insert(header::CONTENT_RANGE, range);
         }
-        let body = paced(body, self.shared.transport.flow(Direction::Up));
+        let body = paced(body, self.shared.transport.flow(Direction::Up, Some(length)));
         call.payload = Payload::stream(body, length);
         call.repeatable = false;
         Ok(call.class(Class::BlobWrite))

@@ -130,6 +130,8 @@ pub(super) struct Flow {
     throttle: Arc<Throttle>,
     class: Class,
     direction: Direction,
+    /// Bytes still to come, where known.
+    left: Option<u64>,
     untold: u64,
 }
 
@@ -227,8 +229,8 @@ impl Throttle {
         }
     }
 
-    /// For a blob's body.
-    pub(super) fn flow(self: &Arc<Self>, direction: Direction) -> Flow {
+    /// For a blob's body of `length` bytes, where that is known.
+    pub(super) fn flow(self: &Arc<Self>, direction: Direction, length: Option<u64>) -> Flow {
         Flow {
             throttle: Arc::clone(self),
             class: match direction {
@@ -236,6 +238,7 @@ impl Throttle {
                 Direction::Up => Class::BlobWrite,
             },
             direction,
+            left: length,
             untold: 0,
         }
     }
@@ -257,11 +260,17 @@ impl Flow {
         usize::try_from(part).ok()
     }
 
-    /// Waits until so many bytes may go on.
+    /// Waits until so many bytes may go on. Where a bandwidth is what holds them up, bodies of which the least is left go first:
+    /// they end one after the other, so that few are lost half-way when all breaks off, and small ones wait for no large one.
     pub(super) async fn pass(&mut self, bytes: usize) {
         let bytes = bytes as u64;
         let whole = self.throttle.whole.rates.bytes(self.direction);
-        self.throttle.rates.bytes(self.direction).pass_bytes(bytes, whole).await;
+        let priority = self
+            .left
+            .map_or(i64::MIN, |left| -i64::try_from(left).unwrap_or(i64::MAX));
+        let turnstile = self.throttle.rates.bytes(self.direction);
+        turnstile.pass_bytes(bytes, priority, whole).await;
+        self.left = self.left.map(|left| left.saturating_sub(bytes));
         self.untold += bytes;
         if self.untold >= TOLD_EVERY {
             self.tell();

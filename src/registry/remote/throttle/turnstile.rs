@@ -18,7 +18,7 @@ pub(super) fn order(priority: i32, again: bool) -> i64 {
     i64::from(priority) + if again { AGAIN } else { 0 }
 }
 
-/// Bytes pass in parts of at most this, so that blobs side by side get their share in turn.
+/// Bytes pass in parts of at most this, so that blobs side by side take turns.
 const LARGEST_PART: u64 = 16 * 1024;
 
 /// The smallest part of bytes worth a turn.
@@ -99,10 +99,10 @@ impl Turnstile {
     }
 
     /// As [`Turnstile::pass`], for bytes.
-    pub(super) async fn pass_bytes(&self, mut bytes: u64, whole: &Self) {
+    pub(super) async fn pass_bytes(&self, mut bytes: u64, priority: i64, whole: &Self) {
         while bytes > 0 {
             let part = self.part(whole).map_or(bytes, |part| part.min(bytes));
-            self.pass(part, 0, whole).await;
+            self.pass(part, priority, whole).await;
             bytes -= part;
         }
     }
@@ -131,7 +131,7 @@ mod tests {
         let end = Instant::now() + time;
         let mut moved = 0;
         while Instant::now() < end {
-            through.pass_bytes(chunk, whole).await;
+            through.pass_bytes(chunk, 0, whole).await;
             moved += chunk;
         }
         moved
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_keep_their_rate_and_blobs_their_share() {
+    async fn bytes_keep_their_rate_and_equals_their_share() {
         for rate in [100_000.0, 10_000_000.0, 1e9] {
             let (own, whole) = (turnstile(rate), Turnstile::default());
             // One gives large chunks, the others small ones.
