@@ -44,6 +44,7 @@ pub(super) fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
             needs(findings, cloud, "session_name", "role_arn");
             CloudSettings::Aws(AwsSettings {
                 region: word(cloud, "region"),
+                registry_id: cloud.get("registry_id").and_then(|node| account(findings, node)),
                 profile: word(cloud, "profile"),
                 role_arn: word(cloud, "role_arn"),
                 external_id: word(cloud, "external_id"),
@@ -175,6 +176,11 @@ pub(super) fn kind_and_cloud(
             Some(format!("remove kind, or write kind: {}", by_host.as_str())),
         );
     }
+    if by_host == Some(Kind::Ecr)
+        && let Some(aws) = node.get("aws")
+    {
+        of_ecr_host(findings, aws, &url.host);
+    }
     for (cloud, kinds) in CLOUDS {
         let Some((key, _)) = node.entry(cloud) else { continue };
         let words: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
@@ -196,6 +202,43 @@ pub(super) fn kind_and_cloud(
         };
         findings.error(key.place, message, Some(hint));
     }
+}
+
+/// Tells of a region and an account that are others than those in a host of ECR, `<account>.dkr.ecr.<region>.…` or
+/// `<account>.dkr-ecr.<region>.on.…`: what is asked there would be believed of this registry.
+fn of_ecr_host(findings: &mut Findings<'_>, aws: &Node, host: &str) {
+    let host = host.to_ascii_lowercase();
+    let mut labels = host.split('.');
+    let account = labels.next();
+    let mut labels = labels.filter(|label| !["dkr", "ecr", "ecr-fips", "dkr-ecr", "dkr-ecr-fips"].contains(label));
+    for (key, of_host) in [("registry_id", account), ("region", labels.next())] {
+        let Some((written, value)) = aws.entry(key).filter(|(_, value)| !value.is_unknown()) else {
+            continue;
+        };
+        if let (Some(text), Some(of_host)) = (value.text(), of_host)
+            && !text.eq_ignore_ascii_case(of_host)
+        {
+            findings.error(
+                written.place,
+                format!("aws.{key} is another than the host of the registry says"),
+                Some(format!("remove {key}: the host says it")),
+            );
+        }
+    }
+}
+
+/// The number of an account of AWS.
+fn account(findings: &mut Findings<'_>, node: &Node) -> Option<String> {
+    let text = node.text()?;
+    let fits = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !fits && !node.is_unknown() {
+        findings.error(
+            node.place,
+            "the account of an ECR registry has twelve digits",
+            Some("write it in quotes, as in registry_id: \"123456789012\"".to_owned()),
+        );
+    }
+    Some(text.to_owned())
 }
 
 /// Both keys or none.

@@ -221,7 +221,7 @@ pub(super) static REGISTRY: Section = Section {
             "aws",
             Kind::Map(&AWS),
             "AWS's usual chain",
-            "Who we are at AWS ECR. Without it: environment, profile, SSO, web identity, container, instance, in this order.",
+            "Who we are at AWS ECR. Without it: environment, web identity, profile (keys, SSO, process), container, instance, in this order.",
         ),
         optional(
             "alibaba",
@@ -298,7 +298,13 @@ static AWS: Section = Section {
             "region",
             Kind::Text("a region such as eu-west-1"),
             "by the host name",
-            "The region of the registry.",
+            "The region of the registry, where its host does not name it.",
+        ),
+        optional(
+            "registry_id",
+            Kind::Text("an account such as \"123456789012\""),
+            "by the host name",
+            "The account whose registry it is, where its host does not name it. Without it the API is asked for logins only.",
         ),
         optional(
             "profile",

@@ -233,6 +233,8 @@ pub struct AlibabaSettings {
 pub struct AwsSettings {
     /// The region, where the host does not say it.
     pub region: Option<String>,
+    /// The account whose registry it is, where the host does not say it.
+    pub registry_id: Option<String>,
     /// The profile of AWS's configuration files.
     pub profile: Option<String>,
     /// A role to take on, by its ARN.
@@ -247,6 +249,13 @@ pub struct AwsSettings {
     pub secret_access_key: Option<Secret>,
     /// The token of a temporary access key.
     pub session_token: Option<Secret>,
+}
+
+impl AwsSettings {
+    /// True where it says who we are, not only where the registry is.
+    pub fn says_who(&self) -> bool {
+        self.profile.is_some() || self.role_arn.is_some() || self.access_key_id.is_some()
+    }
 }
 
 /// `azure:` of a registry.

@@ -1,22 +1,24 @@
 //! AWS ECR, private.
 
+mod answers;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::FutureExt;
-use jiff::Timestamp;
 use reqsign_core::StaticEnv;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use self::answers::{Details, ImageDetail, Images, Layer, Layers};
 use super::aws::{
     Asked, AuthorizationData, Aws, Listed, PAGE, RegistryHost, Repositories, Said, Site, ecr_api,
     environment_of_process, is, is_region, labels,
 };
 use super::table::Row;
-use crate::oci::{Digest, RepositoryName, Tag};
+use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
     Api, BulkListing, Created, Encryption, Error, ErrorKind, Habits, Issued, Kind, ListedTag, Operation, Phrase,
     RemoteSettings, Result, Told, UploadHabit, Vendor, Ways,
@@ -113,6 +115,8 @@ struct Ecr {
     lists_only: AtomicBool,
     /// `BatchCheckLayerAvailability` is not granted, which a look at a blob by `/v2/` needs as well, or it is not there.
     looks_one_by_one: AtomicBool,
+    /// That the account is not known was told.
+    told_of_account: AtomicBool,
 }
 
 impl Ecr {
@@ -123,16 +127,24 @@ impl Ecr {
             told: AtomicBool::new(false),
             lists_only: AtomicBool::new(false),
             looks_one_by_one: AtomicBool::new(false),
+            told_of_account: AtomicBool::new(false),
+        }
+    }
+
+    /// The account whose registry it is: without it the API tells of the asker's own, which may have the same names.
+    fn account(&self) -> Option<&str> {
+        match &self.host {
+            Some(host) => Some(&host.account),
+            None => self.aws.registry_id(),
         }
     }
 
     /// The region, and the API's host there.
     async fn site(&self, api: &Api) -> Result<Site> {
         let network = self.host.as_ref().map(|host| host.network).unwrap_or_default();
-        let region = match (self.aws.written_region(), &self.host) {
-            (Some(region), _) => Some(region.to_owned()),
-            (None, Some(host)) => Some(host.region.clone()),
-            (None, None) => self.aws.region().await,
+        let region = match &self.host {
+            Some(host) => Some(host.region.clone()),
+            None => self.aws.region().await,
         };
         let failed = |message: &str| Error::new(Operation::Authenticate, api.place(None), ErrorKind::Config, message);
         let region =
@@ -200,10 +212,10 @@ impl Ecr {
         self.aws.pages(api, &self.site(api).await?, asked, take).await
     }
 
-    /// A request's body with the registry's id, where the host says it.
+    /// A request's body with the registry's id.
     fn body(&self, mut body: Map<String, Value>) -> Value {
-        if let Some(host) = &self.host {
-            body.insert("registryId".to_owned(), host.account.clone().into());
+        if let Some(account) = self.account() {
+            body.insert("registryId".to_owned(), account.into());
         }
         Value::Object(body)
     }
@@ -213,82 +225,6 @@ impl Ecr {
 #[serde(rename_all = "camelCase")]
 struct Tokens {
     authorization_data: Vec<AuthorizationData>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Images {
-    image_ids: Vec<ImageId>,
-    next_token: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ImageId {
-    image_tag: Option<Tag>,
-    image_digest: Option<Digest>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Details {
-    image_details: Vec<ImageDetail>,
-    next_token: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ImageDetail {
-    image_digest: Option<Digest>,
-    #[serde(default)]
-    image_tags: Vec<Tag>,
-    /// In seconds since 1970.
-    image_pushed_at: Option<f64>,
-    image_manifest_media_type: Option<String>,
-    /// Not said before images could be archived.
-    image_status: Option<String>,
-}
-
-impl ImageDetail {
-    fn tags(self) -> impl Iterator<Item = ListedTag> {
-        let is_active = self.image_status.is_none_or(|status| status == "ACTIVE");
-        let digest = self.image_digest.filter(|_| is_active);
-        let pushed = self
-            .image_pushed_at
-            .and_then(|seconds| Timestamp::from_second(seconds as i64).ok());
-        let media_type = self.image_manifest_media_type;
-        self.image_tags.into_iter().map(move |tag| ListedTag {
-            tag,
-            digest: digest.clone(),
-            media_type: media_type.clone(),
-            pushed,
-        })
-    }
-}
-
-#[derive(Deserialize)]
-struct Layers {
-    #[serde(default)]
-    layers: Vec<Layer>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Layer {
-    layer_digest: Option<Digest>,
-    layer_availability: Option<String>,
-}
-
-impl Layer {
-    /// Whether it is there; what is archived, or new, is neither.
-    fn held(self) -> Option<(Digest, bool)> {
-        let is_there = match self.layer_availability?.as_str() {
-            "AVAILABLE" => true,
-            "UNAVAILABLE" => false,
-            _ => return None,
-        };
-        Some((self.layer_digest?, is_there))
-    }
 }
 
 /// The request that makes a repository of these settings.
@@ -350,6 +286,16 @@ impl Vendor for Ecr {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
+            if self.account().is_none() {
+                if !self.told_of_account.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        registry = api.place(None).registry,
+                        "its host does not say whose registry it is: tags are asked for one by one, and nothing is made, unless the \
+                         rules say aws: {{ registry_id: \"<account>\" }}"
+                    );
+                }
+                return Ok(BulkListing::None);
+            }
             let mut tags = Vec::new();
             let described = match self.lists_only.load(Ordering::Relaxed) {
                 false => Some(self.described(api, repository, &mut tags).await),
@@ -389,7 +335,7 @@ impl Vendor for Ecr {
         digests: &'a [Digest],
     ) -> Told<'a, BTreeMap<Digest, bool>> {
         async move {
-            if self.looks_one_by_one.load(Ordering::Relaxed) {
+            if self.looks_one_by_one.load(Ordering::Relaxed) || self.account().is_none() {
                 return Ok(BTreeMap::new());
             }
             let digests = digests.iter().map(ToString::to_string).collect();
@@ -420,6 +366,9 @@ impl Vendor for Ecr {
 
     fn may_delete<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Option<bool>> {
         async move {
+            if self.account().is_none() {
+                return Ok(None);
+            }
             let body = self.body(Map::from_iter([
                 ("repositoryName".to_owned(), repository.as_str().into()),
                 ("imageIds".to_owned(), json!([{ "imageDigest": NO_IMAGE }])),
@@ -444,6 +393,9 @@ impl Vendor for Ecr {
 
     fn list_repositories<'a>(&'a self, api: &'a Api, _below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
         async move {
+            if self.account().is_none() {
+                return Ok(None);
+            }
             let body = self.body(Map::from_iter([("maxResults".to_owned(), PAGE.into())]));
             let asked = Asked {
                 operation: Operation::ListRepositories,
@@ -462,6 +414,12 @@ impl Vendor for Ecr {
 
     fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
         async move {
+            if self.account().is_none() {
+                let message = "its host does not say in whose registry it would be made: write aws: { registry_id: \"<account>\" }, \
+                               or make it yourself";
+                let place = api.place(Some(repository));
+                return Err(Error::new(Operation::CreateRepository, place, ErrorKind::Config, message));
+            }
             let body = self.body(creation(repository, api));
             let site = self.site(api).await?;
             self.aws.create(api, &site, api.place(Some(repository)), &body).await

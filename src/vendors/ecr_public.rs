@@ -1,12 +1,15 @@
 //! AWS ECR Public.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use reqsign_core::StaticEnv;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::awaited::Awaited;
 use super::aws::{
     Asked, AuthorizationData, Aws, Listed, PAGE, Repositories, Said, Site, environment_of_process, labels,
 };
@@ -23,6 +26,10 @@ static SITE: LazyLock<Site> = LazyLock::new(|| Site {
     region: "us-east-1".to_owned(),
     host: "api.ecr-public.us-east-1.amazonaws.com".to_owned(),
 });
+/// How long our own aliases are believed: new ones are given rarely.
+const ALIASES_LIFE: Duration = Duration::from_secs(3600);
+/// How long a credential that the rules do not ask for, and that does not work, is left alone.
+const FAILURE_LIFE: Duration = Duration::from_secs(300);
 /// Every piece of an upload but the last, in bytes.
 const PIECE: u64 = 10 * 1024 * 1024;
 
@@ -52,8 +59,10 @@ static WAYS: Ways = Ways {
 #[derive(Debug)]
 struct EcrPublic {
     aws: Aws,
-    /// The aliases of our own account's registry.
-    aliases: tokio::sync::OnceCell<Vec<String>>,
+    /// The aliases of our own account's registry; `None` without a credential.
+    aliases: Awaited<Option<Arc<[String]>>>,
+    /// That the credential which happens to be around does not work was told.
+    told: AtomicBool,
 }
 
 #[derive(Deserialize)]
@@ -104,36 +113,52 @@ impl EcrPublic {
     fn new(settings: &RemoteSettings, environment: StaticEnv) -> Self {
         Self {
             aws: Aws::new(settings, environment, "ecr-public", "SpencerFrontendService"),
-            aliases: tokio::sync::OnceCell::new(),
+            aliases: Awaited::default(),
+            told: AtomicBool::new(false),
         }
     }
 
-    /// What stands before the first slash of our own repositories' names; none without a credential.
-    async fn aliases(&self, api: &Api, operation: Operation, place: &Place) -> Result<&[String]> {
-        let found = self
-            .aliases
-            .get_or_try_init(|| async {
-                let asked = Asked {
-                    operation,
-                    place: place.clone(),
-                    action: "DescribeRegistries",
-                    body: &json!({}),
-                };
-                let registries = match self.aws.said::<Registries>(api, &SITE, &asked).await.map_err(Some)? {
-                    // There may be a credential later.
-                    None => return Err(None),
-                    Some(Said::Refusal(error)) => return Err(Some(*error)),
-                    Some(Said::Answer(registries)) => registries,
-                };
-                let aliases = registries.registries.into_iter().flat_map(|registry| registry.aliases);
-                Ok(aliases.map(|alias| alias.name).collect())
-            })
-            .await;
-        match found {
-            Ok(found) => Ok(found),
-            Err(None) => Ok(&[]),
-            Err(Some(error)) => Err(error),
+    /// What stands before the first slash of our own repositories' names; `None` without a credential.
+    async fn aliases(&self, api: &Api, operation: Operation, place: &Place) -> Result<Option<Arc<[String]>>> {
+        let look = async {
+            let asked = Asked {
+                operation,
+                place: place.clone(),
+                action: "DescribeRegistries",
+                body: &json!({}),
+            };
+            let registries = match self.aws.said::<Registries>(api, &SITE, &asked).await? {
+                None => return Ok(None),
+                Some(Said::Refusal(error)) => return Err(*error),
+                Some(Said::Answer(registries)) => registries,
+            };
+            let aliases = registries.registries.into_iter().flat_map(|registry| registry.aliases);
+            Ok(Some(aliases.map(|alias| alias.name).collect()))
+        };
+        let life = |found: &Result<Option<Arc<[String]>>>| match found {
+            Ok(Some(_)) => ALIASES_LIFE,
+            // There may be a credential later; how long there is none is known elsewhere.
+            Ok(None) => Duration::ZERO,
+            Err(_) if self.aws.is_asked_for() => Duration::ZERO,
+            Err(_) => FAILURE_LIFE,
+        };
+        self.aliases.get(api.clock(), Option::is_some, life, look).await
+    }
+
+    /// A failure to find out who we are, where the rules do not ask for AWS: everybody may read, and what is around may be there for
+    /// something else.
+    ///
+    /// # Errors
+    /// The rules ask for it.
+    fn as_nobody(&self, error: Error) -> Result<()> {
+        if self.aws.is_asked_for() {
+            return Err(error);
         }
+        match self.told.swap(true, Ordering::Relaxed) {
+            false => tracing::warn!("{error}: ECR Public is read as nobody"),
+            true => tracing::debug!("{error}: ECR Public is read as nobody"),
+        }
+        Ok(())
     }
 
     /// The name by which the API knows a repository of our own; `None` for others'.
@@ -148,7 +173,8 @@ impl EcrPublic {
         };
         let place = api.place(Some(repository));
         let ours = self.aliases(api, operation, &place).await?;
-        Ok(ours.iter().any(|own| own == alias).then_some(name))
+        let is_ours = ours.iter().flat_map(|ours| ours.iter()).any(|own| own == alias);
+        Ok(is_ours.then_some(name))
     }
 }
 
@@ -172,12 +198,8 @@ impl Vendor for EcrPublic {
                 Ok(Some(Said::Refusal(error))) => *error,
                 Err(error) => error,
             };
-            if self.aws.is_asked_for() {
-                return Err(refused);
-            }
-            // Everybody may read: an AWS user without rights here reads as nobody, unless the rules ask for AWS.
-            tracing::debug!("ECR Public is read without a login: {refused}");
-            Ok(None)
+            // An AWS user without rights here reads as nobody.
+            self.as_nobody(refused).map(|()| None)
         }
         .boxed()
     }
@@ -185,7 +207,11 @@ impl Vendor for EcrPublic {
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
             let operation = Operation::ListTags;
-            let Some(name) = self.own(api, operation, repository).await? else {
+            let own = match self.own(api, operation, repository).await {
+                Ok(own) => own,
+                Err(error) => self.as_nobody(error).map(|()| None)?,
+            };
+            let Some(name) = own else {
                 return Ok(BulkListing::None);
             };
             let body = json!({ "repositoryName": name, "maxResults": PAGE });
@@ -226,7 +252,12 @@ impl Vendor for EcrPublic {
     fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
         async move {
             let operation = Operation::ListRepositories;
-            let ours = self.aliases(api, operation, &api.place(None)).await?;
+            let nobody = || {
+                let message = "the repositories of ECR Public are listed by AWS's API only, and there is no AWS credential; see \
+                               `aws` of this registry";
+                Error::new(operation, api.place(None), ErrorKind::Unauthorized, message)
+            };
+            let ours = self.aliases(api, operation, &api.place(None)).await?.ok_or_else(nobody)?;
             let is_ours = |text: &String| {
                 text.split_once('/')
                     .is_some_and(|(alias, _)| ours.iter().any(|own| own == alias))
@@ -244,9 +275,10 @@ impl Vendor for EcrPublic {
                 body: &body,
             };
             let mut names = Vec::new();
-            self.aws
-                .pages(api, &SITE, asked, |page: Repositories| page.take(&mut names))
-                .await?;
+            let take = |page: Repositories| page.take(&mut names);
+            if self.aws.pages(api, &SITE, asked, take).await? != Listed::All {
+                return Err(nobody());
+            }
             let all = ours
                 .iter()
                 .flat_map(|alias| names.iter().map(move |name| format!("{alias}/{name}")));

@@ -231,11 +231,8 @@ async fn page<T: DeserializeOwned>(
         return Err(refusal(&answer));
     }
     let entries: Vec<T> = answer.json()?;
-    Ok(NumberedPage {
-        last: entries.len() < PAGE,
-        entries,
-        total: None,
-    })
+    let last = entries.len() < PAGE;
+    Ok(NumberedPage::of(&answer, entries, None, last))
 }
 
 /// docs.github.com, "Rate limits for the REST API": both limits answer 403 or 429.

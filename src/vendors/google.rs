@@ -1,6 +1,6 @@
 //! Google Artifact Registry, and Container Registry, which it serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -14,7 +14,7 @@ pub(super) use super::google_login::Surroundings;
 use super::google_login::{Identity, of_key};
 use super::once::once;
 use super::table::Row;
-use crate::oci::{Digest, RepositoryName};
+use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::{
     Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, CloudSettings, Created, Credentials, Error, ErrorKind,
     GoogleSettings, Issued, Kind, ListedTag, Operation, Place, RemoteSettings, Result, Told, Vendor, Ways,
@@ -256,17 +256,15 @@ fn listed(listing: Listing) -> Option<Vec<ListedTag>> {
         }));
     }
     let mut tags = once(known);
+    let mut seen: HashSet<Tag> = tags.iter().map(|listed| listed.tag.clone()).collect();
     let without = listing.tags.iter().filter_map(|tag| tag.parse().ok());
-    let without: Vec<ListedTag> = without
-        .filter(|tag| tags.iter().all(|listed| listed.tag != *tag))
-        .map(|tag| ListedTag {
-            tag,
-            digest: None,
-            media_type: None,
-            pushed: None,
-        })
-        .collect();
-    tags.extend(without);
+    let without = without.filter(|tag: &Tag| seen.insert(tag.clone()));
+    tags.extend(without.map(|tag| ListedTag {
+        tag,
+        digest: None,
+        media_type: None,
+        pushed: None,
+    }));
     Some(tags)
 }
 

@@ -82,12 +82,12 @@ impl Identity {
     /// Who we are is said, and Google or the machine gives no token.
     pub(super) async fn token(&self, api: &Api) -> Result<Option<AccessToken>> {
         let token = match (&self.settings.credentials_file, &self.around.credentials_file) {
-            (Some(file), _) => of_key(api, &read(api, file).await?).await?,
+            (Some(file), _) => of_file(api, file).await?,
             // A service account of the machine that the rules name is meant, whatever else is around.
-            (None, Some(file)) if self.settings.service_account.is_none() => match read(api, file).await {
-                Ok(key) => of_key(api, &key).await?,
-                Err(error) if self.written => return Err(error),
-                // It may be there for something else.
+            (None, Some(file)) if self.settings.service_account.is_none() => match of_file(api, file).await {
+                Ok(token) => token,
+                Err(error) if self.written || error.kind.is_temporary() => return Err(error),
+                // It may be there for something else, and everybody may read what is public.
                 Err(error) => {
                     if !self.told.swap(true, Ordering::Relaxed) {
                         tracing::warn!("{error}: GOOGLE_APPLICATION_CREDENTIALS is not used");
@@ -132,6 +132,11 @@ impl Identity {
             status => Err(none(answer.refused("").kind, &format!("it answers {status}"))),
         }
     }
+}
+
+/// The token that the key in a file gets.
+async fn of_file(api: &Api, file: &Path) -> Result<AccessToken> {
+    of_key(api, &read(api, file).await?).await
 }
 
 /// Reads the key of a service account.

@@ -21,7 +21,7 @@ use serde_json::json;
 use super::gathered::{Gathered, Refused};
 pub(super) use super::huawei_api::Surroundings;
 use super::huawei_api::{Account, Request, Site, ask};
-use super::names::{absent_or_names, namespaces};
+use super::names::{absent_or_names, namespaces, whole};
 use super::once::once;
 use super::sdk_hmac::password;
 use super::table::Row;
@@ -138,11 +138,8 @@ impl List<'_> {
         if number == 1 && is_cut {
             self.size.store(count, Ordering::Relaxed);
         }
-        Ok(NumberedPage {
-            entries,
-            total,
-            last: total.is_none() && count < size,
-        })
+        let last = total.is_none() && count < size;
+        Ok(NumberedPage::of(&answer, entries, total, last))
     }
 }
 
@@ -166,7 +163,7 @@ impl Huawei {
         let Some((organisation, name)) = repository.as_str().split_once('/') else {
             return Ok(BulkListing::None);
         };
-        let Some(site) = self.account.site(api, Operation::ListTags)? else {
+        let Some(site) = self.account.site(api)? else {
             return Ok(BulkListing::None);
         };
         let list = List {
@@ -193,12 +190,7 @@ impl Huawei {
     }
 
     /// All repositories, or those of an organisation.
-    async fn repositories(
-        &self,
-        api: &Api,
-        site: &Site,
-        organisation: Option<&str>,
-    ) -> Result<Option<Vec<RepositoryName>>> {
+    async fn repositories(&self, api: &Api, site: &Site, organisation: Option<&str>) -> Result<Vec<RepositoryName>> {
         let list = List {
             site,
             repository: None,
@@ -207,14 +199,12 @@ impl Huawei {
             right: "swr:repo:listRepos",
             size: AtomicU32::new(PAGE),
         };
-        let Some(read) = numbered(|number| list.page::<Repository>(api, number)).await? else {
-            return Ok(None);
-        };
+        let read = whole(api, numbered(|number| list.page::<Repository>(api, number)).await?)?;
         // Some regions take the organisation for a part of its name: more than was asked for does no harm.
         let names = read
             .iter()
             .map(|read| format!("{}/{}", read.namespace, read.name.replace('$', "/")));
-        Ok(Some(names.filter_map(|name| name.parse().ok()).collect()))
+        Ok(names.filter_map(|name| name.parse().ok()).collect())
     }
 
     /// A login for as long as the API says, by a temporary key.
@@ -276,7 +266,7 @@ impl Vendor for Huawei {
 
     fn login<'a>(&'a self, api: &'a Api) -> Told<'a, Option<Issued>> {
         async move {
-            let Some(site) = self.account.site(api, Operation::Authenticate)? else {
+            let Some(site) = self.account.site(api)? else {
                 return Ok(None);
             };
             if site.key.token.is_some() {
@@ -299,20 +289,18 @@ impl Vendor for Huawei {
 
     fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
         async move {
-            let Some(site) = self.account.site(api, Operation::ListRepositories)? else {
+            let Some(site) = self.account.site(api)? else {
                 return Ok(None);
             };
             let Some(organisations) = namespaces(below) else {
-                return self.repositories(api, &site, None).await;
+                return self.repositories(api, &site, None).await.map(Some);
             };
             let mut gathered = Gathered::new(&self.refused);
             for organisation in organisations {
                 let listed = match self.repositories(api, &site, Some(organisation)).await {
-                    Ok(Some(names)) => Ok(names),
-                    Ok(None) => return Ok(None),
                     // One that is not there has none.
                     Err(error) if error.kind == ErrorKind::NotFound => Ok(Vec::new()),
-                    Err(error) => Err(error),
+                    listed => listed,
                 };
                 gathered.take(organisation, listed)?;
             }

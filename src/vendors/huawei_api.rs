@@ -1,18 +1,21 @@
 //! Huawei Cloud's API of its registry: who asks it, where it is, and what its refusals mean.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use bytes::Bytes;
 use http::Method;
-use serde::Deserialize;
 
 use super::acs3;
 use super::sdk_hmac::{self, AccessKey, Unsigned};
+use super::words::{code, said};
 use crate::oci::RepositoryName;
 use crate::registry::{
     Api, ApiAnswer, ApiCall, CloudSettings, Error, ErrorKind, HuaweiSettings, Operation, RemoteSettings, Result,
 };
 use crate::telemetry::Secret;
+
+/// A signature is good for 15 minutes. What was signed longer ago than this and is called too old has waited for its turn.
+const SIGNATURE_LIFE: Duration = Duration::from_secs(14 * 60);
 
 /// What the process's environment says, as a value, so that only [`Surroundings::of_process`] reads it. The variables are
 /// those of Huawei's own SDKs (PyPI `huaweicloudsdkcore` 3.1.219, `auth/provider.py`).
@@ -89,7 +92,7 @@ impl Account {
     ///
     /// # Errors
     /// `Config` where the rules name a key and no region can be told.
-    pub(super) fn site(&self, api: &Api, operation: Operation) -> Result<Option<Site>> {
+    pub(super) fn site(&self, api: &Api) -> Result<Option<Site>> {
         let Some((key, project_id)) = self.key() else {
             if self.written && !self.told.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
@@ -109,7 +112,12 @@ impl Account {
                     Some(_) => "`huawei.region` is no region: write one such as cn-north-4",
                     None => "the region is not known: set `huawei.region` of this registry",
                 };
-                return Err(Error::new(operation, api.place(None), ErrorKind::Config, why));
+                return Err(Error::new(
+                    Operation::Authenticate,
+                    api.place(None),
+                    ErrorKind::Config,
+                    why,
+                ));
             }
         };
         Ok(Some(Site {
@@ -172,7 +180,7 @@ fn api_host(region: &str) -> String {
 /// it is no refusal.
 ///
 /// # Errors
-/// What its status says.
+/// What its status says; `NotFound` only in words of the API's.
 pub(super) async fn ask(api: &Api, site: &Site, request: Request<'_>) -> Result<ApiAnswer> {
     let path = match request.query {
         [] => request.path.to_owned(),
@@ -191,68 +199,57 @@ pub(super) async fn ask(api: &Api, site: &Site, request: Request<'_>) -> Result<
         project_id: site.project_id.as_deref(),
         body: b"",
     };
-    let place = api.place(request.repository);
-    let headers = sdk_hmac::sign(&unsigned, &site.key, api.clock().now()).ok_or_else(|| {
-        let message = "the key or the project has characters that none has: check `huawei` of this registry";
-        Error::new(request.operation, place.clone(), ErrorKind::Config, message)
-    })?;
-    let call = ApiCall {
-        method: request.method,
-        headers,
-        body: Bytes::new(),
-        ..ApiCall::get(request.operation, place, url)
-    };
-    let answer = api.call(call).await?;
-    match answer.status {
-        200..300 => Ok(answer),
-        _ => Err(refusal(&answer, request.right, site.key.token.is_some())),
-    }
-}
-
-/// What a refusal says, in the form of the gateway in front of the API and of the API itself, which has an older one beside it
-/// (support.huaweicloud.com, api-swr, "Error Codes").
-#[derive(Debug, Default, Deserialize)]
-struct Fault {
-    #[serde(alias = "errorCode")]
-    error_code: Option<String>,
-    #[serde(alias = "errorMessage")]
-    error_msg: Option<String>,
-    #[serde(default)]
-    errors: Vec<Fault>,
-}
-
-impl Fault {
-    fn of(body: &[u8]) -> (String, String) {
-        let mut fault: Self = serde_json::from_slice(body).unwrap_or_default();
-        if fault.error_code.is_none() && !fault.errors.is_empty() {
-            fault = fault.errors.swap_remove(0);
+    let mut again = false;
+    loop {
+        let signed_at = api.clock().elapsed();
+        let place = api.place(request.repository);
+        let headers = sdk_hmac::sign(&unsigned, &site.key, api.clock().now()).ok_or_else(|| {
+            let message = "the key or the project has characters that none has: check `huawei` of this registry";
+            Error::new(request.operation, place.clone(), ErrorKind::Config, message)
+        })?;
+        let call = ApiCall {
+            method: request.method.clone(),
+            headers,
+            ..ApiCall::get(request.operation, place, url.clone())
+        };
+        let answer = api.call(call).await?;
+        if (200..300).contains(&answer.status) {
+            return Ok(answer);
         }
-        (
-            fault.error_code.unwrap_or_default(),
-            fault.error_msg.unwrap_or_default(),
-        )
+        let waited = api.clock().elapsed().saturating_sub(signed_at) > SIGNATURE_LIFE;
+        if again || !waited || answer.status != 401 || !has_expired(&said(&answer.body)) {
+            return Err(refusal(&answer, request.right, site.key.token.is_some()));
+        }
+        again = true;
     }
+}
+
+fn has_expired(message: &str) -> bool {
+    message.to_ascii_lowercase().contains("expired")
 }
 
 fn refusal(answer: &ApiAnswer, right: &str, is_temporary: bool) -> Error {
-    let (code, message) = Fault::of(&answer.body);
+    let (code, message) = (code(&answer.body).unwrap_or_default(), said(&answer.body));
     // Of a signature it may repeat what was signed.
     let words = match answer.status {
         401 => code.clone(),
         _ => format!("{code} {message}"),
     };
     let mut error = answer.refused(words.trim());
+    if error.kind == ErrorKind::NotFound && code.is_empty() {
+        error.kind = ErrorKind::Server;
+    }
+    error.code = answer.told(Some(code));
     let advice = advice(answer.status, &message, right, is_temporary);
     if !advice.is_empty() {
         error.message = format!("{}; {advice}", error.message);
     }
-    error.code = (!code.is_empty()).then(|| code.chars().take(100).collect());
     error
 }
 
 /// What the user can do (support.huaweicloud.com, devg-apisign, "Common Errors Related to IAM Authentication Information").
 fn advice(status: u16, message: &str, right: &str, is_temporary: bool) -> String {
-    let has_expired = message.to_ascii_lowercase().contains("expired");
+    let has_expired = has_expired(message);
     match status {
         401 if has_expired && is_temporary => {
             "the temporary key has ended, or the clock of this machine is more than 15 minutes off".to_owned()
@@ -343,16 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn huawei_refusals_are_read_in_both_forms_and_say_what_to_do() {
-        for body in [
-            r#"{"error_code":"SVCSTG.SWR.4030170","error_msg":"Insufficient permissions","details":[]}"#,
-            r#"{"errors":[{"errorCode":"SVCSTG.SWR.4030170","errorMessage":"Insufficient permissions","detail":""}]}"#,
-            r#"{"errors":[{"errorCode":"x"}],"error_code":"SVCSTG.SWR.4030170","error_msg":"Insufficient permissions"}"#,
-        ] {
-            let wanted = ("SVCSTG.SWR.4030170".to_owned(), "Insufficient permissions".to_owned());
-            assert_eq!(Fault::of(body.as_bytes()), wanted, "{body}");
-        }
-        assert_eq!(Fault::of(b"<html>"), Default::default());
+    fn huawei_refusals_say_what_to_do() {
         let expired = "Incorrect IAM authentication information: calc ak sk signature fail:signature expired";
         for (status, message, is_temporary, words) in [
             (401, expired, false, "the clock of this machine"),

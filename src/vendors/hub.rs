@@ -157,7 +157,8 @@ impl Vendor for Hub {
                     continue;
                 }
                 known.push(namespace);
-                let path = format!("/v2/namespaces/{namespace}/repositories");
+                // A push moves its repository to the front of any other order.
+                let path = format!("/v2/namespaces/{namespace}/repositories?ordering=name");
                 let read = |number| self.page(api, Operation::ListRepositories, None, &path, number);
                 let entries = match numbered::<RepositoryEntry, _, _>(read).await {
                     Ok(Some(entries)) => Ok(entries),
@@ -192,7 +193,8 @@ impl Hub {
         path: &str,
         number: u32,
     ) -> Result<NumberedPage<T>> {
-        let url = api.at(API_HOST, &format!("{path}?page={number}&page_size={PAGE}"))?;
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let url = api.at(API_HOST, &format!("{path}{separator}page={number}&page_size={PAGE}"))?;
         let mut refused: Option<Secret> = None;
         let answer = loop {
             let token = self.token(api, refused.as_ref()).await?;
@@ -213,11 +215,8 @@ impl Hub {
             return Err(error_of(&answer));
         }
         let page: Page<T> = answer.json()?;
-        Ok(NumberedPage {
-            last: page.next.is_none(),
-            total: page.count,
-            entries: page.results,
-        })
+        let last = page.next.is_none();
+        Ok(NumberedPage::of(&answer, page.results, page.count, last))
     }
 
     /// The token of the API for the registry's user, another one than `refused`; `None` for nobody.

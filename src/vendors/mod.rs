@@ -30,6 +30,7 @@ mod huawei;
 mod huawei_api;
 mod hub;
 mod kept;
+mod keyed;
 mod names;
 mod nexus;
 mod once;
@@ -42,6 +43,8 @@ mod tencent_api;
 mod tencent_enterprise;
 mod tencent_keys;
 mod tencent_personal;
+#[cfg(test)]
+mod tests;
 mod words;
 mod zot;
 

@@ -120,11 +120,7 @@ async fn page(api: &Api, repository: &RepositoryName, login: ApiLogin, number: u
         return Err(answer.refused(""));
     }
     let page: Page = answer.json()?;
-    Ok(NumberedPage {
-        entries: page.tags,
-        total: None,
-        last: !page.has_additional,
-    })
+    Ok(NumberedPage::of(&answer, page.tags, None, !page.has_additional))
 }
 
 fn listed(entry: Entry) -> Option<ListedTag> {

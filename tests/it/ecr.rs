@@ -8,14 +8,18 @@ mod pushes;
 use transship::demo::images::image;
 use transship::demo::registry::{Options, Registry, Running};
 
-use crate::support::aws::{Aws, KEY};
+use crate::support::aws::{ACCOUNT, Aws, KEY};
 
-/// Our access key, as the rules have it.
+/// Where the registry is, which its host does not say, and our access key, as the rules have it.
 fn key() -> String {
     format!(
-        "aws: {{ region: eu-west-1, access_key_id: {}, secret_access_key: \"{}\" }}",
-        KEY.0, KEY.1
+        "aws: {{ region: eu-west-1, registry_id: \"{ACCOUNT}\", {} }}",
+        access_key()
     )
+}
+
+fn access_key() -> String {
+    format!("access_key_id: {}, secret_access_key: \"{}\"", KEY.0, KEY.1)
 }
 
 /// A source with `tags` of `app/web`.

@@ -235,6 +235,31 @@ registries:
 }
 
 #[test]
+fn where_a_registry_of_ecr_is_is_not_said_otherwise_than_by_its_host() {
+    let text = "\
+version: 1
+registries:
+  a: { url: https://123456789012.dkr.ecr.eu-west-1.amazonaws.com, aws: { region: us-east-1 } }
+  b: { url: https://123456789012.dkr-ecr.eu-west-1.on.aws, aws: { region: us-east-2, registry_id: \"210987654321\" } }
+  c: { url: https://123456789012.dkr.ecr-fips.us-east-1.amazonaws.com, aws: { region: us-east-1, registry_id: \"123456789012\" } }
+  d: { url: https://d.example, kind: ecr, aws: { region: us-east-1, registry_id: \"12345678901\" } }
+  e: { url: https://e.example, kind: ecr, aws: { region: us-east-1, registry_id: \"210987654321\" } }
+  f: { url: https://public.ecr.aws, aws: { region: eu-west-1 } }
+";
+    let told = told(&parse_as(text, Mode::Run, &Table::default()).expect_err("wrong"));
+    let count = |words: &str| told.matches(words).count();
+    let wanted = [
+        ("aws.region is another than the host of the registry says", 2),
+        ("aws.registry_id is another than the host of the registry says", 1),
+        ("the account of an ECR registry has twelve digits", 1),
+        ("error:", 4),
+    ];
+    for (words, times) in wanted {
+        assert_eq!(count(words), times, "{words}: {told}");
+    }
+}
+
+#[test]
 fn a_host_that_a_reference_gives_is_judged_when_known_and_never_shown() {
     let text = "version: 1\nregistries:\n  a: { url: \"${WHERE}\", aws: { profile: ops } }\n";
     let loaded = parse_as(text, Mode::Check, &Table::default()).unwrap_or_else(|failure| panic!("{failure}"));

@@ -65,6 +65,9 @@ pub struct ApiCall {
     /// Whether an answer, by status and body, says that it is asked too often, beside 429 and 5xx, which are known: it is
     /// then asked again after a while.
     pub throttled: fn(u16, &[u8]) -> bool,
+    /// Whether an answer, by status and body, tells of trouble on the API's side, beside 5xx, which are known: it is then asked
+    /// again, too, and its last answer holds.
+    pub troubled: fn(u16, &[u8]) -> bool,
 }
 
 /// Who asks an API.
@@ -93,8 +96,8 @@ pub struct ApiAnswer {
     operation: Operation,
     place: Place,
     retry_after: Option<Duration>,
-    /// Whether the body repeats what was sent and nobody may read.
-    echoes: bool,
+    /// What was sent and nobody may read: the body may repeat it.
+    sent: Sent,
 }
 
 /// What a registry says of itself to who has not logged in.
@@ -147,6 +150,7 @@ impl ApiCall {
             body: Bytes::new(),
             login: ApiLogin::Nobody,
             throttled: |_, _| false,
+            troubled: |_, _| false,
         }
     }
 
@@ -307,12 +311,14 @@ impl Api {
             .build();
         loop {
             let answer = self.once(call).await?;
-            if !(call.throttled)(answer.status, &answer.body) {
+            let throttled = (call.throttled)(answer.status, &answer.body);
+            if !throttled && !(call.troubled)(answer.status, &answer.body) {
                 return Ok(answer);
             }
             let wanted = answer.retry_after.unwrap_or_default();
             match delays.next() {
                 Some(delay) if wanted <= PATIENCE => tokio::time::sleep(delay.max(wanted)).await,
+                _ if !throttled => return Ok(answer),
                 _ => {
                     let host = host_and_port(&answer.url);
                     return Err(answer.error(ErrorKind::Throttled, format!("the API at {host} is asked too often")));
@@ -465,8 +471,6 @@ impl ApiAnswer {
         sent.add_headers(&call.headers);
         sent.add_body(&call.body);
         let body = answer.collect(MAX_ANSWER).await?;
-        // What is fine is read by its fields, and no one quotes it.
-        let echoes = status != 200 && sent.is_in(&body);
         Ok(Self {
             status,
             headers,
@@ -475,8 +479,13 @@ impl ApiAnswer {
             operation,
             place,
             retry_after,
-            echoes,
+            sent,
         })
+    }
+
+    /// What was asked, and where, for errors.
+    pub(super) fn at(&self) -> (Operation, Place) {
+        (self.operation, self.place.clone())
     }
 
     /// What its head shows of the registry, where that is what answered.
@@ -506,7 +515,7 @@ impl ApiAnswer {
 
     /// Something of the answer, fit to be told: cut, and `None` where the answer repeats a secret.
     pub fn told(&self, said: Option<String>) -> Option<String> {
-        let told = super::refusal::quote(&said.filter(|_| !self.echoes)?);
+        let told = super::refusal::quote(&said.filter(|said| !said.is_empty() && !self.sent.is_in(&self.body))?);
         (!told.is_empty()).then_some(told)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Registry;
 use super::api::Api;
 use crate::oci::RepositoryName;
-use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, Result};
+use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, Operation, Result};
 
 /// How long an API that refused is left alone: rights are granted by people.
 const REFUSAL_LIFE: Duration = Duration::from_secs(6 * 3600);
@@ -78,6 +78,8 @@ impl Hindrance {
             }
             ErrorKind::Server | ErrorKind::Invalid | ErrorKind::TooLarge => Some(Self::Trouble),
             ErrorKind::Network | ErrorKind::Tls => Some(Self::OutOfReach),
+            // It is not about the API that nobody knows who we are; the registry may have a login of its own.
+            ErrorKind::Config if error.operation == Operation::Authenticate => Some(Self::Trouble),
             _ => None,
         }
     }
@@ -87,6 +89,11 @@ impl Refusals {
     fn hold_for(&self, container: &str, now: Duration) -> bool {
         let refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         now < refused.all_until || refused.held.get(container).is_some_and(|held| now < held.until)
+    }
+
+    /// True while nothing is asked there at all.
+    pub(super) fn is_out_of_reach(&self, now: Duration) -> bool {
+        now < self.0.lock().unwrap_or_else(PoisonError::into_inner).all_until
     }
 
     /// Takes note of one; true where the user is to be told: of a refusal once, of trouble once in a while.
@@ -181,7 +188,7 @@ impl Registry {
             }
             Ok(listing) => Ok(listing),
             Err(error) => match Hindrance::of(&error) {
-                Some(Hindrance::Refusal) => {
+                Some(Hindrance::Refusal) if error.operation != Operation::Authenticate => {
                     self.hold(&error, Hindrance::Refusal, vendor.container(repository));
                     Ok(BulkListing::None)
                 }
@@ -217,7 +224,10 @@ impl Registry {
             // It was not asked.
             Ok(BulkListing::None) => Ok(false),
             Ok(BulkListing::Absent | BulkListing::Known { .. }) => Ok(true),
-            Err(error) if Hindrance::of(&error) == Some(Hindrance::Refusal) => {
+            // Who may not log in was not heard of by the API.
+            Err(error)
+                if Hindrance::of(&error) == Some(Hindrance::Refusal) && error.operation != Operation::Authenticate =>
+            {
                 let now = self.shared.transport.clock().elapsed();
                 let container = vendor.container(repository);
                 self.shared.refusals.take(Hindrance::Refusal, &error, container, now);
@@ -268,6 +278,10 @@ impl Registry {
             (true, None) => self.list_catalogue().await,
             (true, Some(error)) => {
                 let listed = self.list_catalogue().await;
+                // Without a catalogue it is the API's refusal that stands in the way.
+                if matches!(listed, Ok(None)) {
+                    return Err(error);
+                }
                 let now = self.shared.transport.clock().elapsed();
                 let refusals = &self.shared.refusals;
                 if listed.is_ok() && refusals.take(Hindrance::Refusal, &error, REPOSITORIES, now) {
@@ -314,7 +328,7 @@ pub fn with_names(mut tags: Vec<ListedTag>, names: Listing<crate::oci::Tag>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::{Operation, Place};
+    use crate::registry::Place;
 
     const HOUR: Duration = Duration::from_secs(3600);
 

@@ -144,75 +144,83 @@ impl<'a> Search<'a> {
                 self.assume(&role, &base).await.map(Some)
             }
             (Some(base), None) => Ok(Some(base)),
-            (None, _) if *self.settings == AwsSettings::default() => Ok(None),
-            (None, _) => Err(self.error(
-                ErrorKind::Unauthorized,
+            (None, _) if !self.settings.says_who() => Ok(None),
+            (None, _) => Err(self.none(
                 "no AWS credential was found in the environment, in the files of AWS's tools, and by the container's or \
                  the instance's role; see `aws` of this registry",
             )),
         }
     }
 
+    /// The order is that of AWS's own libraries. What somebody set up and what fails is the answer: who comes behind it is somebody
+    /// else.
     async fn chain(&self) -> Result<Option<Credential>> {
-        let named = self.settings.profile.as_deref();
-        let profile = named.or_else(|| self.variable("AWS_PROFILE")).unwrap_or("default");
-        let mut failed = None;
+        let of_rules = self.settings.profile.as_deref();
+        let named = of_rules.or_else(|| self.variable("AWS_PROFILE"));
         // A profile that the rules name goes before the environment.
-        if named.is_none()
-            && let Some(found) = self.first(&[Source::Environment], &mut failed).await
+        if of_rules.is_none()
+            && let Some(found) = self.first(&[Source::Environment]).await?
         {
             return Ok(Some(found));
         }
-        if let Some(role) = self.files.role(profile) {
-            return self.by_profile(profile, &role).await.map(Some);
-        }
-        let mut sources = of_profile(profile).to_vec();
-        if named.is_none() {
-            sources.extend([Source::WebIdentity, Source::Container, Source::Instance]);
-        }
-        if let Some(found) = self.first(&sources, &mut failed).await {
+        if named.is_none()
+            && let Some(found) = self.first(&[Source::WebIdentity]).await?
+        {
             return Ok(Some(found));
         }
-        match (failed, named) {
-            (Some(failed), _) => Err(failed),
-            (None, Some(profile)) => {
-                let message =
-                    format!("the AWS profile {profile:?} has no credential in ~/.aws/config and ~/.aws/credentials");
-                Err(self.error(ErrorKind::Config, message))
-            }
-            (None, None) => Ok(None),
+        let profile = named.unwrap_or("default");
+        let wrong = |why: String| self.error(ErrorKind::Config, format!("the AWS profile {profile:?} {why}"));
+        if named.is_some() && !self.files.has(profile) {
+            return Err(wrong("is not there, in ~/.aws/config or ~/.aws/credentials".to_owned()));
         }
+        if let Some(role) = self.files.role(profile) {
+            return self.by_profile(profile, &role.map_err(wrong)?).await.map(Some);
+        }
+        if let Some(found) = self.first(&of_profile(profile)).await? {
+            return Ok(Some(found));
+        }
+        // As with AWS's tools the variable may name one with nothing but a region.
+        if of_rules.is_some() {
+            return Err(wrong("has no credential".to_owned()));
+        }
+        self.first(&[Source::Container, Source::Instance]).await
     }
 
-    /// The first credential that one of them has. What stands in the way of one is kept, the first of them.
-    async fn first(&self, sources: &[Source<'_>], failed: &mut Option<Error>) -> Option<Credential> {
+    /// The first credential that one of them has.
+    ///
+    /// # Errors
+    /// One of them is set up, and cannot be had.
+    async fn first(&self, sources: &[Source<'_>]) -> Result<Option<Credential>> {
         for source in sources {
             let name = source.name();
             match self.at(*source).await {
                 Ok(Some(found)) => {
                     tracing::debug!("AWS credentials come from {name}");
-                    return Some(found);
+                    return Ok(Some(found));
                 }
                 Ok(None) => {}
                 // Most machines are no instance of EC2: there nobody answers.
                 Err(error) if *source == Source::Instance => {
-                    self.is_unsure.store(true, Ordering::Relaxed);
+                    self.is_unsure.fetch_or(error.kind.is_temporary(), Ordering::Relaxed);
                     tracing::debug!("no credential from {name}: {error}");
                 }
                 Err(mut error) => {
                     error.message = format!("the AWS credential from {name} cannot be had: {}", error.message);
-                    failed.get_or_insert(error);
+                    return Err(error);
                 }
             }
         }
-        None
+        Ok(None)
     }
 
     /// The credential of one place; `None` where there is none.
     async fn at(&self, source: Source<'_>) -> Result<Option<Credential>> {
         match source {
             Source::Environment => self.library(&EnvCredentialProvider::new()).await,
-            Source::Keys(profile) => Ok(self.files.keys(profile)),
+            Source::Keys(profile) => {
+                let told = |why| self.error(ErrorKind::Config, format!("the AWS profile {profile:?} {why}"));
+                self.files.keys(profile).transpose().map_err(told)
+            }
             Source::Sso(profile) => self.sso(profile).await,
             Source::Process(profile) => match self.files.process(profile) {
                 None => Ok(None),
@@ -238,7 +246,7 @@ impl<'a> Search<'a> {
             },
             Source::Container => {
                 self.check_container()?;
-                self.library(&ECSCredentialProvider::new()).await
+                self.library(&container(self.environment)).await
             }
             Source::Instance => self.library(&IMDSv2CredentialProvider::new()).await,
         }
@@ -277,7 +285,7 @@ impl<'a> Search<'a> {
     /// AWS's own libraries have the same rule ("Container credential provider").
     fn check_container(&self) -> Result<()> {
         let name = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
-        let Some(text) = self.variable(name) else {
+        let Some(text) = self.variable(name).filter(|_| self.variable(RELATIVE_URI).is_none()) else {
             return Ok(());
         };
         let url = Url::parse(text).map_err(|_| self.error(ErrorKind::Config, format!("{name} is no address")))?;
@@ -311,13 +319,11 @@ impl<'a> Search<'a> {
                 }
             },
         };
-        let mut failed = None;
-        let Some(base) = self.first(&sources, &mut failed).await else {
-            let message = format!(
+        let Some(base) = self.first(&sources).await? else {
+            return Err(self.none(&format!(
                 "the AWS profile {profile:?} takes on a role, and what it names as source has no credential (a source \
                  that takes on a role itself is not followed)"
-            );
-            return Err(failed.unwrap_or_else(|| self.error(ErrorKind::Config, message)));
+            )));
         };
         self.assume(&of_role, &base).await
     }
@@ -347,6 +353,29 @@ impl<'a> Search<'a> {
 
     fn error(&self, kind: ErrorKind, message: impl Into<String>) -> Error {
         Error::new(Operation::Authenticate, self.api.place(None), kind, message)
+    }
+
+    /// That nothing was found where something should be. Who did not answer may have it the next time.
+    fn none(&self, message: &str) -> Error {
+        match self.is_unsure() {
+            false => self.error(ErrorKind::Unauthorized, message),
+            true => {
+                let message = format!("{message}; the instance's metadata service did not answer");
+                self.error(ErrorKind::Network, message)
+            }
+        }
+    }
+}
+
+/// Below the fixed address that ECS has, where the environment names a path there.
+const RELATIVE_URI: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
+
+/// What asks the container's service. The library prefers the whole address to the path, and AWS's own libraries the path.
+fn container(environment: &StaticEnv) -> ECSCredentialProvider {
+    let provider = ECSCredentialProvider::new();
+    match environment.envs.get(RELATIVE_URI) {
+        Some(path) => provider.with_relative_uri(path),
+        None => provider,
     }
 }
 
@@ -397,6 +426,22 @@ pub(super) async fn region(settings: &AwsSettings, environment: &StaticEnv) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_path_of_a_container_goes_before_the_address() {
+        let variables = [
+            (RELATIVE_URI, "/path"),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://creds.invalid/"),
+        ];
+        let environment = StaticEnv {
+            envs: variables
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..StaticEnv::default()
+        };
+        let shown = format!("{:?}", container(&environment));
+        assert!(shown.contains(r#"relative_uri: Some("/path")"#), "{shown}");
+    }
 
     #[test]
     fn services_of_this_machine() {

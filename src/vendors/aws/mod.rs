@@ -10,6 +10,7 @@ mod signing;
 mod sso;
 mod sts;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ pub(super) use self::answers::{AuthorizationData, Listed, PAGE, Repositories, Sa
 pub(super) use self::chain::environment_of_process;
 use self::hosts::Network;
 pub(super) use self::hosts::{RegistryHost, ecr_api, is_region};
+use super::awaited::Awaited;
 use crate::registry::{
     Api, ApiAnswer, ApiCall, AwsSettings, CloudSettings, Error, ErrorKind, Operation, Place, RemoteSettings, Result,
 };
@@ -29,8 +31,12 @@ use crate::registry::{
 /// How long a credential without an end is used before it is looked for again: files may change.
 const UNENDING_LIFE: Duration = Duration::from_secs(5 * 60);
 
-/// The same for none, where the instance's service did not answer, which on a machine elsewhere takes seconds to find out.
-const UNSURE_LIFE: Duration = Duration::from_secs(30);
+/// The same for a failure, and for none where the instance's service did not answer, which on a machine elsewhere takes seconds to
+/// find out.
+const SHORT_LIFE: Duration = Duration::from_secs(30);
+
+/// The same for a credential with an end, which it is looked at for each time: longer than any lives.
+const UNTIL_ITS_END: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One service of AWS: who we are there, and how it is asked.
 #[derive(Debug)]
@@ -43,15 +49,10 @@ pub(super) struct Aws {
     service: &'static str,
     /// What stands before the name of an operation in `X-Amz-Target`.
     target: &'static str,
-    held: tokio::sync::Mutex<Option<Held>>,
-}
-
-#[derive(Clone, Debug)]
-struct Held {
-    /// `None`: nothing was found, which takes seconds to find out.
-    credential: Option<Credential>,
-    /// By the clock's monotonic time, where it has no end of its own.
-    look_again_at: Duration,
+    /// `None` in it: nothing was found, which takes seconds to find out.
+    held: Awaited<Option<Credential>>,
+    /// A credential was found once.
+    had_one: AtomicBool,
 }
 
 /// One request.
@@ -84,13 +85,14 @@ impl Aws {
             network,
             service,
             target,
-            held: tokio::sync::Mutex::default(),
+            held: Awaited::default(),
+            had_one: AtomicBool::new(false),
         }
     }
 
     /// True where the rules say something of who we are at AWS.
     pub(super) fn is_asked_for(&self) -> bool {
-        self.settings != AwsSettings::default()
+        self.settings.says_who()
     }
 
     /// The region, where the host does not say it: by the rules, the environment or the profile.
@@ -101,40 +103,45 @@ impl Aws {
         }
     }
 
-    /// The region that the rules name.
-    pub(super) fn written_region(&self) -> Option<&str> {
-        self.settings.region.as_deref()
+    /// The registry's account, where the host does not say it.
+    pub(super) fn registry_id(&self) -> Option<&str> {
+        self.settings.registry_id.as_deref()
     }
 
-    async fn credential(&self, api: &Api, region: &str) -> Result<Option<Credential>> {
-        let mut held = self.held.lock().await;
-        let now = api.clock().elapsed();
-        let good = |held: &&Held| match &held.credential {
-            Some(credential) if credential.expires_in.is_some() => credential.is_valid(),
-            _ => now < held.look_again_at,
+    /// What the chain finds, another than was `refused`. One looks for all who need it, and its failure is theirs: a program of
+    /// the user's may take a minute to fail.
+    async fn credential(&self, api: &Api, region: &str, refused: Option<&Credential>) -> Result<Option<Credential>> {
+        let good = |found: &Option<Credential>| match (found, refused) {
+            (Some(found), Some(refused)) if is_same(found, refused) => false,
+            (Some(found), _) => found.expires_in.is_none() || found.is_valid(),
+            (None, _) => true,
         };
-        if let Some(held) = held.as_ref().filter(good) {
-            return Ok(held.credential.clone());
-        }
-        let search = chain::Search::new(api, &self.settings, &self.environment, (region, self.network)).await;
-        let credential = Box::pin(search.find()).await?;
-        let unsure = credential.is_none() && search.is_unsure();
-        if unsure && held.as_ref().is_some_and(|held| held.credential.is_some()) {
-            let message = "the AWS credential that was used so far cannot be had anew: the instance's metadata service does not \
-                           answer";
-            return Err(Error::new(
-                Operation::Authenticate,
-                api.place(None),
-                ErrorKind::Network,
-                message,
-            ));
-        }
-        let life = if unsure { UNSURE_LIFE } else { UNENDING_LIFE };
-        *held = Some(Held {
-            credential: credential.clone(),
-            look_again_at: now + life,
-        });
-        Ok(credential)
+        let unsure = AtomicBool::new(false);
+        let life = |found: &Result<Option<Credential>>| match found {
+            Ok(Some(found)) if found.expires_in.is_some() => UNTIL_ITS_END,
+            Ok(None) if unsure.load(Ordering::Relaxed) => SHORT_LIFE,
+            Ok(_) => UNENDING_LIFE,
+            // The next try may come to something else.
+            Err(error) if error.kind.is_temporary() => Duration::ZERO,
+            Err(_) => SHORT_LIFE,
+        };
+        let look = async {
+            let search = chain::Search::new(api, &self.settings, &self.environment, (region, self.network)).await;
+            let found = Box::pin(search.find()).await?;
+            if found.is_some() {
+                self.had_one.store(true, Ordering::Relaxed);
+                return Ok(found);
+            }
+            unsure.store(search.is_unsure(), Ordering::Relaxed);
+            if search.is_unsure() && self.had_one.load(Ordering::Relaxed) {
+                let message = "the AWS credential that was used so far cannot be had anew: the instance's metadata service does \
+                               not answer";
+                let place = api.place(None);
+                return Err(Error::new(Operation::Authenticate, place, ErrorKind::Network, message));
+            }
+            Ok(None)
+        };
+        self.held.get(api.clock(), good, life, look).await
     }
 
     /// Asks the API at `host` of a region. `None` where there is no credential at all. A credential that ended is looked for
@@ -147,8 +154,9 @@ impl Aws {
         let failed = |kind, message: String| Error::new(asked.operation, asked.place.clone(), kind, message);
         let body = Bytes::from(asked.body.to_string());
         let mut last = None;
+        let mut refused = None;
         for _ in 0..2 {
-            let Some(credential) = self.credential(api, region).await? else {
+            let Some(credential) = self.credential(api, region, refused.as_ref()).await? else {
                 return Ok(None);
             };
             let mut headers = HeaderMap::new();
@@ -169,11 +177,15 @@ impl Aws {
             if !ended {
                 return Ok(Some(answer));
             }
-            *self.held.lock().await = None;
+            refused = Some(credential);
             last = Some(answer);
         }
         Ok(last)
     }
+}
+
+fn is_same(one: &Credential, other: &Credential) -> bool {
+    one.access_key_id == other.access_key_id && one.session_token == other.session_token
 }
 
 /// What an API of AWS says is wrong.
@@ -261,126 +273,4 @@ impl Fault {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use axum::response::IntoResponse;
-    use futures_util::future::FutureExt;
-
-    use super::*;
-    use crate::clock::Clock;
-    use crate::oci::RepositoryName;
-    use crate::registry::{Endpoint, Habits, Kind, Limiter, RegistrySettings, RegistryUrl, Told, Vendor, Ways};
-
-    #[test]
-    fn faults_of_both_spellings() {
-        let fault = Fault::read(br#"{"__type":"com.amazonaws.ecr#ThrottlingException","message":"Rate exceeded"}"#);
-        assert_eq!(
-            (fault.code.as_str(), fault.message.as_str()),
-            ("ThrottlingException", "Rate exceeded")
-        );
-        assert!(fault.is_throttling());
-        let fault = Fault::read(br#"{"__type":"ExpiredTokenException","Message":"x"}"#);
-        assert!(fault.is_ended_credential() && fault.message == "x");
-        let skewed = Fault::read(
-            br#"{"__type":"InvalidSignatureException","message":"Signature expired: 1 is now earlier than 2"}"#,
-        );
-        assert!(skewed.is_wrong_clock());
-        assert_eq!(Fault::read(b"<html>"), Fault::default());
-    }
-
-    /// A vendor that does nothing but ask, of a server that is an instance of EC2 and an API.
-    #[derive(Debug)]
-    struct Asks(Aws);
-
-    static NO_CATALOGUE: Ways = Ways {
-        catalogue: false,
-        ..Ways::PLAIN
-    };
-
-    impl Vendor for Asks {
-        fn kind(&self) -> Option<Kind> {
-            None
-        }
-
-        fn ways(&self) -> &'static Ways {
-            &NO_CATALOGUE
-        }
-
-        fn list_repositories<'a>(
-            &'a self,
-            api: &'a Api,
-            _below: &'a [String],
-        ) -> Told<'a, Option<Vec<RepositoryName>>> {
-            async move {
-                let asked = Asked {
-                    operation: Operation::ListRepositories,
-                    place: api.place(None),
-                    action: "Describe",
-                    body: &Value::Null,
-                };
-                let answer = self.0.ask(api, "", "eu-west-1", &asked).await?;
-                Ok(answer.map(|_| Vec::new()))
-            }
-            .boxed()
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_instance_that_does_not_answer_for_once_is_asked_again_soon() {
-        let up = Arc::new(AtomicBool::new(false));
-        let is_up = Arc::clone(&up);
-        let app = axum::Router::new().fallback(async move |request: axum::extract::Request| {
-            // Too short to be used twice.
-            let ends = Clock::system().now() + jiff::SignedDuration::from_secs(30);
-            match request.uri().path() {
-                "/" => "{}".into_response(),
-                _ if !is_up.load(Ordering::Relaxed) => http::StatusCode::SERVICE_UNAVAILABLE.into_response(),
-                "/latest/api/token" => "token".into_response(),
-                path if path.ends_with("/role") => axum::Json(serde_json::json!({
-                    "Code": "Success", "AccessKeyId": "ASIAEXAMPLE", "SecretAccessKey": "s", "Token": "t",
-                    "Expiration": ends.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-                }))
-                .into_response(),
-                _ => "role".into_response(),
-            }
-        });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let host = listener.local_addr().expect("an address").to_string();
-        // It ends with the test.
-        let mut serving = tokio::task::JoinSet::new();
-        serving.spawn(async move { axum::serve(listener, app).await });
-        let environment = StaticEnv {
-            envs: [("AWS_EC2_METADATA_SERVICE_ENDPOINT".to_owned(), format!("http://{host}"))].into(),
-            ..StaticEnv::default()
-        };
-        let at = RegistryUrl {
-            plain_http: true,
-            host,
-            path: String::new(),
-        };
-        let settings = RemoteSettings {
-            url: at.clone(),
-            endpoint: Some(at),
-            ..RemoteSettings::default()
-        };
-        let vendor = Arc::new(Asks(Aws::new(&settings, environment, "ecr", "X")));
-        let settings = RegistrySettings::Remote(Box::new(settings));
-        let (clock, limiter) = (Clock::system(), Limiter::default());
-        let end = Endpoint::open("e", &settings, Habits::default(), vendor, clock, &limiter).expect("an end");
-        let list = async || end.list_repositories(&[String::new()]).await;
-
-        assert_eq!(list().await.expect("asked"), None);
-        up.store(true, Ordering::Relaxed);
-        assert_eq!(list().await.expect("not asked"), None, "not every request waits for it");
-        tokio::time::advance(Duration::from_secs(31)).await;
-        assert_eq!(list().await.expect("asked"), Some(Vec::new()));
-        // Who had a credential is not nobody all at once.
-        up.store(false, Ordering::Relaxed);
-        let error = list().await.expect_err("away");
-        assert_eq!(error.kind, ErrorKind::Network, "{error}");
-        up.store(true, Ordering::Relaxed);
-        assert_eq!(list().await.expect("asked"), Some(Vec::new()));
-    }
-}
+mod tests;

@@ -48,36 +48,58 @@ pub(super) struct SsoOfProfile {
 }
 
 impl Files {
+    /// What both files say of a profile; of what is in both the credentials' file holds.
     fn profile(&self, profile: &str) -> Option<Keys> {
-        section(&self.config, "profile", profile)
+        let config = section(&self.config, "profile", profile);
+        let credentials = section(&self.credentials, "", profile);
+        if config.is_none() && credentials.is_none() {
+            return None;
+        }
+        let mut keys = config.unwrap_or_default();
+        keys.extend(credentials.unwrap_or_default());
+        Some(keys)
     }
 
-    /// Access keys, as they stand in one of both.
-    pub(super) fn keys(&self, profile: &str) -> Option<Credential> {
-        let of = |keys: Keys| {
-            Some(Credential {
-                access_key_id: keys.get("aws_access_key_id")?.clone(),
-                secret_access_key: keys.get("aws_secret_access_key")?.clone(),
+    /// True where one of them has this profile.
+    pub(super) fn has(&self, profile: &str) -> bool {
+        self.profile(profile).is_some()
+    }
+
+    /// Access keys, all of them as they stand in one of both. What is wrong with them, where one is not whole.
+    pub(super) fn keys(&self, profile: &str) -> Option<Result<Credential, String>> {
+        let (id, secret) = ("aws_access_key_id", "aws_secret_access_key");
+        let of = |keys: Keys| match (keys.get(id), keys.get(secret)) {
+            (Some(id), Some(secret)) => Some(Ok(Credential {
+                access_key_id: id.clone(),
+                secret_access_key: secret.clone(),
                 session_token: keys.get("aws_session_token").cloned(),
                 expires_in: None,
-            })
+            })),
+            (Some(_), None) => Some(Err(format!("has {id} without {secret}"))),
+            (None, Some(_)) => Some(Err(format!("has {secret} without {id}"))),
+            (None, None) => None,
         };
         let written = section(&self.credentials, "", profile).and_then(of);
-        written.or_else(|| self.profile(profile).and_then(of))
+        written.or_else(|| section(&self.config, "profile", profile).and_then(of))
     }
 
-    /// The role that a profile takes on.
-    pub(super) fn role(&self, profile: &str) -> Option<RoleOfProfile> {
+    /// The role that a profile takes on. What it lacks, where nobody is said to take it on.
+    pub(super) fn role(&self, profile: &str) -> Option<Result<RoleOfProfile, String>> {
         let keys = self.profile(profile)?;
         let get = |key: &str| keys.get(key).cloned();
+        let role_arn = get("role_arn")?;
         let by = get("web_identity_token_file").map(Base::Token);
         let by = by.or_else(|| get("credential_source").map(Base::Source));
-        Some(RoleOfProfile {
-            role_arn: get("role_arn")?,
+        let Some(by) = by.or_else(|| get("source_profile").map(Base::Profile)) else {
+            let message = "has role_arn without source_profile, credential_source or web_identity_token_file";
+            return Some(Err(message.to_owned()));
+        };
+        Some(Ok(RoleOfProfile {
+            role_arn,
             external_id: get("external_id"),
             session_name: get("role_session_name"),
-            by: by.or_else(|| get("source_profile").map(Base::Profile))?,
-        })
+            by,
+        }))
     }
 
     /// The role of IAM Identity Center. What it lacks, where it lacks something.
@@ -111,9 +133,7 @@ impl Files {
 
     /// The program that has a profile's credential, with its arguments.
     pub(super) fn process(&self, profile: &str) -> Option<String> {
-        let key = "credential_process";
-        let written = section(&self.credentials, "", profile).and_then(|mut keys| keys.remove(key));
-        written.or_else(|| self.profile(profile)?.remove(key))
+        self.profile(profile)?.remove("credential_process")
     }
 
     /// The region of a profile.
@@ -126,9 +146,15 @@ impl Files {
 fn section(text: &str, kind: &str, wanted: &str) -> Option<Keys> {
     let mut found: Option<Keys> = None;
     let mut inside = false;
+    // How far the key before is set in; what is set in further belongs to its value, such as the lines below `s3 =`.
+    let mut key_at: Option<usize> = None;
     for line in text.lines() {
         let text = line.trim();
         if text.is_empty() || text.starts_with(['#', ';']) {
+            continue;
+        }
+        let at = line.len() - line.trim_start().len();
+        if key_at.is_some_and(|key_at| at > key_at) {
             continue;
         }
         if let Some(header) = text.strip_prefix('[') {
@@ -143,11 +169,11 @@ fn section(text: &str, kind: &str, wanted: &str) -> Option<Keys> {
             if inside {
                 found.get_or_insert_default();
             }
+            key_at = None;
             continue;
         }
-        // Lines that are set in belong to a nested value, such as that of `s3 =`.
-        let nested = line.starts_with([' ', '\t']);
-        if let (true, false, Some(keys), Some((key, value))) = (inside, nested, &mut found, text.split_once('=')) {
+        key_at = Some(at);
+        if let (true, Some(keys), Some((key, value))) = (inside, &mut found, text.split_once('=')) {
             keys.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
         }
     }
@@ -186,23 +212,28 @@ role_session_name = s
 role_arn = arn:aws:iam::1:role/w
 web_identity_token_file = /t
 source_profile = base
+[profile half]
+role_arn = arn:aws:iam::1:role/h
 [services ops]
 region = nowhere
 ",
         );
+        let half = files.role("half").expect("a role").expect_err("of nobody");
+        assert!(half.contains("role_arn without source_profile"), "{half}");
         let ops = RoleOfProfile {
             role_arn: "arn:aws:iam::1:role/r".to_owned(),
             external_id: Some("x".to_owned()),
             session_name: None,
             by: Base::Profile("base".to_owned()),
         };
-        assert_eq!(files.role("ops"), Some(ops));
-        let pod = files.role("pod").expect("a role");
+        assert_eq!(files.role("ops"), Some(Ok(ops)));
+        let role = |profile: &str| files.role(profile).expect("a role").expect("whole");
+        let pod = role("pod");
         assert_eq!(
             (pod.by, pod.session_name.as_deref()),
             (Base::Source("EcsContainer".to_owned()), Some("s"))
         );
-        let web = files.role("web").expect("a role");
+        let web = role("web");
         assert_eq!(web.by, Base::Token("/t".to_owned()));
         for none in ["default", "missing", "services ops"] {
             assert_eq!(files.role(none), None, "{none}");
@@ -262,7 +293,7 @@ region = x
                           [c]\ncredential_process = q\n[profile d]\naws_access_key_id = 4\naws_secret_access_key = v\n"
                 .to_owned(),
         };
-        let keys = files.keys("a").expect("keys");
+        let keys = files.keys("a").expect("keys").expect("whole");
         assert_eq!(
             (
                 keys.access_key_id.as_str(),
@@ -271,9 +302,55 @@ region = x
             ),
             ("3", "t=/+", Some("u"))
         );
-        assert!(files.keys("b").is_none() && files.keys("c").is_none() && files.keys("d").is_none());
+        // `[profile d]` is no name of the credentials' file.
+        assert!(files.keys("c").is_none() && files.keys("d").is_none());
+        let half = files.keys("b").expect("keys").expect_err("half a key");
+        assert_eq!(half, "has aws_access_key_id without aws_secret_access_key");
         assert_eq!(files.process("a").as_deref(), Some("p x"));
         assert_eq!(files.process("c").as_deref(), Some("q"));
         assert_eq!(files.process("b"), None);
+    }
+
+    #[test]
+    fn both_files_tell_of_a_profile() {
+        let files = Files {
+            config: "[profile a]\nregion = eu-west-1\nrole_session_name = of-config\n".to_owned(),
+            credentials:
+                "[a]\nrole_arn = arn:aws:iam::1:role/a\nsource_profile = b\nrole_session_name = of-credentials\n\
+                          [b]\nregion = eu-west-2\naws_access_key_id = 1\naws_secret_access_key = s\n"
+                    .to_owned(),
+        };
+        let role = files.role("a").expect("a role").expect("whole");
+        assert_eq!(
+            (role.by, role.session_name.as_deref()),
+            (Base::Profile("b".to_owned()), Some("of-credentials"))
+        );
+        assert_eq!(files.region("a").as_deref(), Some("eu-west-1"));
+        assert_eq!(files.region("b").as_deref(), Some("eu-west-2"));
+        assert!(files.has("a") && files.has("b") && !files.has("c"));
+    }
+
+    /// As Python's configparser has it, which AWS's own program reads these files with.
+    #[test]
+    fn keys_that_are_set_in_are_keys_unless_they_are_below_another() {
+        let files = Files {
+            config: "[default]\n  region = eu-west-1\n  s3 =\n    region = nested\n\t  aws_session_token = nested\n\
+                     \x20 credential_process = p\n[profile b]\nregion = eu-west-2\n  [profile c]\n"
+                .to_owned(),
+            credentials: "[default]\n    aws_access_key_id = 1\n\n    # of ours\n    aws_secret_access_key = s\n"
+                .to_owned(),
+        };
+        assert_eq!(files.region("default").as_deref(), Some("eu-west-1"));
+        assert_eq!(files.process("default").as_deref(), Some("p"));
+        let keys = files.keys("default").expect("keys").expect("whole");
+        assert_eq!(
+            (
+                keys.access_key_id.as_str(),
+                keys.secret_access_key.as_str(),
+                keys.session_token
+            ),
+            ("1", "s", None)
+        );
+        assert!(files.has("b") && !files.has("c"));
     }
 }

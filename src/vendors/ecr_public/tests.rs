@@ -145,18 +145,23 @@ async fn our_own_alias_is_listed_and_made_and_others_are_left_alone() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn our_aliases_are_asked_for_once_there_is_a_credential() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = folder.path().join("credentials");
+/// Nobody but who is in this file of keys.
+fn only(file: &std::path::Path) -> StaticEnv {
     let variables = [
         ("AWS_SHARED_CREDENTIALS_FILE", file.display().to_string()),
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
     ];
-    let environment = StaticEnv {
+    StaticEnv {
         envs: variables.map(|(name, value)| (name.to_owned(), value)).into(),
         ..StaticEnv::default()
-    };
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_aliases_are_asked_for_once_there_is_a_credential() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("credentials");
+    let environment = only(&file);
     let (end, _) = start(AwsSettings::default(), environment).await;
     let listed = async || end.list_digests(&name("ours/web")).await.expect("answered");
     assert_eq!(listed().await, BulkListing::None);
@@ -164,4 +169,35 @@ async fn our_aliases_are_asked_for_once_there_is_a_credential() {
     std::fs::write(file, keys).expect("written");
     tokio::time::advance(std::time::Duration::from_secs(5 * 60 + 1)).await;
     assert!(matches!(listed().await, BulkListing::Known { .. }));
+}
+
+/// What is around may be there for something else, and everybody may read.
+#[tokio::test]
+async fn credentials_that_nobody_asked_for_and_that_fail_are_those_of_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("credentials");
+    std::fs::write(&file, "[default]\naws_access_key_id = AKIDEXAMPLE00000\n").expect("written");
+    let (end, _) = start(AwsSettings::default(), only(&file)).await;
+    for repository in ["docker/web", "ours/web"] {
+        let listed = end.list_digests(&name(repository)).await;
+        assert_eq!(listed.expect("answered"), BulkListing::None, "{repository}");
+    }
+    // Where they are asked for, they are to work.
+    let asked_for = AwsSettings {
+        profile: Some("default".to_owned()),
+        ..AwsSettings::default()
+    };
+    let (end, _) = start(asked_for, only(&file)).await;
+    let listed = end.list_repositories(&["ours/".to_owned()]).await;
+    assert_eq!(listed.expect_err("half a key").kind, ErrorKind::Config);
+}
+
+#[tokio::test]
+async fn repositories_that_cannot_be_listed_are_not_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (end, _) = start(AwsSettings::default(), only(&folder.path().join("none"))).await;
+    for below in [&[][..], &["ours/".to_owned()]] {
+        let error = end.list_repositories(below).await.expect_err("nobody may ask");
+        assert_eq!(error.kind, ErrorKind::Unauthorized, "{error}");
+    }
 }

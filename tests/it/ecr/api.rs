@@ -2,13 +2,15 @@
 //! delete.
 
 use futures_util::future::join_all;
+use futures_util::poll;
 use transship::clock::Clock;
 use transship::demo::images::{SampleImage, image};
 use transship::oci::Digest;
 use transship::registry::BulkListing;
 
 use super::pushes::{end, name, seeded};
-use super::{key, rules, source};
+use super::{access_key, key, rules, source};
+use crate::support::DEADLINE;
 use crate::support::aws::{Aws, Stored};
 use crate::support::command::Transship;
 use crate::support::engine::{Workshop, by_hand};
@@ -153,4 +155,95 @@ async fn ping_tells_whether_images_may_be_deleted_and_deletes_none() {
     aws.book().repositories = [("other".to_owned(), Stored::default())].into();
     let told = home.run(&["ping", "ecr"]).await.expect(0).stdout;
     assert!(told.contains("cannot be told without deleting"), "{told}");
+}
+
+/// A wait that does not end fails the test.
+async fn in_time<T>(waited: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, waited).await.expect("an answer")
+}
+
+#[tokio::test]
+async fn looks_that_do_not_fit_into_one_request_all_have_an_answer() {
+    let (from, aws) = (source(&[]).await, Aws::start().await);
+    let end = end(&rules(&from, &aws, &key()), Clock::system());
+    let repository = name("app/web");
+    aws.book().repositories.insert("app/web".to_owned(), Stored::default());
+    let some = |n: usize, count: usize| -> Vec<Digest> {
+        let digests = (0..count).map(|m| Digest::of(format!("{n} {m}").as_bytes()));
+        digests.collect()
+    };
+    // Seven hundred blobs, and no two looks in one request.
+    let looks = (0..10).map(|n| {
+        let (end, repository, some) = (&end, &repository, some(n, 70));
+        async move { end.held_blobs(repository, &some).await.len() }
+    });
+    assert_eq!(in_time(join_all(looks)).await, [70; 10]);
+    assert_eq!(aws.asked("BatchCheckLayerAvailability"), 10);
+
+    // Whoever is told to stop while he waits is in nobody's way.
+    let [one, two, three] = [1, 90, 90].map(|count| some(count, count));
+    let mut first = Box::pin(end.held_blobs(&repository, &one));
+    let mut second = Box::pin(end.held_blobs(&repository, &two));
+    let third_digests = some(11, 90);
+    let mut third = Box::pin(end.held_blobs(&repository, &third_digests));
+    assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending() && poll!(&mut third).is_pending());
+    drop(second);
+    assert_eq!(in_time(first).await.len(), 1);
+    assert_eq!(in_time(third).await.len(), 90);
+
+    // Nor is whoever is told to stop while he asks for others, too.
+    let mut first = Box::pin(end.held_blobs(&repository, &one));
+    let two = some(12, 5);
+    let mut second = Box::pin(end.held_blobs(&repository, &two));
+    let mut last = Box::pin(end.held_blobs(&repository, &three[..5]));
+    assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending() && poll!(&mut last).is_pending());
+    assert_eq!(in_time(first).await.len(), 1);
+    assert!(poll!(&mut second).is_pending());
+    drop(second);
+    assert_eq!(in_time(last).await.len(), 5);
+}
+
+#[tokio::test]
+async fn an_api_that_fails_is_left_alone_for_a_while() {
+    let (from, aws) = (source(&[]).await, Aws::start().await);
+    let end = end(&rules(&from, &aws, &key()), Clock::system());
+    aws.book().repositories.insert("app/web".to_owned(), Stored::default());
+    let digests = [Digest::of(b"one"), Digest::of(b"two")];
+    let look = async || end.held_blobs(&name("app/web"), &digests).await.len();
+    refuse(&aws, "BatchCheckLayerAvailability", "ServerException");
+    assert_eq!((look().await, look().await), (0, 0));
+    assert_eq!(aws.asked("BatchCheckLayerAvailability"), 1);
+    aws.book().refusals.clear();
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(301)).await;
+    tokio::time::resume();
+    assert_eq!(look().await, 2);
+}
+
+/// The API tells of the asker's own account unless it is told which: that may have the same names, with other images.
+#[tokio::test]
+async fn without_the_registry_s_account_the_api_is_asked_for_logins_only() {
+    let (from, aws) = (source(&["v1"]).await, Aws::start().await);
+    seeded(&aws, "app/web", 2);
+    seeded(&aws, "app/other", 1);
+    let of_nobody = format!("aws: {{ region: eu-west-1, {} }}", access_key());
+    let rules = rules(&from, &aws, &of_nobody);
+    let end = end(&rules, Clock::system());
+    let (web, new) = (name("app/web"), name("app/new"));
+    assert_eq!(end.list_digests(&web).await.expect("answered"), BulkListing::None);
+    assert_eq!(
+        end.list_tags(&web).await.expect("listed").map(|tags| tags.len()),
+        Some(2)
+    );
+    let digests = [Digest::of(b"one"), Digest::of(b"two")];
+    assert!(end.held_blobs(&web, &digests).await.is_empty());
+    let error = end.begin_write(&new).await.expect_err("nothing is made");
+    assert!(error.message.contains("registry_id"), "{error}");
+    let home = Transship::new(&rules);
+    home.run(&["sync"]).await.expect(0);
+    let actions: Vec<String> = aws.book().actions.iter().map(|(action, _)| action.clone()).collect();
+    assert!(
+        actions.iter().all(|action| action == "GetAuthorizationToken"),
+        "{actions:?}"
+    );
 }

@@ -87,7 +87,7 @@ async fn by_a_profile_and_by_the_role_that_it_takes_on() {
     .expect(0);
     let missing = ping(&aws, "aws: { profile: none }", both).await.expect(1);
     assert!(
-        missing.stdout.contains("the AWS profile \"none\" has no credential"),
+        missing.stdout.contains("the AWS profile \"none\" is not there"),
         "{}",
         missing.stdout
     );
@@ -349,4 +349,160 @@ async fn a_key_that_aws_does_not_know_is_told_with_what_to_do() {
         output.stdout.contains("UnrecognizedClientException") && output.stdout.contains("check `aws`"),
         "{output:?}"
     );
+}
+
+/// A machine with a role of its own, which is somebody else.
+fn on_an_instance(home: &mut Transship, aws: &Aws) {
+    home.set_env("AWS_EC2_METADATA_DISABLED", "false");
+    home.set_env("AWS_EC2_METADATA_SERVICE_ENDPOINT", &aws.url());
+}
+
+/// How often the machine was asked for its role.
+fn asked_machine(aws: &Aws) -> usize {
+    let book = aws.book();
+    book.others.iter().filter(|path| path.starts_with("/latest/")).count()
+}
+
+fn web_identity(home: &mut Transship, role: &str, token: &str) {
+    file(home, "token", token);
+    let path = home.home().join("token").display().to_string();
+    home.set_env("AWS_ROLE_ARN", &format!("arn:aws:iam::1:role/{role}"));
+    home.set_env("AWS_WEB_IDENTITY_TOKEN_FILE", &path);
+}
+
+#[tokio::test]
+async fn what_is_set_up_and_fails_gives_no_way_to_the_machine_s_role() {
+    let aws = Aws::start().await;
+    let key_id = format!("[default]\naws_access_key_id = {}\n", KEY.0);
+    let sso = "[default]\nsso_start_url = https://corp.awsapps.com/start\nsso_region = eu-west-1\nsso_account_id = 123456789012\n\
+               sso_role_name = Push All\n";
+    type Prepare<'a> = &'a dyn Fn(&mut Transship);
+    let cases: [(&str, Prepare<'_>, &str); 9] = [
+        (
+            "a token that is refused",
+            &|home| web_identity(home, "pod", "another"),
+            "role/pod cannot be taken on",
+        ),
+        (
+            "an STS in trouble",
+            &|home| web_identity(home, "broken", "pod-token"),
+            "role/broken cannot be taken on",
+        ),
+        (
+            "a token that is not there",
+            &|home| {
+                web_identity(home, "pod", "");
+            },
+            "the token for the role arn:aws:iam::1:role/pod cannot be read",
+        ),
+        (
+            "a container's service",
+            &|home| {
+                home.set_env(
+                    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+                    &format!("{}/creds-of-nobody", aws.url()),
+                )
+            },
+            "the container's role cannot be had",
+        ),
+        (
+            "a sign-in that ended",
+            &|home| file(home, ".aws/config", sso),
+            "run aws sso login",
+        ),
+        (
+            "a program",
+            &|home| {
+                program(home, "exit 4");
+                home.set_env("AWS_PROFILE", "tool");
+            },
+            "failed (exit status: 4)",
+        ),
+        (
+            "half a key",
+            &|home| file(home, ".aws/credentials", &key_id),
+            "without aws_secret_access_key",
+        ),
+        (
+            "a role that nobody takes on",
+            &|home| {
+                file(
+                    home,
+                    ".aws/credentials",
+                    "[default]\nrole_arn = arn:aws:iam::1:role/r\n",
+                )
+            },
+            "has role_arn without source_profile",
+        ),
+        (
+            "a name that is misspelt",
+            &|home| {
+                file(home, ".aws/credentials", &format!("[replicator]\n{}", keys()));
+                home.set_env("AWS_PROFILE", "replicatr");
+            },
+            "the AWS profile \"replicatr\" is not there",
+        ),
+    ];
+    for (what, set_up, said) in cases {
+        let output = ping(&aws, "", |home| {
+            on_an_instance(home, &aws);
+            set_up(home);
+        })
+        .await;
+        assert_eq!(output.status.code(), Some(1), "{what}: {output:?}");
+        assert!(output.stdout.contains(said), "{what}: {output:?}");
+        assert_eq!(asked_machine(&aws), 0, "{what}");
+    }
+    assert_eq!(aws.asked("GetAuthorizationToken"), 0);
+}
+
+#[tokio::test]
+async fn the_order_is_that_of_aws_s_own_libraries() {
+    let aws = Aws::start().await;
+    let of_default = |home: &Transship| {
+        file(
+            home,
+            ".aws/credentials",
+            "[default]\naws_access_key_id = nobody\naws_secret_access_key = s\n",
+        )
+    };
+    // A pod's own identity goes before what lies in the image.
+    ping(&aws, "", |home| {
+        of_default(home);
+        web_identity(home, "pod", "pod-token");
+    })
+    .await
+    .expect(0);
+    // A profile by name goes before both, wherever its role stands; keys of the environment go before that.
+    let by_name = |home: &mut Transship| {
+        let text = format!(
+            "[default]\naws_access_key_id = nobody\naws_secret_access_key = s\n[base]\n{}[ops]\nrole_arn = arn:aws:iam::1:role/ops\nsource_profile = base\n",
+            keys()
+        );
+        file(home, ".aws/credentials", &text);
+        home.set_env("AWS_PROFILE", "ops");
+        web_identity(home, "pod", "pod-token");
+        on_an_instance(home, &aws);
+    };
+    ping(&aws, "", |home| by_name(home)).await.expect(0);
+    let web = "AssumeRoleWithWebIdentity arn:aws:iam::1:role/pod  transship";
+    let role = "AssumeRole arn:aws:iam::1:role/ops  transship";
+    assert_eq!(aws.book().others, [web, role]);
+    ping(&aws, "", |home| {
+        by_name(home);
+        home.set_env("AWS_ACCESS_KEY_ID", KEY.0);
+        home.set_env("AWS_SECRET_ACCESS_KEY", KEY.1);
+    })
+    .await
+    .expect(0);
+    assert_eq!(aws.book().others.len(), 2);
+    // One that says nothing of who we are leaves that to the machine, as with AWS's tools.
+    ping(&aws, "", |home| {
+        file(home, ".aws/config", "[profile here]\nregion = eu-west-1\n");
+        home.set_env("AWS_PROFILE", "here");
+        on_an_instance(home, &aws);
+    })
+    .await
+    .expect(0);
+    assert_eq!(asked_machine(&aws), 3);
 }

@@ -21,7 +21,7 @@ async fn a_first_copy_a_second_run_and_a_moved_tag() {
     let (from, registry) = (source(&["v1", "v2"]).await, DockerRegistry::start(config).await);
     let rules = format!(
         "version: 1\nregistries:\n  src: {{ url: \"{}\" }}\n  ecr: {{ url: \"{}\", kind: ecr, endpoint: \"{}\", aws: \
-         {{ region: us-east-1, access_key_id: x, secret_access_key: y, role_arn: \"arn:aws:iam::123456789012:role/r\" }}, \
+         {{ region: us-east-1, registry_id: \"123456789012\", access_key_id: x, secret_access_key: y, role_arn: \"arn:aws:iam::123456789012:role/r\" }}, \
          create_repositories: {{ tag_mutability: mutable, scan_on_push: true }} }}\nrules:\n  - {{ name: up, source: src, \
          destinations: [ecr], repositories: [app/web] }}\n",
         from.url(),

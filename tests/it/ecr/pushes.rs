@@ -59,6 +59,7 @@ async fn a_first_copy_makes_the_repository_with_its_settings_and_a_second_run_as
         .find(|(action, _)| action == "CreateRepository")
         .cloned();
     let wanted = json!({
+        "registryId": "123456789012",
         "repositoryName": "app/web",
         "imageTagMutability": "IMMUTABLE",
         "imageScanningConfiguration": { "scanOnPush": true },

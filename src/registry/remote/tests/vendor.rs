@@ -10,7 +10,7 @@ use super::server::{Seen, Server, answer};
 use super::*;
 use crate::oci::Tag;
 use crate::registry::{
-    Api, ApiCall, ApiLogin, BulkListing, Created, ErrorKind, Issued, ListedTag, MountOutcome, Mounts, Operation,
+    Api, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Issued, ListedTag, MountOutcome, Mounts, Operation,
     Phrase, Told, Ways,
 };
 
@@ -77,6 +77,14 @@ impl Vendor for Maker {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
+            let nobody = match repository.as_str() {
+                "nobody/a" => Some(ErrorKind::Unauthorized),
+                "lost/a" => Some(ErrorKind::Config),
+                _ => None,
+            };
+            if let Some(kind) = nobody {
+                return Err(Error::new(Operation::Authenticate, api.place(None), kind, "no login"));
+            }
             let url = api.own(&format!("/api/tags/{repository}"))?;
             let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), url);
             call.login = ApiLogin::Basic;
@@ -242,6 +250,51 @@ async fn who_may_not_make_what_a_listing_said_is_missing_pushes_all_the_same() {
     }
 }
 
+/// Another one made it, or an attempt of ours whose answer was lost.
+#[tokio::test]
+async fn what_is_there_all_at_once_is_written_to_once_more() {
+    for refusal in [401, 403, 404] {
+        for is_right in [true, false] {
+            let looked = AtomicUsize::new(0);
+            let server = Server::start(move |seen, _| match seen.target.as_str() {
+                "/api/create" => {
+                    looked.fetch_add(1, Ordering::Relaxed);
+                    answer(409, &[], "")
+                }
+                _ if is_right && looked.load(Ordering::Relaxed) > 0 => answer(202, &[("location", "/v2/upload")], ""),
+                _ => answer(refusal, &[], r#"{"errors":[{"code":"DENIED","message":"no"}]}"#),
+            })
+            .await;
+            let end = end_of(Maker::new(), settings(&server), Habits::default());
+            let opened = end.begin_write(&repository("p/a")).await;
+            assert_eq!(opened.is_ok(), is_right, "{refusal}: {:?}", opened.err());
+            if let Err(error) = opened {
+                let says = error.message.contains("a right to push is missing");
+                assert_eq!(says, refusal != 404, "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_made_for_a_while_is_tried_once_for_all_who_wait() {
+    let server = empty_registry(503, 404).await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    let names: Vec<_> = (0..8).map(|number| repository(&format!("p/n{number}"))).collect();
+    for name in &names {
+        assert_eq!(end.list_tags(name).await.expect("answered"), None);
+    }
+    let opened = join_all(names.iter().map(|name| end.begin_write(name))).await;
+    for error in opened.into_iter().map(|opened| opened.expect_err("not made")) {
+        assert_eq!((error.kind, error.status), (ErrorKind::Server, Some(503)));
+    }
+    let attempts = count(&server, "/api/create");
+    assert!(attempts <= 4, "{attempts}: those of one");
+    // It may be over for who comes later.
+    end.begin_write(&names[0]).await.expect_err("not made");
+    assert_eq!(count(&server, "/api/create"), 2 * attempts);
+}
+
 #[tokio::test]
 async fn nothing_is_made_where_the_rules_forbid_it() {
     let server = empty_registry(201, 404).await;
@@ -309,6 +362,33 @@ async fn a_listing_that_fails_gives_way_to_names_for_a_while() {
         end.list_digests(&repository("other/a")).await,
         Ok(BulkListing::Known { tags, .. }) if tags[0].digest.is_some()
     ));
+}
+
+/// That nobody knows who we are is no word of the API's: it is kept only where the registry itself lets us in.
+#[tokio::test]
+async fn a_login_that_is_not_to_be_had_is_no_refusal_of_the_api() {
+    for status in [401, 200] {
+        let body = if status == 200 { r#"{"tags":["1"]}"# } else { "" };
+        let server = Server::start(move |_, _| answer(status, &[], body)).await;
+        let end = end_of(Maker::new(), settings(&server), Habits::default());
+        for name in ["nobody/a", "lost/a"] {
+            let listed = end.list_digests(&repository(name)).await;
+            match status {
+                200 => {
+                    let known = matches!(&listed, Ok(BulkListing::Known { tags, .. }) if tags.len() == 1);
+                    assert!(known, "{name}: {listed:?}");
+                }
+                _ => drop(listed.expect_err("unknown")),
+            }
+        }
+        let kept: Vec<_> = end
+            .take_refusals()
+            .into_iter()
+            .filter_map(|kept| kept.container)
+            .collect();
+        let wanted: &[&str] = if status == 200 { &["nobody"] } else { &[] };
+        assert_eq!(kept, wanted, "{status}");
+    }
 }
 
 #[tokio::test]

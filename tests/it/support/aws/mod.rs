@@ -34,8 +34,6 @@ pub struct Book {
     /// Access keys: the secret, and the session token that goes with it.
     pub keys: BTreeMap<String, (String, Option<String>)>,
     pub repositories: BTreeMap<String, Stored>,
-    /// `registryId` must come with every request that knows it.
-    pub wants_id: bool,
     /// Requests of the API by action.
     pub actions: Vec<(String, Value)>,
     /// Requests to STS by form, and to the services of the machine by path.
@@ -202,9 +200,9 @@ impl Book {
             let (status, code) = refusals.remove(0);
             return fault(status, &format!("com.amazonaws.ecr#{code}"), "because");
         }
+        // Without it the API tells of the asker's own account.
         let id = asked["registryId"].as_str();
-        if action != "GetAuthorizationToken" && (id.is_some_and(|id| id != ACCOUNT) || (self.wants_id && id.is_none()))
-        {
+        if action != "GetAuthorizationToken" && id != Some(ACCOUNT) {
             self.wrong.push(format!("{action} for the registry {id:?}"));
         }
         let name = asked["repositoryName"].as_str().unwrap_or_default();
@@ -373,6 +371,9 @@ impl Book {
             field("ExternalId"),
             field("RoleSessionName")
         ));
+        if role.ends_with("/broken") {
+            return reply(500, &[], "");
+        }
         if role.ends_with("/shut") {
             let text = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>may not assume</Message></Error></ErrorResponse>";
             return reply(403, &[], text);

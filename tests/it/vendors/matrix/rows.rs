@@ -7,7 +7,7 @@ use super::clouds::{ECR_PUBLIC, GITHUB, GOOGLE, HUAWEI, TENCENT_ENTERPRISE, TENC
 use super::scenarios::run;
 use super::stores::{Docker, Ecr};
 use super::{Bulk, End, Row, Scenario, Shown, Site};
-use crate::support::aws::{Aws, KEY};
+use crate::support::aws::{ACCOUNT, Aws, KEY};
 use crate::support::docker_registry::{DockerConfig, DockerRegistry};
 use crate::support::fake::artifactory::Artifactory;
 use crate::support::fake::gitlab::Gitlab;
@@ -153,7 +153,8 @@ static ECR: Row = Row {
             let aws = Aws::start().await;
             let proxy = Proxy::start(&aws.url()).await;
             let keys = format!(
-                "kind: ecr, endpoint: \"{}\", aws: {{ region: eu-west-1, access_key_id: {}, secret_access_key: \"{}\" }}",
+                "kind: ecr, endpoint: \"{}\", aws: {{ region: eu-west-1, registry_id: \"{ACCOUNT}\", access_key_id: {}, \
+                 secret_access_key: \"{}\" }}",
                 proxy.url(),
                 KEY.0,
                 KEY.1

@@ -1,0 +1,84 @@
+//! What ECR's API answers of images and layers.
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::oci::{Digest, Tag};
+use crate::registry::ListedTag;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Images {
+    pub(super) image_ids: Vec<ImageId>,
+    pub(super) next_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ImageId {
+    pub(super) image_tag: Option<Tag>,
+    pub(super) image_digest: Option<Digest>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Details {
+    pub(super) image_details: Vec<ImageDetail>,
+    pub(super) next_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ImageDetail {
+    image_digest: Option<Digest>,
+    #[serde(default)]
+    image_tags: Vec<Tag>,
+    /// In seconds since 1970.
+    image_pushed_at: Option<f64>,
+    image_manifest_media_type: Option<String>,
+    /// Not said before images could be archived.
+    image_status: Option<String>,
+}
+
+impl ImageDetail {
+    /// Its tags.
+    pub(super) fn tags(self) -> impl Iterator<Item = ListedTag> {
+        let is_active = self.image_status.is_none_or(|status| status == "ACTIVE");
+        let digest = self.image_digest.filter(|_| is_active);
+        let pushed = self
+            .image_pushed_at
+            .and_then(|seconds| Timestamp::from_second(seconds as i64).ok());
+        let media_type = self.image_manifest_media_type;
+        self.image_tags.into_iter().map(move |tag| ListedTag {
+            tag,
+            digest: digest.clone(),
+            media_type: media_type.clone(),
+            pushed,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Layers {
+    #[serde(default)]
+    pub(super) layers: Vec<Layer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Layer {
+    layer_digest: Option<Digest>,
+    layer_availability: Option<String>,
+}
+
+impl Layer {
+    /// Whether it is there; what is archived, or new, is neither.
+    pub(super) fn held(self) -> Option<(Digest, bool)> {
+        let is_there = match self.layer_availability?.as_str() {
+            "AVAILABLE" => true,
+            "UNAVAILABLE" => false,
+            _ => return None,
+        };
+        Some((self.layer_digest?, is_there))
+    }
+}
