@@ -12,6 +12,7 @@ mod google;
 mod harbor;
 mod huawei;
 mod hub;
+mod logins;
 mod matrix;
 mod nexus;
 mod quay;

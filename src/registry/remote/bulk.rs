@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Registry;
 use super::api::Api;
 use crate::oci::RepositoryName;
-use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, Operation, Result};
+use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, LoginSource, Operation, Result};
 
 /// How long an API that refused is left alone: rights are granted by people.
 const REFUSAL_LIFE: Duration = Duration::from_secs(6 * 3600);
@@ -187,7 +187,7 @@ impl Registry {
                 Ok(BulkListing::Absent)
             }
             Ok(listing) => Ok(listing),
-            Err(error) => match Hindrance::of(&error) {
+            Err(error) => match self.hindrance(&error) {
                 Some(Hindrance::Refusal) if error.operation != Operation::Authenticate => {
                     self.hold(&error, Hindrance::Refusal, vendor.container(repository));
                     Ok(BulkListing::None)
@@ -210,6 +210,19 @@ impl Registry {
         }
     }
 
+    /// What stands in the way here. A login that is not of the rules may be another one at any time (docker login, a credential
+    /// helper): that it is refused now holds for a short while only, and for no other process.
+    fn hindrance(&self, error: &Error) -> Option<Hindrance> {
+        let found = Hindrance::of(error);
+        let changes = matches!(self.shared.settings.login, LoginSource::DockerConfig);
+        match error.kind {
+            ErrorKind::Unauthorized if changes => found.and(Some(Hindrance::Trouble)),
+            // It wants no more logins for a while (Docker Hub's API has some of its own): the registry may do without.
+            ErrorKind::Throttled if error.operation == Operation::Authenticate => Some(Hindrance::Trouble),
+            _ => found,
+        }
+    }
+
     /// Asks the API for the tags of the repository, however it was refused before. False where it is refused still, which is news
     /// then ([`Registry::take_refusals`]), and where there is no such API.
     ///
@@ -226,7 +239,7 @@ impl Registry {
             Ok(BulkListing::Absent | BulkListing::Known { .. }) => Ok(true),
             // Who may not log in was not heard of by the API.
             Err(error)
-                if Hindrance::of(&error) == Some(Hindrance::Refusal) && error.operation != Operation::Authenticate =>
+                if self.hindrance(&error) == Some(Hindrance::Refusal) && error.operation != Operation::Authenticate =>
             {
                 let now = self.shared.transport.clock().elapsed();
                 let container = vendor.container(repository);

@@ -61,6 +61,9 @@ use transship::oci::Digest;
 /// The longest body that is read whole: manifests and calls of an API.
 const MAX_BODY: usize = 8 * 1024 * 1024;
 
+/// A password that was good once: the API of Quay and GitHub says so.
+pub const REPLACED: &str = "replaced-by-another-one";
+
 /// What a vendor does otherwise than the registry behind it.
 pub trait Face: Send + Sync + 'static {
     /// Before the registry.
