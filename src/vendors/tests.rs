@@ -1,6 +1,7 @@
 //! Clouds whose API and registry are one scripted server.
 
 mod alibaba;
+mod huawei;
 mod tencent;
 
 use std::sync::{Arc, Mutex};

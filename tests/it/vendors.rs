@@ -14,6 +14,7 @@ mod huawei;
 mod hub;
 mod logins;
 mod matrix;
+mod nexus;
 mod quay;
 mod refusals;
 mod tencent;

@@ -31,6 +31,7 @@ pub mod huawei;
 pub mod hub;
 pub mod nexus;
 pub mod quay;
+pub mod sdk_hmac;
 pub mod tags;
 pub mod tc3;
 pub mod tencent;
