@@ -1,4 +1,4 @@
-//! Who we are at a cloud: `aws:`, `alibaba:`, `azure:`, `google:` and `tencent:` of a registry.
+//! Who we are at a cloud: `aws:`, `alibaba:`, `azure:`, `google:`, `huawei:` and `tencent:` of a registry.
 
 use url::Url;
 
@@ -6,11 +6,12 @@ use super::registries::{address, flag, word};
 use super::shape::Findings;
 use super::tree::Node;
 use crate::registry::{
-    AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, GoogleSettings, Kind, RegistryUrl, TencentSettings,
+    AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, GoogleSettings, HuaweiSettings, Kind, RegistryUrl,
+    TencentSettings,
 };
 use crate::telemetry::Secret;
 
-/// Reads `aws:`, `alibaba:`, `azure:`, `google:` and `tencent:`, of which a registry has one at most.
+/// Reads `aws:`, `alibaba:`, `azure:`, `google:`, `huawei:` and `tencent:`, of which a registry has one at most.
 pub(super) fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
     let mut written = CLOUDS.iter().filter_map(|(key, _)| node.entry(key));
     let Some((key, cloud)) = written.next() else {
@@ -81,6 +82,18 @@ pub(super) fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
                 service_account: word(cloud, "service_account"),
             })
         }
+        "huawei" => {
+            pair(findings, cloud, "access_key", "secret_key");
+            needs(findings, cloud, "security_token", "secret_key");
+            CloudSettings::Huawei(HuaweiSettings {
+                region: word(cloud, "region"),
+                access_key: word(cloud, "access_key"),
+                secret_key: secret("secret_key"),
+                security_token: secret("security_token"),
+                project_name: word(cloud, "project_name"),
+                project_id: word(cloud, "project_id"),
+            })
+        }
         "tencent" => {
             pair(findings, cloud, "secret_id", "secret_key");
             needs(findings, cloud, "token", "secret_key");
@@ -122,6 +135,7 @@ const CLOUDS: &[(&str, &[Kind])] = &[
     ("alibaba", &[Kind::AlibabaEnterprise, Kind::AlibabaPersonal]),
     ("azure", &[Kind::Azure]),
     ("google", &[Kind::Google]),
+    ("huawei", &[Kind::Huawei]),
     ("tencent", &[Kind::TencentEnterprise, Kind::TencentPersonal]),
 ];
 

@@ -4,8 +4,8 @@ mod clouds;
 mod reach;
 
 use reach::{
-    BULK_LISTING_ENTRY, HEADERS_ENTRY, MIRRORS_ENTRY, MIRRORS_RESOLVE_TAGS_ENTRY, PROXY_ENTRY, RESOLVE_ENTRY,
-    TIMEOUTS_ENTRY,
+    BULK_LISTING_ENTRY, HEADERS_ENTRY, MIRRORS_ENTRY, MIRRORS_RESOLVE_TAGS_ENTRY, NEXUS_REPOSITORY_ENTRY, PROXY_ENTRY,
+    RESOLVE_ENTRY, TIMEOUTS_ENTRY,
 };
 
 /// A map with known keys.
@@ -204,6 +204,7 @@ pub(super) static REGISTRY: Section = Section {
             "Where the vendor's API is, such as a private endpoint of a VPC. Our keys sign what goes there; it is not for images.",
         ),
         BULK_LISTING_ENTRY,
+        NEXUS_REPOSITORY_ENTRY,
         PROXY_ENTRY,
         RESOLVE_ENTRY,
         HEADERS_ENTRY,
@@ -235,6 +236,7 @@ pub(super) static REGISTRY: Section = Section {
             "Who we are at Azure, where it is no user of the registry itself.",
         ),
         clouds::GOOGLE_ENTRY,
+        clouds::HUAWEI_ENTRY,
         clouds::TENCENT_ENTRY,
     ],
 };
@@ -820,6 +822,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &ALIBABA,
     &AZURE,
     &clouds::GOOGLE,
+    &clouds::HUAWEI,
     &clouds::TENCENT,
     &TOTAL_LIMITS,
     &DEFAULTS,

@@ -11,6 +11,7 @@ mod keys;
 mod meaning;
 mod mistake;
 mod nearest;
+mod nexus;
 mod reach;
 mod references;
 mod registries;

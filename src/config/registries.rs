@@ -6,6 +6,7 @@ use url::Url;
 
 use super::clouds::{cloud, kind_and_cloud};
 use super::mistake::Place;
+use super::nexus;
 use super::reach;
 use super::shape::{Findings, positive, shown};
 use super::size;
@@ -99,6 +100,7 @@ fn remote(findings: &mut Findings<'_>, node: &Node, url: &Node) -> Option<Regist
             Some("add mirrors, or remove it".to_owned()),
         );
     }
+    let nexus_search = nexus::search(findings, node, kind, url.as_ref());
     Some(RegistrySettings::Remote(Box::new(RemoteSettings {
         url: url?,
         login,
@@ -116,6 +118,7 @@ fn remote(findings: &mut Findings<'_>, node: &Node, url: &Node) -> Option<Regist
         mirrors,
         mirrors_resolve_tags,
         lists_names_only: flag(node, "bulk_listing") == Some(false),
+        nexus_search,
     })))
 }
 

@@ -93,13 +93,18 @@ pub(super) fn beginnings<'p>(patterns: impl Iterator<Item = &'p RepositoryPatter
     below
 }
 
-/// The catalogue of the source; `None` where it could not be listed, which is a failure of the run.
+/// The catalogue of the source; `None` where it could not be listed, which is a failure of the run, as is a part that could not.
 async fn list_catalogue(context: &RunContext) -> Option<Vec<RepositoryName>> {
     let name = context.source.name().to_owned();
     let below = beginnings(context.rule.repositories.iter().map(|entry| &entry.pattern));
-    let fault = match context.source.list_repositories(&below).await {
-        Ok(Some(repositories)) => return Some(repositories),
-        Ok(None) => Fault::new(
+    let fault = match context.source.list_repositories_in_part(&below).await {
+        Ok((Some(repositories), left_out)) => {
+            for error in left_out {
+                place_failed(context, name.clone(), &Fault::from(error.on(Side::Source)));
+            }
+            return Some(repositories);
+        }
+        Ok((None, _)) => Fault::new(
             ErrorKind::Unsupported,
             format!("{name} has no catalogue of its repositories: name them in the rule instead of using a pattern"),
         ),

@@ -335,12 +335,25 @@ impl Endpoint {
     }
 
     /// Repositories whose names begin with one of `below` (the empty text: all), and perhaps others, in the registry's order:
-    /// by the vendor's API where it has one for that, else by the catalogue. `None` where it has no catalogue (404).
-    pub async fn list_repositories(&self, below: &[String]) -> Result<Listing<RepositoryName>> {
+    /// by the vendor's API where it has one for that, else by the catalogue. `None` where it has no catalogue (404). With them,
+    /// why parts of the list are not known, as of a namespace that this user may not see.
+    pub async fn list_repositories_in_part(
+        &self,
+        below: &[String],
+    ) -> Result<(Listing<RepositoryName>, Vec<super::Error>)> {
         match self {
             Self::Registry(registry) => registry.list_repositories(below).await,
-            Self::Layout(layout) => layout.list_repositories().await,
+            Self::Layout(layout) => Ok((layout.list_repositories().await?, Vec::new())),
         }
+    }
+
+    /// As [`Endpoint::list_repositories_in_part`], for who needs a few of them: what is not known is a warning.
+    pub async fn list_repositories(&self, below: &[String]) -> Result<Listing<RepositoryName>> {
+        let (listed, left_out) = self.list_repositories_in_part(below).await?;
+        for error in left_out {
+            tracing::warn!(registry = self.name(), "{error}");
+        }
+        Ok(listed)
     }
 
     /// All tags. `None` where the repository is not there.

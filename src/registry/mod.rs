@@ -31,7 +31,7 @@ pub use remote::{
 };
 pub use settings::{
     AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption,
-    GoogleSettings, Limits, LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl, RemoteSettings,
-    TencentSettings, Timeouts, TlsSettings,
+    GoogleSettings, HuaweiSettings, Limits, LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl,
+    RemoteSettings, TencentSettings, Timeouts, TlsSettings,
 };
 pub use vendor::{Created, Generic, Issued, Mounts, Phrase, Told, Vendor, Ways};

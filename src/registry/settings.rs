@@ -107,7 +107,7 @@ pub struct RemoteSettings {
     pub timeouts: Timeouts,
     /// What repositories are made like (`create_repositories:`).
     pub create: CreateSettings,
-    /// The cloud's own way to say who we are (`aws:`, `alibaba:`, `azure:`, `google:`, `tencent:`).
+    /// The cloud's own way to say who we are (`aws:`, `alibaba:`, `azure:`, `google:`, `huawei:`, `tencent:`).
     pub cloud: CloudSettings,
     /// What is read from first (`mirrors:`), in this order.
     pub mirrors: Vec<MirrorSettings>,
@@ -115,6 +115,8 @@ pub struct RemoteSettings {
     pub mirrors_resolve_tags: bool,
     /// True where tags are listed by the protocol alone, without the vendor's list with digests (`bulk_listing: false`).
     pub lists_names_only: bool,
+    /// The repository of Nexus whose tags its search lists, where the rules ask for that (`bulk_listing: true`).
+    pub nexus_search: Option<String>,
 }
 
 /// `proxy:` of a registry.
@@ -201,6 +203,8 @@ pub enum CloudSettings {
     Azure(AzureSettings),
     /// `google:`.
     Google(GoogleSettings),
+    /// `huawei:`.
+    Huawei(HuaweiSettings),
     /// `tencent:`.
     Tencent(TencentSettings),
 }
@@ -294,6 +298,7 @@ impl RemoteSettings {
                 let file = of.credentials_file.as_ref().map(|file| file.display().to_string());
                 together(&[&file, &of.service_account])
             }
+            CloudSettings::Huawei(of) => together(&[&of.access_key, &of.project_name]),
             CloudSettings::Tencent(of) => {
                 // Its user, where it has one, is who the registry itself knows.
                 let user = match &self.login {
@@ -309,6 +314,23 @@ impl RemoteSettings {
             },
         }
     }
+}
+
+/// `huawei:` of a registry.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HuaweiSettings {
+    /// The region, where the host does not say it.
+    pub region: Option<String>,
+    /// An access key (AK).
+    pub access_key: Option<String>,
+    /// Its secret (SK).
+    pub secret_key: Option<Secret>,
+    /// The token of a temporary access key.
+    pub security_token: Option<Secret>,
+    /// The project that logins are for, by its name; `None` for the region's own.
+    pub project_name: Option<String>,
+    /// The project that requests to the API are for, by its id; `None` to leave that to the key.
+    pub project_id: Option<String>,
 }
 
 /// `tencent:` of a registry.

@@ -61,6 +61,7 @@ pub trait Vendor: fmt::Debug + Send + Sync {
 
     /// All repositories whose names begin with one of `below`, which are literal beginnings of the rules' patterns up to a
     /// slash (`platform/`, or the empty text for all); more than those do no harm. `None`: the catalogue is to be used.
+    /// Why a part of the list was refused goes to [`Api::leave_out`].
     ///
     /// # Errors
     /// As [`Vendor::list_digests`]; the catalogue is tried then.

@@ -1,6 +1,7 @@
 //! Alibaba Cloud Container Registry: where its API is and who asks it, for both editions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -13,7 +14,7 @@ use super::alibaba_enterprise::Enterprise;
 use super::alibaba_keys::AccessKeys;
 pub(super) use super::alibaba_keys::Surroundings;
 use super::alibaba_personal::Personal;
-use super::names::namespaces;
+use super::awaited::Awaited;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
@@ -54,6 +55,9 @@ fn habits(habits: &mut Habits) {
     // What goharbor/harbor, adapter aliacr, keeps to.
     habits.api_per_second = Some(15);
 }
+
+/// How long it is believed where a registry is: it does not move.
+const SITE_LIFE: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Where a registry is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,8 +126,8 @@ fn is_label(text: &str) -> bool {
 pub(super) struct Account {
     settings: AlibabaSettings,
     keys: AccessKeys,
-    /// As far as it is known for certain.
-    site: tokio::sync::Mutex<Option<Site>>,
+    /// As far as its challenge tells.
+    site: Awaited<Site>,
 }
 
 /// One request to the API of a registry.
@@ -147,37 +151,42 @@ impl Account {
         Self {
             keys: AccessKeys::new(settings.clone(), written, surroundings),
             settings,
-            site: tokio::sync::Mutex::default(),
+            site: Awaited::default(),
         }
     }
 
-    /// Where the registry is, by the rules, by its host, by its challenge; with its instance where `with_instance`.
+    /// Where the registry is, by the rules, by its host, by its challenge: its region, or its instance where `with_instance`.
     ///
     /// # Errors
     /// It cannot be reached, or says nothing of itself for now, where it has to be asked.
     pub(super) async fn site(&self, api: &Api, with_instance: bool) -> Result<Site> {
-        let mut known = self.site.lock().await;
-        if let Some(site) = &*known {
-            return Ok(site.clone());
-        }
         let of_host = Site::of_host(&api.settings().url.host);
-        let mut site = Site {
+        let site = Site {
             region: self.settings.region.clone().or(of_host.region),
             instance: self.settings.instance_id.clone(),
             vpc: of_host.vpc,
         };
-        let asked = site.region.is_none() || (with_instance && site.instance.is_none());
-        if asked {
+        let is_enough = |site: &Site| match with_instance {
+            true => site.instance.is_some(),
+            false => site.region.is_some(),
+        };
+        if is_enough(&site) {
+            return Ok(site);
+        }
+        let life = |found: &Result<Site>| match found {
+            Ok(_) => SITE_LIFE,
+            Err(_) => Duration::ZERO,
+        };
+        let look = async {
             let told = challenge(api).await?.as_deref().and_then(Site::of_service);
             let told = told.unwrap_or_default();
-            site.region = site.region.or(told.region);
-            site.instance = site.instance.or(told.instance);
-        }
-        // Whoever needs the instance has to ask for it where nobody has so far.
-        if asked || site.instance.is_some() {
-            *known = Some(site.clone());
-        }
-        Ok(site)
+            Ok(Site {
+                region: site.region.or(told.region),
+                instance: site.instance.or(told.instance),
+                vpc: site.vpc,
+            })
+        };
+        self.site.get(api.clock(), is_enough, life, look).await
     }
 
     async fn key(&self, api: &Api) -> Result<Option<AccessKey>> {
@@ -204,14 +213,13 @@ impl Account {
     /// Those of [`ask`], and a region that is not known.
     pub(super) async fn ask(&self, api: &Api, request: Request<'_>) -> Result<Option<ApiAnswer>> {
         let place = api.place(request.repository);
-        let host = match (self.site(api, false).await?.api_host(), &api.settings().endpoint) {
-            (Some(host), _) => host,
+        let host = match &api.settings().endpoint {
             // It stands in for the host.
-            (None, Some(_)) => String::new(),
-            (None, None) => {
+            Some(_) => String::new(),
+            None => self.site(api, false).await?.api_host().ok_or_else(|| {
                 let message = "the region is not known: set `alibaba.region` of this registry";
-                return Err(Error::new(request.operation, place, ErrorKind::Config, message));
-            }
+                Error::new(request.operation, place.clone(), ErrorKind::Config, message)
+            })?,
         };
         let target = match request.query {
             [] => request.path.to_owned(),
@@ -234,7 +242,7 @@ impl Account {
             };
             match ask(api, call, &key).await {
                 Err(error) if error.kind == ErrorKind::Unauthorized && key.token.is_some() && !renewed => {
-                    self.keys.forget().await;
+                    self.keys.forget(&key).await;
                 }
                 Err(error) => return Err(error),
                 Ok(answer) => return Ok(Some(answer)),
@@ -305,27 +313,9 @@ pub(super) fn issued(username: String, password: String, ends: Option<&Value>) -
     }
 }
 
-/// The repositories below what names begin with, by `list` of a namespace or of all. A namespace that is not there has none.
-pub(super) async fn in_namespaces<'b, F>(
-    below: &'b [String],
-    list: impl Fn(Option<&'b str>) -> F,
-) -> Result<Option<Vec<RepositoryName>>>
-where
-    F: Future<Output = Result<Option<Vec<RepositoryName>>>>,
-{
-    let Some(namespaces) = namespaces(below) else {
-        return list(None).await;
-    };
-    let mut all = Vec::new();
-    for namespace in namespaces {
-        match list(Some(namespace)).await {
-            Ok(Some(names)) => all.extend(names),
-            Ok(None) => return Ok(None),
-            Err(error) if error.code.as_deref() == Some("NAMESPACE_NOT_EXIST") => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Some(all))
+/// True where a namespace is not there.
+pub(super) fn is_missing(error: &Error) -> bool {
+    error.code.as_deref() == Some("NAMESPACE_NOT_EXIST")
 }
 
 /// An answer that cannot be understood.

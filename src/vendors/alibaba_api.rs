@@ -1,5 +1,7 @@
 //! Requests to Alibaba Cloud's APIs, signed, and what their error codes mean.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use serde::Deserialize;
@@ -9,8 +11,11 @@ use url::Url;
 use super::acs3::{self, AccessKey, Unsigned};
 use crate::registry::{Api, ApiAnswer, ApiCall, Error, ErrorKind, Operation, Place, Result};
 
-/// How often a request is signed anew because its nonce was used: an attempt that failed on the way may have used it up.
+/// How often a request is signed: an attempt that failed on the way may have used up its nonce, and one that waited for its turn
+/// may have grown too old.
 const SIGNATURES: usize = 4;
+/// A signature is good for a quarter of an hour. What was signed longer ago than this and is called too old has waited.
+const SIGNATURE_LIFE: Duration = Duration::from_secs(14 * 60);
 
 /// A request that is to be signed.
 #[derive(Clone, Debug)]
@@ -29,7 +34,7 @@ pub(super) struct AcsCall<'a> {
 }
 
 /// What every answer of these APIs may have. Personal editions write small letters.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Said {
     #[serde(rename = "IsSuccess")]
     is_success: Option<bool>,
@@ -74,6 +79,7 @@ pub(super) async fn ask(api: &Api, call: AcsCall<'_>, key: &AccessKey) -> Result
             content_type,
             body: &call.body,
         };
+        let signed_at = api.clock().elapsed();
         let signed = acs3::sign(&unsigned, key, api.clock().now(), &acs3::nonce());
         let headers = signed.ok_or_else(|| {
             let message =
@@ -87,10 +93,13 @@ pub(super) async fn ask(api: &Api, call: AcsCall<'_>, key: &AccessKey) -> Result
         to_send.throttled = is_throttled;
         let answer = api.call(to_send).await?;
         let refused = refusal(&answer, call.action);
+        let has_waited = api.clock().elapsed().saturating_sub(signed_at) > SIGNATURE_LIFE;
+        let sign_anew =
+            |code: &str| code == "SignatureNonceUsed" || has_waited && meaning(code) == Some(Meaning::Clock);
         left -= 1;
         match refused {
             None => return Ok(answer),
-            Some((code, _)) if code == "SignatureNonceUsed" && left > 0 => {}
+            Some((code, _)) if left > 0 && sign_anew(&code) => {}
             Some((_, error)) => return Err(error),
         }
     }
@@ -121,21 +130,26 @@ fn is_throttled(status: u16, body: &[u8]) -> bool {
 
 /// The code and the error of an answer that is a refusal: also of one with 200.
 fn refusal(answer: &ApiAnswer, action: &str) -> Option<(String, Error)> {
-    let said = Said::of(&answer.body);
-    let fine = (200..300).contains(&answer.status);
-    if fine && said.as_ref().is_none_or(|said| said.is_success != Some(false)) {
-        return None;
-    }
-    let code = said.as_ref().map(Said::code).unwrap_or_default();
+    let is_fine = (200..300).contains(&answer.status);
+    let said = match answer.json::<Said>() {
+        Ok(said) if is_fine && said.is_success != Some(false) => return None,
+        Ok(said) => said,
+        Err(error) if is_fine => return Some((String::new(), error)),
+        Err(_) => Said::default(),
+    };
+    let code = said.code();
     let meaning = meaning(&code);
-    let message = said.and_then(|said| said.message).unwrap_or_default();
     let words = match meaning {
         // It repeats what was signed.
         Some(Meaning::Key) => code.clone(),
-        _ => format!("{code} {message}"),
+        _ => format!("{code} {}", said.message.unwrap_or_default()),
     };
     let mut error = answer.refused(words.trim());
-    error.code = (!code.is_empty()).then(|| code.chars().take(100).collect());
+    if code.is_empty() && error.kind == ErrorKind::NotFound {
+        // What is not there the API says in its own words.
+        error.kind = ErrorKind::Server;
+    }
+    error.code = answer.told(Some(code.clone()));
     let advice = match meaning {
         Some(Meaning::Throttled) => {
             error.kind = ErrorKind::Throttled;
@@ -161,7 +175,7 @@ fn refusal(answer: &ApiAnswer, action: &str) -> Option<(String, Error)> {
             error.kind = ErrorKind::Denied;
             format!("grant the RAM action {}:{action}", service(action))
         }
-        None if fine => {
+        None if is_fine => {
             error.kind = ErrorKind::Invalid;
             return Some((code, error));
         }

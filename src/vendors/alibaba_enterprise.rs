@@ -9,12 +9,14 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::alibaba::{Account, Request, in_namespaces, issued, listed_tag, strange, total, unset};
-use super::names::absent_or_names;
+use super::alibaba::{Account, Request, is_missing, issued, listed_tag, strange, total, unset};
+use super::keyed::{in_namespaces, keyless};
+use super::names::{absent_or_names, whole};
+use super::once::once;
 use crate::oci::RepositoryName;
 use crate::registry::{
     Api, ApiAnswer, BulkListing, Created, ErrorKind, Issued, Kind, ListedTag, NumberedPage, Operation, Result, Told,
-    Vendor, Ways, numbered,
+    Vendor, Ways, numbered, numbered_in_part,
 };
 
 const VERSION: &str = "2018-12-01";
@@ -85,11 +87,9 @@ struct Images {
 fn tags(answer: &ApiAnswer) -> Result<NumberedPage<ListedTag>> {
     let read: Images = answer.json()?;
     let listed = |image: &Image| listed_tag(&image.tag, &image.digest, image.image_update.as_ref());
-    Ok(NumberedPage {
-        total: total(read.total_count.as_ref()),
-        entries: read.images.iter().filter_map(listed).collect(),
-        last: false,
-    })
+    let tags = read.images.iter().filter_map(listed);
+    let total = total(read.total_count.as_ref());
+    Ok(NumberedPage::of(answer, tags.collect(), total, false))
 }
 
 impl Enterprise {
@@ -162,24 +162,18 @@ impl Enterprise {
         Ok(Some(id))
     }
 
-    /// All tags of a repository; `None` where they are to be listed by names.
-    async fn tags(&self, api: &Api, repository: &RepositoryName, id: &str) -> Result<Option<Vec<ListedTag>>> {
+    /// All tags of a repository.
+    async fn tags(&self, api: &Api, repository: &RepositoryName, id: &str) -> Result<Vec<ListedTag>> {
+        let operation = Operation::ListTags;
         let page = |number: u32| async move {
             let number = number.to_string();
             let parameters = [("RepoId", id), ("PageNo", &number), ("PageSize", PAGE)];
             let answer = self
-                .action(api, Operation::ListTags, Some(repository), "ListRepoTag", &parameters)
+                .action(api, operation, Some(repository), "ListRepoTag", &parameters)
                 .await?;
-            match answer {
-                Some(answer) => tags(&answer),
-                None => Ok(NumberedPage {
-                    entries: Vec::new(),
-                    total: Some(1),
-                    last: true,
-                }),
-            }
+            tags(&answer.ok_or_else(|| keyless(api, operation))?)
         };
-        numbered(page).await
+        Ok(once(numbered_in_part(page).await?))
     }
 
     async fn list(&self, api: &Api, repository: &RepositoryName) -> Result<BulkListing> {
@@ -200,14 +194,13 @@ impl Enterprise {
                 },
             };
             match self.tags(api, repository, &id).await {
-                Ok(Some(tags)) => {
+                Ok(tags) => {
                     return Ok(BulkListing::Known {
                         tags,
                         // What it says of an index is not documented.
                         comparable: false,
                     });
                 }
-                Ok(None) => return Ok(BulkListing::None),
                 Err(error) if missing(&error) && remembered => {}
                 Err(error) if missing(&error) => return absent_or_names(api, repository).await,
                 Err(error) => return Err(error),
@@ -216,31 +209,19 @@ impl Enterprise {
         Ok(BulkListing::None)
     }
 
-    async fn repositories(&self, api: &Api, namespace: Option<&str>) -> Result<Option<Vec<RepositoryName>>> {
+    async fn repositories(&self, api: &Api, namespace: Option<&str>) -> Result<Vec<RepositoryName>> {
+        let operation = Operation::ListRepositories;
         let page = |number: u32| async move {
             let number = number.to_string();
             let mut parameters = vec![("RepoStatus", "NORMAL"), ("PageNo", &number), ("PageSize", PAGE)];
             parameters.extend(namespace.map(|namespace| ("RepoNamespaceName", namespace)));
-            let answer = self
-                .action(api, Operation::ListRepositories, None, "ListRepository", &parameters)
-                .await?;
-            let Some(answer) = answer else {
-                return Ok(NumberedPage {
-                    entries: Vec::new(),
-                    total: Some(1),
-                    last: true,
-                });
-            };
+            let answer = self.action(api, operation, None, "ListRepository", &parameters).await?;
+            let answer = answer.ok_or_else(|| keyless(api, operation))?;
             let read: Repositories = answer.json()?;
-            Ok(NumberedPage {
-                total: total(read.total_count.as_ref()),
-                entries: read.repositories,
-                last: false,
-            })
+            let total = total(read.total_count.as_ref());
+            Ok(NumberedPage::of(&answer, read.repositories, total, false))
         };
-        let Some(read) = numbered(page).await? else {
-            return Ok(None);
-        };
+        let read: Vec<Repository> = whole(api, numbered(page).await?)?;
         let mut names = Vec::new();
         for repository in read {
             let (Some(namespace), Some(name)) = (repository.repo_namespace_name, repository.repo_name) else {
@@ -254,7 +235,7 @@ impl Enterprise {
             }
             names.push(name);
         }
-        Ok(Some(names))
+        Ok(names)
     }
 
     async fn make(&self, api: &Api, repository: &RepositoryName) -> Result<Created> {
@@ -289,9 +270,7 @@ impl Enterprise {
                         ("DefaultRepoType", kind),
                     ];
                     match act("CreateNamespace", &parameters).await {
-                        Err(refused) if refused.kind == ErrorKind::Conflict && error.kind == ErrorKind::Invalid => {
-                            return Err(error);
-                        }
+                        // Where it is there, perhaps since just now, the repository tells what else is wrong.
                         Err(refused) if refused.kind != ErrorKind::Conflict => return Err(refused),
                         _ => {}
                     }
@@ -336,7 +315,8 @@ impl Vendor for Enterprise {
             if !self.account.has_key(api).await? {
                 return Ok(None);
             }
-            in_namespaces(below, |namespace| self.repositories(api, namespace)).await
+            let list = |namespace| self.repositories(api, namespace);
+            Ok(Some(in_namespaces(below, is_missing, list).await?))
         }
         .boxed()
     }

@@ -140,9 +140,9 @@ impl AccessKeys {
         }
     }
 
-    /// The key is not taken any more: the next is read anew.
-    pub(super) async fn forget(&self) {
-        self.kept.forget().await;
+    /// This key is not taken any more: the next is read anew.
+    pub(super) async fn forget(&self, refused: &AccessKey) {
+        self.kept.forget(refused).await;
     }
 
     async fn find(&self, api: &Api, sts: &str) -> Result<Option<Found<AccessKey>>> {
@@ -200,12 +200,11 @@ impl AccessKeys {
                     "the ECS instance gives no access key for its role {role:?}: {}",
                     error.message
                 );
-                Err(Error::new(
-                    Operation::Authenticate,
-                    api.place(None),
-                    error.kind,
-                    message,
-                ))
+                let kind = match error.kind {
+                    ErrorKind::NotFound => ErrorKind::Config,
+                    kind => kind,
+                };
+                Err(Error::new(Operation::Authenticate, api.place(None), kind, message))
             }
             // Nobody said that there is one.
             (Err(_), None) => Ok(None),

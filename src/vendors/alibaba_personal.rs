@@ -7,12 +7,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::acs3::escaped;
-use super::alibaba::{Account, Request, in_namespaces, issued, listed_tag, strange, total};
-use super::names::absent_or_names;
+use super::alibaba::{Account, Request, is_missing, issued, listed_tag, strange, total};
+use super::keyed::{in_namespaces, keyless};
+use super::names::{absent_or_names, whole};
+use super::once::once;
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiAnswer, BulkListing, Created, ErrorKind, Issued, Kind, ListedTag, NumberedPage, Operation, Result, Told,
-    Vendor, Ways, numbered,
+    Api, ApiAnswer, BulkListing, Created, ErrorKind, Issued, Kind, NumberedPage, Operation, Result, Told, Vendor, Ways,
+    numbered, numbered_in_part,
 };
 
 const VERSION: &str = "2016-06-07";
@@ -121,87 +123,74 @@ impl Personal {
         self.account.ask(api, request).await
     }
 
-    /// All entries of a list by pages; `None` without an access key, or where the list never held still.
-    async fn pages<T: PartialEq>(
+    /// One page of a list.
+    async fn page(
         &self,
         api: &Api,
         repository: Option<&RepositoryName>,
         (path, action): (&str, &str),
-        read: fn(&ApiAnswer) -> Result<NumberedPage<T>>,
-    ) -> Result<Option<Vec<T>>> {
+        number: u32,
+    ) -> Result<ApiAnswer> {
         let operation = match repository {
             Some(_) => Operation::ListTags,
             None => Operation::ListRepositories,
         };
-        let page = |number: u32| async move {
-            let number = number.to_string();
-            let query = [("Page", number.as_str()), ("PageSize", PAGE)];
-            let route = Route {
-                method: Method::GET,
-                path,
-                action,
-            };
-            match self
-                .send(api, operation, repository, route, &query, Bytes::new())
-                .await?
-            {
-                Some(answer) => read(&answer),
-                None => Ok(NumberedPage {
-                    entries: Vec::new(),
-                    total: Some(1),
-                    last: true,
-                }),
-            }
+        let number = number.to_string();
+        let query = [("Page", number.as_str()), ("PageSize", PAGE)];
+        let route = Route {
+            method: Method::GET,
+            path,
+            action,
         };
-        numbered(page).await
+        let answer = self
+            .send(api, operation, repository, route, &query, Bytes::new())
+            .await?;
+        answer.ok_or_else(|| keyless(api, operation))
     }
 
     async fn list(&self, api: &Api, repository: &RepositoryName) -> Result<BulkListing> {
         let Some((namespace, name)) = repository.as_str().split_once('/') else {
             return Ok(BulkListing::None);
         };
-        let path = format!("/repos/{}/{}/tags", escaped(namespace), escaped(name));
-        let read: fn(&ApiAnswer) -> Result<NumberedPage<ListedTag>> = |answer| {
-            let read: Tags = data(answer)?;
+        if !self.account.has_key(api).await? {
+            return Ok(BulkListing::None);
+        }
+        let path = &format!("/repos/{}/{}/tags", escaped(namespace), escaped(name));
+        let page = |number: u32| async move {
+            let answer = self.page(api, Some(repository), (path, "GetRepoTags"), number).await?;
+            let read: Tags = data(&answer)?;
             let listed = |tag: &Tag| listed_tag(&tag.tag, &tag.digest, tag.updated.as_ref());
-            Ok(NumberedPage {
-                total: total(read.total.as_ref()),
-                entries: read.tags.iter().filter_map(listed).collect(),
-                last: false,
-            })
+            let tags = read.tags.iter().filter_map(listed).collect();
+            Ok(NumberedPage::of(&answer, tags, total(read.total.as_ref()), false))
         };
-        match self.pages(api, Some(repository), (&path, "GetRepoTags"), read).await {
-            Ok(Some(tags)) => Ok(BulkListing::Known {
-                tags,
+        match numbered_in_part(page).await {
+            Ok(tags) => Ok(BulkListing::Known {
+                tags: once(tags),
                 // What it says of an index is not documented.
                 comparable: false,
             }),
-            Ok(None) => Ok(BulkListing::None),
             Err(error) if error.kind == ErrorKind::NotFound => absent_or_names(api, repository).await,
             Err(error) => Err(error),
         }
     }
 
-    async fn repositories(&self, api: &Api, namespace: Option<&str>) -> Result<Option<Vec<RepositoryName>>> {
+    async fn repositories(&self, api: &Api, namespace: Option<&str>) -> Result<Vec<RepositoryName>> {
         let (path, action) = match namespace {
             Some(namespace) => (format!("/repos/{}", escaped(namespace)), "GetRepoListByNamespace"),
             None => ("/repos".to_owned(), "GetRepoList"),
         };
-        let read: fn(&ApiAnswer) -> Result<NumberedPage<Repository>> = |answer| {
-            let read: Repositories = data(answer)?;
-            Ok(NumberedPage {
-                total: total(read.total.as_ref()),
-                entries: read.repos,
-                last: false,
-            })
+        let path = &path;
+        let page = |number: u32| async move {
+            let answer = self.page(api, None, (path, action), number).await?;
+            let read: Repositories = data(&answer)?;
+            let total = total(read.total.as_ref());
+            Ok(NumberedPage::of(&answer, read.repos, total, false))
         };
-        let Some(read) = self.pages(api, None, (&path, action), read).await? else {
-            return Ok(None);
-        };
+        let read: Vec<Repository> = whole(api, numbered(page).await?)?;
         let names = read
             .iter()
             .map(|repository| format!("{}/{}", repository.repo_namespace, repository.repo_name));
-        Ok(Some(names.filter_map(|name| name.parse().ok()).collect()))
+        Ok(names.filter_map(|name| name.parse().ok()).collect())
     }
 
     async fn put(
@@ -249,13 +238,10 @@ impl Personal {
         match made {
             Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Invalid) => {
                 let namespace = json!({ "Namespace": { "Namespace": namespace } });
-                match self
-                    .put(api, repository, "/namespace", "CreateNamespace", namespace)
-                    .await?
-                {
-                    Created::WasThere if error.kind == ErrorKind::Invalid => Err(error),
-                    _ => self.put(api, repository, "/repos", "CreateRepo", body).await,
-                }
+                // Where it is there, perhaps since just now, the repository tells what else is wrong.
+                self.put(api, repository, "/namespace", "CreateNamespace", namespace)
+                    .await?;
+                self.put(api, repository, "/repos", "CreateRepo", body).await
             }
             made => made,
         }
@@ -300,7 +286,8 @@ impl Vendor for Personal {
             if !self.account.has_key(api).await? {
                 return Ok(None);
             }
-            in_namespaces(below, |namespace| self.repositories(api, namespace)).await
+            let list = |namespace| self.repositories(api, namespace);
+            Ok(Some(in_namespaces(below, is_missing, list).await?))
         }
         .boxed()
     }

@@ -2,12 +2,14 @@
 //!
 //! Facts: jfrog.com, "Artifactory REST APIs", File List; goharbor/harbor `src/pkg/reg/adapter/jfrog`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::FutureExt;
-use serde::Deserialize;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::once::once;
 use super::table::Row;
@@ -33,12 +35,19 @@ static WAYS: Ways = Ways {
 
 /// How long it is believed what a repository of Artifactory's own is.
 const CLASS_LIFE: Duration = Duration::from_secs(3600);
+/// The longest list of files, in bytes. A tag has a folder with a file for each layer, and each file has 300 bytes or so: these
+/// are eight thousand tags.
+const LONGEST: usize = 32 * 1024 * 1024;
 
 /// One Artifactory.
 #[derive(Debug, Default)]
 struct Artifactory {
     /// By key: whether the repository holds all there is of it, and until when that is believed.
     holds_all: Mutex<HashMap<String, (bool, Duration)>>,
+    /// Repositories whose lists are longer than answers of an API usually are.
+    long: Mutex<HashSet<RepositoryName>>,
+    /// Held while one of those is read, so that no two of them are in memory.
+    alone: tokio::sync::Mutex<()>,
 }
 
 /// Of the settings of a repository of Artifactory's own.
@@ -49,7 +58,8 @@ struct Repository {
 
 #[derive(Deserialize)]
 struct Files {
-    files: Vec<File>,
+    #[serde(deserialize_with = "tags_of")]
+    files: Vec<ListedTag>,
 }
 
 #[derive(Deserialize)]
@@ -76,21 +86,16 @@ impl Vendor for Artifactory {
             if !self.holds_all(api, repository, key).await? {
                 return Ok(BulkListing::None);
             }
-            let path = format!("/artifactory/api/storage/{repository}?list&deep=1&depth=2&listFolders=0");
-            let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), api.own(&path)?);
-            call.login = ApiLogin::Basic;
-            let answer = api.call(call).await?;
-            match answer.status {
-                200 => {}
-                400 | 404 => return Ok(BulkListing::None),
-                _ => return Err(answer.refused("")),
+            let is_long = lock(&self.long).contains(repository);
+            if !is_long {
+                match list(api, repository, None).await {
+                    Err(error) if error.kind == ErrorKind::TooLarge => {}
+                    listed => return listed,
+                }
+                lock(&self.long).insert(repository.clone());
             }
-            let files: Files = answer.json()?;
-            Ok(BulkListing::Known {
-                tags: once(files.files.into_iter().filter_map(listed)),
-                // What the storage says of an index is not documented: it is compared with looks first.
-                comparable: false,
-            })
+            let _alone = self.alone.lock().await;
+            list(api, repository, Some(LONGEST)).await
         }
         .boxed()
     }
@@ -102,7 +107,7 @@ impl Artifactory {
     async fn holds_all(&self, api: &Api, repository: &RepositoryName, key: &str) -> Result<bool> {
         let now = api.clock().elapsed();
         let known = |(all, until): &(bool, Duration)| (now < *until).then_some(*all);
-        if let Some(all) = self.kept().get(key).and_then(known) {
+        if let Some(all) = lock(&self.holds_all).get(key).and_then(known) {
             return Ok(all);
         }
         let path = format!("/artifactory/api/repositories/{key}");
@@ -124,13 +129,54 @@ impl Artifactory {
                 };
             }
         };
-        self.kept().insert(key.to_owned(), (all, now + CLASS_LIFE));
+        lock(&self.holds_all).insert(key.to_owned(), (all, now + CLASS_LIFE));
         Ok(all)
     }
+}
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<String, (bool, Duration)>> {
-        self.holds_all.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All tags, in one answer, which may be so `long` in bytes, or as long as any.
+async fn list(api: &Api, repository: &RepositoryName, long: Option<usize>) -> Result<BulkListing> {
+    let path = format!("/artifactory/api/storage/{repository}?list&deep=1&depth=2&listFolders=0");
+    let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), api.own(&path)?);
+    call.login = ApiLogin::Basic;
+    call.longest = long.unwrap_or(call.longest);
+    let answer = api.call(call).await?;
+    match answer.status {
+        200 => {}
+        400 | 404 => return Ok(BulkListing::None),
+        _ => return Err(answer.refused("")),
     }
+    let files: Files = answer.json()?;
+    Ok(BulkListing::Known {
+        tags: once(files.files),
+        // What the storage says of an index is not documented: it is compared with looks first.
+        comparable: false,
+    })
+}
+
+/// The tags among the files, of which most are layers: nothing of those is kept.
+fn tags_of<'de, D: Deserializer<'de>>(files: D) -> Result<Vec<ListedTag>, D::Error> {
+    struct Tags;
+    impl<'de> Visitor<'de> for Tags {
+        type Value = Vec<ListedTag>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of files")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut files: A) -> Result<Self::Value, A::Error> {
+            let mut tags = Vec::new();
+            while let Some(file) = files.next_element()? {
+                tags.extend(listed(file));
+            }
+            Ok(tags)
+        }
+    }
+    files.deserialize_seq(Tags)
 }
 
 /// `/<tag>/manifest.json`, or `/<tag>/list.manifest.json` for an index. Digests have folders too, which are no tags.
@@ -175,7 +221,7 @@ mod tests {
             ],
         }))
         .expect("files");
-        let tags = once(files.files.into_iter().filter_map(listed));
+        let tags = once(files.files);
         let shown: Vec<_> = tags
             .iter()
             .map(|listed| {

@@ -62,7 +62,7 @@ impl<T: Clone> Awaited<T> {
 }
 
 /// What can be told of an error to those who waited for the same thing.
-fn copy(error: &Error) -> Error {
+pub(super) fn copy(error: &Error) -> Error {
     let mut told = Error::new(
         error.operation,
         (*error.place).clone(),

@@ -242,7 +242,7 @@ pub(super) fn refusal(answer: &ApiAnswer, advice: &str) -> Error {
         error.kind = ErrorKind::Unauthorized;
         error.message = format!("{}; {advice}", error.message);
     }
-    error.code = (!code.is_empty()).then(|| code.chars().take(100).collect());
+    error.code = answer.told(Some(code));
     error
 }
 

@@ -1,34 +1,18 @@
 //! The repositories of several namespaces, of which this user may not see all.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
-
 use crate::oci::RepositoryName;
 use crate::registry::{Api, Error, ErrorKind, Result};
 
-/// Namespaces whose list was refused, of which the user was told.
-#[derive(Debug, Default)]
-pub(super) struct Refused(Mutex<HashSet<String>>);
-
 /// What the lists of some namespaces came to.
-pub(super) struct Gathered<'a> {
-    refused: &'a Refused,
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
     names: Vec<RepositoryName>,
     /// One list was read.
     is_any: bool,
     refusals: Vec<(String, Error)>,
 }
 
-impl<'a> Gathered<'a> {
-    pub(super) fn new(refused: &'a Refused) -> Self {
-        Self {
-            refused,
-            names: Vec::new(),
-            is_any: false,
-            refusals: Vec::new(),
-        }
-    }
-
+impl Gathered {
     /// Takes the list of one.
     ///
     /// # Errors
@@ -48,7 +32,7 @@ impl<'a> Gathered<'a> {
         }
     }
 
-    /// All names. Of a namespace that was refused the user is told once, where there are others.
+    /// All names. A namespace that was refused is left out of the list, where others are in it.
     ///
     /// # Errors
     /// The first refusal, where no list was read.
@@ -57,12 +41,9 @@ impl<'a> Gathered<'a> {
         if !self.is_any && !refusals.is_empty() {
             return Err(refusals.swap_remove(0).1);
         }
-        let mut told = self.refused.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (namespace, error) in refusals {
-            if told.insert(namespace.clone()) {
-                let registry = api.place(None).registry;
-                tracing::warn!(registry, "{error}: patterns find no repositories in {namespace}");
-            }
+        for (namespace, mut error) in refusals {
+            error.message = format!("{}; patterns find nothing in {namespace}", error.message);
+            api.leave_out(error);
         }
         Ok(self.names)
     }

@@ -15,10 +15,9 @@ use super::once::once;
 use super::table::Row;
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Error, ErrorKind, Kind, ListedTag, NumberedPage, Operation, Result,
-    Told, Vendor, Ways, numbered, numbered_and_seen_again, with_names,
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Credentials, Error, ErrorKind, Kind, ListedTag, NumberedPage,
+    Operation, Result, Told, Vendor, Ways, numbered, numbered_and_seen_again, with_names,
 };
-use crate::telemetry::Secret;
 
 const MIB: u64 = 1024 * 1024;
 const HOST: &str = "ghcr.io";
@@ -94,13 +93,13 @@ impl Vendor for Github {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
-            let (Some(token), Some((owner, name))) = (token(api).await?, repository.as_str().split_once('/')) else {
+            let (true, Some((owner, name))) = (has_token(api).await?, repository.as_str().split_once('/')) else {
                 return Ok(BulkListing::None);
             };
             let place = Place(Operation::ListTags, Some(repository));
             let path = format!("packages/container/{}/versions?", name.replace('/', "%2F"));
             // Missing, or private and not this user's: the registry tells which.
-            Ok(match self.read::<Version>(api, &place, owner, &path, &token).await? {
+            Ok(match self.read::<Version>(api, &place, owner, &path).await? {
                 Some((versions, is_whole)) => {
                     let tags = once(versions.into_iter().flat_map(listed));
                     BulkListing::Known {
@@ -124,10 +123,10 @@ impl Vendor for Github {
         async move {
             let refused =
                 |kind, message: String| Error::new(Operation::ListRepositories, api.place(None), kind, message);
-            let Some(token) = token(api).await? else {
+            if !has_token(api).await? {
                 let message = "GitHub lists packages for a token of its own alone, at its own host; log in";
                 return Err(refused(ErrorKind::Unauthorized, message.to_owned()));
-            };
+            }
             let place = Place(Operation::ListRepositories, None);
             let mut names = Vec::new();
             let mut known: Vec<&str> = Vec::new();
@@ -143,7 +142,7 @@ impl Vendor for Github {
                 known.push(owner);
                 let path = "packages?package_type=container&";
                 // Where there is nobody of this name, nothing matches.
-                let packages = self.read::<Package>(api, &place, owner, path, &token).await?;
+                let packages = self.read::<Package>(api, &place, owner, path).await?;
                 let (packages, _) = packages.unwrap_or_default();
                 let full = packages.iter().map(|package| format!("{owner}/{}", package.name));
                 names.extend(full.filter_map(|name| name.parse().ok()));
@@ -165,14 +164,13 @@ impl Github {
         place: &Place<'_>,
         owner: &str,
         path: &str,
-        token: &Secret,
     ) -> Result<Option<(Vec<T>, bool)>> {
         let mut sorts = ["orgs", "users"];
         if self.users().contains(owner) {
             sorts.reverse();
         }
         for sort in sorts {
-            let read = |number| page(api, place, format!("/{sort}/{owner}/{path}"), token, number);
+            let read = |number| page(api, place, format!("/{sort}/{owner}/{path}"), number);
             let listed = match place.1 {
                 // The registry has its tags, too.
                 Some(_) => numbered_and_seen_again(read).await.map(Some),
@@ -201,41 +199,35 @@ impl Github {
     }
 }
 
-/// What the API takes. `None` without a login, and at other hosts, whose passwords are none of GitHub's, unless the rules name
-/// their API.
-async fn token(api: &Api) -> Result<Option<Secret>> {
+/// Whether there is what the API takes: not without a login, and not at other hosts, whose passwords are none of GitHub's, unless
+/// the rules name their API.
+async fn has_token(api: &Api) -> Result<bool> {
     let settings = api.settings();
     if !settings.url.host.eq_ignore_ascii_case(HOST) && settings.endpoint.is_none() {
-        return Ok(None);
+        return Ok(false);
     }
-    Ok(api.credentials().await?.map(|credentials| credentials.password))
+    Ok(api.credentials().await?.is_some())
 }
 
-async fn page<T: DeserializeOwned>(
-    api: &Api,
-    place: &Place<'_>,
-    path: String,
-    token: &Secret,
-    number: u32,
-) -> Result<NumberedPage<T>> {
+async fn page<T: DeserializeOwned>(api: &Api, place: &Place<'_>, path: String, number: u32) -> Result<NumberedPage<T>> {
     let url = api.at(API_HOST, &format!("{path}per_page={PAGE}&page={number}"))?;
-    let mut call = ApiCall::get(place.0, api.place(place.1), url);
-    call.headers
-        .insert(ACCEPT, HeaderValue::from_static("application/vnd.github+json"));
-    call.headers
-        .insert("x-github-api-version", HeaderValue::from_static("2022-11-28"));
-    call.login = ApiLogin::Bearer(token.clone());
-    call.throttled = throttled;
-    let answer = api.call(call).await?;
+    let by = |credentials: Option<&Credentials>| {
+        let mut call = ApiCall::get(place.0, api.place(place.1), url.clone());
+        call.headers
+            .insert(ACCEPT, HeaderValue::from_static("application/vnd.github+json"));
+        call.headers
+            .insert("x-github-api-version", HeaderValue::from_static("2022-11-28"));
+        call.login = credentials.map_or(ApiLogin::Nobody, |found| ApiLogin::Bearer(found.password.clone()));
+        call.throttled = throttled;
+        call
+    };
+    let answer = api.call_as(by).await?;
     if answer.status != 200 {
         return Err(refusal(&answer));
     }
     let entries: Vec<T> = answer.json()?;
-    Ok(NumberedPage {
-        last: entries.len() < PAGE,
-        entries,
-        total: None,
-    })
+    let last = entries.len() < PAGE;
+    Ok(NumberedPage::of(&answer, entries, None, last))
 }
 
 /// docs.github.com, "Rate limits for the REST API": both limits answer 403 or 429.

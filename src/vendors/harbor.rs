@@ -8,8 +8,9 @@ use std::sync::Arc;
 use futures_util::future::FutureExt;
 use serde::Deserialize;
 
-use super::gathered::{Gathered, Refused};
+use super::gathered::Gathered;
 use super::harbor_projects::{Project, Projects, make};
+use super::names::whole;
 use super::once::once;
 use super::table::Row;
 use super::words;
@@ -101,7 +102,6 @@ static PHRASES: &[Phrase] = &[
 #[derive(Debug, Default)]
 struct Harbor {
     projects: Projects,
-    refused: Refused,
 }
 
 #[derive(Deserialize, PartialEq)]
@@ -168,12 +168,9 @@ impl Vendor for Harbor {
 
     fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
         async move {
-            let mut gathered = Gathered::new(&self.refused);
+            let mut gathered = Gathered::default();
             for (project, path) in listings(below) {
                 let listed = self.repositories(api, project, &path).await;
-                let Some(listed) = listed.transpose() else {
-                    return Ok(None);
-                };
                 gathered.take(project.unwrap_or_default(), listed)?;
             }
             Ok(Some(gathered.names(api)?))
@@ -204,20 +201,17 @@ impl Vendor for Harbor {
 }
 
 impl Harbor {
-    /// Those of one list, a project's or all; `None` where it changed while it was read, twice.
-    async fn repositories(&self, api: &Api, project: Option<&str>, path: &str) -> Result<Option<Vec<RepositoryName>>> {
+    /// Those of one list, a project's or all.
+    async fn repositories(&self, api: &Api, project: Option<&str>, path: &str) -> Result<Vec<RepositoryName>> {
         if let Some(project) = project
             && self.projects.get(api, project).await? == Project::Missing
         {
-            return Ok(Some(Vec::new()));
+            return Ok(Vec::new());
         }
         let read = |number| page::<RepositoryEntry>(api, Operation::ListRepositories, None, path, number);
-        let entries = numbered(read).await?;
-        let parsed = |entries: Vec<RepositoryEntry>| {
-            let names = entries.into_iter().filter_map(|entry| entry.name.parse().ok());
-            names.collect()
-        };
-        Ok(entries.map(parsed))
+        let entries = whole(api, numbered(read).await?)?;
+        let names = entries.into_iter().filter_map(|entry| entry.name.parse().ok());
+        Ok(names.collect())
     }
 }
 
@@ -250,11 +244,8 @@ pub(super) async fn page<T: serde::de::DeserializeOwned>(
     let total = answer.headers.get("x-total-count");
     let total = total.and_then(|value| value.to_str().ok()?.parse().ok());
     let entries: Vec<T> = answer.json()?;
-    Ok(NumberedPage {
-        last: total.is_none() && entries.len() < PAGE,
-        total,
-        entries,
-    })
+    let last = total.is_none() && entries.len() < PAGE;
+    Ok(NumberedPage::of(&answer, entries, total, last))
 }
 
 pub(super) fn refused(answer: &ApiAnswer) -> crate::registry::Error {

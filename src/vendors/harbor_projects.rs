@@ -114,7 +114,10 @@ async fn ask(api: &Api, name: &str) -> Result<Project> {
 async fn listed(api: &Api, name: &str) -> Result<Option<Project>> {
     let path = format!("/projects?name={name}");
     let read = |number| page::<ProjectAnswer>(api, Operation::ListTags, None, &path, number);
-    let projects = numbered(read).await?.unwrap_or_default();
+    let projects = numbered(read).await?.ok_or_else(|| {
+        let message = "the list of projects changed while it was read, twice";
+        Error::new(Operation::ListTags, api.place(None), ErrorKind::Server, message)
+    })?;
     let found = projects.iter().find(|project| project.name == name);
     Ok(found.map(ProjectAnswer::sort))
 }

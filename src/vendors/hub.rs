@@ -3,6 +3,7 @@
 //! Facts: docs.docker.com, "Docker Hub API" and "Pull usage and limits".
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::FutureExt;
@@ -12,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::awaited::Awaited;
-use super::gathered::{Gathered, Refused};
+use super::gathered::Gathered;
 use super::once::once;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
@@ -46,6 +47,8 @@ const API_HOST: &str = "hub.docker.com";
 const PAGE: u32 = 100;
 /// How long a token of the API is used. It is good for longer.
 const TOKEN_LIFE: Duration = Duration::from_secs(300);
+/// What access tokens of organisations begin with, which stand for a password.
+const ORGANISATION_TOKEN: &str = "dckr_oat_";
 /// How long a login that failed is not tried again: each of many repositories would try it.
 const FAILURE_LIFE: Duration = Duration::from_secs(60);
 
@@ -70,7 +73,8 @@ static WAYS: Ways = Ways {
 #[derive(Debug, Default)]
 struct Hub {
     token: Awaited<Secret>,
-    refused: Refused,
+    /// The user was told that a list may lack what is private.
+    told_of_private: AtomicBool,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +96,7 @@ struct TagEntry {
 #[derive(Deserialize, PartialEq)]
 struct RepositoryEntry {
     name: String,
+    is_private: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -145,7 +150,7 @@ impl Vendor for Hub {
             if !has_api(api) {
                 return Ok(None);
             }
-            let mut gathered = Gathered::new(&self.refused);
+            let mut gathered = Gathered::default();
             let mut known: Vec<&str> = Vec::new();
             for beginning in below {
                 let Some((namespace, _)) = beginning.split_once('/') else {
@@ -157,7 +162,8 @@ impl Vendor for Hub {
                     continue;
                 }
                 known.push(namespace);
-                let path = format!("/v2/namespaces/{namespace}/repositories");
+                // A push moves its repository to the front of any other order.
+                let path = format!("/v2/namespaces/{namespace}/repositories?ordering=name");
                 let read = |number| self.page(api, Operation::ListRepositories, None, &path, number);
                 let entries = match numbered::<RepositoryEntry, _, _>(read).await {
                     Ok(Some(entries)) => Ok(entries),
@@ -171,6 +177,11 @@ impl Vendor for Hub {
                     Err(error) if error.kind == ErrorKind::NotFound => Ok(Vec::new()),
                     Err(error) => Err(error),
                 };
+                if let Ok(entries) = &entries
+                    && !entries.iter().any(|entry| entry.is_private == Some(true))
+                {
+                    self.tell_of_private(api, namespace).await?;
+                }
                 let full = |entries: Vec<RepositoryEntry>| {
                     let names = entries.iter().map(|entry| format!("{namespace}/{}", entry.name));
                     names.filter_map(|name| name.parse().ok()).collect()
@@ -184,6 +195,24 @@ impl Vendor for Hub {
 }
 
 impl Hub {
+    /// Says once that a list without anything private may lack it: it is answered so (200) to a token of the organisation that has not
+    /// the scope for it (docs.docker.com, "Organization access tokens", listing behavior).
+    async fn tell_of_private(&self, api: &Api, namespace: &str) -> Result<()> {
+        let of_organisation = |login: &Credentials| {
+            login.password.expose().starts_with(ORGANISATION_TOKEN) && login.username.eq_ignore_ascii_case(namespace)
+        };
+        let is_told = || self.told_of_private.swap(true, Ordering::Relaxed);
+        if api.credentials().await?.as_ref().is_some_and(of_organisation) && !is_told() {
+            let registry = api.place(None).registry;
+            tracing::warn!(
+                registry,
+                "patterns find no private repositories in {namespace}: where there are some, give the organisation access token the scope \
+                 Repository List (scope-repository-list)"
+            );
+        }
+        Ok(())
+    }
+
     async fn page<T: DeserializeOwned>(
         &self,
         api: &Api,
@@ -192,7 +221,8 @@ impl Hub {
         path: &str,
         number: u32,
     ) -> Result<NumberedPage<T>> {
-        let url = api.at(API_HOST, &format!("{path}?page={number}&page_size={PAGE}"))?;
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let url = api.at(API_HOST, &format!("{path}{separator}page={number}&page_size={PAGE}"))?;
         let mut refused: Option<Secret> = None;
         let answer = loop {
             let token = self.token(api, refused.as_ref()).await?;
@@ -213,11 +243,8 @@ impl Hub {
             return Err(error_of(&answer));
         }
         let page: Page<T> = answer.json()?;
-        Ok(NumberedPage {
-            last: page.next.is_none(),
-            total: page.count,
-            entries: page.results,
-        })
+        let last = page.next.is_none();
+        Ok(NumberedPage::of(&answer, page.results, page.count, last))
     }
 
     /// The token of the API for the registry's user, another one than `refused`; `None` for nobody.
@@ -234,7 +261,7 @@ impl Hub {
             Ok(_) => TOKEN_LIFE,
             Err(_) => FAILURE_LIFE,
         };
-        let token = self.token.get(api.clock(), good, life, log_in(api, &credentials));
+        let token = self.token.get(api.clock(), good, life, log_in(api));
         token.await.map(Some)
     }
 }
@@ -245,11 +272,10 @@ fn has_api(api: &Api) -> bool {
     settings.endpoint.is_some() || super::table::kind_of(&settings.url.host) == Kind::DockerHub
 }
 
-async fn log_in(api: &Api, credentials: &Credentials) -> Result<Secret> {
-    let (user, secret) = (&credentials.username, credentials.password.expose());
-    let mut answer = post(api, "/v2/auth/token", &json!({ "identifier": user, "secret": secret })).await?;
+async fn log_in(api: &Api) -> Result<Secret> {
+    let mut answer = post(api, "/v2/auth/token", ["identifier", "secret"]).await?;
     if answer.status == 404 {
-        answer = post(api, "/v2/users/login", &json!({ "username": user, "password": secret })).await?;
+        answer = post(api, "/v2/users/login", ["username", "password"]).await?;
     }
     match answer.status {
         200 => Ok(Secret::new(answer.json::<Token>()?.access_token)),
@@ -257,12 +283,18 @@ async fn log_in(api: &Api, credentials: &Credentials) -> Result<Secret> {
     }
 }
 
-async fn post(api: &Api, path: &str, body: &serde_json::Value) -> Result<ApiAnswer> {
+/// Sends user and password under these names.
+async fn post(api: &Api, path: &str, [user, secret]: [&str; 2]) -> Result<ApiAnswer> {
     let url = api.at(API_HOST, path)?;
-    let mut call = ApiCall::post(Operation::Authenticate, api.place(None), url, body.to_string());
-    call.headers
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    api.call(call).await
+    let login = |credentials: Option<&Credentials>| {
+        let (name, password) = credentials.map_or(("", ""), |found| (&found.username, found.password.expose()));
+        let body = json!({ user: name, secret: password }).to_string();
+        let mut call = ApiCall::post(Operation::Authenticate, api.place(None), url.clone(), body);
+        call.headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        call
+    };
+    api.call_as(login).await
 }
 
 fn error_of(answer: &ApiAnswer) -> Error {

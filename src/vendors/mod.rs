@@ -27,12 +27,15 @@ mod google_login;
 mod harbor;
 mod harbor_projects;
 mod huawei;
+mod huawei_api;
 mod hub;
 mod kept;
+mod keyed;
 mod names;
 mod nexus;
 mod once;
 mod quay;
+mod sdk_hmac;
 mod table;
 mod tc3;
 mod tencent;
@@ -40,6 +43,8 @@ mod tencent_api;
 mod tencent_enterprise;
 mod tencent_keys;
 mod tencent_personal;
+#[cfg(test)]
+mod tests;
 mod words;
 mod zot;
 

@@ -1,7 +1,7 @@
 //! Names of repositories and tags, beside what a vendor's API says of them.
 
 use crate::oci::RepositoryName;
-use crate::registry::{Api, BulkListing, ListedTag, Result};
+use crate::registry::{Api, BulkListing, Error, ErrorKind, ListedTag, Operation, Result};
 
 /// Looks with the protocol's own listing for a repository that the API does not have: it counts as absent only where both
 /// say so. Otherwise its names.
@@ -21,6 +21,18 @@ pub(super) async fn absent_or_names(api: &Api, repository: &RepositoryName) -> R
     Ok(BulkListing::Known {
         tags: tags.collect(),
         comparable: false,
+    })
+}
+
+/// All entries of a list of repositories.
+///
+/// # Errors
+/// `Server` where the list never held still: another look may find it so.
+pub(super) fn whole<T>(api: &Api, listed: Option<Vec<T>>) -> Result<Vec<T>> {
+    listed.ok_or_else(|| {
+        let message = "the list of the repositories changed while it was read, twice";
+        let place = api.place(None);
+        Error::new(Operation::ListRepositories, place, ErrorKind::Server, message)
     })
 }
 

@@ -11,8 +11,8 @@ use super::once::once;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName, media_type};
 use crate::registry::{
-    Api, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, NumberedPage, Operation, Phrase, Result, Told,
-    Vendor, Ways, numbered_and_seen_again, with_names,
+    Api, ApiCall, ApiLogin, BulkListing, Credentials, ErrorKind, Kind, ListedTag, NumberedPage, Operation, Phrase,
+    Result, Told, Vendor, Ways, numbered_and_seen_again, with_names,
 };
 
 pub(super) static ROW: Row = Row {
@@ -79,15 +79,8 @@ impl Vendor for Quay {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
-            let application = match api.credentials().await? {
-                Some(credentials) if credentials.username == APPLICATION => Some(credentials.password),
-                _ => None,
-            };
-            let read = |number| {
-                let login = application.clone().map_or(ApiLogin::Nobody, ApiLogin::Bearer);
-                page(api, repository, login, number)
-            };
-            match numbered_and_seen_again(read).await {
+            let is_application = matches!(login(api.credentials().await?.as_ref()), ApiLogin::Bearer(_));
+            match numbered_and_seen_again(|number| page(api, repository, number)).await {
                 Ok((entries, is_whole)) => {
                     let tags = once(entries.into_iter().filter_map(listed));
                     Ok(BulkListing::Known {
@@ -103,7 +96,7 @@ impl Vendor for Quay {
                 // The registry tells whether it is missing.
                 Err(error) if error.kind == ErrorKind::NotFound => Ok(BulkListing::None),
                 // A private repository looks so to nobody: no right is missing that every user could have.
-                Err(error) if application.is_none() && error.kind == ErrorKind::Unauthorized => Ok(BulkListing::None),
+                Err(error) if !is_application && error.kind == ErrorKind::Unauthorized => Ok(BulkListing::None),
                 Err(error) => Err(error),
             }
         }
@@ -111,20 +104,28 @@ impl Vendor for Quay {
     }
 }
 
-async fn page(api: &Api, repository: &RepositoryName, login: ApiLogin, number: u32) -> Result<NumberedPage<Entry>> {
+/// Who asks the API, by the registry's login.
+fn login(credentials: Option<&Credentials>) -> ApiLogin {
+    match credentials {
+        Some(found) if found.username == APPLICATION => ApiLogin::Bearer(found.password.clone()),
+        _ => ApiLogin::Nobody,
+    }
+}
+
+async fn page(api: &Api, repository: &RepositoryName, number: u32) -> Result<NumberedPage<Entry>> {
     let path = format!("/api/v1/repository/{repository}/tag/?onlyActiveTags=true&limit={PAGE}&page={number}");
-    let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), api.own(&path)?);
-    call.login = login;
-    let answer = api.call(call).await?;
+    let url = api.own(&path)?;
+    let by = |credentials: Option<&Credentials>| {
+        let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), url.clone());
+        call.login = login(credentials);
+        call
+    };
+    let answer = api.call_as(by).await?;
     if answer.status != 200 {
         return Err(answer.refused(""));
     }
     let page: Page = answer.json()?;
-    Ok(NumberedPage {
-        entries: page.tags,
-        total: None,
-        last: !page.has_additional,
-    })
+    Ok(NumberedPage::of(&answer, page.tags, None, !page.has_additional))
 }
 
 fn listed(entry: Entry) -> Option<ListedTag> {

@@ -59,11 +59,13 @@ pub(super) fn of_claimed(kind: Kind, settings: &RemoteSettings) -> Arc<dyn Vendo
         | (Kind::Azure, CloudSettings::Azure(_))
         | (Kind::Ecr | Kind::EcrPublic, CloudSettings::Aws(_))
         | (Kind::Google, CloudSettings::Google(_))
+        | (Kind::Huawei, CloudSettings::Huawei(_))
         | (Kind::TencentEnterprise | Kind::TencentPersonal, CloudSettings::Tencent(_)) => of_kind(kind, settings),
         (Kind::AlibabaEnterprise, _) => alibaba::enterprise(settings, alibaba::Surroundings::default()),
         (Kind::AlibabaPersonal, _) => alibaba::personal(settings, alibaba::Surroundings::default()),
         (Kind::Azure, _) => azure::of(settings, azure::Surroundings::default()),
         (Kind::Google, _) => google::of(settings, google::Surroundings::default()),
+        (Kind::Huawei, _) => huawei::of(settings, huawei::Surroundings::default()),
         (Kind::TencentEnterprise, _) => tencent::enterprise(settings, tencent::Surroundings::default()),
         (Kind::TencentPersonal, _) => tencent::personal(settings, tencent::Surroundings::default()),
         // Without a credential nothing sets it apart.

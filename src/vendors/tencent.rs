@@ -1,10 +1,12 @@
 //! Tencent Container Registry: where its API is and who asks it, for both editions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::awaited::Awaited;
 use super::table::Row;
 use super::tencent_api::{TcCall, ask, response};
 use super::tencent_enterprise::Enterprise;
@@ -44,6 +46,8 @@ fn habits(habits: &mut Habits) {
     habits.api_per_second = Some(10);
 }
 
+/// How long it is believed where an instance is: it does not move.
+const SITE_LIFE: Duration = Duration::from_secs(u32::MAX as u64);
 /// Where instances of all regions are asked for.
 const ANY_REGION: &str = "ap-guangzhou";
 
@@ -105,7 +109,7 @@ pub(super) struct Account {
     pub(super) settings: TencentSettings,
     keys: SecretKeys,
     /// Once it is known.
-    site: tokio::sync::Mutex<Option<Site>>,
+    site: Awaited<Option<Site>>,
 }
 
 /// One request to the API of a registry.
@@ -126,7 +130,7 @@ impl Account {
         Self {
             keys: SecretKeys::new(settings.clone(), written, around),
             settings,
-            site: tokio::sync::Mutex::default(),
+            site: Awaited::default(),
         }
     }
 
@@ -141,20 +145,25 @@ impl Account {
     /// The instance, by the rules or by the API; `None` where there is no key.
     ///
     /// # Errors
-    /// Those of [`ask`]; `NotFound` where the key's account has no such instance.
+    /// Those of [`ask`]; `Config` where the key's account has no such instance.
     pub(super) async fn site(&self, api: &Api) -> Result<Option<Site>> {
-        let mut known = self.site.lock().await;
-        if let Some(site) = &*known {
-            return Ok(Some(site.clone()));
+        if let (Some(id), Some(region)) = (&self.settings.registry_id, &self.settings.region) {
+            return Ok(Some(Site {
+                registry: id.clone(),
+                region: region.clone(),
+            }));
         }
+        let life = |found: &Result<Option<Site>>| match found {
+            Ok(_) => SITE_LIFE,
+            Err(_) => Duration::ZERO,
+        };
+        let look = Box::pin(self.look(api));
+        self.site.get(api.clock(), Option::is_some, life, look).await
+    }
+
+    /// Asks the API for the instance.
+    async fn look(&self, api: &Api) -> Result<Option<Site>> {
         let (id, region) = (self.settings.registry_id.as_deref(), self.settings.region.as_deref());
-        if let (Some(id), Some(region)) = (id, region) {
-            let site = Site {
-                registry: id.to_owned(),
-                region: region.to_owned(),
-            };
-            return Ok(Some(known.insert(site).clone()));
-        }
         let host = api.settings().url.host.to_ascii_lowercase();
         let which = match id {
             Some(id) => json!({ "Registryids": [id] }),
@@ -188,13 +197,12 @@ impl Account {
                     "the key's account has no instance at {host}: check the key, or set `tencent.registry_id` of this registry"
                 ),
             };
-            return Err(answer.error(ErrorKind::NotFound, message));
+            return Err(answer.error(ErrorKind::Config, message));
         };
-        let site = Site {
+        Ok(Some(Site {
             registry: instance.registry_id.clone(),
             region: region.unwrap_or(&instance.region_name).to_owned(),
-        };
-        Ok(Some(known.insert(site).clone()))
+        }))
     }
 
     /// Asks the API; `None` where there is no key. A temporary key that is not taken any more is renewed once.
@@ -223,7 +231,7 @@ impl Account {
             };
             match ask(api, call, &key).await {
                 Err(error) if error.kind == ErrorKind::Unauthorized && key.token.is_some() && !renewed => {
-                    self.keys.forget().await;
+                    self.keys.forget(&key).await;
                 }
                 Err(error) => return Err(error),
                 Ok(answer) => return Ok(Some(answer)),

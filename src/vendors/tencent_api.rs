@@ -1,5 +1,7 @@
 //! Requests to Tencent Cloud's API, signed, and what its error codes mean.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +14,8 @@ use crate::registry::{Api, ApiAnswer, ApiCall, Error, ErrorKind, Operation, Plac
 /// The registry's product, and the version of its API.
 const SERVICE: &str = "tcr";
 const VERSION: &str = "2019-09-24";
+/// A signature is good for five minutes. What was signed longer ago than this and is called too old has waited for its turn.
+const SIGNATURE_LIFE: Duration = Duration::from_secs(4 * 60);
 
 /// A request that is to be signed.
 #[derive(Clone, Debug)]
@@ -54,6 +58,10 @@ impl Fault {
         let read: Envelope<Refusal> = serde_json::from_slice(body).ok()?;
         read.response.error
     }
+
+    fn meaning(&self) -> Option<Meaning> {
+        meaning(&self.code)
+    }
 }
 
 /// What stands in an answer.
@@ -67,7 +75,8 @@ pub(super) fn response<T: DeserializeOwned>(answer: &ApiAnswer) -> Result<T> {
 /// Sends a request that `key` signs, and gives the answer where it is no refusal.
 ///
 /// # Errors
-/// What the API's code says; `NotFound` and `Conflict` where something is not there, or is there already.
+/// What the API's code says; `NotFound` and `Conflict` where something is not there, or is there already. `Invalid` where what
+/// answers is not the API.
 pub(super) async fn ask(api: &Api, call: TcCall<'_>, key: &SecretKey) -> Result<ApiAnswer> {
     let host = match (call.url.host_str(), call.url.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -82,39 +91,53 @@ pub(super) async fn ask(api: &Api, call: TcCall<'_>, key: &SecretKey) -> Result<
         region: call.region,
         body: &body,
     };
-    let headers = tc3::sign(&unsigned, key, api.clock().now()).ok_or_else(|| {
-        let message = "the key or the region has characters that none has: check `tencent` of this registry";
-        Error::new(call.operation, call.place.clone(), ErrorKind::Config, message)
-    })?;
-    let mut to_send = ApiCall::post(call.operation, call.place.clone(), call.url.clone(), body);
-    to_send.headers = headers;
-    to_send.throttled = is_throttled;
-    let answer = api.call(to_send).await?;
-    match refusal(&answer, &call) {
-        None => Ok(answer),
-        Some(error) => Err(error),
+    let mut again = false;
+    loop {
+        let signed_at = api.clock().elapsed();
+        let headers = tc3::sign(&unsigned, key, api.clock().now()).ok_or_else(|| {
+            let message = "the key or the region has characters that none has: check `tencent` of this registry";
+            Error::new(call.operation, call.place.clone(), ErrorKind::Config, message)
+        })?;
+        let mut to_send = ApiCall::post(call.operation, call.place.clone(), call.url.clone(), body.clone());
+        to_send.headers = headers;
+        to_send.throttled = |_, body| means(body, Meaning::Throttled);
+        // With another status it was tried again already.
+        to_send.troubled = |status, body| status == 200 && means(body, Meaning::Trouble);
+        let answer = api.call(to_send).await?;
+        let Some(error) = refusal(&answer, &call) else {
+            return Ok(answer);
+        };
+        let waited = api.clock().elapsed().saturating_sub(signed_at) > SIGNATURE_LIFE;
+        if again || !waited || !means(&answer.body, Meaning::Clock) {
+            return Err(error);
+        }
+        again = true;
     }
 }
 
 /// Tencent says so by a code, with 200.
-fn is_throttled(_status: u16, body: &[u8]) -> bool {
-    Fault::of(body).is_some_and(|fault| meaning(&fault.code) == Some(Meaning::Throttled))
+fn means(body: &[u8], what: Meaning) -> bool {
+    Fault::of(body).is_some_and(|fault| fault.meaning() == Some(what))
 }
 
 fn refusal(answer: &ApiAnswer, call: &TcCall<'_>) -> Option<Error> {
-    let fault = match Fault::of(&answer.body) {
-        None if (200..300).contains(&answer.status) => return None,
-        None => return Some(answer.refused("")),
-        Some(fault) => fault,
+    let is_fine = (200..300).contains(&answer.status);
+    let fault = match answer.json::<Envelope<Refusal>>() {
+        Ok(Envelope {
+            response: Refusal { error: Some(fault) },
+        }) => fault,
+        Ok(_) if is_fine => return None,
+        Err(error) if is_fine => return Some(error),
+        _ => return Some(of_nobody(answer)),
     };
-    let meaning = meaning(&fault.code);
+    let meaning = fault.meaning();
     let words = match meaning {
         // It may repeat what was signed.
         Some(Meaning::Key) => fault.code.clone(),
         _ => format!("{} {}", fault.code, fault.message),
     };
     let mut error = answer.refused(words.trim());
-    error.code = (!fault.code.is_empty()).then(|| fault.code.chars().take(100).collect());
+    error.code = answer.told(Some(fault.code));
     let (kind, advice) = match meaning {
         Some(Meaning::Throttled) => (ErrorKind::Throttled, String::new()),
         Some(Meaning::Absent) => (ErrorKind::NotFound, String::new()),
@@ -147,6 +170,15 @@ fn refusal(answer: &ApiAnswer, call: &TcCall<'_>) -> Option<Error> {
         error.message = format!("{}; {advice}", error.message);
     }
     Some(error)
+}
+
+/// A refusal in no words of the API's: what is not there it says in its own.
+fn of_nobody(answer: &ApiAnswer) -> Error {
+    let mut error = answer.refused("");
+    if error.kind == ErrorKind::NotFound {
+        error.kind = ErrorKind::Server;
+    }
+    error
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,10 +278,8 @@ mod tests {
         }
         let told =
             |code: &str| format!(r#"{{"Response":{{"Error":{{"Code":"{code}","Message":"m"}},"RequestId":"1"}}}}"#);
-        assert!(is_throttled(
-            200,
-            told("RequestLimitExceeded.IPLimitExceeded").as_bytes()
-        ));
-        assert!(!is_throttled(200, told("InternalError").as_bytes()) && !is_throttled(200, b"{}"));
+        let is_throttled = |body: &[u8]| means(body, Meaning::Throttled);
+        assert!(is_throttled(told("RequestLimitExceeded.IPLimitExceeded").as_bytes()));
+        assert!(!is_throttled(told("InternalError").as_bytes()) && !is_throttled(b"{}"));
     }
 }

@@ -5,13 +5,15 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::names::{absent_or_names, namespaces};
+use super::keyed::{in_namespaces, keyless};
+use super::names::{absent_or_names, whole};
+use super::once::once;
 use super::tencent::{Account, Request, Site};
 use super::tencent_api::response;
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiAnswer, BulkListing, Created, Credentials, ErrorKind, Issued, Kind, ListedTag, NumberedPage, Operation,
-    Result, Told, Vendor, Ways, numbered,
+    Api, ApiAnswer, BulkListing, Created, Credentials, Error, ErrorKind, Issued, Kind, ListedTag, NumberedPage,
+    Operation, Result, Told, Vendor, Ways, numbered, numbered_in_part,
 };
 use crate::telemetry::Secret;
 
@@ -81,21 +83,15 @@ fn tags(answer: &ApiAnswer) -> Result<NumberedPage<ListedTag>> {
             pushed: None,
         })
     };
-    Ok(NumberedPage {
-        total: read.total_count,
-        entries: read.image_info_list.iter().flatten().filter_map(listed).collect(),
-        last: false,
-    })
+    let tags = read.image_info_list.iter().flatten().filter_map(listed);
+    Ok(NumberedPage::of(answer, tags.collect(), read.total_count, false))
 }
 
 /// One page of the repositories.
 fn repositories(answer: &ApiAnswer) -> Result<NumberedPage<String>> {
     let read: Repositories = response(answer)?;
-    Ok(NumberedPage {
-        total: read.total_count,
-        entries: read.repository_list.into_iter().flatten().map(|it| it.name).collect(),
-        last: false,
-    })
+    let names = read.repository_list.into_iter().flatten().map(|it| it.name);
+    Ok(NumberedPage::of(answer, names.collect(), read.total_count, false))
 }
 
 impl Enterprise {
@@ -127,72 +123,63 @@ impl Enterprise {
         self.account.ask(api, request).await
     }
 
-    /// All entries of a list; `None` without a key, or where the list never held still. `Offset` is the number of the page
-    /// there, from 1 (cloud.tencent.com, DescribeImages).
-    async fn pages<T: PartialEq>(
+    /// One page of a list. `Offset` is the number of the page there, from 1 (cloud.tencent.com, DescribeImages).
+    async fn page(
         &self,
         api: &Api,
+        site: &Site,
         repository: Option<&RepositoryName>,
         action: &str,
         parameters: &Value,
-        read: fn(&ApiAnswer) -> Result<NumberedPage<T>>,
-    ) -> Result<Option<Vec<T>>> {
-        let Some(site) = self.account.site(api).await? else {
-            return Ok(None);
-        };
+        number: u32,
+    ) -> Result<ApiAnswer> {
         let operation = match repository {
             Some(_) => Operation::ListTags,
             None => Operation::ListRepositories,
         };
-        let site = &site;
-        let page = |number: u32| async move {
-            let mut parameters = parameters.clone();
-            parameters["Limit"] = PAGE.into();
-            parameters["Offset"] = number.into();
-            let answer = self
-                .action(api, site, operation, repository, action, parameters)
-                .await?;
-            match answer {
-                Some(answer) => read(&answer),
-                None => Ok(NumberedPage {
-                    entries: Vec::new(),
-                    total: Some(1),
-                    last: true,
-                }),
-            }
-        };
-        numbered(page).await
+        let mut parameters = parameters.clone();
+        parameters["Limit"] = PAGE.into();
+        parameters["Offset"] = number.into();
+        let answer = self
+            .action(api, site, operation, repository, action, parameters)
+            .await?;
+        answer.ok_or_else(|| keyless(api, operation))
     }
 
     async fn list(&self, api: &Api, repository: &RepositoryName) -> Result<BulkListing> {
         let Some((namespace, name)) = repository.as_str().split_once('/') else {
             return Ok(BulkListing::None);
         };
-        let parameters = json!({ "NamespaceName": namespace, "RepositoryName": name });
-        match self
-            .pages(api, Some(repository), "DescribeImages", &parameters, tags)
-            .await
-        {
-            Ok(Some(tags)) => Ok(BulkListing::Known {
-                tags,
+        let Some(site) = self.account.site(api).await? else {
+            return Ok(BulkListing::None);
+        };
+        let (site, parameters) = (&site, &json!({ "NamespaceName": namespace, "RepositoryName": name }));
+        let page = |number: u32| async move {
+            let read = self.page(api, site, Some(repository), "DescribeImages", parameters, number);
+            tags(&read.await?)
+        };
+        match numbered_in_part(page).await {
+            Ok(tags) => Ok(BulkListing::Known {
+                tags: once(tags),
                 // What it says of an index is not documented.
                 comparable: false,
             }),
-            Ok(None) => Ok(BulkListing::None),
-            Err(error) if error.code.as_deref().is_some_and(is_missing) => absent_or_names(api, repository).await,
+            Err(error) if error.code.as_deref().is_some_and(may_be_missing) => absent_or_names(api, repository).await,
             Err(error) => Err(error),
         }
     }
 
-    async fn repositories(&self, api: &Api, namespace: Option<&str>) -> Result<Option<Vec<RepositoryName>>> {
-        let parameters = match namespace {
+    async fn repositories(&self, api: &Api, site: &Site, namespace: Option<&str>) -> Result<Vec<RepositoryName>> {
+        let parameters = &match namespace {
             Some(namespace) => json!({ "NamespaceName": namespace }),
             None => json!({}),
         };
-        let names = self
-            .pages(api, None, "DescribeRepositories", &parameters, repositories)
-            .await?;
-        Ok(names.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect()))
+        let page = |number: u32| async move {
+            let read = self.page(api, site, None, "DescribeRepositories", parameters, number);
+            repositories(&read.await?)
+        };
+        let names: Vec<String> = whole(api, numbered(page).await?)?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     async fn make(&self, api: &Api, repository: &RepositoryName) -> Result<Created> {
@@ -221,10 +208,7 @@ impl Enterprise {
                         parameters["IsAutoScan"] = scan.into();
                     }
                     match act("CreateNamespace", parameters).await {
-                        // It is not for the namespace that the repository was refused.
-                        Err(refused) if refused.kind == ErrorKind::Conflict && error.kind == ErrorKind::Invalid => {
-                            return Err(error);
-                        }
+                        // Where it is there, perhaps since just now, the repository tells what else is wrong.
                         Err(refused) if refused.kind != ErrorKind::Conflict => return Err(refused),
                         _ => {}
                     }
@@ -236,9 +220,15 @@ impl Enterprise {
     }
 }
 
-/// True for the codes of a namespace or repository that is not there; the instance that is not is an error of ours.
-fn is_missing(code: &str) -> bool {
+/// True for the codes that a namespace or repository which is not there may have: the registry itself is asked then.
+fn may_be_missing(code: &str) -> bool {
     code.starts_with("ResourceNotFound") || code.ends_with("NotExist")
+}
+
+/// True where the instance has no such namespace. The other codes for what is not there are said of an instance, too, and of its
+/// region.
+fn is_missing(error: &Error) -> bool {
+    error.code.as_deref() == Some("ResourceNotFound.TcrResourceNotFound")
 }
 
 impl Vendor for Enterprise {
@@ -294,20 +284,11 @@ impl Vendor for Enterprise {
             if !self.account.has_key(api).await? {
                 return Ok(None);
             }
-            let Some(namespaces) = namespaces(below) else {
-                return self.repositories(api, None).await;
+            let Some(site) = self.account.site(api).await? else {
+                return Ok(None);
             };
-            let mut all = Vec::new();
-            for namespace in namespaces {
-                match self.repositories(api, Some(namespace)).await {
-                    Ok(Some(names)) => all.extend(names),
-                    Ok(None) => return Ok(None),
-                    // A namespace that is not there has none.
-                    Err(error) if error.code.as_deref().is_some_and(is_missing) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(Some(all))
+            let list = |namespace| self.repositories(api, &site, namespace);
+            Ok(Some(in_namespaces(below, is_missing, list).await?))
         }
         .boxed()
     }

@@ -92,9 +92,9 @@ impl SecretKeys {
         }
     }
 
-    /// The key is not taken any more: the next is read anew.
-    pub(super) async fn forget(&self) {
-        self.kept.forget().await;
+    /// This key is not taken any more: the next is read anew.
+    pub(super) async fn forget(&self, refused: &SecretKey) {
+        self.kept.forget(refused).await;
     }
 
     async fn find(&self, api: &Api) -> Result<Option<Found<SecretKey>>> {
@@ -135,8 +135,10 @@ impl SecretKeys {
         let answer = api.metadata(Method::GET, url, HeaderMap::new(), Bytes::new()).await;
         let answer = answer.map_err(|error| failed(error.kind, &error.message))?;
         if answer.status != 200 {
-            let kind = answer.refused("").kind;
-            return Err(failed(kind, &format!("it answers {}", answer.status)));
+            return Err(match answer.status {
+                404 => failed(ErrorKind::Config, "it has no such role, check `tencent.cvm_role`"),
+                status => failed(answer.refused("").kind, &format!("it answers {status}")),
+            });
         }
         // Without a key where it has no such role.
         let told: Temporary = answer

@@ -5,7 +5,8 @@ use futures_util::future::FutureExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::names::namespaces;
+use super::keyed::{in_namespaces, keyless};
+use super::names::whole;
 use super::tencent::{Account, Request};
 use super::tencent_api::response;
 use crate::oci::RepositoryName;
@@ -93,7 +94,7 @@ impl Personal {
     }
 
     /// All repositories, or those of a namespace. `Offset` counts entries here, from 0.
-    async fn repositories(&self, api: &Api, namespace: Option<&str>) -> Result<Option<Vec<RepositoryName>>> {
+    async fn repositories(&self, api: &Api, namespace: Option<&str>) -> Result<Vec<RepositoryName>> {
         let page = |number: u32| async move {
             let mut body = json!({ "Limit": PAGE, "Offset": (number - 1) * PAGE });
             let action = match namespace {
@@ -104,23 +105,14 @@ impl Personal {
                 None => "DescribeRepositoryOwnerPersonal",
             };
             let operation = Operation::ListRepositories;
-            let Some(answer) = self.action(api, operation, None, action, body).await? else {
-                return Ok(NumberedPage {
-                    entries: Vec::new(),
-                    total: Some(1),
-                    last: true,
-                });
-            };
+            let answer = self.action(api, operation, None, action, body).await?;
+            let answer = answer.ok_or_else(|| keyless(api, operation))?;
             let read = response::<Data>(&answer)?.data;
             let names = read.repo_info.into_iter().flatten().map(|it| it.repo_name);
-            Ok(NumberedPage {
-                total: read.total_count,
-                entries: names.collect(),
-                last: false,
-            })
+            Ok(NumberedPage::of(&answer, names.collect(), read.total_count, false))
         };
-        let names: Option<Vec<String>> = numbered(page).await?;
-        Ok(names.map(|names| names.iter().filter_map(|name| name.parse().ok()).collect()))
+        let names: Vec<String> = whole(api, numbered(page).await?)?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     async fn make(&self, api: &Api, repository: &RepositoryName) -> Result<Created> {
@@ -141,10 +133,10 @@ impl Personal {
                 // Without its namespace it cannot be made; which code says so is not documented.
                 Err(error) if !with_namespace && matches!(error.kind, ErrorKind::NotFound | ErrorKind::Invalid) => {
                     match act("CreateNamespacePersonal", json!({ "Namespace": namespace })).await {
-                        // Its name is taken, perhaps by somebody else: names are unique among all users.
-                        Err(refused) if refused.kind == ErrorKind::Conflict => return Err(error),
-                        Err(refused) => return Err(refused),
-                        Ok(_) => {}
+                        Err(refused) if refused.kind != ErrorKind::Conflict => return Err(refused),
+                        // It was made just now, or is somebody else's, as names are unique among all users: the repository
+                        // tells which.
+                        _ => {}
                     }
                 }
                 Err(error) => return Err(error),
@@ -168,20 +160,10 @@ impl Vendor for Personal {
             if !self.account.has_key(api).await? {
                 return Ok(None);
             }
-            let Some(namespaces) = namespaces(below) else {
-                return self.repositories(api, None).await;
-            };
-            let mut all = Vec::new();
-            for namespace in namespaces {
-                match self.repositories(api, Some(namespace)).await {
-                    Ok(Some(names)) => all.extend(names),
-                    Ok(None) => return Ok(None),
-                    // A namespace that is not there has none.
-                    Err(error) if error.kind == ErrorKind::NotFound => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            Ok(Some(all))
+            // A user who is not there, or another key than theirs, says nothing of a namespace.
+            let is_missing = |error: &Error| error.code.as_deref() == Some("ResourceNotFound.ErrNoNamespace");
+            let listed = in_namespaces(below, is_missing, |namespace| self.repositories(api, namespace)).await?;
+            Ok(Some(listed))
         }
         .boxed()
     }

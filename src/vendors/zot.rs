@@ -13,7 +13,7 @@ use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
     Api, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, NumberedPage, Operation, Result, Told, Vendor,
-    Ways, numbered,
+    Ways, numbered_in_part,
 };
 
 pub(super) static ROW: Row = Row {
@@ -90,9 +90,9 @@ impl Vendor for Zot {
             if now < *self.without.lock().unwrap_or_else(PoisonError::into_inner) {
                 return Ok(BulkListing::None);
             }
-            let listed = numbered(|number| page(api, repository, number)).await;
+            let listed = numbered_in_part(|number| page(api, repository, number)).await;
             match listed {
-                Ok(images) => Ok(images.map_or(BulkListing::None, known)),
+                Ok(images) => Ok(known(images)),
                 Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unsupported) => {
                     // An error in the words of the search is about this repository; another one says that there is no search.
                     if error.status != Some(200) {
@@ -129,11 +129,8 @@ async fn page(api: &Api, repository: &RepositoryName, number: u32) -> Result<Num
         (Some(images), None) => {
             let entries = images.results.unwrap_or_default();
             let total = images.page.and_then(|page| page.total_count);
-            Ok(NumberedPage {
-                last: total.is_none() && entries.len() < PAGE as usize,
-                total,
-                entries,
-            })
+            let last = total.is_none() && entries.len() < PAGE as usize;
+            Ok(NumberedPage::of(&answer, entries, total, last))
         }
         _ => Err(answer.error(ErrorKind::Unsupported, "zot's search answers with an error")),
     }

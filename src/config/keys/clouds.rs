@@ -8,6 +8,12 @@ pub(super) const GOOGLE_ENTRY: Entry = optional(
     "none",
     "Who we are at Google Cloud, where it is no user and password.",
 );
+pub(super) const HUAWEI_ENTRY: Entry = optional(
+    "huawei",
+    Kind::Map(&HUAWEI),
+    "none",
+    "Who we are at Huawei Cloud. Login and listings come from the access key.",
+);
 pub(super) const TENCENT_ENTRY: Entry = optional(
     "tencent",
     Kind::Map(&TENCENT),
@@ -30,6 +36,49 @@ pub(super) static GOOGLE: Section = Section {
             Kind::Text("an address such as sync@project.iam.gserviceaccount.com"),
             "default",
             "The service account of the machine that transship runs on, where it has several.",
+        ),
+    ],
+};
+
+pub(super) static HUAWEI: Section = Section {
+    path: "registries.<name>.huawei",
+    about: "Who we are at Huawei Cloud. Without an access key here that of the environment is used.",
+    keys: &[
+        optional(
+            "region",
+            Kind::Text("a region such as cn-north-4"),
+            "by the host name",
+            "The region of the registry.",
+        ),
+        optional(
+            "access_key",
+            Kind::Text("an id or a reference such as ${HUAWEI_AK}"),
+            "`HUAWEICLOUD_SDK_AK`",
+            "An access key (AK), with `secret_key`.",
+        ),
+        optional(
+            "secret_key",
+            Kind::Text("a reference such as ${HUAWEI_SK}"),
+            "`HUAWEICLOUD_SDK_SK`",
+            "The secret of the access key (SK). Write a reference, not the secret itself.",
+        ),
+        optional(
+            "security_token",
+            Kind::Text("a reference such as ${HUAWEI_TOKEN}"),
+            "`HUAWEICLOUD_SDK_SECURITY_TOKEN`",
+            "The token of a temporary access key.",
+        ),
+        optional(
+            "project_name",
+            Kind::Text("a name such as cn-north-4_team"),
+            "the region",
+            "The project that logs in to the registry, where it is not the region's own.",
+        ),
+        optional(
+            "project_id",
+            Kind::Text("an id"),
+            "`HUAWEICLOUD_SDK_PROJECT_ID`",
+            "The id of that project, where the API is to be asked for it.",
         ),
     ],
 };

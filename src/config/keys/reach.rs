@@ -38,9 +38,16 @@ pub(super) const MIRRORS_ENTRY: Entry = optional(
 pub(super) const BULK_LISTING_ENTRY: Entry = optional(
     "bulk_listing",
     Kind::Flag,
-    "true",
+    "true; false for Nexus",
     "`false`: each tag is looked at by itself, not listed with all digests by the vendor's API. For a source that is a pull-through cache: \
-     its API lists what it has fetched, and only a look makes it ask where it fetches from.",
+     its API lists what it has fetched, and only a look makes it ask where it fetches from. `true` makes a difference with `kind: nexus` \
+     alone: tags are listed by its search, which may be behind what the repository holds.",
+);
+pub(super) const NEXUS_REPOSITORY_ENTRY: Entry = optional(
+    "nexus_repository",
+    Kind::Text("a name such as docker-hosted"),
+    "by the path of `url` (`/repository/<name>`)",
+    "What Nexus calls the repository that is behind this address, for `bulk_listing: true`.",
 );
 
 pub(super) const MIRRORS_RESOLVE_TAGS_ENTRY: Entry = optional(

@@ -1,7 +1,7 @@
 //! Keys of registries that are of one vendor.
 
 use super::*;
-use crate::registry::{AwsSettings, CloudSettings, CreateSettings, Encryption, Kind, TencentSettings};
+use crate::registry::{AwsSettings, CloudSettings, CreateSettings, Encryption, HuaweiSettings, Kind, TencentSettings};
 use crate::telemetry::Secret;
 
 #[test]
@@ -81,6 +81,77 @@ registries:
 }
 
 #[test]
+fn huaweis_key_is_read_and_names_the_account() {
+    let loaded = good(
+        "\
+version: 1
+registries:
+  swr:
+    url: https://swr.cn-north-4.myhuaweicloud.com
+    huawei: { region: cn-north-9, access_key: AK, secret_key: hunter2, security_token: hunter3, project_name: p, project_id: i }
+  own: { url: https://swr.example, kind: huawei, huawei: {} }
+",
+    );
+    let some = |text: &str| Some(text.to_owned());
+    let huawei = HuaweiSettings {
+        region: some("cn-north-9"),
+        access_key: some("AK"),
+        secret_key: Some(Secret::new("hunter2")),
+        security_token: Some(Secret::new("hunter3")),
+        project_name: some("p"),
+        project_id: some("i"),
+    };
+    assert_eq!(remote(&loaded, "swr").cloud, CloudSettings::Huawei(huawei));
+    assert_eq!(remote(&loaded, "swr").account_name().as_deref(), Some("AK p"));
+    assert_eq!(remote(&loaded, "own").account_name(), None);
+    assert!(!format!("{loaded:?}").contains("hunter"));
+}
+
+#[test]
+fn nexus_is_searched_where_its_repository_is_known() {
+    let loaded = good(
+        "\
+version: 1
+registries:
+  path: { url: \"https://n.example/nexus/repository/hosted\", kind: nexus, bulk_listing: true }
+  port: { url: \"https://n.example:5000\", kind: nexus, bulk_listing: true, nexus_repository: other }
+  plain: { url: \"https://n.example/repository/hosted\", kind: nexus }
+  never: { url: \"https://n.example/repository/hosted\", kind: nexus, bulk_listing: false }
+  zot: { url: https://z.example/repository/hosted, kind: zot, bulk_listing: true }
+",
+    );
+    for (name, search) in [
+        ("path", Some("hosted")),
+        ("port", Some("other")),
+        ("plain", None),
+        ("never", None),
+        ("zot", None),
+    ] {
+        assert_eq!(remote(&loaded, name).nexus_search.as_deref(), search, "{name}");
+        assert_eq!(remote(&loaded, name).lists_names_only, name == "never");
+    }
+
+    let text = "\
+version: 1
+registries:
+  a: { url: \"https://a.example:5000\", kind: nexus, bulk_listing: true }
+  b: { url: https://b.example, kind: nexus, nexus_repository: r }
+  c: { url: https://c.example, bulk_listing: true, nexus_repository: r }
+";
+    let wrong = told(&parse_as(text, Mode::Run, &Table::default()).expect_err("wrong"));
+    for words in [
+        "neither nexus_repository nor the url tells which repository of Nexus this is",
+        "nexus_repository without kind: nexus and bulk_listing: true",
+    ] {
+        assert!(wrong.contains(words), "{words}: {wrong}");
+    }
+    assert_eq!(wrong.matches("error:").count(), 3, "{wrong}");
+    // Of an address that a reference gives nothing is said before it is known.
+    let hidden = "version: 1\nregistries:\n  a: { url: \"${WHERE}\", kind: nexus, bulk_listing: true }\n";
+    assert!(parse_as(hidden, Mode::Check, &Table::default()).is_ok());
+}
+
+#[test]
 fn what_of_a_cloud_does_not_fit_together_is_told() {
     let text = "\
 version: 1
@@ -90,6 +161,7 @@ registries:
   c: { url: https://c.example, kind: harbour, create_repositories: { tags: [a] } }
   d: { url: https://d.example, kind: harbor, tencent: { secret_id: AKID, cvm_role: r } }
   e: { url: https://e.example, google: { credentials_file: k.json, service_account: a } }
+  f: { url: https://f.example, kind: huawei, username: u, password: p, huawei: { access_key: AK, security_token: t } }
 ";
     let told = told(&parse_as(text, Mode::Run, &Table::default()).expect_err("wrong"));
     for words in [
@@ -104,6 +176,9 @@ registries:
         "secret_id and cvm_role both say who we are",
         "tencent has no meaning for a registry of the kind harbor",
         "credentials_file and service_account both say who we are",
+        "access_key without secret_key",
+        "security_token without secret_key",
+        "username and huawei both say who we are",
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }

@@ -103,6 +103,7 @@ pub(super) async fn feed_all(
                     None => return feeding.unsure,
                 },
             }
+            feeding.wait_for_no_laggard(&mut settle);
             // Nobody listens any more. What comes still is worth having where it is kept.
             if feeding.drives.is_empty() && !feeding.spooled {
                 return feeding.unsure;
@@ -131,6 +132,7 @@ pub(super) async fn feed_all(
             Some(happened) => feeding.hear(happened, &mut settle),
             None => return feeding.unsure,
         }
+        feeding.wait_for_no_laggard(&mut settle);
     }
 }
 
@@ -269,6 +271,25 @@ impl<'a> Feeding<'a> {
         }
     }
 
+    /// Where only those are left that the others do not wait for, who failed for a time is tried again at once: what a laggard finds
+    /// out of a spool comes too late to be worth it.
+    fn wait_for_no_laggard(&mut self, settle: &mut impl FnMut(usize, Fate)) {
+        if self.unsure.is_empty() || self.under_way.is_empty() || !self.only_laggards_are_left() {
+            return;
+        }
+        for (place, fault) in std::mem::take(&mut self.unsure) {
+            match fault.kind.is_temporary() {
+                true => settle(place, Fate::Ended(Err(fault))),
+                false => self.unsure.push((place, fault)),
+            }
+        }
+    }
+
+    fn only_laggards_are_left(&self) -> bool {
+        let behind = |place: &usize| self.context.pace.is_behind(self.fed[*place].registry());
+        self.under_way.keys().all(behind)
+    }
+
     /// What was begun goes on by a read of its own, where the source may be asked for one: its upload is not broken off. Else it is
     /// put aside.
     fn leave_behind(&mut self, left: Late) {
@@ -326,8 +347,7 @@ impl<'a> Feeding<'a> {
     /// Where only those are left that the others do not wait for, they go on by themselves, as far as they may; who may not is put
     /// aside. Gives the turns of those that go on; `None` where others are left. Who was alone from the beginning has its turn.
     fn leave_to_laggards(&mut self) -> Option<Vec<LoneRead>> {
-        let behind = |place: &usize| self.context.pace.is_behind(self.fed[*place].registry());
-        if self.under_way.is_empty() || !self.under_way.keys().all(behind) {
+        if self.under_way.is_empty() || !self.only_laggards_are_left() {
             return None;
         }
         let mut turns = Vec::new();

@@ -75,6 +75,7 @@ async fn fetch_in_place(
         return;
     }
     slot.prepare(context, source, may_lose).await;
+    let excuses = slot.excuses();
     let mut copied = false;
     let open = feed_all(context, placed, source, slot, &fed, uploads, |place, fate| {
         let FedSink { number, began_at, .. } = fed[place];
@@ -103,6 +104,11 @@ async fn fetch_in_place(
     // What a mirror gave says nothing of the source, nor of its ranges.
     let mirrored = read_wrong && !damaged && source.endpoint.doubt(&source.digest);
     let by_range = read_wrong && !damaged && !mirrored && source.ranges.lose();
+    // What another fetch of the same bytes has found out meanwhile holds for these, too.
+    let elsewhere = slot.excuses() != excuses;
+    if damaged || mirrored || by_range || unread {
+        slot.excuse();
+    }
     if source.ranges.is_lost() && copied {
         remember_wrong_ranges(context, source).await;
     }
@@ -110,7 +116,7 @@ async fn fetch_in_place(
     for (place, fault) in open {
         let FedSink { number, sink, began_at } = &fed[place];
         let (doubted, broken) = (
-            (damaged || mirrored || by_range) && corrupt(&fault),
+            (damaged || mirrored || by_range || elsewhere) && corrupt(&fault),
             fault.kind.is_temporary(),
         );
         if doubted {
@@ -124,6 +130,10 @@ async fn fetch_in_place(
                     %destination, %digest,
                     "a mirror gave a blob with other bytes; it is read from the registry itself"
                 ),
+                false if elsewhere && !by_range => tracing::debug!(
+                    %destination, %digest,
+                    "a blob was read together with one that was not what it should be; it is read again"
+                ),
                 false => tracing::warn!(
                     %destination, %digest,
                     "a blob of which parts were asked for is not what it should be; it is read again as a whole"
@@ -135,7 +145,7 @@ async fn fetch_in_place(
             session::discard(context, source, sink).await;
         }
         let attempt = Attempt {
-            unproven: doubted || (unread && broken),
+            unproven: doubted || ((unread || elsewhere) && broken),
             ..Attempt::ended(Err(fault), *began_at)
         };
         ends.push((*number, Told::Ended(attempt)));

@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use url::Url;
 
 use super::Registry;
@@ -43,6 +43,8 @@ pub struct Api {
     account: Arc<Account>,
     /// `None` while a login is looked for, which must not wait for itself.
     registry: Option<Registry>,
+    /// See [`Api::leave_out`].
+    left_out: Arc<Mutex<Vec<Error>>>,
 }
 
 /// One request to an API.
@@ -65,6 +67,11 @@ pub struct ApiCall {
     /// Whether an answer, by status and body, says that it is asked too often, beside 429 and 5xx, which are known: it is
     /// then asked again after a while.
     pub throttled: fn(u16, &[u8]) -> bool,
+    /// The longest answer that is read, in bytes: 8 MiB unless the vendor knows better.
+    pub longest: usize,
+    /// Whether an answer, by status and body, tells of trouble on the API's side, beside 5xx, which are known: it is then asked
+    /// again, too, and its last answer holds.
+    pub troubled: fn(u16, &[u8]) -> bool,
 }
 
 /// Who asks an API.
@@ -86,15 +93,15 @@ pub struct ApiAnswer {
     pub status: u16,
     /// Headers.
     pub headers: HeaderMap,
-    /// The body, 8 MiB at most.
+    /// The body, [`ApiCall::longest`] at most.
     pub body: Bytes,
     /// What answered.
     pub url: Url,
     operation: Operation,
     place: Place,
     retry_after: Option<Duration>,
-    /// Whether the body repeats what was sent and nobody may read.
-    echoes: bool,
+    /// What was sent and nobody may read: the body may repeat it.
+    sent: Sent,
 }
 
 /// What a registry says of itself to who has not logged in.
@@ -147,6 +154,8 @@ impl ApiCall {
             body: Bytes::new(),
             login: ApiLogin::Nobody,
             throttled: |_, _| false,
+            longest: MAX_ANSWER,
+            troubled: |_, _| false,
         }
     }
 
@@ -187,6 +196,7 @@ impl Api {
             transport: registry.shared.transport.clone(),
             account: Arc::clone(&registry.account),
             registry: Some(registry.clone()),
+            left_out: Arc::default(),
         }
     }
 
@@ -196,6 +206,7 @@ impl Api {
             transport: transport.clone(),
             account: Arc::clone(account),
             registry: None,
+            left_out: Arc::default(),
         }
     }
 
@@ -259,11 +270,8 @@ impl Api {
     /// # Errors
     /// The login could not be read, or is being looked for just now.
     pub async fn credentials(&self) -> Result<Option<Credentials>> {
-        self.registry()?
-            .shared
-            .auth
-            .credentials(&self.transport, &self.account)
-            .await
+        let auth = &self.registry()?.shared.auth;
+        Ok(auth.credentials(&self.transport, &self.account).await?.0)
     }
 
     /// All tags by the distribution protocol; `None` where the repository is not there.
@@ -272,6 +280,16 @@ impl Api {
     /// As with any listing.
     pub async fn list_tags(&self, repository: &RepositoryName) -> Result<Listing<Tag>> {
         self.registry()?.list_tags(repository).await
+    }
+
+    /// Says that a part of a list is not known, for this reason, while the rest of it is.
+    pub fn leave_out(&self, why: Error) {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).push(why);
+    }
+
+    /// Why parts of what was listed are not known.
+    pub(super) fn take_left_out(&self) -> Vec<Error> {
+        std::mem::take(&mut *self.left_out.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn registry(&self) -> Result<&Registry> {
@@ -298,6 +316,32 @@ impl Api {
         })
     }
 
+    /// As [`Api::call`], for what `make` makes of the registry's login. Where that is refused (401) and another one has taken its
+    /// place meanwhile, by docker login or a credential helper, it is made of that, once.
+    ///
+    /// # Errors
+    /// As [`Api::call`] and [`Api::credentials`].
+    pub async fn call_as(&self, make: impl Fn(Option<&Credentials>) -> ApiCall) -> Result<ApiAnswer> {
+        self.by_login(|credentials| self.call(make(credentials.as_ref()))).await
+    }
+
+    async fn by_login<F>(&self, send: impl Fn(Option<Credentials>) -> F) -> Result<ApiAnswer>
+    where
+        F: Future<Output = Result<ApiAnswer>>,
+    {
+        let auth = &self.registry()?.shared.auth;
+        let (credentials, generation) = auth.credentials(&self.transport, &self.account).await?;
+        let answer = send(credentials.clone()).await?;
+        let Some(refused) = credentials.filter(|_| answer.status == 401) else {
+            return Ok(answer);
+        };
+        let replaced = auth.replaced(&refused, generation, &self.transport, &self.account);
+        match replaced.await? {
+            Some(other) => send(Some(other)).await,
+            None => Ok(answer),
+        }
+    }
+
     async fn until_it_answers(&self, call: &ApiCall) -> Result<ApiAnswer> {
         let mut delays = ExponentialBuilder::new()
             .with_min_delay(FIRST_DELAY)
@@ -307,12 +351,16 @@ impl Api {
             .build();
         loop {
             let answer = self.once(call).await?;
-            if !(call.throttled)(answer.status, &answer.body) {
+            // One that says so by its status was asked as often as helps already.
+            let by_status = answer.status == 429;
+            let throttled = by_status || (call.throttled)(answer.status, &answer.body);
+            if !throttled && !(call.troubled)(answer.status, &answer.body) {
                 return Ok(answer);
             }
             let wanted = answer.retry_after.unwrap_or_default();
             match delays.next() {
-                Some(delay) if wanted <= PATIENCE => tokio::time::sleep(delay.max(wanted)).await,
+                Some(delay) if !by_status && wanted <= PATIENCE => tokio::time::sleep(delay.max(wanted)).await,
+                _ if !throttled => return Ok(answer),
                 _ => {
                     let host = host_and_port(&answer.url);
                     return Err(answer.error(ErrorKind::Throttled, format!("the API at {host} is asked too often")));
@@ -330,15 +378,17 @@ impl Api {
                 let answer = self.registry()?.run(to_send).await?;
                 return ApiAnswer::read(answer, call).await;
             }
-            ApiLogin::Basic if ours => match self.credentials().await? {
-                // An identity token is for the token server alone.
-                Some(credentials) if credentials.username == super::auth::IDENTITY_USER => None,
-                Some(credentials) => {
-                    let header = super::auth::basic_header(&credentials);
-                    Some(header.map_err(|failure| failure.at(call.place.clone()))?)
-                }
-                None => None,
-            },
+            ApiLogin::Basic if ours => {
+                let send = |credentials: Option<Credentials>| async move {
+                    // An identity token is for the token server alone.
+                    let credentials = credentials.filter(|found| found.username != super::auth::IDENTITY_USER);
+                    let header = credentials.as_ref().map(super::auth::basic_header).transpose();
+                    let header = header.map_err(|failure| failure.at(call.place.clone()))?;
+                    let sent = self.transport.api(&self.account, call.to_call(), header.as_ref());
+                    ApiAnswer::read(sent.await?, call).await
+                };
+                return Box::pin(self.by_login(send)).await;
+            }
             ApiLogin::Own(_) | ApiLogin::Basic => {
                 let host = host_and_port(&call.url);
                 let message = format!("the registry's login is not for {host}");
@@ -464,9 +514,7 @@ impl ApiAnswer {
         sent.add_settings(&answer.settings);
         sent.add_headers(&call.headers);
         sent.add_body(&call.body);
-        let body = answer.collect(MAX_ANSWER).await?;
-        // What is fine is read by its fields, and no one quotes it.
-        let echoes = status != 200 && sent.is_in(&body);
+        let body = answer.collect(call.longest).await?;
         Ok(Self {
             status,
             headers,
@@ -475,8 +523,13 @@ impl ApiAnswer {
             operation,
             place,
             retry_after,
-            echoes,
+            sent,
         })
+    }
+
+    /// What was asked, and where, for errors.
+    pub(super) fn at(&self) -> (Operation, Place) {
+        (self.operation, self.place.clone())
     }
 
     /// What its head shows of the registry, where that is what answered.
@@ -506,7 +559,7 @@ impl ApiAnswer {
 
     /// Something of the answer, fit to be told: cut, and `None` where the answer repeats a secret.
     pub fn told(&self, said: Option<String>) -> Option<String> {
-        let told = super::refusal::quote(&said.filter(|_| !self.echoes)?);
+        let told = super::refusal::quote(&said.filter(|said| !said.is_empty() && !self.sent.is_in(&self.body))?);
         (!told.is_empty()).then_some(told)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Registry;
 use super::api::Api;
 use crate::oci::RepositoryName;
-use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, Operation, Result};
+use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, LoginSource, Operation, Result};
 
 /// How long an API that refused is left alone: rights are granted by people.
 const REFUSAL_LIFE: Duration = Duration::from_secs(6 * 3600);
@@ -187,7 +187,7 @@ impl Registry {
                 Ok(BulkListing::Absent)
             }
             Ok(listing) => Ok(listing),
-            Err(error) => match Hindrance::of(&error) {
+            Err(error) => match self.hindrance(&error) {
                 Some(Hindrance::Refusal) if error.operation != Operation::Authenticate => {
                     self.hold(&error, Hindrance::Refusal, vendor.container(repository));
                     Ok(BulkListing::None)
@@ -210,6 +210,19 @@ impl Registry {
         }
     }
 
+    /// What stands in the way here. A login that is not of the rules may be another one at any time (docker login, a credential
+    /// helper): that it is refused now holds for a short while only, and for no other process.
+    fn hindrance(&self, error: &Error) -> Option<Hindrance> {
+        let found = Hindrance::of(error);
+        let changes = matches!(self.shared.settings.login, LoginSource::DockerConfig);
+        match error.kind {
+            ErrorKind::Unauthorized if changes => found.and(Some(Hindrance::Trouble)),
+            // It wants no more logins for a while (Docker Hub's API has some of its own): the registry may do without.
+            ErrorKind::Throttled if error.operation == Operation::Authenticate => Some(Hindrance::Trouble),
+            _ => found,
+        }
+    }
+
     /// Asks the API for the tags of the repository, however it was refused before. False where it is refused still, which is news
     /// then ([`Registry::take_refusals`]), and where there is no such API.
     ///
@@ -226,7 +239,7 @@ impl Registry {
             Ok(BulkListing::Absent | BulkListing::Known { .. }) => Ok(true),
             // Who may not log in was not heard of by the API.
             Err(error)
-                if Hindrance::of(&error) == Some(Hindrance::Refusal) && error.operation != Operation::Authenticate =>
+                if self.hindrance(&error) == Some(Hindrance::Refusal) && error.operation != Operation::Authenticate =>
             {
                 let now = self.shared.transport.clock().elapsed();
                 let container = vendor.container(repository);
@@ -258,26 +271,36 @@ impl Registry {
     }
 
     /// Repositories, in the registry's order, each once: those that begin with one of `below` by the vendor's API, else all of
-    /// the catalogue. `None` where it has no catalogue.
-    pub async fn list_repositories(&self, below: &[String]) -> Result<Listing<RepositoryName>> {
-        let vendor = &self.shared.vendor;
-        let refused = match vendor.list_repositories(&self.api(), below).await {
+    /// the catalogue. `None` where it has no catalogue. With them, why parts of the list are not known.
+    pub async fn list_repositories(&self, below: &[String]) -> Result<(Listing<RepositoryName>, Vec<Error>)> {
+        let (vendor, api) = (&self.shared.vendor, self.api());
+        let refused = match vendor.list_repositories(&api, below).await {
             Ok(Some(repositories)) => {
                 let mut known = HashSet::new();
                 let mut once = repositories;
                 once.retain(|name| known.insert(name.clone()));
-                return Ok(Some(once));
+                return Ok((Some(once), api.take_left_out()));
             }
             Ok(None) => None,
             Err(error) if Hindrance::of(&error) == Some(Hindrance::Refusal) => Some(error),
             Err(error) => return Err(error),
         };
+        Ok((self.list_otherwise(refused).await?, Vec::new()))
+    }
+
+    /// Repositories where the vendor's API does not list them, or refused to.
+    async fn list_otherwise(&self, refused: Option<Error>) -> Result<Listing<RepositoryName>> {
+        let vendor = &self.shared.vendor;
         match (vendor.ways().catalogue, refused) {
             (false, Some(error)) => Err(error),
             (false, None) => Ok(None),
             (true, None) => self.list_catalogue().await,
             (true, Some(error)) => {
                 let listed = self.list_catalogue().await;
+                // Without a catalogue it is the API's refusal that stands in the way.
+                if matches!(listed, Ok(None)) {
+                    return Err(error);
+                }
                 let now = self.shared.transport.clock().elapsed();
                 let refusals = &self.shared.refusals;
                 if listed.is_ok() && refusals.take(Hindrance::Refusal, &error, REPOSITORIES, now) {

@@ -74,6 +74,19 @@ pub(super) struct Call {
     pub(super) renews_login: bool,
     /// A vendor's API, wherever it is: it may be at a private address, and sends us to no other host.
     pub(super) api: bool,
+    /// When it is sent.
+    pub(super) turn: Turn,
+}
+
+/// When a request is sent for which no place of the process is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// When its turn comes.
+    Awaited,
+    /// Now: the turn was taken before. Another attempt is [`Turn::AtOnce`].
+    Taken,
+    /// Now or not at all.
+    AtOnce,
 }
 
 /// An answer of any status that no further attempt would change. Body unread.
@@ -118,6 +131,7 @@ impl Call {
             repeatable: true,
             renews_login: true,
             api: false,
+            turn: Turn::Awaited,
         }
     }
 
@@ -184,7 +198,8 @@ impl Answer {
 
     /// Reads the body as a refusal.
     pub(super) async fn refusal(self) -> Refusal {
-        let body = if self.status == StatusCode::RANGE_NOT_SATISFIABLE {
+        let reads_blob = matches!(self.operation, Operation::ReadBlob | Operation::FindBlob);
+        let body = if self.status == StatusCode::RANGE_NOT_SATISFIABLE && reads_blob {
             // distribution 2.8 announces the whole blob here and sends 33 bytes.
             Bytes::new()
         } else {
@@ -202,10 +217,17 @@ impl Answer {
 
     /// The error that this answer is. `user` is who we are there, where known.
     pub(super) async fn into_error(self, user: Option<&str>) -> Error {
+        // On the heap, as every operation would else carry it in its own.
+        Box::pin(self.into_told_error(user)).await.0
+    }
+
+    /// As [`Answer::into_error`], and whether it was in an envelope, as a registry's own words are.
+    pub(super) async fn into_told_error(self, user: Option<&str>) -> (Error, bool) {
         let (operation, place) = (self.operation, self.place.clone());
         let storage = self.elsewhere.then(|| host_and_port(&self.url));
         let refusal = self.refusal().await;
-        match storage {
+        let enveloped = refusal.enveloped;
+        let error = match storage {
             Some(host) if matches!(refusal.status.as_u16(), 400..=499) => {
                 let kind = match refusal.status.as_u16() {
                     404 | 410 => ErrorKind::NotFound,
@@ -219,7 +241,8 @@ impl Answer {
                 error
             }
             _ => refusal.into_error(operation, place, user),
-        }
+        };
+        (error, enveloped)
     }
 
     /// An error about an answer that breaks the protocol.

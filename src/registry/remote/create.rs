@@ -1,6 +1,7 @@
 //! Making what a push needs to be there, on the way to the push.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,12 @@ pub(super) struct Creation {
 }
 
 /// One project or repository: who makes it holds the lock, the others wait and see.
-type Container = tokio::sync::Mutex<Option<Outcome>>;
+#[derive(Debug, Default)]
+struct Container {
+    last: tokio::sync::Mutex<Option<Outcome>>,
+    /// Outcomes so far, so that those who waited can tell whose they see: that of a failure for a while holds for them alone.
+    finished: AtomicU64,
+}
 
 #[derive(Clone, Debug)]
 struct Outcome {
@@ -37,6 +43,7 @@ struct Failure {
     message: String,
     status: Option<u16>,
     code: Option<String>,
+    retry_after: Option<Duration>,
 }
 
 impl Creation {
@@ -90,11 +97,11 @@ impl Registry {
     }
 
     /// After a write to `repository` that was refused: where the refusal says that the repository, or its project, is
-    /// missing, it is made, and the write is to be tried once more.
+    /// missing, it is made, and the write is to be tried once more. [`refused_again`] knows what its refusal means then.
     ///
     /// # Errors
     /// The refusal, or what stood in the way of making what is missing.
-    pub(super) async fn after_refusal(&self, repository: &RepositoryName, refusal: Error) -> Result<()> {
+    pub(super) async fn after_refusal(&self, repository: &RepositoryName, refusal: Error) -> Result<Created> {
         if !says_missing(&refusal) || !self.shared.settings.create.enabled {
             return Err(refusal);
         }
@@ -104,11 +111,9 @@ impl Registry {
             return Err(refusal);
         }
         match Box::pin(self.create(repository)).await {
-            Ok(Created::Made) => Ok(()),
+            // It may be there since our write alone: by another one, or by an attempt of ours whose answer was lost.
+            Ok(created @ (Created::Made | Created::WasThere)) => Ok(created),
             Ok(Created::Nothing) => Err(refusal),
-            // Another one may have made it between our write and our look.
-            Ok(Created::WasThere) if refusal.kind == ErrorKind::NotFound => Ok(()),
-            Ok(Created::WasThere) => Err(remark(refusal, "it is there: a right to push is missing")),
             Err(error) if refusal.kind == ErrorKind::NotFound && error.kind != ErrorKind::NotFound => Err(error),
             // Rights would not help.
             Err(error) if error.kind == ErrorKind::Quota => Err(error),
@@ -129,27 +134,28 @@ impl Registry {
         let vendor = &self.shared.vendor;
         let name = vendor.container(repository);
         let container = self.shared.creation.container(name);
-        let mut outcome = container.lock().await;
-        let now = self.shared.transport.clock().elapsed();
-        if let Some(known) = outcome.as_ref().filter(|known| now < known.until) {
+        let clock = self.shared.transport.clock();
+        let seen = container.finished.load(Ordering::Acquire);
+        let mut last = container.last.lock().await;
+        let waited = container.finished.load(Ordering::Acquire) != seen;
+        if let Some(known) = last.as_ref().filter(|known| waited || clock.elapsed() < known.until) {
             return known
                 .came_to
                 .clone()
                 .map_err(|failure| self.failed(repository, failure));
         }
         let made = vendor.create(&self.api(), repository).await;
-        match &made {
-            Ok(Created::Made) => {
-                tracing::info!(
-                    registry = self.name(),
-                    created = name,
-                    "a repository was made for a push"
-                );
-            }
-            Ok(_) => {}
-            Err(error) if error.kind.is_temporary() => return made,
-            Err(_) => {}
+        if matches!(made, Ok(Created::Made)) {
+            tracing::info!(
+                registry = self.name(),
+                created = name,
+                "a repository was made for a push"
+            );
         }
+        let life = match &made {
+            Err(error) if error.kind.is_temporary() => Duration::ZERO,
+            _ => OUTCOME_LIFE,
+        };
         let came_to = match &made {
             Ok(created) => Ok(*created),
             Err(error) => Err(Failure {
@@ -157,12 +163,14 @@ impl Registry {
                 message: error.message.clone(),
                 status: error.status,
                 code: error.code.clone(),
+                retry_after: error.retry_after,
             }),
         };
-        *outcome = Some(Outcome {
-            until: now + OUTCOME_LIFE,
+        *last = Some(Outcome {
+            until: clock.elapsed() + life,
             came_to,
         });
+        container.finished.fetch_add(1, Ordering::AcqRel);
         made
     }
 
@@ -171,7 +179,17 @@ impl Registry {
         let mut error = Error::new(Operation::CreateRepository, place, failure.kind, failure.message);
         error.status = failure.status;
         error.code = failure.code;
+        error.retry_after = failure.retry_after;
         error
+    }
+}
+
+/// The refusal of a write that was tried again after what it needs was looked for.
+pub(super) fn refused_again(created: Created, refusal: Error) -> Error {
+    let is_right = matches!(refusal.kind, ErrorKind::Denied | ErrorKind::Unauthorized) && !refusal.login_was_renewed();
+    match created {
+        Created::WasThere if is_right => remark(refusal, "it is there: a right to push is missing"),
+        _ => refusal,
     }
 }
 

@@ -153,7 +153,7 @@ impl Registry {
         let url = self.repository_url(repository, "tags/list")?;
         let read = |body: &[u8]| serde_json::from_slice::<TagPage>(body).map(|page| page.tags);
         let scopes = Scopes::list(repository, self.shared.vendor.ways().list_action);
-        let listed = self.list(Operation::ListTags, place, url, &scopes, read).await?;
+        let listed = Box::pin(self.list(Operation::ListTags, place, url, &scopes, read)).await?;
         if listed.is_none() {
             self.shared.creation.is_missing(repository);
         }
@@ -165,8 +165,7 @@ impl Registry {
         let place = self.place(None, None);
         let url = self.url("_catalog")?;
         let read = |body: &[u8]| serde_json::from_slice::<RepositoryPage>(body).map(|page| page.repositories);
-        self.list(Operation::ListRepositories, place, url, &Scopes::catalog(), read)
-            .await
+        Box::pin(self.list(Operation::ListRepositories, place, url, &Scopes::catalog(), read)).await
     }
 
     async fn list<T: FromStr + Clone + Eq + Hash>(
@@ -189,7 +188,7 @@ impl Registry {
             let answer = self.run(call).await?;
             if answer.status != StatusCode::OK {
                 let status = answer.status;
-                let error = answer.into_error(self.user()).await;
+                let (mut error, enveloped) = answer.into_told_error(self.user()).await;
                 // distribution 3 refuses a page size over its `catalog.maxentries` or `tags.maxtags`.
                 if sized && error.code.as_deref() == Some("PAGINATION_NUMBER_INVALID") {
                     sized = false;
@@ -199,11 +198,20 @@ impl Registry {
                 let without = operation == Operation::ListRepositories
                     && (status == StatusCode::METHOD_NOT_ALLOWED || error.code.as_deref() == Some("UNSUPPORTED"));
                 // Only the first page can say that there is no list; later it is a list cut short.
-                return if first_page && (status == StatusCode::NOT_FOUND || without) {
-                    Ok(None)
-                } else {
-                    Err(error)
-                };
+                if !first_page || !(status == StatusCode::NOT_FOUND || without) {
+                    return Err(error);
+                }
+                // A proxy before a registry that starts answers so, too, and then nothing is known of the repository.
+                let own = enveloped || operation == Operation::ListRepositories || self.is_present().await;
+                if !own {
+                    error.kind = ErrorKind::Server;
+                    error.message = format!(
+                        "the answer ({status}) is not in a registry's words, and there is none at /v2/ either: it may be starting, or the \
+                         url lacks a path or names the wrong port"
+                    );
+                    return Err(error);
+                }
+                return Ok(None);
             }
             (sized, first_page) = (false, false);
             next = pages.next(&answer)?;

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use super::Registry;
 use super::auth::Scopes;
 use super::call::{Answer, Call, Payload};
+use super::create::refused_again;
 use super::refusal::content_type;
 use super::throttle::Class;
 use crate::oci::{Digest, InvalidManifest, MAX_MANIFEST_SIZE, Manifest, Reference, RepositoryName, media_type};
@@ -189,8 +190,8 @@ impl Registry {
         let answer = match put().await {
             Ok(answer) => answer,
             Err(refusal) => {
-                self.after_refusal(repository, refusal).await?;
-                put().await?
+                let created = self.after_refusal(repository, refusal).await?;
+                put().await.map_err(|refusal| refused_again(created, refusal))?
             }
         };
         // A registry or proxy that changes manifests is noticed here, not at the next pull.

@@ -1,8 +1,8 @@
 //! Mirrors of a registry: read from first, believed by digest alone, and left alone while they fail.
 //!
 //! A read that a mirror answers keeps its place at the registry itself, so that it can go on there at any time without waiting:
-//! it may feed a write that others wait for. For the same reason no place is waited for at the mirror: a mirror that is
-//! busy is passed over.
+//! it may feed a write that others wait for. For the same reason neither place nor turn is waited for at the mirror: a mirror that is
+//! busy is passed over. What is waited for here, among our own requests, is no fault of the mirror's.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use http::Method;
 
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, Turn};
 use super::throttle::{Class, Permit};
 use super::{Registry, Taken};
 use crate::clock::Clock;
@@ -112,6 +112,8 @@ impl Mirrors {
         let what = match error.kind {
             // It has no such thing.
             ErrorKind::NotFound => return,
+            // It was not asked.
+            ErrorKind::Throttled if error.status.is_none() => return,
             ErrorKind::Unauthorized | ErrorKind::Denied => MirrorTrouble::Refused,
             _ => MirrorTrouble::Failed,
         };
@@ -171,12 +173,14 @@ impl Mirrors {
         by: &Permit,
     ) -> Option<Manifest> {
         for (index, there, name) in self.ready(of, repository) {
+            let Some(place) = Box::pin(there.place_beside(by, Class::of(Operation::ReadManifest, &Method::GET))).await
+            else {
+                continue;
+            };
             let read = async {
                 let call = there.manifest_call(Operation::ReadManifest, Method::GET, &name, reference)?;
-                match there.run_beside(by, call).await? {
-                    Some(answer) => there.manifest_in(answer, &name, reference).await,
-                    None => Ok(None),
-                }
+                let answer = there.run_beside(place, call).await?;
+                there.manifest_in(answer, &name, reference).await
             };
             if let Some(Some(manifest)) = self.within(of, index, read).await {
                 // Its bytes are right, which of a blob is known at its end only.
@@ -196,12 +200,13 @@ impl Mirrors {
         by: &Permit,
     ) -> Option<HeadManifest> {
         for (index, there, name) in self.ready(of, repository) {
+            let Some(place) = Box::pin(there.place_beside(by, Class::of(Operation::ResolveTag, &Method::HEAD))).await
+            else {
+                continue;
+            };
             let look = async {
                 let call = there.manifest_call(Operation::ResolveTag, Method::HEAD, &name, reference)?;
-                match there.run_beside(by, call).await? {
-                    Some(answer) => there.head_in(answer).await,
-                    None => Ok(None),
-                }
+                there.head_in(there.run_beside(place, call).await?).await
             };
             if let Some(Some(found)) = self.within(of, index, look).await {
                 return Some(found);
@@ -236,12 +241,14 @@ impl Mirrors {
             return None;
         }
         for (index, there, name) in self.ready(of, repository) {
+            let Some(place) = Box::pin(there.place_beside(by, Class::BlobRead)).await else {
+                continue;
+            };
             let opening = async {
-                let call = there.ranged_call(&name, digest, asked)?;
-                match there.run_beside(by, call).await? {
-                    Some(answer) => there.reader(answer, None, asked.clone()).await.map(Some),
-                    None => Ok(None),
-                }
+                let answer = there
+                    .run_beside(place, there.ranged_call(&name, digest, asked)?)
+                    .await?;
+                there.reader(answer, None, asked.clone()).await.map(Some)
             };
             let Some(Some(reader)) = self.within(of, index, opening).await else {
                 continue;
@@ -307,18 +314,24 @@ impl Registry {
         self.mirrors.as_ref().is_some_and(|mirrors| mirrors.doubt(self, digest))
     }
 
-    /// Sends a read to this mirror, once, for who has a place at another registry. `None` where no place is free here.
-    async fn run_beside(&self, by: &Permit, mut call: Call) -> Result<Option<Answer>> {
-        let Some(place) = self.shared.transport.place_at_once(call.class) else {
-            return Ok(None);
-        };
+    /// A place and a turn at this mirror, for who has a place at another registry: one of the process is waited for. `None` where the
+    /// mirror is busy, or wants to be asked later.
+    async fn place_beside(&self, by: &Permit, class: Class) -> Option<Permit> {
         by.step_in(self.account.priority()).await;
+        let transport = &self.shared.transport;
+        let place = transport.place_at_once(class)?;
+        transport.turn_at_once(&self.account).await.then_some(place)
+    }
+
+    /// Sends a read to this mirror, once, with its place and turn there.
+    async fn run_beside(&self, place: Permit, mut call: Call) -> Result<Answer> {
         // The registry itself is the next attempt.
         call.repeatable = false;
+        call.turn = Turn::Taken;
         let super::Shared { transport, auth, .. } = &*self.shared;
         let mut answer = Box::pin(transport.run_in_place(auth, &self.account, None, call)).await?;
         answer.permit = Some(place);
-        Ok(Some(answer))
+        Ok(answer)
     }
 
     /// Opens a blob at a mirror, else at the registry itself, in the place of `held` or a new one.

@@ -19,6 +19,7 @@ mod manifests;
 mod mirrors;
 mod pages;
 mod ping;
+mod presence;
 mod ranges;
 mod rates;
 mod referrers;
@@ -123,6 +124,8 @@ struct Shared {
     told: AtomicBool,
     /// What is known of the API of referrers.
     referrers: referrers::Api,
+    /// Whether it is a registry that answers.
+    presence: presence::Presence,
     settings: Arc<RemoteSettings>,
     vendor: Arc<dyn Vendor>,
     /// What was made for pushes.
@@ -356,6 +359,7 @@ impl Registry {
                 distribution: AtomicBool::new(false),
                 told: AtomicBool::new(false),
                 referrers: referrers::Api::default(),
+                presence: presence::Presence::default(),
                 settings,
                 vendor,
                 creation: create::Creation::default(),

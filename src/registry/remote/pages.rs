@@ -2,10 +2,13 @@
 
 use std::future::Future;
 
-use crate::registry::Result;
+use super::api::ApiAnswer;
+use crate::registry::{Error, ErrorKind, Operation, Place, Result};
 
 /// Entries of one list: as many as a list by links may have.
 const MAX_ENTRIES: usize = 2_000_000;
+/// The pages of one list, all together, in bytes: as many as a list by links may have.
+const MAX_SIZE: usize = 64 * 1024 * 1024;
 /// Pages of one list: as many as a list by links may have.
 const MAX_PAGES: u32 = 40_000;
 
@@ -18,14 +21,31 @@ pub struct NumberedPage<T> {
     pub total: Option<u64>,
     /// True where there is no page after it. A page without entries is the last one anyhow.
     pub last: bool,
+    /// What it was read from, in bytes.
+    size: usize,
+    /// For errors.
+    at: (Operation, Place),
 }
 
-/// Reads all pages, by numbers from 1. `None` where they never came to as many entries as they said: the list changed
-/// while it was read, twice, and whatever it shows may not be all. So it is where a page is that before it, and where there is no
-/// end of them.
+impl<T> NumberedPage<T> {
+    /// The page that an answer has.
+    pub fn of(answer: &ApiAnswer, entries: Vec<T>, total: Option<u64>, last: bool) -> Self {
+        Self {
+            entries,
+            total,
+            last,
+            size: answer.body.len(),
+            at: answer.at(),
+        }
+    }
+}
+
+/// Reads all pages, by numbers from 1. `None` where they never came to as many entries as they said, one was on two of them, or
+/// the first was another when it was read again after them (without a total the last, too): the list changed while it was read,
+/// twice, and whatever it shows may not be all. So it is where a page is that before it, and where there is no end of them.
 ///
 /// # Errors
-/// Those of `page`.
+/// Those of `page`; `Invalid` where all pages are too large.
 pub async fn numbered<T, F, P>(mut page: P) -> Result<Option<Vec<T>>>
 where
     T: PartialEq,
@@ -34,7 +54,7 @@ where
 {
     for _ in 0..2 {
         let read = once(&mut page, false).await?;
-        if read.is_whole {
+        if is_the_same_again(&read, &mut page).await? {
             return Ok(Some(read.entries));
         }
     }
@@ -73,17 +93,31 @@ where
     F: Future<Output = Result<NumberedPage<T>>>,
 {
     let read = once(&mut page, false).await?;
+    let is_whole = is_the_same_again(&read, &mut page).await?;
+    Ok((read.entries, is_whole))
+}
+
+/// True where a reading is whole and, of several pages, none has an entry of that before it and what is at the ends is there still
+/// when it is read again. The end of a list with a total was counted.
+async fn is_the_same_again<T, F, P>(read: &Reading<T>, page: &mut P) -> Result<bool>
+where
+    T: PartialEq,
+    P: FnMut(u32) -> F,
+    F: Future<Output = Result<NumberedPage<T>>>,
+{
     let pages: Vec<&[T]> = read.pages().collect();
-    let (Some(first), Some(last)) = (pages.first(), pages.last()) else {
-        return Ok((read.entries, read.is_whole));
+    let [first, .., last] = pages.as_slice() else {
+        return Ok(read.is_whole);
     };
     let is_on_two = |two: &[&[T]]| two[0].iter().any(|entry| two[1].contains(entry));
-    let is_whole = read.is_whole
-        && (pages.len() == 1
-            || !pages.windows(2).any(is_on_two)
-                && page(u32::try_from(pages.len()).unwrap_or(u32::MAX)).await?.entries == *last
-                && page(1).await?.entries == *first);
-    Ok((read.entries, is_whole))
+    if !read.is_whole || pages.windows(2).any(is_on_two) {
+        return Ok(false);
+    }
+    let number = u32::try_from(pages.len()).unwrap_or(u32::MAX);
+    if !read.has_total && page(number).await?.entries != *last {
+        return Ok(false);
+    }
+    Ok(page(1).await?.entries == *first)
 }
 
 /// What reading all pages once came to.
@@ -95,6 +129,8 @@ struct Reading<T> {
     is_whole: bool,
     /// The total was another on one page than on the page before it.
     has_changed: bool,
+    /// The pages say how many entries all have.
+    has_total: bool,
 }
 
 impl<T> Reading<T> {
@@ -119,10 +155,17 @@ where
         starts: Vec::new(),
         is_whole: false,
         has_changed: false,
+        has_total: false,
     };
-    let mut total = None;
+    let (mut total, mut size) = (None, 0_usize);
     for number in 1..=MAX_PAGES {
         let read = page(number).await?;
+        size = size.saturating_add(read.size);
+        if size > MAX_SIZE {
+            let (operation, place) = read.at;
+            let message = format!("the list has more than {} MiB", MAX_SIZE >> 20);
+            return Err(Error::new(operation, place, ErrorKind::Invalid, message));
+        }
         if number > 1 && read.total != total {
             reading.has_changed = true;
             if !to_the_end {
@@ -130,6 +173,7 @@ where
             }
         }
         total = read.total;
+        reading.has_total = total.is_some();
         let entries = &mut reading.entries;
         let empty = read.entries.is_empty();
         // What does not know page numbers gives the first for each.
@@ -159,12 +203,65 @@ mod tests {
 
     use super::*;
 
-    fn page(entries: &[u32], total: u64) -> NumberedPage<u32> {
+    fn bare(entries: Vec<u32>, total: Option<u64>, last: bool) -> NumberedPage<u32> {
         NumberedPage {
-            entries: entries.to_vec(),
-            total: Some(total),
-            last: false,
+            entries,
+            total,
+            last,
+            size: 0,
+            at: (Operation::ListRepositories, Place::default()),
         }
+    }
+
+    fn page(entries: &[u32], total: u64) -> NumberedPage<u32> {
+        bare(entries.to_vec(), Some(total), false)
+    }
+
+    #[tokio::test]
+    async fn a_list_by_numbers_ends_by_its_size() {
+        let mut asked = 0;
+        let read = numbered(|number| {
+            asked += 1;
+            let page = bare(vec![number], None, false);
+            ready(Ok(NumberedPage { size: 8 << 20, ..page }))
+        })
+        .await;
+        let error = read.expect_err("too much");
+        assert_eq!((error.kind, asked), (ErrorKind::Invalid, 9));
+        assert!(error.message.contains("64 MiB"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_list_that_shows_one_entry_on_two_pages_is_not_whole() {
+        // By the time of their last push: the fourth is pushed after the first page was read, and the third comes twice.
+        let mut asked = 0;
+        let moved = numbered(|number| {
+            asked += 1;
+            ready(Ok(match (asked, number) {
+                (1, _) => page(&[5, 3], 4),
+                (2, _) => page(&[3, 2], 4),
+                (_, 1) => page(&[4, 5], 4),
+                _ => page(&[3, 2], 4),
+            }))
+        })
+        .await;
+        assert_eq!((moved.expect("read"), asked), (Some(vec![4, 5, 3, 2]), 2 + 3));
+    }
+
+    #[tokio::test]
+    async fn a_list_that_begins_otherwise_in_the_end_is_not_whole() {
+        // The first is deleted after the first page was read, and a fifth is made: as many as before, and the third is on no page.
+        let mut asked = 0;
+        let shifted = numbered(|number| {
+            asked += 1;
+            ready(Ok(match (asked, number) {
+                (1, _) => page(&[1, 2], 4),
+                (_, 1) => page(&[2, 3], 4),
+                _ => page(&[4, 5], 4),
+            }))
+        })
+        .await;
+        assert_eq!((shifted.expect("read"), asked), (Some(vec![2, 3, 4, 5]), 3 + 3));
     }
 
     #[tokio::test]
@@ -223,11 +320,8 @@ mod tests {
             asked += 1;
             let entries = entries(asked);
             let before = 2 * (number as usize - 1);
-            ready(Ok(NumberedPage {
-                entries: entries.iter().skip(before).take(2).copied().collect(),
-                total: None,
-                last: before + 2 >= entries.len(),
-            }))
+            let shown = entries.iter().skip(before).take(2).copied().collect();
+            ready(Ok(bare(shown, None, before + 2 >= entries.len())))
         })
         .await;
         let (read, is_whole) = read.expect("read");
@@ -256,11 +350,7 @@ mod tests {
         let mut asked = 0;
         let same = numbered(|_| {
             asked += 1;
-            ready(Ok(NumberedPage {
-                entries: vec![1, 2],
-                total: None,
-                last: false,
-            }))
+            ready(Ok(bare(vec![1, 2], None, false)))
         })
         .await;
         assert_eq!((same.expect("read"), asked), (None, 4));
@@ -268,11 +358,7 @@ mod tests {
         let mut asked = 0;
         let round = numbered(|number| {
             asked += 1;
-            ready(Ok(NumberedPage {
-                entries: vec![number % 2],
-                total: None,
-                last: false,
-            }))
+            ready(Ok(bare(vec![number % 2], None, false)))
         })
         .await;
         assert_eq!((round.expect("read"), asked), (None, 2 * MAX_PAGES));

@@ -1,7 +1,6 @@
 //! Referrers of a manifest: by the API, else by the fallback tag (distribution-spec 1.1, "Listing Referrers").
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, header};
@@ -25,18 +24,26 @@ const MAX_LIST_SIZE: usize = 32 * 1024 * 1024;
 /// How long an API that never answered yet and let us wait in vain is not asked: each image would wait for minutes.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
 
-/// Nothing is known of the API.
-const UNKNOWN: u8 = 0;
-/// It has answered.
-const PRESENT: u8 = 1;
-/// There is none.
-const ABSENT: u8 = 2;
+/// How long a registry without the API is not asked again. Who said that there is none may have been a proxy while the registry
+/// started.
+const WITHOUT_LIFE: Duration = Duration::from_secs(6 * 3600);
+
+/// What is known of the API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// It has answered.
+    Present,
+    /// There is none, which is believed until then.
+    Absent(Instant),
+}
 
 /// What is known of the API, kept for all repositories of the registry.
 #[derive(Debug, Default)]
 pub(super) struct Api {
-    /// [`UNKNOWN`], [`PRESENT`] or [`ABSENT`].
-    state: AtomicU8,
+    state: Mutex<State>,
     /// True once it was asked for; held while the first asks.
     asked: tokio::sync::Mutex<bool>,
     /// It is not asked before that.
@@ -44,19 +51,35 @@ pub(super) struct Api {
 }
 
 impl Api {
-    fn state(&self) -> u8 {
-        self.state.load(Ordering::Relaxed)
+    fn state(&self) -> State {
+        let mut state = self.lock();
+        if matches!(*state, State::Absent(until) if Instant::now() >= until) {
+            *state = State::Unknown;
+            // One asks for all again; whoever holds it asks already.
+            if let Ok(mut asked) = self.asked.try_lock() {
+                *asked = false;
+            }
+        }
+        *state
     }
 
-    fn set(&self, state: u8) {
-        self.state.store(state, Ordering::Relaxed);
+    fn is_present(&self) {
+        *self.lock() = State::Present;
+    }
+
+    fn is_absent(&self) {
+        *self.lock() = State::Absent(Instant::now() + WITHOUT_LIFE);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long it is still left alone; `None` where it is asked.
     fn silent_for(&self) -> Option<Duration> {
         let until = *self.silent_until.lock().unwrap_or_else(PoisonError::into_inner);
         let left = until?.saturating_duration_since(Instant::now());
-        (self.state() == UNKNOWN && !left.is_zero()).then_some(left)
+        (self.state() == State::Unknown && !left.is_zero()).then_some(left)
     }
 
     fn fell_silent(&self) {
@@ -78,7 +101,7 @@ enum Found {
 
 impl Registry {
     /// Referrers of a manifest by the API, else by the fallback tag. A registry that was seen to have no such API is
-    /// not asked again.
+    /// not asked again for hours.
     pub async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<ReferrerList> {
         if let Some(referrers) = self.referrers_by_api(repository, subject).await? {
             return Ok(ReferrerList { referrers, api: true });
@@ -92,16 +115,16 @@ impl Registry {
         Ok(ReferrerList { referrers, api: false })
     }
 
-    /// Referrers by the API alone; `None` where the registry has none, which is asked only once.
+    /// Referrers by the API alone; `None` where the registry has none, which is asked once in some hours.
     pub async fn referrers_by_api(
         &self,
         repository: &RepositoryName,
         subject: &Digest,
     ) -> Result<Option<Vec<Descriptor>>> {
         let found = match self.shared.referrers.state() {
-            ABSENT => return Ok(None),
-            UNKNOWN => self.ask_first(repository, subject).await?,
-            _ => self.ask_api(repository, subject).await?,
+            State::Absent(_) => return Ok(None),
+            State::Unknown => self.ask_first(repository, subject).await?,
+            State::Present => self.ask_api(repository, subject).await?,
         };
         match found {
             Found::List(referrers) => Ok(Some(referrers)),
@@ -119,7 +142,7 @@ impl Registry {
             return found;
         }
         drop(asked);
-        if self.shared.referrers.state() == ABSENT {
+        if matches!(self.shared.referrers.state(), State::Absent(_)) {
             return Ok(Found::NoApi);
         }
         self.ask_api(repository, subject).await
@@ -158,7 +181,7 @@ impl Registry {
             let html = content_type(&answer.headers).as_deref() == Some("text/html");
             match answer.status {
                 // Some registries answer every path with their web page.
-                StatusCode::OK if html && first => return Ok(self.without_api(true)),
+                StatusCode::OK if html && first => return self.without_api(true, || answer.broken_protocol("")),
                 StatusCode::OK => {}
                 _ if first => return self.no_list(answer).await,
                 _ => return Err(answer.into_error(self.user()).await),
@@ -178,7 +201,7 @@ impl Registry {
                 Error::new(operation, place.clone(), ErrorKind::Invalid, message).caused_by(error)
             })?;
             if first {
-                self.shared.referrers.set(PRESENT);
+                self.shared.referrers.is_present();
             }
             referrers.extend(page.manifests.unwrap_or_default());
             if referrers.len() > MAX_REFERRERS {
@@ -199,23 +222,44 @@ impl Registry {
         if temporary || !(status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED) {
             return Err(answer.into_error(self.user()).await);
         }
-        if matches!(status, StatusCode::UNAUTHORIZED) {
+        // Who may not read them is told so: what is attached may be there.
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Err(answer.into_error(self.user()).await);
         }
+        let (operation, place) = (answer.operation, answer.place.clone());
         let refusal = answer.refusal().await;
         let subject_unknown = matches!(refusal.code.as_deref(), Some("MANIFEST_UNKNOWN" | "MANIFEST_INVALID"));
-        let known = self.shared.referrers.state() == PRESENT;
-        // Quay answers so to a subject that it does not have, instead of by an empty list.
-        if known && matches!(status.as_u16(), 400 | 404) || subject_unknown && status == StatusCode::BAD_REQUEST {
+        let is_present = self.shared.referrers.state() == State::Present;
+        // Quay answers so to a subject that it does not have, instead of by an empty list. A registry says it in an envelope.
+        if is_present && matches!(status.as_u16(), 400 | 404) && refusal.enveloped
+            || subject_unknown && status == StatusCode::BAD_REQUEST
+        {
             return Ok(Found::List(Vec::new()));
         }
-        Ok(self.without_api(refusal.is_unknown_route()))
+        let for_all = refusal.is_unknown_route();
+        self.without_api(for_all, || refusal.into_error(operation, place, self.user()))
     }
 
-    fn without_api(&self, for_all: bool) -> Found {
-        if for_all {
-            self.shared.referrers.set(ABSENT);
+    /// There seems to be no API; `for_all`: not for other manifests either. Where it has answered before, that is an `error`: somebody
+    /// else answers in the registry's place, or it is another registry.
+    fn without_api(&self, for_all: bool, error: impl FnOnce() -> Error) -> Result<Found> {
+        let api = &self.shared.referrers;
+        if api.state() == State::Present {
+            let error = error();
+            let status = error.status.map(|status| status.to_string()).unwrap_or_default();
+            let message = format!(
+                "the answer ({status}) is none of the registry that has told its referrers before: a proxy before it may have given it; \
+                 where this is another registry by now, start transship again"
+            );
+            return Err(Error {
+                kind: ErrorKind::Server,
+                message,
+                ..error
+            });
         }
-        Found::NoApi
+        if for_all {
+            api.is_absent();
+        }
+        Ok(Found::NoApi)
     }
 }

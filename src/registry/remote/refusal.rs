@@ -416,6 +416,28 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::remote::call::Answer;
+
+    /// What the client reads of an answer.
+    async fn read(status: u16, body: &str, operation: Operation) -> Refusal {
+        let mut response = http::Response::new(body.to_owned());
+        *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+        let answer = Answer {
+            status: response.status(),
+            headers: HeaderMap::new(),
+            url: "http://there.example/".parse().expect("an address"),
+            elsewhere: false,
+            response: response.into(),
+            login: None,
+            permit: None,
+            operation,
+            place: Place::default(),
+            now: Timestamp::UNIX_EPOCH,
+            phrases: &[],
+            settings: std::sync::Arc::default(),
+        };
+        answer.refusal().await
+    }
 
     fn refusal(status: u16, body: &str) -> Refusal {
         let status = StatusCode::from_u16(status).expect("a status");
@@ -432,8 +454,8 @@ mod tests {
         serde_json::json!({"errors": [{"code": code, "message": message}]}).to_string()
     }
 
-    #[test]
-    fn kinds_by_status_code_and_text() {
+    #[tokio::test]
+    async fn kinds_by_status_code_and_text() {
         use ErrorKind as K;
         use Operation as O;
         let rows = [
@@ -524,7 +546,8 @@ mod tests {
             (404, enveloped("BLOB_UPLOAD_INVALID", ""), O::WriteBlob, K::NotFound),
         ];
         for (status, body, operation, kind) in rows {
-            assert_eq!(refusal(status, &body).kind(operation), kind, "{status} {body}");
+            let refusal = read(status, &body, operation).await;
+            assert_eq!(refusal.kind(operation), kind, "{status} {body}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! The client against small scripted servers, and against a real `docker-registry`.
 
 mod echoes;
+mod mirrors;
+mod presence;
 mod reach;
 mod real;
 mod referrers;
@@ -92,6 +94,13 @@ fn end_with_places(host: &str, places: usize) -> Endpoint {
     };
     let vendor = Arc::new(Generic(Kind::Generic));
     open_as(vendor, &Limiter::default(), settings, Habits::default())
+}
+
+/// So much time goes by at once.
+async fn pass(time: std::time::Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }
 
 fn repository(name: &str) -> RepositoryName {

@@ -11,7 +11,7 @@ use url::Url;
 use super::api::Probe;
 use super::auth::Auth;
 use super::body::{Outgoing, STALL_BYTES, STALL_LIMIT, Watch};
-use super::call::{Answer, Call, Late, Payload};
+use super::call::{Answer, Call, Late, Payload, Turn};
 use super::clients::Clients;
 use super::heed::Heed;
 use super::rates::rate_limit_headers;
@@ -197,6 +197,11 @@ impl Transport {
         self.0.throttle.try_place(class)
     }
 
+    /// Takes a turn at the registry where none has to be waited for there ([`Throttle::turn_at_once`]).
+    pub(super) async fn turn_at_once(&self, account: &Account) -> bool {
+        self.0.throttle.turn_at_once(account.priority()).await
+    }
+
     /// Waits for a place to read a blob, which many requests may then use one after the other.
     pub(super) async fn reading_place(&self, account: &Account) -> Permit {
         self.0.throttle.enter(Class::BlobRead, account.priority()).await
@@ -352,7 +357,13 @@ impl Transport {
     ///
     /// # Errors
     /// `Throttled` with the time that is left, where it is longer than is waited here. Nothing was sent.
-    async fn wait_for_turn(&self, account: &Account, permit: Option<&Permit>, call: &Call, again: bool) -> Result<()> {
+    async fn wait_for_turn(
+        &self,
+        account: &Account,
+        permit: Option<&Permit>,
+        call: &mut Call,
+        again: bool,
+    ) -> Result<()> {
         let priority = account.priority();
         // Only what goes to the registry itself: its token realm and its object store may be other hosts.
         let own = same_origin(&call.url, &self.0.base);
@@ -362,7 +373,17 @@ impl Transport {
                 permit.step_in(priority).await;
                 Ok(())
             }
-            None if own => self.0.throttle.turn(priority, again).await,
+            None if own => match call.turn {
+                Turn::Awaited => self.0.throttle.turn(priority, again).await,
+                Turn::Taken => {
+                    call.turn = Turn::AtOnce;
+                    Ok(())
+                }
+                Turn::AtOnce => match self.turn_at_once(account).await {
+                    true => Ok(()),
+                    false => Err(self.0.throttle.paused_for().unwrap_or_default()),
+                },
+            },
             None => Ok(()),
         };
         turn.map_err(|left| {

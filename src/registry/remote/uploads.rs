@@ -9,6 +9,7 @@ use super::Registry;
 use super::auth::Scopes;
 use super::body::paced;
 use super::call::{Answer, Call, Payload};
+use super::create::refused_again;
 use super::manifests::content_digest;
 use super::ranges::held_bytes;
 use super::targets::resolve;
@@ -29,8 +30,9 @@ impl Registry {
         match self.open_upload(repository).await {
             Ok(write) => Ok(write),
             Err(refusal) => {
-                self.after_refusal(repository, refusal).await?;
-                self.open_upload(repository).await
+                let created = self.after_refusal(repository, refusal).await?;
+                let opened = self.open_upload(repository).await;
+                opened.map_err(|refusal| refused_again(created, refusal))
             }
         }
     }

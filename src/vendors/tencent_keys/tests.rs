@@ -1,6 +1,7 @@
 //! Keys of a CVM instance, by a stand-in for what it tells of itself.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::response::IntoResponse;
 use serde_json::json;
@@ -59,8 +60,12 @@ async fn answer(instance: Instance, request: axum::extract::Request) -> axum::re
     }
 }
 
-/// Lists repositories twice by the key of the instance; what it saw.
-async fn ask_twice(instance: Instance, role: &str) -> (Vec<String>, [Result<Option<Vec<RepositoryName>>>; 2]) {
+/// Lists repositories by the key of the instance, and once more after so many seconds; what it saw.
+async fn ask_twice(
+    instance: Instance,
+    role: &str,
+    seconds: u64,
+) -> (Vec<String>, [Result<Option<Vec<RepositoryName>>>; 2]) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let host = listener.local_addr().expect("an address").to_string();
     let serving = instance.clone();
@@ -97,12 +102,13 @@ async fn ask_twice(instance: Instance, role: &str) -> (Vec<String>, [Result<Opti
     let end = Endpoint::open("tcr", &remote, Habits::default(), vendor, Clock::system(), &limiter).expect("an end");
     let below = ["corp/".to_owned()];
     let first = end.list_repositories(&below).await;
+    tokio::time::advance(Duration::from_secs(seconds)).await;
     let again = end.list_repositories(&below).await;
     let seen = instance.seen.lock().expect("not poisoned").clone();
     (seen, [first, again])
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tencent_keys_of_a_cvm_instance_are_renewed_before_they_end() {
     let role = "replicator/of the registry";
     let instance = |life, away_from| Instance {
@@ -111,22 +117,29 @@ async fn tencent_keys_of_a_cvm_instance_are_renewed_before_they_end() {
         ..Instance::default()
     };
     let lists = |number: u32| format!("DescribeRepositories by t{number}");
-    let (seen, all) = ask_twice(instance(3600, 0), role).await;
-    assert!(all.iter().all(|listed| matches!(listed, Ok(Some(_)))), "{all:?}");
-    assert_eq!(seen, [ROLE.to_owned(), lists(1), lists(1)]);
+    // Good for ten minutes, and looked for anew in the last five.
+    for (seconds, is_renewed) in [(200, false), (301, true)] {
+        let (seen, all) = ask_twice(instance(600, 0), role, seconds).await;
+        assert!(all.iter().all(|listed| matches!(listed, Ok(Some(_)))), "{all:?}");
+        let again = match is_renewed {
+            true => vec![ROLE.to_owned(), lists(2)],
+            false => vec![lists(1)],
+        };
+        assert_eq!(seen, [vec![ROLE.to_owned(), lists(1)], again].concat());
+    }
 
-    // It has ended already: it is looked for anew each time it is needed.
-    let (seen, all) = ask_twice(instance(-10, 0), role).await;
-    assert!(all.iter().all(|listed| matches!(listed, Ok(Some(_)))), "{all:?}");
-    let asked = seen.iter().filter(|what| *what == ROLE).count();
-    assert!(asked > 1 && seen.last() != Some(&lists(1)), "{seen:?}");
-
-    // The instance is in trouble, and the key is over.
-    let (_, [listed, _]) = ask_twice(instance(-10, 1), role).await;
-    assert_eq!(listed.expect_err("away").kind, ErrorKind::Server);
+    // The instance is in trouble when the key is about to end, and when it is over.
+    for (seconds, is_over) in [(301, false), (601, true)] {
+        let (seen, [first, again]) = ask_twice(instance(600, 2), role, seconds).await;
+        assert!(matches!(first, Ok(Some(_))), "{first:?}");
+        match is_over {
+            true => assert_eq!(again.expect_err("away").kind, ErrorKind::Server),
+            false => assert_eq!((again.is_ok(), seen.last()), (true, Some(&lists(1)))),
+        }
+    }
 
     // It has no such role.
-    let (_, [listed, _]) = ask_twice(instance(3600, 0), "other").await;
+    let (_, [listed, _]) = ask_twice(instance(600, 0), "other", 0).await;
     let error = listed.expect_err("no key");
     assert!(
         error.kind == ErrorKind::Config && error.message.contains("tencent.cvm_role"),

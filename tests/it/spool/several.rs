@@ -156,6 +156,37 @@ async fn heavy_a_destination_that_is_left_behind_is_served_from_the_spool() {
 }
 
 #[tokio::test]
+async fn heavy_a_failed_attempt_waits_for_no_destination_that_was_left_behind() {
+    let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
+    let third = DockerRegistry::plain().await;
+    let link = Slow::new(&source, &destination.url()).await;
+    let other = Proxy::start(&third.url()).await;
+    link.to_two(&other);
+    let gate = Gate::new();
+    for method in ["PUT", "PATCH"] {
+        let stuck = Act::HoldRequest(4 * MIB, gate.clone());
+        other.add(Fault::every(method, "/uploads/", stuck));
+    }
+    // Most of what comes after the first piece. The config is shorter and passes; what is tried again passes, too.
+    let lost = Act::CutRequest(10 * MIB);
+    link.dst.add(Fault::times(2, "PUT", "/uploads/", lost));
+    let sync = link.start();
+    let tagged = |all: &[Exchange]| {
+        all.iter()
+            .any(|exchange| exchange.is("PUT", "/manifests/v1") && exchange.done)
+    };
+    link.dst.wait_for("the tag at the quick one", tagged).await;
+    assert_eq!(Wire::new(&third.url()).resolve(REPOSITORY, "v1").await, None);
+    gate.open();
+    let output = sync.finish().await.expect(0);
+    link.assert_copied(&["v1"]).await;
+    link.assert_copied_to(&source, third.host()).await;
+    no_failure(&only_run(&output));
+    assert!(link.sent_twice() >= 10 * MIB, "{}", link.sent_twice());
+    assert_eq!(link.files(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_source_that_turns_out_to_be_fast_drops_its_file() {
     let (source, destination) = (DockerRegistry::plain().await, DockerRegistry::plain().await);
     let link = Slow::new(&source, &destination.url()).await;

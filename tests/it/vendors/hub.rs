@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::support::command::Transship;
 use crate::support::engine::{Workshop, by_hand, scheduled};
-use crate::support::fake::hub::Hub;
+use crate::support::fake::hub::{self, Hub};
 use crate::support::fake::{Fake, Nobody};
 use crate::support::images::{image, two_platforms};
 use transship::clock::Clock;
@@ -113,7 +113,8 @@ async fn docker_hub_namespace_that_is_missing_or_hidden_takes_nothing_from_the_p
         let (fake, hub) = Hub::start().await;
         let dst = plain().await;
         seed(&fake);
-        let warnings = usize::from(hidden.is_some());
+        // What is not known is a failure of the run.
+        let is_hidden = hidden.is_some();
         hub.change(|state| state.hidden = hidden);
         let src = fake.rules("src", &Hub::keys(&fake));
         let home = Transship::new(&format!(
@@ -121,10 +122,46 @@ async fn docker_hub_namespace_that_is_missing_or_hidden_takes_nothing_from_the_p
              repositories: [\"corp/*\", \"library/*\"] }}\n",
             dst.url()
         ));
-        let told = home.run(&["sync"]).await.expect(0).stderr;
-        assert_eq!(told.matches("find no repositories in corp").count(), warnings, "{told}");
+        let told = home.run(&["sync"]).await.expect(i32::from(is_hidden)).stderr;
+        assert_eq!(told.contains("patterns find nothing in corp"), is_hidden, "{told}");
         let (name, tag) = ("library/alpine".parse().expect("a name"), "3".parse().expect("a tag"));
         assert_eq!(dst.resolve(&name, &tag), fake.resolve("library/alpine", "3"));
+    }
+}
+
+/// A list without them is answered as any other is.
+#[tokio::test]
+async fn docker_hub_organisations_are_told_which_scope_their_private_repositories_need() {
+    const TOLD: &str = "scope-repository-list";
+    for (secret, hides, told) in [
+        (hub::ORGANISATION_SECRET, true, 1),
+        (hub::ORGANISATION_SECRET, false, 0),
+        (hub::SECRET, true, 0),
+    ] {
+        let (fake, hub) = Hub::start().await;
+        let dst = plain().await;
+        fake.seed("corp/open", "1", &image(3, "amd64", &[20]));
+        fake.seed("corp/own", "1", &image(4, "amd64", &[20]));
+        hub.change(|state| {
+            state.private.insert("corp/own".to_owned());
+            state.hides_private = hides;
+        });
+        let src = fake.rules("src", &Hub::keys(&fake).replace(hub::SECRET, secret));
+        let rule = |name: &str, pattern: &str| {
+            format!("  - {{ name: {name}, source: src, destinations: [dst], repositories: [\"{pattern}\"] }}\n")
+        };
+        let home = Transship::new(&format!(
+            "version: 1\nregistries:\n{src}  dst: {{ url: \"{}\" }}\nrules:\n{}{}",
+            dst.url(),
+            rule("all", "corp/*"),
+            rule("some", "corp/o*")
+        ));
+        let ran = home.run(&["sync"]).await.expect(0).stderr;
+        assert_eq!(ran.matches(TOLD).count(), told, "{ran}");
+        let pinged = home.run(&["ping", "src"]).await.expect(0).stderr;
+        assert_eq!(pinged.matches(TOLD).count(), told, "{pinged}");
+        let (name, tag) = ("corp/own".parse().expect("a name"), "1".parse().expect("a tag"));
+        assert_eq!(dst.resolve(&name, &tag).is_some(), !hides);
     }
 }
 

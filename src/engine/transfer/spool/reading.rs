@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
@@ -26,7 +26,10 @@ const LARGEST_GAP: u64 = 8 * 1024 * 1024;
 
 /// One blob's file over all attempts of a transfer.
 #[derive(Debug, Default)]
-pub(in crate::engine::transfer) struct Slot(Mutex<State>);
+pub(in crate::engine::transfer) struct Slot {
+    state: Mutex<State>,
+    excuses: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 enum State {
@@ -51,7 +54,7 @@ impl Slot {
         let Some(spool) = context.spool.as_ref().filter(|_| may_be_spooled(source.size)) else {
             return;
         };
-        let mut state = self.0.lock().await;
+        let mut state = self.state.lock().await;
         if !matches!(*state, State::Unasked) {
             return;
         }
@@ -88,12 +91,12 @@ impl Slot {
 
     /// True where this transfer has the blob's file.
     pub(in crate::engine::transfer) async fn is_used(&self) -> bool {
-        matches!(&*self.0.lock().await, State::Ours(_))
+        matches!(&*self.state.lock().await, State::Ours(_))
     }
 
     /// Bytes of the blob that the file holds or is about to; `None` where it is not spooled.
     pub(in crate::engine::transfer) async fn piece(&self, range: Range<u64>) -> Option<Piece> {
-        match &mut *self.0.lock().await {
+        match &mut *self.state.lock().await {
             // A file that was made anew while the destination held a part already lacks what comes before.
             State::Ours(file) if file.grows && file.end >= range.start => {
                 file.sends = true;
@@ -107,7 +110,7 @@ impl Slot {
     /// After bytes that do not have the blob's digest: drops the file. True where they may have been the file's, so that nobody
     /// else is to blame.
     pub(in crate::engine::transfer) async fn damaged(&self) -> bool {
-        let mut state = self.0.lock().await;
+        let mut state = self.state.lock().await;
         match std::mem::take(&mut *state) {
             State::Ours(file) => {
                 let used = file.is_used();
@@ -127,12 +130,23 @@ impl Slot {
 
     /// True where a piece could not be read, so that no destination is to blame: gives the file up.
     pub(in crate::engine::transfer) async fn failed(&self) -> bool {
-        let mut state = self.0.lock().await;
+        let mut state = self.state.lock().await;
         let failed = matches!(&*state, State::Ours(file) if file.failed.load(Ordering::Relaxed));
         if failed {
             give_up(&mut state, "a piece cannot be read from it").await;
         }
         failed
+    }
+
+    /// How often it was found out that wrong or missing bytes were not the source's own, nor a destination's fault. That is found
+    /// once: a fetch during which it was by another one has the same excuse.
+    pub(in crate::engine::transfer) fn excuses(&self) -> u64 {
+        self.excuses.load(Ordering::Relaxed)
+    }
+
+    /// It was found out.
+    pub(in crate::engine::transfer) fn excuse(&self) {
+        self.excuses.fetch_add(1, Ordering::Relaxed);
     }
 
     /// After the last attempt: the file stays where a later transfer has use for it. `ends`: how each destination ended.
@@ -142,7 +156,7 @@ impl Slot {
         source: &SourceBlob,
         ends: Vec<Option<ErrorKind>>,
     ) {
-        match self.0.into_inner() {
+        match self.state.into_inner() {
             State::Ours(file) if keep_in_spool(ends.iter().copied()) => file.keep().await,
             State::Ours(file) => file.remove().await,
             // A process that was killed just before the end may have left one.
@@ -196,7 +210,7 @@ impl<'a> Reading<'a> {
             offset,
             origin: None,
         };
-        let held = matches!(&*slot.0.lock().await, State::Ours(file) if file.end > offset);
+        let held = matches!(&*slot.state.lock().await, State::Ours(file) if file.end > offset);
         if !held {
             reading.origin = reading.at_source().await?;
         }
@@ -210,7 +224,7 @@ impl<'a> Reading<'a> {
 
     /// The source where the spool ends, or where we stand.
     async fn at_source(&mut self) -> Result<Option<Origin>, Fault> {
-        let from = match &*self.slot.0.lock().await {
+        let from = match &*self.slot.state.lock().await {
             State::Ours(file) if file.grows && file.end < self.offset && self.offset - file.end <= LARGEST_GAP => {
                 file.end
             }
@@ -268,7 +282,7 @@ impl<'a> Reading<'a> {
 
     /// The next bytes where the spool holds them.
     async fn spooled(&mut self) -> Option<Bytes> {
-        let mut state = self.slot.0.lock().await;
+        let mut state = self.slot.state.lock().await;
         let State::Ours(file) = &mut *state else {
             return None;
         };
@@ -289,7 +303,7 @@ impl<'a> Reading<'a> {
 
     /// Adds bytes of the source to the spool, unless it turns out that reading them again would cost little.
     async fn fill(&mut self, begin: u64, bytes: Bytes) {
-        let mut state = self.slot.0.lock().await;
+        let mut state = self.slot.state.lock().await;
         let State::Ours(file) = &mut *state else {
             return;
         };
@@ -334,17 +348,20 @@ mod tests {
         let folder = folder();
         let file = ours(&spool(folder.path(), 20 * MIB), "a", 16 * MIB).await;
         // The destination holds five already, and the file was made anew.
-        let slot = Slot(Mutex::new(State::Ours(file)));
+        let slot = Slot {
+            state: Mutex::new(State::Ours(file)),
+            ..Slot::default()
+        };
         assert!(slot.piece(5 * MIB..10 * MIB).await.is_none());
         assert!(slot.piece(0..5 * MIB).await.is_some(), "what comes next will be there");
         for part in 0..5 {
-            if let State::Ours(file) = &mut *slot.0.lock().await {
+            if let State::Ours(file) = &mut *slot.state.lock().await {
                 let bytes = vec![7; MIB as usize - u64::from(part == 4) as usize];
                 file.add(part * MIB, bytes.into()).await.expect("added");
             }
         }
         assert!(slot.piece(5 * MIB..10 * MIB).await.is_none(), "a byte is missing");
-        if let State::Ours(file) = &mut *slot.0.lock().await {
+        if let State::Ours(file) = &mut *slot.state.lock().await {
             file.add(5 * MIB - 1, vec![7].into()).await.expect("added");
         }
         assert!(slot.piece(5 * MIB..10 * MIB).await.is_some());
@@ -359,7 +376,10 @@ mod tests {
         let mut file = ours(&spool(folder.path(), 20 * MIB), "a", 16 * MIB).await;
         file.add(0, vec![7; MIB as usize].into()).await.expect("added");
         let tail = Arc::clone(&file.tail);
-        let slot = Slot(Mutex::new(State::Ours(file)));
+        let slot = Slot {
+            state: Mutex::new(State::Ours(file)),
+            ..Slot::default()
+        };
         let piece = slot.piece(0..MIB).await.expect("it is there");
         piece.filled().await.expect("it is on disk");
         assert!(!slot.failed().await);

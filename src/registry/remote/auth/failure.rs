@@ -45,6 +45,20 @@ impl Failure {
         }
     }
 
+    /// As [`Failure::of`], of who gives out logins. That something is not there says nothing of what the login is for, whose
+    /// upload or repository would else count as gone: in words of its own it is a matter of the settings, and a bare 404 one of
+    /// what stands in between.
+    pub(super) fn of_login(error: &Error) -> Self {
+        let mut failure = Self::of(error);
+        if failure.kind == ErrorKind::NotFound {
+            failure.kind = match (error.status, &error.code) {
+                (Some(404), None) => ErrorKind::Server,
+                _ => ErrorKind::Config,
+            };
+        }
+        failure
+    }
+
     pub(in crate::registry::remote) fn at(self, place: Place) -> Error {
         let mut error = Error::new(Operation::Authenticate, place, self.kind, self.message);
         error.status = self.status;
@@ -56,5 +70,35 @@ impl Failure {
 impl From<(ErrorKind, String)> for Failure {
     fn from((kind, message): (ErrorKind, String)) -> Self {
         Self::new(kind, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_login_lacks_is_nothing_that_the_registry_lacks() {
+        for (kind, status, code, wanted) in [
+            (ErrorKind::NotFound, Some(404), None, ErrorKind::Server),
+            (
+                ErrorKind::NotFound,
+                Some(404),
+                Some("EntityNotExist.Role"),
+                ErrorKind::Config,
+            ),
+            (
+                ErrorKind::NotFound,
+                Some(200),
+                Some("ResourceNotFound"),
+                ErrorKind::Config,
+            ),
+            (ErrorKind::NotFound, None, None, ErrorKind::Config),
+            (ErrorKind::Denied, Some(403), None, ErrorKind::Denied),
+        ] {
+            let mut error = Error::new(Operation::Authenticate, Place::default(), kind, "no");
+            (error.status, error.code) = (status, code.map(str::to_owned));
+            assert_eq!(Failure::of_login(&error).kind, wanted, "{status:?} {code:?}");
+        }
     }
 }

@@ -201,7 +201,7 @@ impl Login {
             Source::Vendor(vendor, then) => match ask.issue(&**vendor).await {
                 Ok(Some(issued)) => Ok((Some(issued.credentials), issued.ends)),
                 Ok(None) => Ok((then.read().await?, None)),
-                Err(error) => Err(Failure::of(&error)),
+                Err(error) => Err(Failure::of_login(&error)),
             },
         }
     }

@@ -171,16 +171,31 @@ impl Auth {
         }
     }
 
-    /// The credential as it is; `None` for anonymous.
+    /// The credential as it is (`None` for anonymous), and the number of its reading.
     pub(super) async fn credentials(
         &self,
         transport: &Transport,
         account: &Arc<Account>,
-    ) -> Result<Option<Credentials>> {
+    ) -> Result<(Option<Credentials>, u64)> {
         let ask = ByTransport { transport, account };
         let reading = self.login.current(&ask).await;
         let reading = reading.map_err(|failure| self.error(&Scopes::none(), failure))?;
-        Ok(reading.credentials)
+        Ok((reading.credentials, reading.generation))
+    }
+
+    /// What has taken the place of a credential that was `refused`, which was of the reading with this number. `None` where it is
+    /// the same still, or there is none any more.
+    pub(super) async fn replaced(
+        &self,
+        refused: &Credentials,
+        generation: u64,
+        transport: &Transport,
+        account: &Arc<Account>,
+    ) -> Result<Option<Credentials>> {
+        let ask = ByTransport { transport, account };
+        let reading = self.login.again(generation, &ask).await;
+        let reading = reading.map_err(|failure| self.error(&Scopes::none(), failure))?;
+        Ok(reading.credentials.filter(|found| found != refused))
     }
 
     /// Who we are, and whether the registry asked.

@@ -8,8 +8,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::io::AsyncReadExt;
 
+use http::StatusCode;
+use rstest::rstest;
+
 use super::server::{Server, answer};
-use super::{end_with_places, repository};
+use super::{end_with_places, pass, repository};
 use crate::oci::Digest;
 use crate::registry::ErrorKind;
 
@@ -71,4 +74,81 @@ async fn an_api_of_referrers_that_never_answers_is_waited_for_by_one_image_alone
     end.referrers_by_api(&name, &all[0]).await.expect_err("no answer");
     assert_eq!(asked.load(Ordering::Relaxed), 2 * ATTEMPTS);
     server.abort();
+}
+
+const NONE: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
+const UNKNOWN: &str = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
+const INVALID: &str = r#"{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid"}]}"#;
+/// What docker-registry says of a route that it does not have, and many a proxy of a backend that it has lost.
+const PLAIN: &str = "404 page not found\n";
+
+/// An API that has answered before says nothing of a manifest by an answer that a registry did not write.
+#[rstest]
+#[case::forbidden(403, "", Some(ErrorKind::Denied))]
+#[case::another_ones_404(404, PLAIN, Some(ErrorKind::Server))]
+#[case::another_ones_400(400, "<html>", Some(ErrorKind::Server))]
+#[case::no_method(405, "", Some(ErrorKind::Server))]
+#[case::a_web_page(200, "<html>", Some(ErrorKind::Server))]
+#[case::unknown_subject(404, UNKNOWN, None)]
+#[case::quays_unknown_subject(400, INVALID, None)]
+#[tokio::test]
+async fn an_api_of_referrers_that_has_answered_is_not_taken_for_missing(
+    #[case] status: u16,
+    #[case] said: &'static str,
+    #[case] kind: Option<ErrorKind>,
+) {
+    let registry = Server::start(move |_, before| {
+        let html = [("content-type", "text/html")];
+        let headers = if said.starts_with('<') { &html[..] } else { &[] };
+        match before {
+            1 => answer(status, headers, said),
+            _ => answer(200, &[], NONE),
+        }
+    })
+    .await;
+    let end = end_with_places(&registry.host(), 16);
+    let (name, subject) = (repository("a"), Digest::of(b"a"));
+    let ask = || end.referrers_by_api(&name, &subject);
+    assert_eq!(ask().await.expect("an answer"), Some(Vec::new()));
+    match (ask().await, kind) {
+        (Ok(found), None) => assert_eq!(found, Some(Vec::new())),
+        (Err(error), Some(kind)) => assert_eq!((error.kind, error.status), (kind, Some(status)), "{error}"),
+        (found, _) => panic!("{found:?}"),
+    }
+    // It is asked on, and believed.
+    assert_eq!(ask().await.expect("an answer"), Some(Vec::new()));
+    assert_eq!(registry.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_registry_without_an_api_of_referrers_is_asked_again_after_hours() {
+    let registry = Server::start(|_, before| match before {
+        0 => answer(404, &[], PLAIN),
+        _ => answer(200, &[], NONE),
+    })
+    .await;
+    let end = end_with_places(&registry.host(), 16);
+    let (name, all) = (repository("a"), subjects(2));
+    for subject in &all {
+        assert_eq!(end.referrers_by_api(&name, subject).await.expect("an answer"), None);
+    }
+    assert_eq!(registry.seen().len(), 1);
+    pass(Duration::from_secs(6 * 3600)).await;
+    let found = end.referrers_by_api(&name, &all[0]).await.expect("an answer");
+    assert_eq!((found, registry.seen().len()), (Some(Vec::new()), 2));
+}
+
+#[tokio::test]
+async fn who_may_not_read_referrers_learns_nothing_of_the_api() {
+    let registry = Server::start(|_, before| match before {
+        0 => answer(403, &[], ""),
+        _ => answer(200, &[], NONE),
+    })
+    .await;
+    let end = end_with_places(&registry.host(), 16);
+    let (name, subject) = (repository("a"), Digest::of(b"a"));
+    let error = end.referrers_by_api(&name, &subject).await.expect_err("refused");
+    assert_eq!(error.status, Some(StatusCode::FORBIDDEN.as_u16()));
+    let found = end.referrers_by_api(&name, &subject).await.expect("an answer");
+    assert_eq!(found, Some(Vec::new()));
 }

@@ -247,7 +247,7 @@ async fn pages_are_followed_as_the_links_say() {
             r#"{"tags":["v2","v1"]}"#,
         ),
         "/v2/a/tags/list?last=x" => answer(200, &[], r#"{"tags":null}"#),
-        _ => answer(404, &[], ""),
+        _ => answer(404, &[], r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#),
     })
     .await;
     let (end, _) = end_at(&registry.host(), Habits::default());
@@ -684,7 +684,7 @@ async fn habits_are_learnt_without_the_query_or_known_beforehand() {
 
 #[tokio::test]
 async fn names_at_docker_hub_and_its_host() {
-    let registry = Server::start(|_, _| answer(404, &[], "")).await;
+    let registry = Server::start(|_, _| answer(404, &[], r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#)).await;
     let habits = Habits {
         api_host: Some(registry.host()),
         default_namespace: Some("library".into()),

@@ -250,6 +250,51 @@ async fn who_may_not_make_what_a_listing_said_is_missing_pushes_all_the_same() {
     }
 }
 
+/// Another one made it, or an attempt of ours whose answer was lost.
+#[tokio::test]
+async fn what_is_there_all_at_once_is_written_to_once_more() {
+    for refusal in [401, 403, 404] {
+        for is_right in [true, false] {
+            let looked = AtomicUsize::new(0);
+            let server = Server::start(move |seen, _| match seen.target.as_str() {
+                "/api/create" => {
+                    looked.fetch_add(1, Ordering::Relaxed);
+                    answer(409, &[], "")
+                }
+                _ if is_right && looked.load(Ordering::Relaxed) > 0 => answer(202, &[("location", "/v2/upload")], ""),
+                _ => answer(refusal, &[], r#"{"errors":[{"code":"DENIED","message":"no"}]}"#),
+            })
+            .await;
+            let end = end_of(Maker::new(), settings(&server), Habits::default());
+            let opened = end.begin_write(&repository("p/a")).await;
+            assert_eq!(opened.is_ok(), is_right, "{refusal}: {:?}", opened.err());
+            if let Err(error) = opened {
+                let says = error.message.contains("a right to push is missing");
+                assert_eq!(says, refusal != 404, "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_made_for_a_while_is_tried_once_for_all_who_wait() {
+    let server = empty_registry(503, 404).await;
+    let end = end_of(Maker::new(), settings(&server), Habits::default());
+    let names: Vec<_> = (0..8).map(|number| repository(&format!("p/n{number}"))).collect();
+    for name in &names {
+        assert_eq!(end.list_tags(name).await.expect("answered"), None);
+    }
+    let opened = join_all(names.iter().map(|name| end.begin_write(name))).await;
+    for error in opened.into_iter().map(|opened| opened.expect_err("not made")) {
+        assert_eq!((error.kind, error.status), (ErrorKind::Server, Some(503)));
+    }
+    let attempts = count(&server, "/api/create");
+    assert!(attempts <= 4, "{attempts}: those of one");
+    // It may be over for who comes later.
+    end.begin_write(&names[0]).await.expect_err("not made");
+    assert_eq!(count(&server, "/api/create"), 2 * attempts);
+}
+
 #[tokio::test]
 async fn nothing_is_made_where_the_rules_forbid_it() {
     let server = empty_registry(201, 404).await;
@@ -325,7 +370,10 @@ async fn a_login_that_is_not_to_be_had_is_no_refusal_of_the_api() {
     for status in [401, 200] {
         let body = if status == 200 { r#"{"tags":["1"]}"# } else { "" };
         let server = Server::start(move |_, _| answer(status, &[], body)).await;
-        let end = end_of(Maker::new(), settings(&server), Habits::default());
+        // The rules' own: what they refuse is kept.
+        let mut settings = settings(&server);
+        settings.login = LoginSource::Anonymous;
+        let end = end_of(Maker::new(), settings, Habits::default());
         for name in ["nobody/a", "lost/a"] {
             let listed = end.list_digests(&repository(name)).await;
             match status {
@@ -344,6 +392,65 @@ async fn a_login_that_is_not_to_be_had_is_no_refusal_of_the_api() {
         let wanted: &[&str] = if status == 200 { &["nobody"] } else { &[] };
         assert_eq!(kept, wanted, "{status}");
     }
+}
+
+#[tokio::test]
+async fn an_api_that_refuses_a_login_is_asked_with_the_one_that_took_its_place() {
+    use base64::Engine as _;
+    let good = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode("AWS:t2"));
+    let server = Server::start(move |seen, _| match seen.header("authorization") == Some(&good) {
+        true => answer(200, &[], format!(r#"{{"1":"{DIGEST}"}}"#)),
+        false => answer(401, &[], ""),
+    })
+    .await;
+    // A helper that is asked again has another one.
+    let vendor = Maker {
+        life: Some(12 * 3600),
+        ..Maker::new()
+    };
+    let end = end_of(vendor, settings(&server), Habits::default());
+    let names = ["p/a", "p/b"].map(repository);
+    for name in &names {
+        let listed = end.list_digests(name).await.expect("listed");
+        assert!(matches!(listed, BulkListing::Known { tags, .. } if tags[0].digest.is_some()));
+    }
+    assert_eq!(logins(&server), ["AWS:t1", "AWS:t2", "AWS:t2"]);
+    assert_eq!(end.take_refusals(), []);
+}
+
+#[rstest::rstest]
+#[case::of_the_rules(true)]
+#[case::of_a_file(false)]
+#[tokio::test]
+async fn an_api_that_refuses_a_login_is_left_alone_for_as_long_as_that_can_be_no_other(#[case] fixed: bool) {
+    let server = Server::start(|seen, _| match seen.target.starts_with("/api/") {
+        true => answer(401, &[], ""),
+        false => answer(200, &[], r#"{"tags":["1"]}"#),
+    })
+    .await;
+    let (mut settings, mut vendor) = (settings(&server), Maker::new());
+    if fixed {
+        settings.login = LoginSource::Given(Credentials {
+            username: "u".to_owned(),
+            password: Secret::new("p"),
+        });
+    } else {
+        vendor.life = Some(12 * 3600);
+    }
+    let end = end_of(vendor, settings, Habits::default());
+    let name = repository("p/a");
+    end.list_digests(&name).await.expect("by names");
+    // With a login of a file that may be another one by now, it is asked twice.
+    let asked = count(&server, "/api/tags");
+    assert_eq!(asked, 2 - usize::from(fixed));
+    assert_eq!(
+        end.take_refusals().len(),
+        usize::from(fixed),
+        "kept for other processes"
+    );
+    pass(Duration::from_secs(301)).await;
+    end.list_digests(&name).await.expect("by names");
+    assert_eq!(count(&server, "/api/tags") > asked, !fixed);
 }
 
 #[tokio::test]
@@ -418,6 +525,57 @@ async fn an_api_that_is_asked_too_often_in_its_own_words_gets_a_rest() {
     let end = end_of(Maker::new(), settings(&server), Habits::default());
     let error = end.list_digests(&repository("a")).await.expect_err("too often");
     assert_eq!((error.kind, server.seen().len()), (ErrorKind::Throttled, 4));
+}
+
+/// A vendor whose API is at another host, with a login of its own.
+#[derive(Debug)]
+struct Elsewhere;
+
+impl Vendor for Elsewhere {
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::DockerHub)
+    }
+
+    fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
+        async move {
+            for (operation, path) in [(Operation::Authenticate, "/login"), (Operation::ListTags, "/tags")] {
+                let url = api.at("api.example", path)?;
+                let answer = api
+                    .call(ApiCall::get(operation, api.place(Some(repository)), url))
+                    .await?;
+                if answer.status != 200 {
+                    return Err(answer.refused("no"));
+                }
+            }
+            Ok(BulkListing::Absent)
+        }
+        .boxed()
+    }
+}
+
+/// By its status alone.
+#[rstest::rstest]
+#[case::to_log_in("/login")]
+#[case::to_list("/tags")]
+#[tokio::test(start_paused = true)]
+async fn an_api_elsewhere_that_is_asked_too_often_gives_way_to_names(#[case] busy: &'static str) {
+    let api = Server::start(move |seen, _| match seen.target == busy {
+        true => answer(429, &[], ""),
+        false => answer(200, &[], ""),
+    })
+    .await;
+    let server = Server::start(|_, _| answer(200, &[], r#"{"tags":["1"]}"#)).await;
+    let mut settings = settings(&server);
+    settings.endpoint = Some(RegistryUrl {
+        plain_http: true,
+        host: api.host(),
+        path: String::new(),
+    });
+    let end = open_as(Arc::new(Elsewhere), &Limiter::default(), settings, Habits::default());
+    let listed = end.list_digests(&repository("a")).await.expect("by names");
+    assert!(matches!(listed, BulkListing::Known { tags, .. } if tags.len() == 1 && tags[0].digest.is_none()));
+    // The four attempts of any request.
+    assert_eq!((count(&api, busy), server.seen().len()), (4, 1));
 }
 
 #[tokio::test]

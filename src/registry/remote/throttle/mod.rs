@@ -189,6 +189,18 @@ impl Throttle {
         }
     }
 
+    /// Takes the turn of a request where no pause is set and the pace is open, and waits for that of the process alone. False where the
+    /// registry would have to be waited for.
+    pub(super) async fn turn_at_once(&self, priority: i32) -> bool {
+        if self.paused_for().is_some() || !self.rates.requests.try_pass(1) {
+            return false;
+        }
+        let whole = &self.whole.rates.requests;
+        whole.pass_alone(1, order(priority, false)).await;
+        // Set while it waited.
+        self.paused_for().is_none()
+    }
+
     /// Sends nothing to the registry's host for `time`, whoever asks. A longer pause that is already set stays.
     pub(super) fn pause(&self, time: Duration) {
         if let Some(until) = self.pause.set(time) {

@@ -12,6 +12,9 @@ use super::nexus::tags_between;
 use super::{Asked, Asking, Book, Face, Fake, document, refusal, with_header};
 use crate::support::{PASSWORD, USERNAME};
 
+/// Files of a folder beside its manifest: so many that the list of two thousand tags is longer than 8 MiB.
+const LAYERS: usize = 15;
+
 #[derive(Default)]
 pub struct Artifactory {
     /// The keys of repositories that hold what they have fetched from elsewhere.
@@ -35,6 +38,13 @@ impl Artifactory {
     }
 }
 
+fn file(folder: &str, name: &str, sha2: &str) -> Value {
+    json!({
+        "uri": format!("/{folder}/{name}"), "size": 31_337_000, "lastModified": "2026-03-01T12:00:00.000Z", "folder": false,
+        "sha1": "a".repeat(40), "sha2": sha2,
+    })
+}
+
 fn files(book: &Book, request: &Asking, repository: &str) -> Asked {
     if request.method != Method::GET
         || request.all("list").len() != 1
@@ -55,8 +65,12 @@ fn files(book: &Book, request: &Asking, repository: &str) -> Asked {
         };
         let folders = held.tags.iter().map(ToString::to_string);
         for folder in folders.chain([held.digest.to_string()]) {
-            files.push(json!({ "uri": format!("/{folder}/{name}"), "sha2": held.digest.hex(), "folder": false }));
-            files.push(json!({ "uri": format!("/{folder}/sha256__0123"), "sha2": held.digest.hex(), "folder": false }));
+            files.push(file(&folder, name, held.digest.hex()));
+            // Each folder has the config and the layers, too.
+            for layer in 0..LAYERS {
+                let hex = format!("{layer:064x}");
+                files.push(file(&folder, &format!("sha256__{hex}"), &hex));
+            }
         }
     }
     Asked::Answer(document(200, &json!({ "uri": request.path, "files": files })))

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
 use super::token::Tokens;
-use super::{Asked, Asking, Book, Face, Fake, document, refusal, tags, with_header};
+use super::{Asked, Asking, Book, Face, Fake, REPLACED, document, refusal, tags, with_header};
 
 /// A user, and his token for all of GitHub.
 pub const USER: &str = "octocat";
@@ -54,6 +54,9 @@ impl Github {
     }
 
     fn api(&self, book: &Book, request: &Asking, path: &str) -> Asked {
+        if request.bearer() == Some(REPLACED) {
+            return Asked::Answer(document(401, &json!({ "message": "Bad credentials" })));
+        }
         if request.bearer() != Some(TOKEN) {
             return Asked::Wrong("the API takes the token itself".to_owned());
         }

@@ -16,6 +16,8 @@ use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, with_heade
 pub const USER: &str = "corp";
 /// Its access token, which stands for a password.
 pub const SECRET: &str = "dckr_pat_fake-secret";
+/// An access token of the organisation of that name.
+pub const ORGANISATION_SECRET: &str = "dckr_oat_fake-secret";
 /// The largest page: larger ones are cut.
 const PAGE: usize = 100;
 
@@ -38,6 +40,10 @@ pub struct State {
     pub denies_listing: bool,
     /// A namespace that the API does not show.
     pub hidden: Option<String>,
+    /// Repositories that are private.
+    pub private: HashSet<String>,
+    /// The token has not the scope to list those.
+    pub hides_private: bool,
     /// The API lets nobody log in.
     pub refuses_logins: bool,
     /// The API takes no token, not even a new one.
@@ -134,7 +140,7 @@ impl Hub {
                 Asked::Answer(document(403, &json!({ "message": "access denied" })))
             }
             ("GET", ["v2", "namespaces", namespace, "repositories"]) => {
-                self.listing(book, request, |book| repositories(book, namespace))
+                self.listing(book, request, |book| self.repositories(book, namespace))
             }
             ("GET", ["v2", "namespaces", namespace, "repositories", name, "tags"]) => {
                 let repository = format!("{namespace}/{name}");
@@ -150,7 +156,8 @@ impl Hub {
         }
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let refuses = lock(&self.state).refuses_logins;
-        if refuses || body[user] != USER || body[secret] != SECRET {
+        let good = [SECRET, ORGANISATION_SECRET].iter().any(|good| body[secret] == *good);
+        if refuses || body[user] != USER || !good {
             return Asked::Answer(document(
                 401,
                 &json!({ "detail": "Incorrect authentication credentials" }),
@@ -205,6 +212,19 @@ impl Hub {
         Asked::Answer(document(200, &body))
     }
 
+    fn repositories(&self, book: &Book, namespace: &str) -> Option<Vec<Value>> {
+        let all = book.registry.repositories();
+        let state = lock(&self.state);
+        let of = all.iter().filter_map(|full| {
+            let (of, name) = full.as_str().split_once('/')?;
+            let private = state.private.contains(full.as_str());
+            let shown = of == namespace && !(private && state.hides_private);
+            shown.then(|| json!({ "name": name, "namespace": of, "is_private": private }))
+        });
+        let of: Vec<Value> = of.collect();
+        (!of.is_empty()).then_some(of)
+    }
+
     fn tags(&self, book: &Book, repository: &str) -> Option<Vec<Value>> {
         let held = book.registry.manifests(&repository.parse().ok()?)?;
         let old = lock(&self.state).old.clone();
@@ -226,21 +246,13 @@ impl Hub {
     }
 }
 
-fn repositories(book: &Book, namespace: &str) -> Option<Vec<Value>> {
-    let all = book.registry.repositories();
-    let of = all.iter().filter_map(|name| {
-        let (of, name) = name.as_str().split_once('/')?;
-        (of == namespace).then(|| json!({ "name": name, "namespace": of, "is_private": false }))
-    });
-    let of: Vec<Value> = of.collect();
-    (!of.is_empty()).then_some(of)
-}
-
 impl Face for Arc<Hub> {
     fn asked(&self, book: &Book, request: &Asking) -> Asked {
         if self.tokens.is_realm(request) {
             let user = match request.basic() {
-                Some((user, secret)) if user == USER && secret == SECRET => Some(user),
+                Some((user, secret)) if user == USER && [SECRET, ORGANISATION_SECRET].contains(&secret.as_str()) => {
+                    Some(user)
+                }
                 Some(_) => return Asked::Answer(refusal(401, "UNAUTHORIZED", "incorrect username or password")),
                 None => None,
             };

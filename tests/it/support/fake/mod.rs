@@ -31,6 +31,7 @@ pub mod huawei;
 pub mod hub;
 pub mod nexus;
 pub mod quay;
+pub mod sdk_hmac;
 pub mod tags;
 pub mod tc3;
 pub mod tencent;
@@ -59,6 +60,9 @@ use transship::oci::Digest;
 
 /// The longest body that is read whole: manifests and calls of an API.
 const MAX_BODY: usize = 8 * 1024 * 1024;
+
+/// A password that was good once: the API of Quay and GitHub says so.
+pub const REPLACED: &str = "replaced-by-another-one";
 
 /// What a vendor does otherwise than the registry behind it.
 pub trait Face: Send + Sync + 'static {

@@ -1,26 +1,149 @@
-//! Sonatype Nexus Repository 3, whose lists of tags hold nulls (containers/skopeo#2409).
+//! Sonatype Nexus Repository 3, whose lists of tags hold nulls (containers/skopeo#2409), with its search (help.sonatype.com,
+//! "Search API"), whose index may be behind.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::response::Response;
 use http::Method;
 use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
-use super::{Asked, Asking, Book, Face, Fake, document, refusal, with_header};
+use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, with_header};
 use crate::support::{PASSWORD, USERNAME};
 
-pub struct Nexus;
+/// What Nexus calls the repository.
+pub const REPOSITORY: &str = "docker-hosted";
+/// Components of a page of the search.
+const PAGE: usize = 50;
+
+#[derive(Default)]
+pub struct Nexus {
+    /// Whether there is a search to be asked.
+    searches: AtomicBool,
+    /// The search is not for this user.
+    pub denies: AtomicBool,
+    /// The search leads to the same page again and again.
+    pub is_endless: AtomicBool,
+    /// What the search has of an image in place of what is there, as components without their image.
+    index: Mutex<BTreeMap<String, Vec<Value>>>,
+}
 
 impl Nexus {
+    /// A port of its own for one repository, behind which nobody may search.
     pub async fn start() -> Fake {
-        Fake::start(Arc::new(Self), Options::default()).await
+        Fake::start(Arc::new(Self::default()), Options::default()).await
+    }
+
+    /// One whose search is for who asks.
+    pub async fn start_with_search() -> (Fake, Arc<Self>) {
+        let nexus = Arc::new(Self {
+            searches: AtomicBool::new(true),
+            ..Self::default()
+        });
+        (Fake::start(Arc::clone(&nexus), Options::default()).await, nexus)
     }
 
     /// The keys of its rules.
     pub fn keys() -> String {
         format!("kind: nexus, username: {USERNAME}, password: {PASSWORD}")
     }
+
+    /// The keys of its rules, where tags are to be listed by the search.
+    pub fn keys_with_search(fake: &Fake) -> String {
+        format!(
+            "{}, endpoint: \"{}\", bulk_listing: true, nexus_repository: {REPOSITORY}",
+            Self::keys(),
+            fake.url()
+        )
+    }
+
+    /// The index stays as it is now for an image, whatever is pushed.
+    pub fn freeze(&self, book: &Book, image: &str) {
+        let now = components(book, image);
+        lock(&self.index).insert(image.to_owned(), now);
+    }
+
+    /// The index has also this of an image.
+    pub fn add(&self, book: &Book, image: &str, component: Value) {
+        let mut index = lock(&self.index);
+        index
+            .entry(image.to_owned())
+            .or_insert_with(|| components(book, image))
+            .push(component);
+    }
+
+    /// The index has what is there.
+    pub fn catch_up(&self) {
+        lock(&self.index).clear();
+    }
+
+    fn search(&self, book: &Book, request: &Asking) -> Asked {
+        let is = |name: &str, value: &str| request.parameter(name).as_deref() == Some(value);
+        if !self.searches.load(Ordering::Relaxed) || request.method != Method::GET {
+            return Asked::Wrong("nobody asked for the search to be used".to_owned());
+        }
+        if !is("repository", REPOSITORY) || !is("format", "docker") {
+            return Asked::Wrong("the search is over other repositories, too".to_owned());
+        }
+        let Some(image) = request.parameter("name") else {
+            return Asked::Wrong("the search is over other images, too".to_owned());
+        };
+        if self.denies.load(Ordering::Relaxed) {
+            return Asked::Answer(document(403, &json!({})));
+        }
+        let indexed = lock(&self.index).get(&image).cloned();
+        let all = indexed.unwrap_or_else(|| components(book, &image));
+        let token = request.parameter("continuationToken");
+        let page = match token.as_deref().map(|token| token.strip_prefix("page-")) {
+            None => 0,
+            Some(Some(number)) => number.parse().expect("a token that was given out"),
+            Some(None) => return Asked::Wrong("a token that was not given out".to_owned()),
+        };
+        let items: Vec<&Value> = all.iter().skip(page * PAGE).take(PAGE).collect();
+        let next = match self.is_endless.load(Ordering::Relaxed) {
+            true => json!("page-0"),
+            false if (page + 1) * PAGE < all.len() => json!(format!("page-{}", page + 1)),
+            false => Value::Null,
+        };
+        Asked::Answer(document(200, &json!({ "items": items, "continuationToken": next })))
+    }
+}
+
+/// What there is of an image: its tags, and manifests without any by their digests.
+fn components(book: &Book, image: &str) -> Vec<Value> {
+    let held = image.parse().ok().and_then(|name| book.registry.manifests(&name));
+    let mut all = Vec::new();
+    for entry in held.unwrap_or_default() {
+        let mut names: Vec<String> = entry.tags.iter().map(ToString::to_string).collect();
+        if names.is_empty() {
+            names.push(entry.digest.to_string());
+        }
+        for name in names {
+            all.push(component(
+                REPOSITORY,
+                image,
+                &name,
+                entry.digest.hex(),
+                &entry.media_type,
+            ));
+        }
+    }
+    all.sort_by_key(|component| component["version"].to_string());
+    all
+}
+
+/// A component of the search's answer.
+pub fn component(repository: &str, image: &str, version: &str, sha256: &str, media_type: &str) -> Value {
+    json!({
+        "id": "ZG9ja2Vy", "repository": repository, "format": "docker", "group": null, "name": image, "version": version,
+        "assets": [{
+            "downloadUrl": format!("http://nexus.example/repository/{repository}/v2/{image}/manifests/{version}"),
+            "path": format!("v2/{image}/manifests/{version}"), "repository": repository, "format": "docker",
+            "checksum": { "sha1": "da39a3ee", "sha256": sha256 }, "contentType": media_type,
+        }],
+    })
 }
 
 /// The names of a repository's tags between others; `None` where there is no such repository.
@@ -48,6 +171,9 @@ impl Face for Arc<Nexus> {
                 let challenge = "BASIC realm=\"Sonatype Nexus Repository Manager\"";
                 return Asked::Answer(with_header(answer, "www-authenticate", challenge));
             }
+        }
+        if request.path == "/service/rest/v1/search" {
+            return self.search(book, request);
         }
         if request.method == Method::GET && request.path.ends_with("/tags/list") {
             return tags_between(book, request, &[Value::Null]).map_or(Asked::Pass, Asked::Answer);

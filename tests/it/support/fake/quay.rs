@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
 use super::token::{Tokens, Worth};
-use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, tags};
+use super::{Asked, Asking, Book, Face, Fake, REPLACED, document, lock, refusal, tags};
 
 /// A token of an OAuth application, whose user is `$oauthtoken`.
 pub const APPLICATION: &str = "quay-application-token";
@@ -50,6 +50,7 @@ impl Quay {
     fn tags(&self, book: &Book, request: &Asking, repository: &str) -> Asked {
         match (request.authorization(), request.bearer()) {
             (_, Some(APPLICATION)) => {}
+            (_, Some(REPLACED)) => return Asked::Answer(document(401, &json!({ "error": "invalid_token" }))),
             // The repositories of this fake are private.
             (None, _) => return Asked::Answer(document(401, &json!({ "error": "insufficient_scope" }))),
             _ => return Asked::Wrong("the API takes tokens of applications alone".to_owned()),

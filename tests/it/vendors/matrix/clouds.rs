@@ -103,30 +103,34 @@ pub static ECR_PUBLIC: Row = Row {
 pub static HUAWEI: Row = Row {
     kind: "huawei",
     shown: Shown::Fake,
-    by: "a fake of its token server and of its organisations before an imitation of a registry",
+    by: "a fake of the registry, its token server, its organisations and its API, which checks every signature",
     start: || {
         async {
             let (fake, huawei) = Huawei::start(&["team"]).await;
+            huawei.signatures.take_any_date();
+            let keys = Huawei::keys(&fake);
             End {
                 site: Site::Fake(fake),
-                keys: Huawei::keys(),
+                keys,
                 _kept: Box::new(huawei),
             }
         }
         .boxed()
     },
-    repository: "team/app",
+    repository: "team/web/app",
     missing: "new/app",
-    listing: Bulk::None,
+    listing: Bulk::Tags(1000),
     not: &[(
         Scenario::Immutable,
         "what it answers for an immutable tag is not documented",
     )],
     unchecked: &[
+        "what its API says of an index (believed only where a look at a tag agrees), and of a repository that is missing",
         "its challenge (service `dockyard`), and its words for an organisation that is missing",
-        "how it pages lists and throttles, and what remains of an upload that broke off",
+        "how the registry throttles, and what remains of an upload that broke off",
         "whether it has the referrers API (it is asked)",
         "the enterprise edition, which is another registry at hosts of its own",
+        "Huawei Cloud itself",
     ],
 };
 

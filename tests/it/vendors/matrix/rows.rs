@@ -407,7 +407,7 @@ static NEXUS: Row = Row {
         ),
     ],
     unchecked: &[
-        "its search, whose index lags behind: transship does not use it",
+        "its search, whose index lags behind: it is used with `bulk_listing: true` alone, and no part of this table",
         "group repositories, and the caps of the Community Edition",
     ],
 };

@@ -1,0 +1,35 @@
+//! Whether it is a registry that answers, and not what stands in its place while it starts.
+
+use std::time::Duration;
+
+use super::Registry;
+
+/// How long that is believed: a start takes no longer than many do, and lists of many repositories come together.
+const LIFE: Duration = Duration::from_secs(10);
+
+/// What `/v2/` showed last, and until when that is believed by the clock's monotonic time. Whoever asks meanwhile waits.
+#[derive(Debug, Default)]
+pub(super) struct Presence(tokio::sync::Mutex<Option<(bool, Duration)>>);
+
+impl Registry {
+    /// Whether `/v2/` answers as that of a registry: 200, or 401 for who has not logged in. Asked without a login, once for all who
+    /// want to know within a few seconds. Whoever asks has no place: one is waited for.
+    pub(super) async fn is_present(&self) -> bool {
+        let mut last = self.shared.presence.0.lock().await;
+        let clock = self.shared.transport.clock();
+        if let Some((present, until)) = *last
+            && clock.elapsed() < until
+        {
+            return present;
+        }
+        let present = match Box::pin(self.api().probe()).await {
+            Ok(probe) => matches!(probe.status, 200 | 401),
+            Err(error) => {
+                tracing::debug!("whether it is a registry that answers is not known: {error}");
+                false
+            }
+        };
+        *last = Some((present, clock.elapsed() + LIFE));
+        present
+    }
+}

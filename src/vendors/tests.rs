@@ -1,0 +1,105 @@
+//! Clouds whose API and registry are one scripted server.
+
+mod alibaba;
+mod huawei;
+mod tencent;
+
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use axum::response::Response;
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::oci::RepositoryName;
+use crate::registry::{
+    CloudSettings, Endpoint, Habits, Limiter, RegistrySettings, RegistryUrl, RemoteSettings, Vendor,
+};
+
+/// A server whose answers a closure makes; it ends when it is dropped.
+struct Stage {
+    host: String,
+    seen: Arc<Mutex<Vec<String>>>,
+    _serving: tokio::task::JoinSet<std::io::Result<()>>,
+}
+
+impl Stage {
+    /// Answers by `script`, which gets the action of the API, else method and path, and how many of the same came before.
+    async fn open(script: impl Fn(&str, usize) -> Response<Body> + Send + Sync + 'static) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let host = listener.local_addr().expect("an address").to_string();
+        let seen = Arc::new(Mutex::new(Vec::<String>::new()));
+        let (script, log) = (Arc::new(script), Arc::clone(&seen));
+        let app = axum::Router::new().fallback(move |request: axum::extract::Request| {
+            let (script, log) = (Arc::clone(&script), Arc::clone(&log));
+            async move {
+                let action = ["x-tc-action", "x-acs-action"]
+                    .iter()
+                    .find_map(|name| request.headers().get(*name)?.to_str().ok());
+                let what = match action {
+                    Some(action) => action.to_owned(),
+                    None => format!("{} {}", request.method(), request.uri().path()),
+                };
+                let before = {
+                    let mut log = log.lock().expect("no panic while held");
+                    log.push(what.clone());
+                    log.iter().filter(|seen| **seen == what).count() - 1
+                };
+                script(&what, before)
+            }
+        });
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(async move { axum::serve(listener, app).await });
+        Self {
+            host,
+            seen,
+            _serving: serving,
+        }
+    }
+
+    /// What the rules say of it.
+    fn settings(&self, cloud: CloudSettings) -> RemoteSettings {
+        let at = RegistryUrl {
+            plain_http: true,
+            host: self.host.clone(),
+            path: String::new(),
+        };
+        RemoteSettings {
+            url: at.clone(),
+            endpoint: Some(at),
+            cloud,
+            ..RemoteSettings::default()
+        }
+    }
+
+    fn count(&self, what: &str) -> usize {
+        let seen = self.seen.lock().expect("no panic while held");
+        seen.iter().filter(|seen| *seen == what).count()
+    }
+}
+
+fn end_of(vendor: Arc<dyn Vendor>, settings: RemoteSettings) -> Endpoint {
+    let (limiter, settings) = (Limiter::default(), RegistrySettings::Remote(Box::new(settings)));
+    Endpoint::open("cloud", &settings, Habits::default(), vendor, Clock::system(), &limiter).expect("an end")
+}
+
+fn repository(name: &str) -> RepositoryName {
+    name.parse().expect("a name")
+}
+
+fn answer(status: u16, value: &Value) -> Response<Body> {
+    with_headers(status, &[], value.to_string())
+}
+
+fn with_headers(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    response.body(body.into()).expect("an answer")
+}
+
+/// A registry of which nothing is there.
+fn nothing() -> Response<Body> {
+    answer(404, &serde_json::json!({ "errors": [{ "code": "NAME_UNKNOWN" }] }))
+}
