@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use self::answers::{Details, ImageDetail, Images, Layer, Layers};
+use self::answers::{Details, ImageDetail, Images};
 use super::aws::{
-    Asked, AuthorizationData, Aws, Listed, PAGE, RegistryHost, Repositories, Said, Site, ecr_api,
+    Asked, AuthorizationData, Aws, BLOBS_AT_ONCE, Listed, PAGE, RegistryHost, Repositories, Said, Site, ecr_api,
     environment_of_process, is, is_region, labels,
 };
 use super::table::Row;
@@ -96,8 +96,7 @@ static WAYS: Ways = Ways {
     must_create: true,
     // What is hidden is asked for: see `described`.
     hides_tags: false,
-    // `BatchedOperationLayerDigestList` of the API model.
-    blobs_at_once: 100,
+    blobs_at_once: BLOBS_AT_ONCE,
     right_to_list: "the permissions ecr:DescribeImages (or ecr:ListImages) and ecr:DescribeRepositories",
     phrases: PHRASES,
     expired_login: Some(EXPIRED),
@@ -113,8 +112,6 @@ struct Ecr {
     told: AtomicBool,
     /// `DescribeImages` is not granted.
     lists_only: AtomicBool,
-    /// `BatchCheckLayerAvailability` is not granted, which a look at a blob by `/v2/` needs as well, or it is not there.
-    looks_one_by_one: AtomicBool,
     /// That the account is not known was told.
     told_of_account: AtomicBool,
 }
@@ -126,7 +123,6 @@ impl Ecr {
             aws: Aws::new(settings, environment, "ecr", "AmazonEC2ContainerRegistry_V20150921"),
             told: AtomicBool::new(false),
             lists_only: AtomicBool::new(false),
-            looks_one_by_one: AtomicBool::new(false),
             told_of_account: AtomicBool::new(false),
         }
     }
@@ -335,31 +331,15 @@ impl Vendor for Ecr {
         digests: &'a [Digest],
     ) -> Told<'a, BTreeMap<Digest, bool>> {
         async move {
-            if self.looks_one_by_one.load(Ordering::Relaxed) || self.account().is_none() {
+            let Some(account) = self.account() else {
                 return Ok(BTreeMap::new());
-            }
-            let digests = digests.iter().map(ToString::to_string).collect();
-            let body = self.body(Map::from_iter([
+            };
+            let body = Map::from_iter([
+                ("registryId".to_owned(), account.into()),
                 ("repositoryName".to_owned(), repository.as_str().into()),
-                ("layerDigests".to_owned(), digests),
-            ]));
-            let asked = Asked {
-                operation: Operation::FindBlob,
-                place: api.place(Some(repository)),
-                action: "BatchCheckLayerAvailability",
-                body: &body,
-            };
-            let said = self.said::<Layers>(api, &asked).await?;
-            if let Some(Said::Refusal(error)) = said {
-                if !error.kind.is_temporary() && error.kind != ErrorKind::NotFound {
-                    self.looks_one_by_one.store(true, Ordering::Relaxed);
-                }
-                return Err(*error);
-            }
-            let Some(Said::Answer(found)) = said else {
-                return Ok(BTreeMap::new());
-            };
-            Ok(found.layers.into_iter().filter_map(Layer::held).collect())
+            ]);
+            let (site, place) = (self.site(api).await?, api.place(Some(repository)));
+            self.aws.held_blobs(api, &site, place, (body, digests)).await
         }
         .boxed()
     }

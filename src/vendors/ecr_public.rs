@@ -1,5 +1,6 @@
 //! AWS ECR Public.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -7,11 +8,12 @@ use std::time::Duration;
 use futures_util::future::FutureExt;
 use reqsign_core::StaticEnv;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::awaited::Awaited;
 use super::aws::{
-    Asked, AuthorizationData, Aws, Listed, PAGE, Repositories, Said, Site, environment_of_process, labels,
+    Asked, AuthorizationData, Aws, BLOBS_AT_ONCE, Listed, PAGE, Repositories, Said, Site, environment_of_process,
+    labels,
 };
 use super::ecr::PHRASES;
 use super::table::Row;
@@ -51,6 +53,7 @@ static WAYS: Ways = Ways {
                     ecr-public:DescribeRepositories",
     // A foreign registry has none, and our own is listed by the API.
     catalogue: false,
+    blobs_at_once: BLOBS_AT_ONCE,
     phrases: PHRASES,
     ..Ways::PLAIN
 };
@@ -176,6 +179,19 @@ impl EcrPublic {
         let is_ours = ours.iter().flat_map(|ours| ours.iter()).any(|own| own == alias);
         Ok(is_ours.then_some(name))
     }
+
+    /// The same to read.
+    async fn own_or_nobody<'r>(
+        &self,
+        api: &Api,
+        operation: Operation,
+        repository: &'r RepositoryName,
+    ) -> Result<Option<&'r str>> {
+        match self.own(api, operation, repository).await {
+            Ok(own) => Ok(own),
+            Err(error) => self.as_nobody(error).map(|()| None),
+        }
+    }
 }
 
 impl Vendor for EcrPublic {
@@ -207,11 +223,7 @@ impl Vendor for EcrPublic {
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
             let operation = Operation::ListTags;
-            let own = match self.own(api, operation, repository).await {
-                Ok(own) => own,
-                Err(error) => self.as_nobody(error).map(|()| None)?,
-            };
-            let Some(name) = own else {
+            let Some(name) = self.own_or_nobody(api, operation, repository).await? else {
                 return Ok(BulkListing::None);
             };
             let body = json!({ "repositoryName": name, "maxResults": PAGE });
@@ -245,6 +257,23 @@ impl Vendor for EcrPublic {
                 Listed::All if !tags.is_empty() => BulkListing::Known { tags, comparable: true },
                 Listed::All | Listed::NoCredential => BulkListing::None,
             })
+        }
+        .boxed()
+    }
+
+    fn held_blobs<'a>(
+        &'a self,
+        api: &'a Api,
+        repository: &'a RepositoryName,
+        digests: &'a [Digest],
+    ) -> Told<'a, BTreeMap<Digest, bool>> {
+        async move {
+            let Some(name) = self.own_or_nobody(api, Operation::FindBlob, repository).await? else {
+                return Ok(BTreeMap::new());
+            };
+            let body = Map::from_iter([("repositoryName".to_owned(), name.into())]);
+            let place = api.place(Some(repository));
+            self.aws.held_blobs(api, &SITE, place, (body, digests)).await
         }
         .boxed()
     }

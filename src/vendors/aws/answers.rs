@@ -1,18 +1,22 @@
 //! What the APIs of both registries of AWS answer: refusals, pages, tokens.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Asked, Aws, Fault};
+use crate::oci::Digest;
 use crate::registry::{Api, Created, Credentials, Error, ErrorKind, Issued, Operation, Place, Result};
 use crate::telemetry::Secret;
 
+/// The most blobs that a request asks for: `BatchedOperationLayerDigestList` of both API models.
+pub(in crate::vendors) const BLOBS_AT_ONCE: usize = 100;
 /// The most that a page holds.
 pub(in crate::vendors) const PAGE: u32 = 1000;
 /// Pages of one listing: ten times the images that a repository may have.
@@ -126,6 +130,38 @@ impl Aws {
         }
     }
 
+    /// Which of a repository's blobs are there: `body` names it, with the registry's id where that is needed. Empty once that was
+    /// refused.
+    pub(in crate::vendors) async fn held_blobs(
+        &self,
+        api: &Api,
+        site: &Site,
+        place: Place,
+        (mut body, digests): (Map<String, Value>, &[Digest]),
+    ) -> Result<BTreeMap<Digest, bool>> {
+        if self.looks_one_by_one.load(Ordering::Relaxed) {
+            return Ok(BTreeMap::new());
+        }
+        let digests = digests.iter().map(ToString::to_string).collect();
+        body.insert("layerDigests".to_owned(), digests);
+        let asked = Asked {
+            operation: Operation::FindBlob,
+            place,
+            action: "BatchCheckLayerAvailability",
+            body: &body.into(),
+        };
+        match self.said::<Layers>(api, site, &asked).await? {
+            None => Ok(BTreeMap::new()),
+            Some(Said::Answer(found)) => Ok(found.layers.into_iter().filter_map(Layer::held).collect()),
+            Some(Said::Refusal(error)) => {
+                if !error.kind.is_temporary() && error.kind != ErrorKind::NotFound {
+                    self.looks_one_by_one.store(true, Ordering::Relaxed);
+                }
+                Err(*error)
+            }
+        }
+    }
+
     /// Asks for a token.
     pub(in crate::vendors) async fn token<T: DeserializeOwned>(
         &self,
@@ -184,6 +220,31 @@ impl AuthorizationData {
         };
         let ends = Some(ends);
         Some((Issued { credentials, ends }, past))
+    }
+}
+
+#[derive(Deserialize)]
+struct Layers {
+    #[serde(default)]
+    layers: Vec<Layer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    layer_digest: Option<Digest>,
+    layer_availability: Option<String>,
+}
+
+impl Layer {
+    /// Whether it is there; what is archived, or new, is neither.
+    fn held(self) -> Option<(Digest, bool)> {
+        let is_there = match self.layer_availability?.as_str() {
+            "AVAILABLE" => true,
+            "UNAVAILABLE" => false,
+            _ => return None,
+        };
+        Some((self.layer_digest?, is_there))
     }
 }
 

@@ -19,7 +19,7 @@ use reqsign_aws_v4::Credential;
 use reqsign_core::{Context, SigningCredential, StaticEnv};
 use serde_json::Value;
 
-pub(super) use self::answers::{AuthorizationData, Listed, PAGE, Repositories, Said, Site, is, labels};
+pub(super) use self::answers::{AuthorizationData, BLOBS_AT_ONCE, Listed, PAGE, Repositories, Said, Site, is, labels};
 pub(super) use self::chain::environment_of_process;
 use self::hosts::Network;
 pub(super) use self::hosts::{RegistryHost, ecr_api, is_region};
@@ -53,6 +53,8 @@ pub(super) struct Aws {
     held: Awaited<Option<Credential>>,
     /// A credential was found once.
     had_one: AtomicBool,
+    /// `BatchCheckLayerAvailability` is not granted, which a look at a blob by `/v2/` needs as well, or it is not there.
+    looks_one_by_one: AtomicBool,
 }
 
 /// One request.
@@ -87,6 +89,7 @@ impl Aws {
             target,
             held: Awaited::default(),
             had_one: AtomicBool::new(false),
+            looks_one_by_one: AtomicBool::new(false),
         }
     }
 

@@ -57,28 +57,3 @@ impl ImageDetail {
         })
     }
 }
-
-#[derive(Deserialize)]
-pub(super) struct Layers {
-    #[serde(default)]
-    pub(super) layers: Vec<Layer>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Layer {
-    layer_digest: Option<Digest>,
-    layer_availability: Option<String>,
-}
-
-impl Layer {
-    /// Whether it is there; what is archived, or new, is neither.
-    pub(super) fn held(self) -> Option<(Digest, bool)> {
-        let is_there = match self.layer_availability?.as_str() {
-            "AVAILABLE" => true,
-            "UNAVAILABLE" => false,
-            _ => return None,
-        };
-        Some((self.layer_digest?, is_there))
-    }
-}

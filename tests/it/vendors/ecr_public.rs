@@ -66,3 +66,34 @@ async fn ecr_public_images_of_others_are_read_as_nobody() {
     let api = fake.exchanges().iter().filter(|asked| asked.target == "/").count();
     assert_eq!(api, 0, "{:?}", fake.exchanges());
 }
+
+#[tokio::test]
+async fn ecr_public_blobs_of_our_own_are_looked_for_by_one_request() {
+    let from = Registry::start(Options::default()).await.expect("a registry");
+    let (fake, _public) = EcrPublic::start().await;
+    let layers = [100; 12];
+    let (old, new) = (image(1, "amd64", &layers), image(2, "amd64", &layers));
+    let repository = format!("{ALIAS}/app");
+    // One of both images is there under another tag.
+    fake.seed(&repository, "old", &old);
+    for (tag, image) in [("v1", &old), ("v2", &new)] {
+        from.seed(
+            &repository.parse().expect("a name"),
+            &tag.parse().expect("a tag"),
+            image,
+        );
+    }
+    let workshop = Workshop::new(&format!(
+        "version: 1\nregistries:\n  from: {{ url: \"{}\" }}\n{}rules:\n  - {{ name: r, source: from, destinations: [public], \
+         repositories: [{repository}] }}\n",
+        from.url(),
+        fake.rules("public", &EcrPublic::keys(&fake)),
+    ));
+    let engine = workshop.engine().await;
+    let report = by_hand(&engine, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    let done = &report.destinations[0];
+    assert_eq!((done.images.copied, done.blobs.present, done.blobs.copied), (2, 13, 13));
+    assert_eq!(fake.count("HEAD", "/blobs/"), 0, "{:?}", fake.exchanges());
+    fake.finish();
+}

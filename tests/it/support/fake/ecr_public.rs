@@ -76,6 +76,8 @@ impl EcrPublic {
                 lock(&self.made).insert(repository);
                 Asked::Answer(document(200, &json!({ "repository": {} })))
             }
+            "BatchCheckLayerAvailability" if !self.exists(book, &repository) => fault("RepositoryNotFoundException"),
+            "BatchCheckLayerAvailability" => layers(book, &asked, &repository),
             "DescribeImageTags" if !self.exists(book, &repository) => fault("RepositoryNotFoundException"),
             "DescribeImageTags" => self.tags(book, &asked, &repository),
             _ => Asked::Wrong(format!("an action that nobody needs: {action}")),
@@ -109,6 +111,22 @@ impl EcrPublic {
         }
         Asked::Answer(document(200, &answer))
     }
+}
+
+fn layers(book: &Book, asked: &Value, repository: &str) -> Asked {
+    let digests = asked["layerDigests"].as_array().into_iter().flatten();
+    let digests: BTreeSet<&str> = digests.filter_map(Value::as_str).collect();
+    if !(1..=100).contains(&digests.len()) || asked["layerDigests"].as_array().map(Vec::len) != Some(digests.len()) {
+        return Asked::Wrong(format!("layers that are too many, or not distinct: {asked}"));
+    }
+    let layer = |digest: &&str| {
+        let known = repository.parse().ok().zip(digest.parse().ok());
+        let held = known.and_then(|(name, digest)| book.registry.blob(&name, &digest));
+        let availability = if held.is_some() { "AVAILABLE" } else { "UNAVAILABLE" };
+        json!({ "layerDigest": digest, "layerAvailability": availability })
+    };
+    let layers: Vec<Value> = digests.iter().map(layer).collect();
+    Asked::Answer(document(200, &json!({ "layers": layers, "failures": [] })))
 }
 
 fn fault(code: &str) -> Asked {
