@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::gathered::{Gathered, Refused};
+use super::gathered::Gathered;
 pub(super) use super::huawei_api::Surroundings;
 use super::huawei_api::{Account, Request, Site, ask};
 use super::names::{absent_or_names, namespaces, whole};
@@ -54,7 +54,6 @@ static WAYS: Ways = Ways {
 pub(super) fn of(settings: &RemoteSettings, around: Surroundings) -> Arc<dyn Vendor> {
     Arc::new(Huawei {
         account: Account::new(settings, around),
-        refused: Refused::default(),
     })
 }
 
@@ -62,7 +61,6 @@ pub(super) fn of(settings: &RemoteSettings, around: Surroundings) -> Arc<dyn Ven
 #[derive(Debug)]
 struct Huawei {
     account: Account,
-    refused: Refused,
 }
 
 #[derive(Deserialize)]
@@ -295,7 +293,7 @@ impl Vendor for Huawei {
             let Some(organisations) = namespaces(below) else {
                 return self.repositories(api, &site, None).await.map(Some);
             };
-            let mut gathered = Gathered::new(&self.refused);
+            let mut gathered = Gathered::default();
             for organisation in organisations {
                 let listed = match self.repositories(api, &site, Some(organisation)).await {
                     // One that is not there has none.
