@@ -255,7 +255,7 @@ static CREATE: Section = Section {
             "public",
             Kind::Flag,
             "false",
-            "Anybody may read it (Harbor, Alibaba, Tencent, ECR).",
+            "Anybody may read it (Harbor, Alibaba, Tencent).",
         ),
         optional(
             "tag_mutability",

@@ -7,9 +7,10 @@ use http::StatusCode;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::broken::is_reset;
 use super::call::Call;
 use super::rates::{PullQuota, RateNews};
-use super::refusal::{is_reset, temporary};
+use super::refusal::temporary;
 use super::throttle::Throttle;
 use crate::clock::Clock;
 use crate::plan::{Quota, newer_quota};

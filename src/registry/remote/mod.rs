@@ -4,6 +4,7 @@ mod api;
 mod auth;
 mod blobs;
 mod body;
+mod broken;
 mod bulk;
 mod call;
 mod certificate;

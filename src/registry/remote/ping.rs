@@ -130,8 +130,9 @@ impl Registry {
     /// # Errors
     /// It is refused.
     pub async fn try_write(&self, repository: &RepositoryName) -> Result<PushRight> {
-        // Quay makes a repository for who asks for a token to push to it.
-        if self.shared.vendor.kind() == Some(Kind::Quay) {
+        // Quay makes a repository for who asks for a token to push to it (`endpoints/v2/v2auth.py`), zot for who opens an upload
+        // (project-zot/zot `pkg/storage/imagestore`, `NewBlobUpload`).
+        if matches!(self.shared.vendor.kind(), Some(Kind::Quay | Kind::Zot)) {
             match self.list_tags(repository).await {
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(PushRight::WouldBeMade),

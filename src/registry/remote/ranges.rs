@@ -54,6 +54,14 @@ pub(super) fn held_bytes(headers: &HeaderMap) -> Option<u64> {
     }
 }
 
+/// The same from the answer to the question where an upload stands. Quay's, which has no `Location`, is `bytes=0-` and how many
+/// there are, in place of the last one's offset (quay/quay `endpoints/v2/blob.py`): from one too many it takes nothing more.
+pub(super) fn held_by_status(headers: &HeaderMap) -> Option<u64> {
+    let range = headers.get(header::RANGE)?.as_bytes();
+    let counts = range.starts_with(b"bytes=") && !headers.contains_key(header::LOCATION);
+    held_bytes(headers).map(|held| held - u64::from(counts))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +104,23 @@ mod tests {
         }
         assert_eq!(held(&format!("0-{}", u64::MAX)), None);
         assert_eq!(held_bytes(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn quay_counts_the_bytes_of_an_upload() {
+        let held = |range: &str, location: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RANGE, range.parse().expect("a value"));
+            if location {
+                headers.insert(header::LOCATION, "/v2/app/blobs/uploads/1".parse().expect("a value"));
+            }
+            held_by_status(&headers)
+        };
+        assert_eq!(
+            (held("bytes=0-100", false), held("bytes=0-1", false)),
+            (Some(100), Some(1))
+        );
+        assert_eq!((held("bytes=0-99", true), held("0-99", false)), (Some(100), Some(100)));
+        assert_eq!((held("bytes=0-0", false), held("bytes=0--1", false)), (None, None));
     }
 }

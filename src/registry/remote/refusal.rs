@@ -1,21 +1,20 @@
-//! From what went wrong on the wire to an [`Error`] that says what can be done about it.
+//! From what a registry refuses to an [`Error`] that says what can be done about it.
 
-use std::error::Error as StdError;
+mod words;
+
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::echo::{Sent, masked};
+pub(super) use self::words::{WHO_AT_THE_PROXY, quote};
+use super::echo::Sent;
 use super::rates::retry_after;
 use crate::registry::{Error, ErrorKind, Operation, Phrase, Place};
 
 /// The most that is read of an error's body: enough for an envelope that names every missing blob of an image.
 pub(super) const MAX_ERROR_BODY: usize = 64 * 1024;
-
-/// What is kept of a registry's own words in a message.
-const MAX_QUOTE: usize = 300;
 
 /// An answer that is not what was hoped for, with its body read.
 pub(super) struct Refusal {
@@ -183,76 +182,7 @@ impl Refusal {
         error.retry_after = self.retry_after;
         error
     }
-
-    fn sentence(&self, operation: Operation, kind: ErrorKind, user: Option<&str>) -> String {
-        let (code, text) = match self.echoes {
-            true => (None, ""),
-            false => (self.code.as_deref(), self.text.as_str()),
-        };
-        let said = match (code, text) {
-            (None, "") => format!("the registry answered {}", self.status),
-            (None, text) => format!("the registry answered {}: {text}", self.status),
-            (Some(code), "") => format!("the registry answered {} {code}", self.status),
-            (Some(code), text) => format!("the registry answered {} {code}: {text}", self.status),
-        };
-        if self.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return WHO_AT_THE_PROXY.to_owned();
-        }
-        if let Some(phrase) = self.phrase(operation).filter(|phrase| !phrase.advice.is_empty()) {
-            return format!("{said}; {}", phrase.advice);
-        }
-        let pushes = is_write(operation);
-        let right = if pushes { "push" } else { "pull" };
-        let advice = match (kind, user) {
-            (ErrorKind::Denied, _) if self.status == StatusCode::PRECONDITION_FAILED => {
-                "a policy of the registry (signature, vulnerabilities) forbids the pull".to_owned()
-            }
-            (ErrorKind::Denied, Some(user)) => format!("the user {user:?} needs {right} rights to this repository"),
-            (ErrorKind::Denied, None) => format!(
-                "the account needs {right} rights to this repository; without one, set `username` and `password` of this registry"
-            ),
-            (ErrorKind::Unauthorized, Some(user)) => format!(
-                "check `username` and `password` of this registry, and that the user {user:?} has {right} rights to this repository"
-            ),
-            (ErrorKind::Unauthorized, None) => format!(
-                "set `username` and `password` of this registry, or run docker login with an account that has {right} rights \
-                 to this repository"
-            ),
-            (ErrorKind::Conflict, _) => "the tag may not be changed there (immutable or locked)".to_owned(),
-            (ErrorKind::Quota, _) if self.says_no_space() => "free space at the registry".to_owned(),
-            (ErrorKind::Quota, _) => "free space or raise the quota at the registry".to_owned(),
-            (ErrorKind::Unsupported, _) if text.to_ascii_lowercase().contains(NO_CLASS) => match text {
-                text if text.contains(crate::oci::media_type::OCI_EMPTY) => {
-                    "the registry takes images only, and artifacts with an empty config are none; where they are attestations of \
-                     BuildKit, write `attestations: strip` in the rule, or build without them (--provenance=false)"
-                        .to_owned()
-                }
-                _ => "the registry takes images only, not artifacts of this type: leave the tag out of the rule".to_owned(),
-            },
-            (ErrorKind::Unsupported, _) if pushes && self.status == StatusCode::METHOD_NOT_ALLOWED => {
-                "the registry takes no pushes: it may be read-only for maintenance, a mirror or a proxy cache"
-                    .to_owned()
-            }
-            (ErrorKind::NotFound, _) if operation == Operation::ReadBlob => {
-                "the image names this blob and the registry has lost it: push the image again there".to_owned()
-            }
-            (ErrorKind::TooLarge, _) => "raise the size limit of the registry, or of the proxy before it".to_owned(),
-            (ErrorKind::MissingContent, _) => {
-                "the registry lacks blobs or manifests that this one refers to".to_owned()
-            }
-            (ErrorKind::Throttled, _) => "too many requests; lower limits.concurrency or try later".to_owned(),
-            (ErrorKind::Invalid, _) if self.text.contains("HTTP request to an HTTPS server") => {
-                "the port speaks TLS: write https://".to_owned()
-            }
-            _ => return said,
-        };
-        format!("{said}; {advice}")
-    }
 }
-
-/// What a 407 means, which no registry says.
-const WHO_AT_THE_PROXY: &str = "the proxy on the way to the registry wants to know who we are, or refuses our login; set or check \
-     `proxy: { url, username, password }` of this registry";
 
 fn is_write(operation: Operation) -> bool {
     matches!(
@@ -283,134 +213,6 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let value = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     (!value.is_empty()).then_some(value)
-}
-
-/// A registry's words in one line of printable characters.
-pub(super) fn quote(text: &str) -> String {
-    let line: String = masked(text)
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_QUOTE)
-        .collect();
-    line.trim().trim_end_matches('.').to_owned()
-}
-
-/// True where the other side broke the connection, as a registry or what stands before it does when it has too much to do.
-pub(super) fn is_reset(error: &reqwest::Error) -> bool {
-    use std::io::ErrorKind as Io;
-    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(cause) = next {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>()
-            && matches!(io.kind(), Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe)
-        {
-            return true;
-        }
-        // hyper's word for an answer that never came.
-        if cause.to_string().contains("connection closed before message completed") {
-            return true;
-        }
-        next = cause.source();
-    }
-    false
-}
-
-/// A failure below HTTP, judged by the whole chain of causes, as what matters hides deep in it.
-pub(super) fn broken(operation: Operation, place: Place, host: &str, plain_http: bool, error: reqwest::Error) -> Error {
-    // The URL may be signed.
-    let error = error.without_url();
-    let mut chain = String::new();
-    let mut io_kind = None;
-    // What the layers between say ("error sending request", "client error (Connect)") helps nobody.
-    let mut root = None;
-    let mut next: Option<&(dyn StdError + 'static)> = Some(&error);
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        chain.push_str(&text);
-        chain.push('\n');
-        root = Some(text);
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            io_kind = Some(io.kind());
-            // A custom I/O error hides its inner one from `source()`.
-            if let Some(inner) = io.get_ref() {
-                chain.push_str(&inner.to_string());
-                chain.push('\n');
-            }
-        }
-        next = cause.source();
-    }
-    let (kind, message) = judge(&chain, io_kind, error.is_dns(), error.is_timeout(), host, plain_http);
-    let error = Error::new(operation, place, kind, message);
-    match root {
-        Some(root) => error.caused_by(root),
-        None => error,
-    }
-}
-
-fn judge(
-    chain: &str,
-    io_kind: Option<std::io::ErrorKind>,
-    dns: bool,
-    timeout: bool,
-    host: &str,
-    plain_http: bool,
-) -> (ErrorKind, String) {
-    use std::io::ErrorKind as Io;
-    let has = |words: &[&str]| words.iter().any(|word| chain.contains(word));
-    if has(&["invalid peer certificate", "UnknownIssuer", "NotValidForName"]) {
-        let message = if has(&["NotValidForName", "not valid for name"]) {
-            format!("the certificate of {host} is for another name; check the url, or issue one with this name")
-        } else if has(&["Expired", "expired", "NotValidYet"]) {
-            format!("the certificate of {host} is not valid at this time; renew it, or set this machine's clock")
-        } else {
-            format!("the certificate of {host} is not trusted; set tls.ca_file to the CA that issued it")
-        };
-        return (ErrorKind::Tls, message);
-    }
-    if has(&["tunnel error", "proxy authorization required"]) {
-        if has(&["authorization required"]) {
-            return (ErrorKind::Config, WHO_AT_THE_PROXY.to_owned());
-        }
-        return (
-            ErrorKind::Network,
-            format!(
-                "the proxy does not lead to {host}; check `proxy` (or HTTPS_PROXY and NO_PROXY), and what it allows"
-            ),
-        );
-    }
-    if has(&["InvalidContentType", "corrupt message"]) {
-        return (
-            ErrorKind::Tls,
-            format!("{host} does not speak TLS; write http:// in its url if that is meant"),
-        );
-    }
-    if has(&["received fatal alert", "HandshakeFailure", "peer is incompatible"]) {
-        return (
-            ErrorKind::Tls,
-            format!("the TLS handshake with {host} failed; it may want a client certificate (tls.client_cert)"),
-        );
-    }
-    if dns {
-        return (
-            ErrorKind::Network,
-            format!("the host name {host} could not be resolved; check the url, and the DNS of this machine"),
-        );
-    }
-    if io_kind == Some(Io::ConnectionRefused) {
-        return (
-            ErrorKind::Network,
-            format!("{host} refused the connection; check host and port, and that it runs"),
-        );
-    }
-    if timeout {
-        return (ErrorKind::Network, format!("{host} did not answer in time"));
-    }
-    if plain_http && has(&["invalid HTTP version parsed", "invalid HTTP status-line"]) {
-        return (
-            ErrorKind::Network,
-            format!("{host} does not answer in HTTP; write https:// in its url if it speaks TLS"),
-        );
-    }
-    (ErrorKind::Network, format!("the connection to {host} broke"))
 }
 
 #[cfg(test)]
@@ -586,26 +388,5 @@ mod tests {
             &Sent::default(),
         );
         assert_eq!((refusal.text.as_str(), refusal.enveloped), ("", false));
-    }
-
-    #[test]
-    fn broken_connections_are_judged_by_their_chain() {
-        use std::io::ErrorKind as Io;
-        let judge = |chain: &str, io, dns| judge(chain, io, dns, false, "h:1", false);
-        let (kind, message) = judge(
-            "client error\ninvalid peer certificate: UnknownIssuer\n",
-            Some(Io::InvalidData),
-            false,
-        );
-        assert_eq!(kind, ErrorKind::Tls);
-        assert!(message.contains("tls.ca_file"), "{message}");
-        let (kind, message) = judge("received corrupt message of type InvalidContentType", None, false);
-        assert_eq!(kind, ErrorKind::Tls);
-        assert!(message.contains("http://"), "{message}");
-        assert_eq!(
-            judge("refused", Some(Io::ConnectionRefused), false).0,
-            ErrorKind::Network
-        );
-        assert!(judge("dns", None, true).1.contains("could not be resolved"));
     }
 }

@@ -11,7 +11,7 @@ use super::body::paced;
 use super::call::{Answer, Call, Payload};
 use super::create::refused_again;
 use super::manifests::content_digest;
-use super::ranges::held_bytes;
+use super::ranges::{held_by_status, held_bytes};
 use super::targets::resolve;
 use super::throttle::{Class, Direction};
 use crate::oci::{Digest, Reference, RepositoryName};
@@ -82,7 +82,7 @@ impl Registry {
         match answer.status {
             StatusCode::NO_CONTENT | StatusCode::OK | StatusCode::ACCEPTED => Ok(SessionState::Open {
                 write: self.moved(write, &answer)?,
-                offset: held_bytes(&answer.headers).unwrap_or(0),
+                offset: held_by_status(&answer.headers).unwrap_or(0),
             }),
             StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST | StatusCode::GONE => Ok(SessionState::Gone),
             // A registry that cannot be asked: where the upload stands is not to be had.

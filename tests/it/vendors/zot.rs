@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::support::command::Transship;
+use crate::support::docker_registry::DockerRegistry;
 use crate::support::engine::{Workshop, by_hand, scheduled};
 use crate::support::fake::zot::Zot;
 use crate::support::images::image;
@@ -75,4 +77,23 @@ async fn zot_is_not_searched_where_the_rules_forbid_it() {
     }
     assert_eq!(src.count("GET", "/ext/search"), 0);
     assert!(src.count("HEAD", "/manifests/") > 0 && dst.count("GET", "/ext/search") > 0);
+}
+
+/// zot makes a repository for who opens an upload in it.
+#[tokio::test]
+async fn ping_makes_no_repository_at_zot() {
+    let (fake, _zot) = Zot::start().await;
+    fake.seed("team/there", "v1", &image(1, "amd64", &[20]));
+    let plain = DockerRegistry::plain().await;
+    let ends = fake.rules("zot", &Zot::keys());
+    let home = Transship::new(&format!(
+        "version: 1\nregistries:\n{ends}  plain: {{ url: \"{}\" }}\nrules:\n  - {{ name: r, source: plain, \
+         destinations: [zot], repositories: [team/new, team/there] }}\n",
+        plain.url()
+    ));
+    let told = home.run(&["ping", "zot"]).await.expect(0).stdout;
+    assert!(told.contains("team/new is not there"), "{told}");
+    let opened = |repository: &str| fake.count("POST", &format!("/{repository}/blobs/uploads/"));
+    assert_eq!((opened("team/new"), opened("team/there")), (0, 1));
+    fake.finish();
 }

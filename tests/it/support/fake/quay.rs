@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use axum::response::Response;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
@@ -135,8 +135,29 @@ impl Face for Arc<Quay> {
         }
     }
 
-    fn answered(&self, _book: &Book, request: &Asking, answer: Response) -> Response {
+    fn answered(&self, _book: &Book, request: &Asking, mut answer: Response) -> Response {
+        let is_upload = request.path.contains("/blobs/uploads/");
         match answer.status() {
+            // `endpoints/v2/blob.py`: each request has a form of its own.
+            StatusCode::ACCEPTED if is_upload && request.method == Method::POST => {
+                answer
+                    .headers_mut()
+                    .insert(header::RANGE, HeaderValue::from_static("bytes=0--1"));
+                answer
+            }
+            StatusCode::NO_CONTENT if is_upload && request.method == Method::GET => {
+                let headers = answer.headers_mut();
+                let last = headers
+                    .get(header::RANGE)
+                    .and_then(|range| range.to_str().ok()?.strip_prefix("0-")?.parse().ok());
+                let held = last.map_or(0, |last: u64| last + u64::from(last > 0));
+                headers.insert(
+                    header::RANGE,
+                    HeaderValue::from_str(&format!("bytes=0-{held}")).expect("a range"),
+                );
+                headers.remove(header::LOCATION);
+                answer
+            }
             StatusCode::BAD_REQUEST if request.reference().is_some() => {
                 refusal(400, "MANIFEST_INVALID", "manifest invalid: blob not found")
             }
