@@ -155,6 +155,7 @@ async fn tokens_of_sixty_seconds_serve_many_requests() {
     let (run, output) = sync(&home, 0).await;
     assert_eq!(images(&run, "copied"), TAGS.len() as u64, "{run:#}");
     let asked = tokens.requests();
+    assert!(!asked.is_empty());
     assert!(
         asked.iter().all(|request| request.user.as_deref() == Some(USERNAME)),
         "{asked:?}"

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::Registry;
 use super::api::Api;
 use crate::oci::RepositoryName;
-use crate::registry::{BulkListing, Error, ErrorKind, ListedTag, Listing, LoginSource, Operation, Result};
+use crate::registry::{
+    BulkListing, CloudSettings, Error, ErrorKind, ListedTag, Listing, LoginSource, Operation, Result,
+};
 
 /// How long an API that refused is left alone: rights are granted by people.
 const REFUSAL_LIFE: Duration = Duration::from_secs(6 * 3600);
@@ -214,7 +216,8 @@ impl Registry {
     /// helper): that it is refused now holds for a short while only, and for no other process.
     fn hindrance(&self, error: &Error) -> Option<Hindrance> {
         let found = Hindrance::of(error);
-        let changes = matches!(self.shared.settings.login, LoginSource::DockerConfig);
+        let settings = &self.shared.settings;
+        let changes = matches!(settings.login, LoginSource::DockerConfig) && settings.cloud == CloudSettings::None;
         match error.kind {
             ErrorKind::Unauthorized if changes => found.and(Some(Hindrance::Trouble)),
             // It wants no more logins for a while (Docker Hub's API has some of its own): the registry may do without.

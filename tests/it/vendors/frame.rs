@@ -65,7 +65,6 @@ async fn what_is_right_passes_as_it_is() {
     let path = format!("/v2/app/blobs/{}", transship::oci::Digest::of(blob));
     let part = wire.get(&path, &[("range", "bytes=1-3")]).await.expect(206);
     assert_eq!(part.body, blob.slice(1..4));
-    assert_eq!(fake.count("GET", "bytes"), 0);
     assert!(fake.count("PUT", "/blobs/uploads/") > 0);
     fake.finish();
 }
