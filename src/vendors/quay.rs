@@ -1,6 +1,6 @@
 //! Quay: listings of tags by its own API.
 //!
-//! Facts: quay/quay `endpoints/api/tag.py`, `endpoints/v2`.
+//! Facts: quay/quay `endpoints/api/tag.py`, `endpoints/v2` (refusals: `errors.py`).
 
 use std::sync::Arc;
 
@@ -33,14 +33,22 @@ static WAYS: Ways = Ways {
         Phrase {
             status: 405,
             code: "DENIED",
-            says: "",
+            says: "read-only",
             writes: Some(true),
             kind: ErrorKind::Unsupported,
             advice: "Quay is read-only for maintenance",
         },
         Phrase {
-            status: 400,
-            code: "MANIFEST_INVALID",
+            status: 405,
+            code: "DENIED",
+            says: "namespace is disabled",
+            writes: None,
+            kind: ErrorKind::Denied,
+            advice: "the organisation or user is disabled at Quay",
+        },
+        Phrase {
+            status: 403,
+            code: "DENIED",
             says: "quota",
             writes: Some(true),
             kind: ErrorKind::Quota,

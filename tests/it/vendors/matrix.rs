@@ -173,6 +173,17 @@ impl Site {
         }
     }
 
+    /// The statuses of its answers so far.
+    pub fn statuses(&self) -> Vec<Option<u16>> {
+        match self {
+            Self::Fake(fake) => fake.exchanges().iter().map(|one| one.status).collect(),
+            Self::Behind { proxy, .. } => {
+                let exchanges = proxy.exchanges();
+                exchanges.iter().map(|one| Some(one.status?.as_u16())).collect()
+            }
+        }
+    }
+
     pub fn forget(&self) {
         match self {
             Self::Fake(fake) => fake.forget(),

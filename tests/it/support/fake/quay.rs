@@ -1,15 +1,17 @@
 //! Quay (quay/quay `endpoints/v2`, `endpoints/api/tag.py`).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::response::Response;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use transship::demo::registry::Options;
+use transship::oci::RepositoryName;
 
 use super::token::{Tokens, Worth};
-use super::{Asked, Asking, Book, Face, Fake, REPLACED, document, lock, refusal, tags};
+use super::{Asked, Asking, Book, Face, Fake, REPLACED, document, lock, refusal, tags, with_header};
 
 /// A token of an OAuth application, whose user is `$oauthtoken`.
 pub const APPLICATION: &str = "quay-application-token";
@@ -19,9 +21,31 @@ pub const ROBOT: &str = "team+sync";
 pub const SECRET: &str = "quay-robot-token";
 const PAGE: usize = 100;
 
+/// What `endpoints/v2/errors.py` says with `DENIED`: status and message.
+pub const READ_ONLY: Denial = (
+    405,
+    "System is currently read-only. Pulls will succeed but all write operations are currently suspended.",
+);
+pub const QUOTA: Denial = (403, "Quota has been exceeded on namespace");
+pub const DISABLED: Denial = (
+    405,
+    "This namespace is disabled. Please contact your system administrator.",
+);
+
+pub type Denial = (u16, &'static str);
+
+/// The parameter of an address in the storage, which is good without a login.
+const SIGNATURE: &str = "Signature";
+
 pub struct Quay {
     tokens: Tokens,
     pages: Mutex<BTreeMap<String, usize>>,
+    /// All writes are refused so.
+    pub denies: Mutex<Option<Denial>>,
+    /// Blobs are read of a storage at another host.
+    pub redirects: AtomicBool,
+    /// Pages of tags go on from a token, as in older versions.
+    pub page_tokens: AtomicBool,
 }
 
 impl Quay {
@@ -29,6 +53,9 @@ impl Quay {
         let quay = Arc::new(Self {
             tokens: Tokens::new("/v2/auth", "quay.example"),
             pages: Mutex::default(),
+            denies: Mutex::default(),
+            redirects: AtomicBool::default(),
+            page_tokens: AtomicBool::default(),
         });
         let options = Options {
             referrers_api: true,
@@ -85,6 +112,68 @@ impl Quay {
     }
 }
 
+/// A page of tags whose link has a token: the name of the last tag is not looked at.
+fn page_by_token(request: &Asking, book: &Book, name: &RepositoryName) -> Asked {
+    let tags = book.registry.tags(name);
+    let at = match request.parameter("next_page") {
+        None => 0,
+        Some(token) => match token.strip_prefix("gAAAA=+").and_then(|at| at.parse().ok()) {
+            Some(at) if at < tags.len() => at,
+            _ => return Asked::Wrong("a token of a page that was not given out".to_owned()),
+        },
+    };
+    let shown: Vec<&str> = tags.iter().skip(at).take(PAGE).map(|tag| tag.as_str()).collect();
+    let page = document(200, &json!({ "name": name, "tags": shown }));
+    if at + PAGE >= tags.len() {
+        return Asked::Answer(page);
+    }
+    let link = format!(
+        "</v2/{name}/tags/list?n={PAGE}&next_page=gAAAA%3D%2B{}>; rel=\"next\"",
+        at + PAGE
+    );
+    Asked::Answer(with_header(page, "link", &link))
+}
+
+impl Quay {
+    /// What it answers to who may ask.
+    fn answer(&self, book: &Book, request: &Asking) -> Asked {
+        let denied = *lock(&self.denies);
+        if let Some((status, message)) = denied.filter(|_| request.writes()) {
+            return Asked::Answer(refusal(status, "DENIED", message));
+        }
+        let is_read = request.method == Method::GET;
+        let repository = request
+            .repository()
+            .and_then(|name| name.parse::<RepositoryName>().ok());
+        let Some(name) = repository.filter(|name| is_read && book.registry.manifests(name).is_some()) else {
+            return Asked::Pass;
+        };
+        if request.path.ends_with("/tags/list") {
+            if self.page_tokens.load(Ordering::SeqCst) {
+                return page_by_token(request, book, &name);
+            }
+            // `endpoints/v2/tag.py`: no page is longer, whatever is asked for.
+            let page = tags::page(request, &book.registry.tags(&name), PAGE);
+            return page.map_or(Asked::Pass, Asked::Answer);
+        }
+        if let Some((_, subject)) = request.path.split_once("/referrers/") {
+            let held = book.registry.manifests(&name).unwrap_or_default();
+            // No empty list, as others give.
+            return match held.iter().any(|held| held.digest.to_string() == subject) {
+                true => Asked::Pass,
+                false => Asked::Answer(refusal(400, "MANIFEST_INVALID", "manifest invalid")),
+            };
+        }
+        if request.path.contains("/blobs/sha256:") && self.redirects.load(Ordering::SeqCst) {
+            // The registry is at an address, the storage at a name.
+            let storage = book.url.replace("127.0.0.1", "localhost");
+            let at = format!("{storage}{}?{SIGNATURE}=s", request.path);
+            return Asked::Answer(with_header(document(302, &json!({})), "location", &at));
+        }
+        Asked::Pass
+    }
+}
+
 impl Face for Arc<Quay> {
     fn asked(&self, book: &Book, request: &Asking) -> Asked {
         if self.tokens.is_realm(request) {
@@ -108,18 +197,17 @@ impl Face for Arc<Quay> {
             }
             return self.tags(book, request, repository);
         }
+        if request.parameter(SIGNATURE).is_some() {
+            return match request.authorization() {
+                Some(_) => Asked::Wrong("the storage refuses a login beside its signature".to_owned()),
+                None => Asked::Pass,
+            };
+        }
         if request.basic().is_some() {
             return Asked::Wrong("the password is for the token server alone".to_owned());
         }
         match self.tokens.worth(book, request) {
-            Worth::Good(_) if request.method == Method::GET && request.path.ends_with("/tags/list") => {
-                // `endpoints/v2/tag.py`: no page is longer, whatever is asked for.
-                let repository = request.repository().and_then(|name| name.parse().ok());
-                let held = repository.filter(|name| book.registry.manifests(name).is_some());
-                let page = held.and_then(|name| tags::page(request, &book.registry.tags(&name), PAGE));
-                page.map_or(Asked::Pass, Asked::Answer)
-            }
-            Worth::Good(_) => Asked::Pass,
+            Worth::Good(_) => self.answer(book, request),
             // The right to delete is none that a token has, so an upload cannot be given up either.
             Worth::Lacks(_) if request.method == Method::DELETE => Asked::Answer(refusal(
                 401,

@@ -8,7 +8,7 @@ use transship::engine::{Engine, RunReport};
 use transship::oci::Digest;
 use transship::registry::ErrorKind;
 
-use super::{Bulk, End, Row, Scenario};
+use super::{Bulk, End, Row, Scenario, Site};
 use crate::support::engine::{Workshop, by_hand, only_failure, scheduled};
 use crate::support::images::{SampleImage, cosign_signature, image, nested_index, referrer, two_platforms};
 use crate::support::wire::Wire;
@@ -43,6 +43,42 @@ async fn one(row: &Row, scenario: Scenario) {
         Scenario::TokenExpiry => token_expiry(row).await,
         Scenario::Missing => missing(row).await,
     }
+}
+
+/// Requests at the kind that carry something, and those that were told to come later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tally {
+    uploads_closed: usize,
+    manifests_put: usize,
+    blobs_read: usize,
+    manifests_read: usize,
+    put_off: usize,
+}
+
+impl Tally {
+    fn of(site: &Site) -> Self {
+        let statuses = site.statuses();
+        Self {
+            uploads_closed: site.count("PUT", "/blobs/uploads/"),
+            manifests_put: site.count("PUT", "/manifests/"),
+            blobs_read: site.count("GET", "/blobs/sha256:"),
+            manifests_read: site.count("GET", "/manifests/"),
+            put_off: statuses.iter().filter(|status| **status == Some(429)).count(),
+        }
+    }
+}
+
+/// What came in by the rule `in` and went out by the rule `out`, each thing once.
+#[track_caller]
+fn assert_moved_once(site: &Site, blobs: usize, manifests: usize, put_off: usize) {
+    let wanted = Tally {
+        uploads_closed: blobs,
+        manifests_put: manifests,
+        blobs_read: blobs,
+        manifests_read: manifests,
+        put_off,
+    };
+    assert_eq!(Tally::of(site), wanted);
 }
 
 /// A registry of the kind between two in memory: the rule `in` brings to it, the rule `out` takes from it.
@@ -202,8 +238,11 @@ async fn moved_tag(row: &Row) {
     chain.seed("v1", &old);
     chain.passes().await;
     chain.seed("v1", &new);
+    chain.end.site.forget();
     chain.passes().await;
     chain.assert_holds("v1", &new).await;
+    // Its two blobs and its manifest, and nothing of the old image.
+    assert_moved_once(&chain.end.site, 2, 1, 0);
 }
 
 async fn new_tag(row: &Row) {
@@ -227,6 +266,8 @@ async fn multi_arch(row: &Row) {
     chain.passes().await;
     chain.assert_holds("v1", &plain).await;
     chain.assert_holds("nested", &nested).await;
+    // Three manifests and five of the other; what both have is moved once.
+    assert_moved_once(&chain.end.site, 10, 8, 0);
 }
 
 async fn referrers(row: &Row) {
@@ -246,6 +287,11 @@ async fn referrers(row: &Row) {
     let listed = Wire::new(&chain.to.url()).get(&path, &[]).await.expect(200).json();
     let found = listed["manifests"].to_string();
     assert!(found.contains(&sbom.digest().to_string()), "{found}");
+    // By the API three manifests; without it the list of them is one more, which is read by its tag to be written and to be copied.
+    let tally = Tally::of(&chain.end.site);
+    assert_eq!((tally.uploads_closed, tally.blobs_read), (6, 6));
+    let manifests = (tally.manifests_put, tally.manifests_read);
+    assert!([(3, 3), (4, 6)].contains(&manifests), "{tally:?}");
 }
 
 async fn immutable(row: &Row) {
@@ -264,14 +310,33 @@ async fn immutable(row: &Row) {
 
 async fn throttled(row: &Row) {
     let chain = Chain::of(row).await;
+    let site = &chain.end.site;
     let sample = image(1, "amd64", &[20]);
     chain.seed("v1", &sample);
-    chain.end.site.throttle("PUT", "/manifests/");
+    site.throttle("PUT", "/manifests/");
     let report = by_hand(&chain.engine, "in").await;
     assert!(report.failures.is_empty(), "{:?}", report.failures);
-    chain.end.site.throttle("GET", "/blobs/");
+    // The one that was put off comes again, and no other.
+    let come_in = Tally {
+        uploads_closed: 2,
+        manifests_put: 2,
+        blobs_read: 0,
+        manifests_read: 0,
+        put_off: 1,
+    };
+    assert_eq!(Tally::of(site), come_in);
+    site.forget();
+    site.throttle("GET", "/blobs/");
     let report = by_hand(&chain.engine, "out").await;
     assert!(report.failures.is_empty(), "{:?}", report.failures);
+    let gone_out = Tally {
+        uploads_closed: 0,
+        manifests_put: 0,
+        blobs_read: 3,
+        manifests_read: 1,
+        put_off: 1,
+    };
+    assert_eq!(Tally::of(site), gone_out);
     chain.assert_holds("v1", &sample).await;
 }
 
@@ -283,6 +348,12 @@ async fn token_expiry(row: &Row) {
     chain.passes().await;
     assert!(chain.end.site.logins_ended());
     chain.assert_holds("v1", &sample).await;
+    let tally = Tally::of(&chain.end.site);
+    assert_eq!((tally.manifests_put, tally.blobs_read), (1, 4));
+    // One upload was refused at least, and all that were under way at most; none is refused twice.
+    assert!((5..=8).contains(&tally.uploads_closed), "{tally:?}");
+    // Who looks for tags with their digests may have read one before.
+    assert!((1..=2).contains(&tally.manifests_read), "{tally:?}");
 }
 
 /// What a push needs is made, and a source without the repository is said to be one.
@@ -296,6 +367,9 @@ async fn missing(row: &Row) {
     );
     let sample = image(1, "amd64", &[20]);
     chain.seed("v1", &sample);
+    chain.end.site.forget();
     chain.passes().await;
     chain.assert_holds("v1", &sample).await;
+    // What is made on the way costs no second try of what is sent.
+    assert_moved_once(&chain.end.site, 2, 1, 0);
 }
