@@ -32,6 +32,9 @@ const MAX_LINK: usize = 8 * 1024;
 /// Pages of one list, for registries whose pages are empty or repeat: enough for [`MAX_ENTRIES`] by pages of 50 (old Quay).
 const MAX_PAGES: usize = 40_000;
 
+/// How often a list is read from its start where a later page is not found.
+const MAX_STARTS: u32 = 3;
+
 /// Follows the pages of one list.
 pub(super) struct Pages {
     /// Hashes of the pages' addresses, by a key that the registry cannot know.
@@ -179,8 +182,9 @@ impl Registry {
         let mut pages = Pages::new(operation, place.clone());
         let mut first = url.clone();
         first.query_pairs_mut().append_pair("n", &PAGE_ENTRIES.to_string());
-        let mut next = Some(first);
-        let mut sized = true;
+        let mut next = Some(first.clone());
+        let mut starts = 1;
+        let (mut sized, mut asks_size) = (true, true);
         let mut first_page = true;
         let mut entries = Entries::<T>::new();
         while let Some(at) = next {
@@ -191,13 +195,27 @@ impl Registry {
                 let (mut error, enveloped) = answer.into_told_error(self.user()).await;
                 // distribution 3 refuses a page size over its `catalog.maxentries` or `tags.maxtags`.
                 if sized && error.code.as_deref() == Some("PAGINATION_NUMBER_INVALID") {
-                    sized = false;
+                    (sized, asks_size) = (false, false);
                     next = Some(url.clone());
                     continue;
                 }
                 let without = operation == Operation::ListRepositories
                     && (status == StatusCode::METHOD_NOT_ALLOWED || error.code.as_deref() == Some("UNSUPPORTED"));
-                // Only the first page can say that there is no list; later it is a list cut short.
+                // Only the first page can say that there is no list; later it is a list cut short. zot has no page behind an
+                // entry that was deleted since it ended the page before.
+                if !first_page && status == StatusCode::NOT_FOUND {
+                    if starts < MAX_STARTS {
+                        starts += 1;
+                        first_page = true;
+                        (pages, entries) = (Pages::new(operation, place.clone()), Entries::new());
+                        next = Some(if asks_size { first.clone() } else { url.clone() });
+                        continue;
+                    }
+                    error.message = format!(
+                        "{}: a later page of the list, {MAX_STARTS} times from its start; it may change faster than it can be read",
+                        error.message
+                    );
+                }
                 if !first_page || !(status == StatusCode::NOT_FOUND || without) {
                     return Err(error);
                 }

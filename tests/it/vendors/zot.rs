@@ -1,12 +1,18 @@
-//! zot: its search, with and without.
+//! zot: its search, with and without, and its own answers to uploads, mounts, lists and manifests.
 
 use std::sync::atomic::Ordering;
 
+use transship::clock::Clock;
+use transship::oci::Digest;
+use transship::registry::{BodyStream, Endpoint, ErrorKind, Limiter, SessionState};
+use transship::rules::RegistryName;
+
 use crate::support::command::Transship;
 use crate::support::docker_registry::DockerRegistry;
-use crate::support::engine::{Workshop, by_hand, scheduled};
+use crate::support::engine::{Workshop, by_hand, only_failure, scheduled};
+use crate::support::fake::Fake;
 use crate::support::fake::zot::Zot;
-use crate::support::images::image;
+use crate::support::images::{image, noise};
 use crate::support::{PASSWORD, USERNAME};
 
 #[tokio::test]
@@ -96,4 +102,187 @@ async fn ping_makes_no_repository_at_zot() {
     let opened = |repository: &str| fake.count("POST", &format!("/{repository}/blobs/uploads/"));
     assert_eq!((opened("team/new"), opened("team/there")), (0, 1));
     fake.finish();
+}
+
+/// From one zot to another.
+fn workshop(src: &Fake, dst: &Fake, rules: &str) -> Workshop {
+    let ends = [src.rules("src", &Zot::keys()), dst.rules("dst", &Zot::keys())].concat();
+    Workshop::new(&format!("version: 1\nregistries:\n{ends}rules:\n{rules}"))
+}
+
+fn rule(name: &str, more: &str) -> String {
+    format!("  - {{ name: {name}, source: src, destinations: [dst], {more} }}\n")
+}
+
+/// Statuses of the requests by a method with `part` in their target.
+fn statuses(fake: &Fake, method: &str, part: &str) -> Vec<u16> {
+    let all = fake.exchanges().into_iter();
+    let of = all.filter(|one| one.method == method && one.target.contains(part));
+    of.filter_map(|one| one.status).collect()
+}
+
+/// 416, which says that the upload stands elsewhere, is no end of it.
+#[tokio::test]
+async fn zot_refuses_a_piece_at_a_wrong_offset_and_the_upload_goes_on_where_it_stands() {
+    let (fake, _zot) = Zot::start().await;
+    let (src, _source) = Zot::start().await;
+    let home = workshop(&src, &fake, &rule("r", "repositories: [a/b]"));
+    let settings = &home.config().registries[&RegistryName::new("dst")];
+    let (habits, vendor) = transship::vendors::for_settings(settings);
+    let opened = Endpoint::open("dst", settings, habits, vendor, Clock::system(), &Limiter::default());
+    let end = opened.expect("an end");
+    let blob = noise(1, (6 << 20) + 5);
+    let body = |from: u64, to: u64| {
+        let bytes = blob.slice(from as usize..to as usize);
+        Box::pin(futures_util::stream::iter([Ok(bytes)])) as BodyStream
+    };
+    let (repository, size, piece) = ("a/b".parse().expect("a name"), blob.len() as u64, 5 << 20);
+    let write = end.begin_write(&repository).await.expect("opened");
+    let sent = end.write_piece(&write, 0, piece, body(0, piece)).await;
+    let (write, held) = sent.expect("a piece");
+    assert_eq!(held, piece);
+    let wrong = end
+        .write_piece(&write, piece - 9, size - piece, body(piece, size))
+        .await;
+    let error = wrong.expect_err("a wrong offset");
+    assert_eq!((error.status, error.kind), (Some(416), ErrorKind::Server), "{error}");
+    let state = end.resume_write(&write).await.expect("asked");
+    let SessionState::Open { write, offset } = state else {
+        panic!("the upload is gone");
+    };
+    assert_eq!(offset, piece);
+    let digest = Digest::of(&blob);
+    let closed = end
+        .finish_write(&write, &digest, offset, size - offset, body(offset, size))
+        .await;
+    closed.expect("closed");
+    assert_eq!(end.head_blob(&repository, &digest).await.expect("answered"), Some(size));
+    fake.finish();
+}
+
+#[tokio::test]
+async fn zot_ends_an_upload_that_it_could_not_read_and_the_blob_starts_again() {
+    // Where an upload of a few bytes stands is not worth a question.
+    for (size, asked) in [(3000, vec![]), (9 << 20, vec![404])] {
+        let (src, _source) = Zot::start().await;
+        let (dst, destination) = Zot::start().await;
+        let sample = image(1, "amd64", &[size]);
+        let layer = &sample.blobs[1];
+        src.seed("a/b", "v1", &sample);
+        let home = workshop(&src, &dst, &rule("r", "repositories: [a/b]"));
+        destination.broken_reads.lock().expect("not poisoned").push(layer.len());
+        let report = by_hand(&home.engine().await, "r").await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert_eq!(dst.resolve("a/b", "v1"), Some(sample.digest()));
+        let digest = Digest::of(layer);
+        assert_eq!(statuses(&dst, "GET", "/blobs/uploads/"), asked);
+        assert_eq!(statuses(&dst, "POST", "/blobs/uploads/"), [202; 3]);
+        assert_eq!(statuses(&dst, "PUT", digest.hex()), [500, 201]);
+        let held = dst.book().registry.blob(&"a/b".parse().expect("a name"), &digest);
+        assert_eq!(held.as_ref(), Some(layer));
+    }
+}
+
+/// The next page of tags is not found where the tag that it goes on from was deleted meanwhile. No tag is taken for gone then.
+#[tokio::test]
+async fn zot_has_no_next_page_after_a_deleted_tag_and_the_tags_are_listed_again() {
+    for (deleting, lists) in [(1, vec![200, 404, 200, 200]), (9, vec![200, 404, 200, 404, 200, 404])] {
+        let (src, source) = Zot::start().await;
+        let (dst, _destination) = Zot::start().await;
+        let sample = image(1, "amd64", &[20]);
+        // One page has 1,000; with 1,001 left there are two again.
+        for number in 0..1001 + deleting {
+            src.seed("a/b", &format!("v{number:04}"), &sample);
+        }
+        source.no_search.store(true, Ordering::SeqCst);
+        source.deleting_pages.store(deleting, Ordering::SeqCst);
+        let rules = rule("r", "repositories: [a/b], tags: { include: [\"v000*\"] }");
+        let home = workshop(&src, &dst, &rules);
+        let engine = home.engine().await;
+        let report = by_hand(&engine, "r").await;
+        assert_eq!(statuses(&src, "GET", "/tags/list"), lists);
+        match deleting {
+            1 => {
+                assert!(report.failures.is_empty(), "{:?}", report.failures);
+                assert_eq!((report.source.tags_listed, report.source.tags_selected), (1001, 10));
+                assert_eq!(dst.resolve("a/b", "v0009"), Some(sample.digest()));
+            }
+            _ => {
+                let told = &only_failure(&report).message;
+                assert!(
+                    told.contains("a later page of the list, 3 times from its start"),
+                    "{told}"
+                );
+            }
+        }
+    }
+}
+
+/// It has one store of blobs for all repositories: what was copied to one that is gone is mounted all the same.
+#[tokio::test]
+async fn zot_mounts_a_blob_from_wherever_it_has_it() {
+    let (src, _source) = Zot::start().await;
+    let (dst, _destination) = Zot::start().await;
+    let sample = image(1, "amd64", &[3000]);
+    for repository in ["a/one", "a/two"] {
+        src.seed(repository, "v1", &sample);
+    }
+    let rules = rule("one", "repositories: [a/one]") + &rule("two", "repositories: [a/two]");
+    let home = workshop(&src, &dst, &rules);
+    let engine = home.engine().await;
+    assert!(by_hand(&engine, "one").await.failures.is_empty());
+    dst.seed("other/place", "v1", &sample);
+    let registry = &dst.book().registry;
+    assert!(registry.delete_repository(&"a/one".parse().expect("a name")));
+    dst.forget();
+    let report = by_hand(&engine, "two").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(report.destinations[0].blobs.mounted, 2);
+    assert_eq!(
+        statuses(&dst, "POST", "from=other"),
+        [] as [u16; 0],
+        "another place was named"
+    );
+    assert_eq!(
+        statuses(&dst, "POST", "&from=a%2Fone"),
+        [201; 2],
+        "{:#?}",
+        dst.exchanges()
+    );
+    assert_eq!(dst.count("PATCH", ""), 0);
+    assert_eq!(dst.resolve("a/two", "v1"), Some(sample.digest()));
+    let two = "a/two".parse().expect("a name");
+    assert!(
+        sample
+            .blobs
+            .iter()
+            .all(|blob| registry.blob(&two, &Digest::of(blob)).as_ref() == Some(blob))
+    );
+}
+
+/// A blob that was there when it was looked for and was collected before the manifest came is sent, whatever the refusal's code.
+#[tokio::test]
+async fn zot_says_400_of_a_blob_that_a_manifest_lacks_and_gets_it() {
+    for blob_unknown in [true, false] {
+        let (src, _source) = Zot::start().await;
+        let (dst, destination) = Zot::start().await;
+        let sample = image(1, "amd64", &[3000]);
+        src.seed("a/b", "v1", &sample);
+        let lost = Digest::of(&sample.blobs[1]);
+        destination.blob_unknown.store(blob_unknown, Ordering::SeqCst);
+        *destination.collects.lock().expect("not poisoned") = Some(lost.clone());
+        let home = workshop(&src, &dst, &rule("r", "repositories: [a/b]"));
+        let engine = home.engine().await;
+        let report = by_hand(&engine, "r").await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert_eq!(
+            statuses(&dst, "PUT", "/manifests/"),
+            [400, 201],
+            "{:#?}",
+            dst.exchanges()
+        );
+        let held = dst.book().registry.blob(&"a/b".parse().expect("a name"), &lost);
+        assert_eq!(held.as_ref(), Some(&sample.blobs[1]));
+        assert_eq!(dst.resolve("a/b", "v1"), Some(sample.digest()));
+    }
 }

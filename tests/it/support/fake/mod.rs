@@ -5,7 +5,7 @@
 //! own words, and bends the registry's answers to its habits. To write one:
 //!
 //! 1. `asked` sees every request first. It gives [`Asked::Answer`] for what the vendor answers itself, [`Asked::Pass`] for
-//!    what the registry answers (below `/v2/` only), and [`Asked::Wrong`] for a request that no careful client sends: a wrong
+//!    what the registry answers (below `/v2/` only; [`Asked::PassAs`] with another query), and [`Asked::Wrong`] for a request that no careful client sends: a wrong
 //!    signature, a page token that was not given out, a credential at the wrong place. That one fails the test, when the fake
 //!    is dropped or by [`Fake::finish`].
 //! 2. `answered` sees the registry's answer before the client does.
@@ -91,6 +91,8 @@ pub enum Asked {
     Answer(Response),
     /// The registry answers.
     Pass,
+    /// The registry answers another query at the same path.
+    PassAs(String),
     /// No careful client asks so: the test fails.
     Wrong(String),
 }
@@ -434,7 +436,7 @@ impl Front {
             return Asked::Answer(self.face.throttled(request));
         }
         let asked = self.face.asked(book, request);
-        if !matches!(asked, Asked::Pass) {
+        if !matches!(asked, Asked::Pass | Asked::PassAs(_)) {
             return asked;
         }
         if !request.path.starts_with("/v2/") {
@@ -505,6 +507,11 @@ async fn answer(State(front): State<Arc<Front>>, request: axum::extract::Request
     let response = match front.judge(&asking) {
         Asked::Answer(response) => response,
         Asked::Pass => {
+            let passed = front.pass(&asking, body).await;
+            front.face.answered(&front.book, &asking, passed)
+        }
+        Asked::PassAs(query) => {
+            let asking = Asking { query, ..asking };
             let passed = front.pass(&asking, body).await;
             front.face.answered(&front.book, &asking, passed)
         }
