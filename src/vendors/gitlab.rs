@@ -1,4 +1,4 @@
-//! GitLab's registry: listings by its own API, where it has a database of its metadata.
+//! GitLab's registry: listings by its own API, where it has a database of its metadata, and repositories by GitLab's.
 //!
 //! Facts: gitlab-org/container-registry `docs/spec/gitlab/api.md`.
 
@@ -27,7 +27,7 @@ const WITHOUT_LIFE: Duration = Duration::from_secs(6 * 3600);
 
 static WAYS: Ways = Ways {
     hides_tags: true,
-    right_to_list: "the right to pull from the project",
+    right_to_list: "the right to pull from the project (for patterns: to list by GitLab's API)",
     ..Ways::PLAIN
 };
 
@@ -91,6 +91,12 @@ impl Vendor for Gitlab {
             })
         }
         .boxed()
+    }
+
+    fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
+        super::gitlab_repositories::list(api, below)
+            .map(|listed| listed.map(Some))
+            .boxed()
     }
 }
 

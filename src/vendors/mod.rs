@@ -20,6 +20,7 @@ mod entra;
 mod gathered;
 mod github;
 mod gitlab;
+mod gitlab_repositories;
 mod google;
 mod google_create;
 mod google_key;

@@ -298,8 +298,15 @@ impl Registry {
             (false, Some(error)) => Err(error),
             (false, None) => Ok(None),
             (true, None) => self.list_catalogue().await,
-            (true, Some(error)) => {
+            (true, Some(mut error)) => {
                 let listed = self.list_catalogue().await;
+                // The vendor's API says what is missing; a catalogue may be for administrators alone.
+                if let Err(other) = &listed
+                    && Hindrance::of(other) == Some(Hindrance::Refusal)
+                {
+                    error.message = format!("{}; the catalogue was refused, too ({})", error.message, other.message);
+                    return Err(error);
+                }
                 // Without a catalogue it is the API's refusal that stands in the way.
                 if matches!(listed, Ok(None)) {
                     return Err(error);

@@ -1,4 +1,5 @@
-//! GitLab's registry with the database of its metadata (gitlab-org/container-registry `docs/spec/gitlab/api.md`).
+//! GitLab's registry with the database of its metadata (gitlab-org/container-registry `docs/spec/gitlab/api.md`), and the lists of
+//! repositories of GitLab itself (docs.gitlab.com, "Container registry API", "Pagination", "Access token scopes").
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::response::Response;
+use http::Method;
 use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
@@ -13,8 +15,30 @@ use super::token::{Tokens, Worth, needed};
 use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, with_header};
 use crate::support::{PASSWORD, USERNAME};
 
+/// Whose repositories these are: groups with projects, and a user's project.
+const PROJECTS: [&str; 5] = [
+    "group/project",
+    "group/sub/tool",
+    "secret/project",
+    "hidden/project",
+    "octocat/tool",
+];
+/// A user, who is no group.
+const USER: &str = "octocat";
+/// A group in which our user has not the role to see repositories, and one that he may not even know of.
+const SECRET: &str = "secret";
+const HIDDEN: &str = "hidden";
+/// Entries of a page of GitLab itself.
+const PAGE: usize = 100;
+
 pub struct Gitlab {
     tokens: Tokens,
+    /// Our user may read the catalogue.
+    pub administers: AtomicBool,
+    /// The password is none of an access token with the scope `read_api`.
+    pub registry_only: AtomicBool,
+    /// The lists are too long for GitLab to count them.
+    pub uncounted: AtomicBool,
     /// The registry has no such database.
     pub plain: AtomicBool,
     /// Links to next pages that were given out.
@@ -25,6 +49,9 @@ impl Gitlab {
     pub async fn start() -> (Fake, Arc<Self>) {
         let gitlab = Arc::new(Self {
             tokens: Tokens::new("/jwt/auth", "container_registry"),
+            administers: AtomicBool::new(false),
+            registry_only: AtomicBool::new(false),
+            uncounted: AtomicBool::new(false),
             plain: AtomicBool::new(false),
             links: Mutex::default(),
         });
@@ -34,6 +61,66 @@ impl Gitlab {
     /// The keys of its rules.
     pub fn keys() -> String {
         format!("kind: gitlab, username: {USERNAME}, password: {PASSWORD}")
+    }
+
+    /// The keys of its rules, with where GitLab itself is.
+    pub fn keys_with_api(fake: &Fake) -> String {
+        format!("{}, endpoint: \"{}\"", Self::keys(), fake.url())
+    }
+
+    /// What GitLab itself answers; `path` begins after `/api/v4/`.
+    fn api(&self, book: &Book, request: &Asking, path: &str) -> Asked {
+        let said = |status, message: &str| Asked::Answer(document(status, &json!({ "message": message })));
+        if request.method != Method::GET || request.bearer() != Some(PASSWORD) {
+            return Asked::Wrong("the API takes the token itself".to_owned());
+        }
+        let number = |name: &str| request.parameter(name).and_then(|text| text.parse::<usize>().ok());
+        let (Some(page @ 1..), Some(size @ 1..=PAGE)) = (number("page"), number("per_page")) else {
+            return Asked::Wrong("a list is read by pages of 100 at most".to_owned());
+        };
+        let [sort @ ("groups" | "projects"), id, "registry", "repositories"] = path.split('/').collect::<Vec<_>>()[..]
+        else {
+            return Asked::Wrong("the API has no such path".to_owned());
+        };
+        if self.registry_only.load(Ordering::SeqCst) {
+            let error =
+                json!({ "error": "insufficient_scope", "error_description": "The request requires higher privileges" });
+            return Asked::Answer(document(403, &error));
+        }
+        let holder = id.replace("%2F", "/");
+        let inside = format!("{holder}/");
+        let is_there = match sort {
+            "projects" => PROJECTS.contains(&holder.as_str()),
+            _ => holder != USER && PROJECTS.iter().any(|project| project.starts_with(&inside)),
+        };
+        let top = holder.split('/').next().unwrap_or_default();
+        if !is_there || top == HIDDEN {
+            return match sort {
+                "projects" => said(404, "404 Project Not Found"),
+                _ => said(404, "404 Group Not Found"),
+            };
+        }
+        if top == SECRET {
+            return said(403, "403 Forbidden");
+        }
+        let names = book.registry.repositories();
+        let own = names
+            .iter()
+            .filter(|name| name.as_str() == holder || name.as_str().starts_with(&inside));
+        let entries: Vec<Value> = own
+            .enumerate()
+            .map(|(id, name)| json!({ "id": id + 1, "name": "", "path": name, "project_id": 9, "location": format!("gitlab.example:5000/{name}") }))
+            .collect();
+        let shown: Vec<&Value> = entries.iter().skip((page - 1) * size).take(size).collect();
+        let next = match page * size < entries.len() {
+            true => (page + 1).to_string(),
+            false => String::new(),
+        };
+        let answer = with_header(document(200, &json!(shown)), "x-next-page", &next);
+        Asked::Answer(match self.uncounted.load(Ordering::SeqCst) {
+            true => answer,
+            false => with_header(answer, "x-total", &entries.len().to_string()),
+        })
     }
 
     fn tags(&self, book: &Book, request: &Asking, repository: &str) -> Asked {
@@ -75,13 +162,18 @@ impl Gitlab {
 
 impl Face for Arc<Gitlab> {
     fn asked(&self, book: &Book, request: &Asking) -> Asked {
+        if let Some(path) = request.path.strip_prefix("/api/v4/") {
+            return self.api(book, request, path);
+        }
         if self.tokens.is_realm(request) {
             let user = request
                 .basic()
                 .filter(|(user, password)| user == USERNAME && password == PASSWORD);
             let known = user.is_some();
             let user = user.map(|(user, _)| user);
-            return self.tokens.give(book, request, user.as_deref(), |_, _| known);
+            let administers = self.administers.load(Ordering::SeqCst);
+            let may = |name: &str, _: &str| known && (name != "catalog" || administers);
+            return self.tokens.give(book, request, user.as_deref(), may);
         }
         let listed = request
             .path
