@@ -97,7 +97,8 @@ async fn heavy_a_gibibyte_takes_no_more_memory_than_its_sixteenth() {
         assert!(dst.request_bytes("*", "/blobs/uploads/") > mebibytes * MIB);
     }
     eprintln!("measured: VmHWM {} at 64 MiB, {} at 1 GiB", peaks[0], peaks[1]);
-    assert!(peaks[1] <= peaks[0] + 4 * MIB, "{peaks:?}");
+    // Each of two or three threads keeps up to 3 MiB of freed memory (main.rs), which a short copy may not come to.
+    assert!(peaks[1] <= peaks[0] + 8 * MIB, "{peaks:?}");
 }
 
 #[tokio::test]

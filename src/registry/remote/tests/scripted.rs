@@ -277,18 +277,20 @@ async fn lists_that_cannot_be_believed(
 
 #[tokio::test]
 async fn a_list_that_is_lost_half_way_is_an_error() {
-    let registry = Server::start(|_, before| match before {
-        0 => answer(
+    let registry = Server::start(|request, _| match request.target.contains("last=") {
+        false => answer(
             200,
             &[("link", "</v2/a/tags/list?last=v1>; rel=next")],
             r#"{"tags":["v1"]}"#,
         ),
-        _ => answer(404, &[], ""),
+        true => answer(404, &[], ""),
     })
     .await;
     let (end, _) = end_at(&registry.host(), Habits::default());
     let error = end.list_tags(&repository("a")).await.expect_err("half a list");
     assert_eq!(error.kind, ErrorKind::NotFound);
+    // It is read from its start again, but not for ever.
+    assert_eq!(registry.seen().len(), 6);
 }
 
 #[tokio::test]
@@ -755,13 +757,13 @@ async fn giving_an_upload_up_costs_one_request_whatever_the_answer() {
 
 #[tokio::test]
 async fn a_list_is_not_absent_because_its_second_page_is() {
-    let registry = Server::start(|_, before| match before {
-        0 => answer(
+    let registry = Server::start(|request, _| match request.target.contains("last=") {
+        false => answer(
             200,
             &[("link", "</v2/a/tags/list?last=v1>; rel=next")],
             r#"{"tags":[]}"#,
         ),
-        _ => answer(404, &[], ""),
+        true => answer(404, &[], ""),
     })
     .await;
     let (end, _) = end_at(&registry.host(), Habits::default());
