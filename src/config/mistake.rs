@@ -67,6 +67,8 @@ struct Source {
     name: String,
     /// As long as the file, byte for byte.
     shown: String,
+    /// Where it has more characters than the file, and how many: one for each byte that is blanked out.
+    more: Vec<(usize, usize)>,
 }
 
 impl Sources {
@@ -74,6 +76,7 @@ impl Sources {
         let source = |(name, text): &(String, String)| Source {
             name: name.clone(),
             shown: text.clone(),
+            more: Vec::new(),
         };
         Self(files.iter().map(source).collect())
     }
@@ -83,10 +86,13 @@ impl Sources {
         let Some(source) = self.0.get_mut(place.file) else {
             return;
         };
-        let blank: String = match source.shown.get(place.start..place.end) {
-            Some(secret) => secret.bytes().map(|b| if b == b'\n' { '\n' } else { '*' }).collect(),
-            None => return,
+        let Some(secret) = source.shown.get(place.start..place.end) else {
+            return;
         };
+        let wide = secret.char_indices().filter(|(_, char)| char.len_utf8() > 1);
+        let more = wide.map(|(at, char)| (place.start + at, char.len_utf8() - 1));
+        source.more.extend(more);
+        let blank: String = secret.bytes().map(|b| if b == b'\n' { '\n' } else { '*' }).collect();
         source.shown.replace_range(place.start..place.end, &blank);
     }
 
@@ -117,7 +123,9 @@ impl Sources {
         let start = (before.len() - line_start).min(line.len());
         let end = (place.end.max(place.start) - line_start).clamp(start, line.len());
         let line_number = before.bytes().filter(|b| *b == b'\n').count() + 1;
-        let column = before[line_start..].chars().count() + 1;
+        let more = source.more.iter().filter(|(at, _)| (line_start..before.len()).contains(at));
+        let more: usize = more.map(|(_, count)| count).sum();
+        let column = before[line_start..].chars().count() - more + 1;
         (&source.name, line_number, column, line, start..end)
     }
 

@@ -430,6 +430,17 @@ fn places_hold_in_files_from_windows() {
     assert!(render(&mistakes, &sources, true).contains('\u{1b}'));
 }
 
+#[test]
+fn columns_behind_a_hidden_password_are_those_of_the_file() {
+    let text = "version: 1\nregistries:\n  a: { url: a.example, password: $ää€, usr: x }\n";
+    let Err(LoadFailure::Wrong { mistakes, sources }) = parse_as(text, Mode::Run, &Table::default()) else {
+        panic!("a mistake expected");
+    };
+    let unknown = mistakes.iter().find(|mistake| mistake.message.contains("usr")).expect("a mistake");
+    assert_eq!((unknown.line, unknown.column), (3, 40), "{mistakes:?}");
+    assert!(!render(&mistakes, &sources, false).contains('ä'));
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(200))]
 
