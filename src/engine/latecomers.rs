@@ -117,14 +117,15 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::rules::RepositoryRule;
+    use crate::rules::{RepositoryPattern, RepositoryRule};
 
     fn matched(name: &str) -> MatchedRepository {
         MatchedRepository {
             name: name.parse().expect("a name"),
             named: true,
             entry: RepositoryRule {
-                pattern: name.parse().expect("a pattern"),
+                pattern: RepositoryPattern::parse(name).expect("a pattern"),
+                exclude: Vec::new(),
                 to: None,
                 tags: None,
             },
@@ -133,7 +134,7 @@ mod tests {
     }
 
     fn ends(names: &[&str]) -> Ends {
-        names.iter().map(|name| name.parse().expect("a name")).collect()
+        names.iter().map(|name| RegistryName::new(*name)).collect()
     }
 
     #[tokio::test]

@@ -165,7 +165,7 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
         join(together, alone).await;
     };
     // Images are copied by tasks of their own, so that planning which waits for them keeps none from moving on.
-    join(until_abort(context, planning), copy_all(context, receiver)).await;
+    join(until_abort(context, Box::pin(planning)), copy_all(context, receiver)).await;
 }
 
 /// `None` where the run is to stop now: a listing that hangs would keep it for as long as requests may take.
