@@ -123,7 +123,10 @@ impl Sources {
         let start = (before.len() - line_start).min(line.len());
         let end = (place.end.max(place.start) - line_start).clamp(start, line.len());
         let line_number = before.bytes().filter(|b| *b == b'\n').count() + 1;
-        let more = source.more.iter().filter(|(at, _)| (line_start..before.len()).contains(at));
+        let more = source
+            .more
+            .iter()
+            .filter(|(at, _)| (line_start..before.len()).contains(at));
         let more: usize = more.map(|(_, count)| count).sum();
         let column = before[line_start..].chars().count() - more + 1;
         (&source.name, line_number, column, line, start..end)

@@ -436,7 +436,10 @@ fn columns_behind_a_hidden_password_are_those_of_the_file() {
     let Err(LoadFailure::Wrong { mistakes, sources }) = parse_as(text, Mode::Run, &Table::default()) else {
         panic!("a mistake expected");
     };
-    let unknown = mistakes.iter().find(|mistake| mistake.message.contains("usr")).expect("a mistake");
+    let unknown = mistakes
+        .iter()
+        .find(|mistake| mistake.message.contains("usr"))
+        .expect("a mistake");
     assert_eq!((unknown.line, unknown.column), (3, 40), "{mistakes:?}");
     assert!(!render(&mistakes, &sources, false).contains('ä'));
 }
