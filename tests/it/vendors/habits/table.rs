@@ -225,6 +225,8 @@ gitlab
     vendors/habits/gitlab.rs gitlab_mounts_with_the_right_to_pull_from_the_other_project:
         mounts between projects
 artifactory
+    vendors/artifactory.rs artifactory_repositories_under_a_glob_come_from_its_catalogue_or_from_those_of_the_keys:
+        catalogue
     vendors/habits/artifactory.rs artifactory_tags_whose_files_are_not_listed_yet_are_looked_at:
         hides_tags
     vendors/habits/artifactory.rs artifactory_bytes_of_a_blob_come_before_the_closing_put:
