@@ -26,7 +26,7 @@ pub(super) async fn attachments_due(
     let now = context.clock.now();
     let attachments = Arc::clone(&observed.attachments);
     let mut due: BTreeMap<usize, Vec<GroupDestination>> = BTreeMap::new();
-    for (place, inventory) in observed.inventory.destinations.iter().enumerate() {
+    for inventory in &observed.inventory.destinations {
         let in_step = |image: &PlannedImage| {
             let destination = image.destinations.iter().find(|d| d.registry == inventory.registry);
             destination.is_some_and(|d| d.decision == Decision::InStep)
@@ -45,7 +45,8 @@ pub(super) async fn attachments_due(
                 continue;
             }
         };
-        let held = observed.destination_attachments.get(place).and_then(Option::as_ref);
+        let held = observed.destination_attachments.get(&inventory.registry);
+        let held = held.and_then(Option::as_ref);
         for (index, image) in plan.images.iter().enumerate().filter(|(_, image)| in_step(image)) {
             let (Some(digest), Some(source)) = (&image.digest, &image.source_digest) else {
                 continue;

@@ -20,6 +20,7 @@ use super::manifests::ManifestCache;
 use super::metered::Meters;
 use super::pace::Pace;
 use super::planned::PlannedTags;
+use super::planning::plan_one;
 use super::report::{PingReport, RulePlan, RunReport, VerifyReport};
 use super::requests::{RunRequest, VerifyRequest};
 use super::run;
@@ -417,7 +418,7 @@ impl Engine {
         let context = &context;
         let mut selected = SelectedTagsByPattern::default();
         let each_plan = |matched: MatchedRepository| async move {
-            let plan = run::plan_one(context, &matched).await.0;
+            let plan = plan_one(context, &matched).await.0;
             (matched.entry.pattern.to_string(), plan)
         };
         let planning = one_by_one(matched, each_plan).buffered(run::REPOSITORIES_AT_ONCE);

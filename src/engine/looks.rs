@@ -1,18 +1,21 @@
 //! What tags point to at both sides: asked of the ends where it is not known well enough.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 
 use futures_util::StreamExt;
-use futures_util::future::{join, join_all};
 
 use super::context::{Claims, RunContext};
+use super::latecomers::Ends;
 use super::listings::{self, Listing};
 use super::observe::{observed, unknown};
 use super::resolve::{resolve, resolve_found};
 use super::several::one_by_one;
+use super::silent::{Patience, ask_all, question};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, Observation, RepositoryInventory, WantedImage, needs_look};
 use crate::registry::{Endpoint, HeadManifest, Side};
+use crate::rules::RegistryName;
 use crate::store::StoreError;
 
 /// Tags asked about at once in one repository. The registry's own limit is narrower; this only keeps it busy.
@@ -30,17 +33,26 @@ enum FirstLook {
 /// Tags and what looks at them gave.
 type Looks = BTreeMap<Tag, Observation<HeadManifest>>;
 
-/// Completes the inventory of these tags. `source` and `destinations`: the listings, where there are any.
+/// What is known of one destination.
+struct Seen<'l> {
+    inventory: DestinationInventory,
+    listing: Option<&'l Listing>,
+    believed: BTreeMap<Tag, Digest>,
+    looks: Looks,
+}
+
+/// Completes the inventory of these tags. `source` and `listings`: what the listings say, where they say something. Gives the
+/// destinations that said nothing; the inventory is not about them any more.
 pub(super) async fn look_at_tags(
     context: &RunContext,
     source: Option<&Listing>,
-    destinations: &[Option<&Listing>],
+    listings: &BTreeMap<&RegistryName, &Listing>,
     inventory: &mut RepositoryInventory,
     tags: &[Tag],
-) {
+    patience: Patience<'_>,
+) -> Ends {
     let repository = inventory.repository.clone();
     let to_read = to_read(context, &repository, tags, &inventory.destinations).await;
-    let pairs = || inventory.destinations.iter().zip(destinations);
     let known = |tag: &Tag| source.and_then(|listing| listing.believed.get(tag));
     let resolving = async {
         let each_tag = tags.iter().cloned().map(|tag| {
@@ -65,8 +77,14 @@ pub(super) async fn look_at_tags(
         context.manifests.flush().await;
         resolved
     };
-    let looking = join_all(pairs().map(|(destination, listing)| look(context, destination, *listing, tags)));
-    let (resolved, looked) = join(resolving, looking).await;
+    let mut silent = Ends::new();
+    let ends = std::mem::take(&mut inventory.destinations);
+    let looking = ends.iter().map(|destination| {
+        let listing = listings.get(&destination.registry).copied();
+        let asking = look(context, destination, listing, tags);
+        question(context, &destination.registry, patience, asking)
+    });
+    let (resolved, looked) = ask_all(resolving, looking.collect()).await;
 
     let mut source_looks = Looks::new();
     for (tag, look, wanted) in resolved {
@@ -75,12 +93,15 @@ pub(super) async fn look_at_tags(
         }
         inventory.wanted.insert(tag, wanted);
     }
-    let mut believed: Vec<BTreeMap<Tag, Digest>> = Vec::with_capacity(looked.len());
-    let mut looks: Vec<Looks> = Vec::with_capacity(looked.len());
-    for (destination, looked) in inventory.destinations.iter_mut().zip(looked) {
+    let mut seen = Vec::with_capacity(ends.len());
+    for (mut destination, looked) in ends.into_iter().zip(looked) {
         let looked = match looked {
-            Ok(looked) => looked,
-            Err(error) => {
+            None => {
+                silent.insert(destination.registry);
+                continue;
+            }
+            Some(Ok(looked)) => looked,
+            Some(Err(error)) => {
                 destination.listed = Observation::Unknown(unknown(error.into()));
                 Looked::default()
             }
@@ -92,14 +113,19 @@ pub(super) async fn look_at_tags(
             .digests
             .extend(known.map(|(tag, digest)| (tag.clone(), Observation::Known(digest.clone()))));
         destination.trusted = looked.remembered;
-        believed.push(looked.believed);
-        looks.push(looked.looks);
+        seen.push(Seen {
+            listing: listings.get(&destination.registry).copied(),
+            inventory: destination,
+            believed: looked.believed,
+            looks: looked.looks,
+        });
     }
 
     // What is about to be acted upon is looked at first: the source, as what it gives decides over all destinations.
     let doubtful: Vec<Tag> = tags
         .iter()
-        .filter(|tag| known(tag).is_some() && !to_read.contains(*tag) && !in_step_everywhere(inventory, tag))
+        .filter(|tag| known(tag).is_some() && !to_read.contains(*tag))
+        .filter(|tag| !in_step_everywhere(inventory.wanted.get(*tag), &seen, tag))
         .cloned()
         .collect();
     let asked = &repository;
@@ -112,37 +138,31 @@ pub(super) async fn look_at_tags(
         source_looks.extend(look.map(|look| (tag.clone(), look)));
         inventory.wanted.insert(tag, wanted);
     }
-    let RepositoryInventory {
-        wanted,
-        destinations: ends,
-        ..
-    } = inventory;
-    for ((destination, believed), looks) in ends.iter_mut().zip(&believed).zip(&mut looks) {
-        let differ = believed
-            .iter()
-            .filter(|(tag, digest)| needs_look(digest, wanted.get(*tag)));
-        let differ: Vec<Tag> = differ.map(|(tag, _)| tag.clone()).collect();
-        let Some(endpoint) = context.destinations.get(&destination.registry) else {
+    let wanted = &inventory.wanted;
+    let looking = seen.iter().map(|seen| {
+        let asking = look_again(context, seen, wanted);
+        question(context, &seen.inventory.registry, patience, asking)
+    });
+    let ((), looked) = ask_all(ready(()), looking.collect()).await;
+    for (mut seen, again) in seen.into_iter().zip(looked) {
+        let Some(again) = again else {
+            silent.insert(seen.inventory.registry);
             continue;
         };
-        let again = look_at_all(endpoint, &destination.repository, differ, Side::Destination).await;
+        let destination = &mut seen.inventory;
         destination.trusted.retain(|tag| !again.contains_key(tag));
         destination.digests.extend(digests(&again));
-        looks.extend(again);
+        seen.looks.extend(again);
+        if let (Some(listing), Some(endpoint)) = (seen.listing, context.destinations.get(&destination.registry)) {
+            listings::learn(context, endpoint, &destination.repository, listing, &seen.looks).await;
+        }
+        remember(context, destination, &seen.looks, wanted).await;
+        inventory.destinations.push(seen.inventory);
     }
-
     if let Some(listing) = source {
         listings::learn(context, &context.source, &repository, listing, &source_looks).await;
     }
-    for ((destination, listing), looks) in inventory.destinations.iter().zip(destinations).zip(&looks) {
-        let Some(endpoint) = context.destinations.get(&destination.registry) else {
-            continue;
-        };
-        if let Some(listing) = listing {
-            listings::learn(context, endpoint, &destination.repository, listing, looks).await;
-        }
-        remember(context, destination, looks, &inventory.wanted).await;
-    }
+    silent
 }
 
 /// Tags to read at once instead of asking what they point to: some destination lacks them, so that their manifest will be
@@ -269,16 +289,29 @@ async fn remember(
     }
 }
 
+/// Looks at what a destination is believed to hold where that is about to be acted upon.
+async fn look_again(context: &RunContext, seen: &Seen<'_>, wanted: &BTreeMap<Tag, Observation<WantedImage>>) -> Looks {
+    let differ = seen.believed.iter();
+    let differ = differ.filter(|(tag, digest)| needs_look(digest, wanted.get(*tag)));
+    let differ: Vec<Tag> = differ.map(|(tag, _)| tag.clone()).collect();
+    let destination = &seen.inventory;
+    match context.destinations.get(&destination.registry) {
+        Some(endpoint) => look_at_all(endpoint, &destination.repository, differ, Side::Destination).await,
+        None => Looks::new(),
+    }
+}
+
 /// True where every destination that could be listed is known to hold what is wanted.
-fn in_step_everywhere(inventory: &RepositoryInventory, tag: &Tag) -> bool {
-    let Some(Observation::Known(WantedImage { digest: Ok(wanted), .. })) = inventory.wanted.get(tag) else {
+fn in_step_everywhere(wanted: Option<&Observation<WantedImage>>, seen: &[Seen<'_>], tag: &Tag) -> bool {
+    let Some(Observation::Known(WantedImage { digest: Ok(wanted), .. })) = wanted else {
         return false;
     };
-    let in_step = |destination: &DestinationInventory| {
+    let in_step = |seen: &Seen<'_>| {
+        let destination = &seen.inventory;
         matches!(destination.listed, Observation::Unknown(_))
             || matches!(destination.digests.get(tag), Some(Observation::Known(held)) if held == wanted)
     };
-    inventory.destinations.iter().all(in_step)
+    seen.iter().all(in_step)
 }
 
 fn digests(looks: &Looks) -> BTreeMap<Tag, Observation<Digest>> {

@@ -1,19 +1,20 @@
 //! Looking at one source repository and its destinations: the inventory that a plan is made of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
-
 use super::context::{Claims, RunContext};
 use super::fault::Fault;
+use super::latecomers::Ends;
 use super::listings::{Listing, list};
 use super::looks::look_at_tags;
+use super::silent::{Patience, ask_all, question};
 use crate::oci::{AttachmentTag, Digest, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, ErrorKind, Observation, RepositoryInventory, Unknown};
-use crate::registry::Side;
-use crate::rules::{MatchedRepository, RegistryName, TagFilter};
+use crate::registry::{Endpoint, Side};
+use crate::rules::{Destination, MatchedRepository, RegistryName, TagFilter};
 
 /// Selected tags that are looked at and planned together. Some megabytes of memory.
 const PART: usize = 2_500;
@@ -34,8 +35,11 @@ pub(super) struct Listed {
     pub(super) selected: Arc<[Tag]>,
     destinations: Vec<ListedDestination>,
     attachments: Arc<Attachments>,
-    destination_attachments: Arc<Vec<Option<BTreeSet<Tag>>>>,
+    destination_attachments: Arc<AttachmentTags>,
 }
+
+/// Attachment tags of each destination; `None` where its tags are not known.
+type AttachmentTags = BTreeMap<RegistryName, Option<BTreeSet<Tag>>>;
 
 #[derive(Debug)]
 struct ListedDestination {
@@ -51,8 +55,7 @@ pub(super) struct Observed {
     pub(super) inventory: RepositoryInventory,
     /// Attachment tags of the source, by what they belong to.
     pub(super) attachments: Arc<Attachments>,
-    /// Attachment tags of each destination, in the rule's order; `None` where its tags are not known.
-    pub(super) destination_attachments: Arc<Vec<Option<BTreeSet<Tag>>>>,
+    pub(super) destination_attachments: Arc<AttachmentTags>,
     /// All selected tags, of which this is about a part.
     selected: Arc<[Tag]>,
     /// True for the first part.
@@ -87,10 +90,27 @@ pub(super) fn observed<T>(result: Result<Option<T>, crate::registry::Error>) -> 
     }
 }
 
-/// Lists both sides. Never fails: what could not be listed is unknown.
-pub(super) async fn list_both(context: &RunContext, matched: &MatchedRepository) -> Listed {
+/// Lists the source and these destinations. Never fails: what could not be listed is unknown. Gives the destinations, too, that
+/// said nothing and are left out.
+pub(super) async fn list_both(
+    context: &RunContext,
+    matched: &MatchedRepository,
+    ends: &Ends,
+    patience: Patience<'_>,
+) -> (Listed, Ends) {
     let listing = list(context, &context.source, &matched.name, Side::Source);
-    let (source, destinations) = join(listing, list_destinations(context, matched)).await;
+    let wanted = context.rule.destinations.iter().filter_map(|destination| {
+        let endpoint = context.destinations.get(&destination.registry)?;
+        ends.contains(&destination.registry).then_some((destination, endpoint))
+    });
+    let questions = wanted.map(|(destination, endpoint)| {
+        let asking = list_destination(context, matched, destination, endpoint);
+        question(context, &destination.registry, patience, asking)
+    });
+    let (source, listed) = ask_all(listing, questions.collect()).await;
+    let destinations: Vec<ListedDestination> = listed.into_iter().flatten().collect();
+    let there: Ends = destinations.iter().map(|listed| listed.registry.clone()).collect();
+    let silent = ends.difference(&there).cloned().collect();
     let mut attachments = Attachments::new();
     let mut tags_listed = 0;
     let selected = match &source {
@@ -106,42 +126,60 @@ pub(super) async fn list_both(context: &RunContext, matched: &MatchedRepository)
         }
         Observation::Absent | Observation::Unknown(_) => Vec::new(),
     };
-    let destination_attachments = destinations.iter().map(|destination| match &destination.listing {
-        Observation::Unknown(_) => None,
-        _ => {
-            let tags = destination.tags.iter();
-            Some(
-                tags.filter(|tag| AttachmentTag::parse(tag).is_some())
-                    .cloned()
-                    .collect(),
-            )
-        }
+    let destination_attachments = destinations.iter().map(|destination| {
+        let tags = match &destination.listing {
+            Observation::Unknown(_) => None,
+            _ => {
+                let tags = destination.tags.iter();
+                Some(
+                    tags.filter(|tag| AttachmentTag::parse(tag).is_some())
+                        .cloned()
+                        .collect(),
+                )
+            }
+        };
+        (destination.registry.clone(), tags)
     });
-    Listed {
+    let listed = Listed {
         destination_attachments: Arc::new(destination_attachments.collect()),
         source,
         tags_listed,
         selected: selected.into(),
         destinations,
         attachments: Arc::new(attachments),
-    }
+    };
+    (listed, silent)
 }
 
 impl Listed {
-    /// The selected tags in parts, at least one: memory is for one part at a time, and copying begins with the first.
-    pub(super) fn parts(&self) -> Vec<&[Tag]> {
-        let lacking = |destination: &ListedDestination| self.selected.iter().any(|tag| !destination.tags.contains(tag));
+    /// True where the source has been listed.
+    pub(super) fn is_known(&self) -> bool {
+        matches!(self.source, Observation::Known(_))
+    }
+
+    /// The selected tags that follow `after` in parts, as places among all of them: memory is for one part at a time, and
+    /// copying begins with the first. At least one of all tags.
+    pub(super) fn parts(&self, after: Option<&Tag>) -> Vec<Range<usize>> {
+        let start = after.map_or(0, |after| self.selected.partition_point(|tag| tag <= after));
+        let selected = &self.selected[start..];
+        let lacking = |destination: &ListedDestination| selected.iter().any(|tag| !destination.tags.contains(tag));
         let first = match self.destinations.iter().any(lacking) {
-            true => FIRST_PART.min(self.selected.len()),
+            true => FIRST_PART.min(selected.len()),
             false => 0,
         };
-        let (first, rest) = self.selected.split_at(first);
-        let mut parts: Vec<&[Tag]> = Vec::new();
-        if !first.is_empty() || rest.is_empty() {
-            parts.push(first);
+        let (all, rest) = (self.selected.len(), start + first);
+        let mut parts = Vec::new();
+        if first > 0 || (selected.is_empty() && after.is_none()) {
+            parts.push(start..rest);
         }
-        parts.extend(rest.chunks(PART));
+        parts.extend((rest..all).step_by(PART).map(|start| start..all.min(start + PART)));
         parts
+    }
+
+    /// From now on it is about the other destinations.
+    pub(super) fn leave_out(&mut self, ends: &Ends) {
+        self.destinations
+            .retain(|destination| !ends.contains(&destination.registry));
     }
 
     /// What is known of these tags from the listings alone.
@@ -186,11 +224,13 @@ fn known(listing: &Observation<Listing>) -> Option<&Listing> {
 
 /// Looks at all selected tags.
 pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -> Observed {
-    let listed = list_both(context, matched).await;
-    let mut parts = listed.parts().into_iter();
-    let mut whole = observe_part(context, matched, &listed, parts.next().unwrap_or_default(), true).await;
+    let ends = context.destinations.keys().cloned().collect();
+    let (listed, _) = list_both(context, matched, &ends, Patience::Endless).await;
+    let look = |part: Range<usize>| observe_part(context, matched, &listed, part, Patience::Endless);
+    let mut parts = listed.parts(None).into_iter();
+    let (mut whole, _) = look(parts.next().unwrap_or_default()).await;
     for part in parts {
-        let part = observe_part(context, matched, &listed, part, false).await.inventory;
+        let part = look(part).await.0.inventory;
         whole.inventory.wanted.extend(part.wanted);
         let both = whole.inventory.destinations.iter_mut().zip(part.destinations);
         for (whole, part) in both {
@@ -211,57 +251,61 @@ pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -
     whole
 }
 
-/// Looks at some of the selected tags at both sides. Never fails: what could not be seen is in the inventory as unknown.
+/// Looks at some of the selected tags at both sides. Never fails: what could not be seen is in the inventory as unknown. Gives the
+/// destinations, too, that said nothing and are left out.
 pub(super) async fn observe_part(
     context: &RunContext,
     matched: &MatchedRepository,
     listed: &Listed,
-    tags: &[Tag],
-    first: bool,
-) -> Observed {
+    part: Range<usize>,
+    patience: Patience<'_>,
+) -> (Observed, Ends) {
+    let first = part.start == 0;
+    let tags = &listed.selected[part];
     let mut inventory = listed.inventory(context, matched, tags);
     claim(context, matched, tags, &mut inventory.destinations).await;
     let source = known(&listed.source);
-    let destinations: Vec<Option<&Listing>> = listed.destinations.iter().map(|d| known(&d.listing)).collect();
-    look_at_tags(context, source, &destinations, &mut inventory, tags).await;
-    Observed {
+    let listings = listed.destinations.iter();
+    let listings = listings.filter_map(|end| Some((&end.registry, known(&end.listing)?)));
+    let silent = look_at_tags(context, source, &listings.collect(), &mut inventory, tags, patience).await;
+    let observed = Observed {
         inventory,
         attachments: Arc::clone(&listed.attachments),
         destination_attachments: Arc::clone(&listed.destination_attachments),
         selected: Arc::clone(&listed.selected),
         first,
-    }
+    };
+    (observed, silent)
 }
 
-/// Lists each destination repository. One whose name cannot be made is unknown with that message.
-async fn list_destinations(context: &RunContext, matched: &MatchedRepository) -> Vec<ListedDestination> {
-    let listing = context.rule.destinations.iter().filter_map(|destination| {
-        let endpoint = context.destinations.get(&destination.registry)?;
-        Some(async move {
-            let (repository, mut listing) = match matched.name_at(destination) {
-                Ok(repository) => {
-                    let listing = list(context, endpoint, &repository, Side::Destination).await;
-                    (repository, listing)
-                }
-                Err(error) => {
-                    let message = format!("`to` makes no repository name of {}: {error}", matched.name);
-                    let unknown = Unknown::new(ErrorKind::Config, message);
-                    (matched.name.clone(), Observation::Unknown(unknown))
-                }
-            };
-            let tags = match &mut listing {
-                Observation::Known(listing) => std::mem::take(&mut listing.tags).into_iter().collect(),
-                Observation::Absent | Observation::Unknown(_) => BTreeSet::new(),
-            };
-            ListedDestination {
-                registry: destination.registry.clone(),
-                repository,
-                listing,
-                tags,
-            }
-        })
-    });
-    join_all(listing).await
+/// Lists a destination repository. One whose name cannot be made is unknown with that message.
+async fn list_destination(
+    context: &RunContext,
+    matched: &MatchedRepository,
+    destination: &Destination,
+    endpoint: &Endpoint,
+) -> ListedDestination {
+    let (repository, mut listing) = match matched.name_at(destination) {
+        Ok(repository) => {
+            let listing = list(context, endpoint, &repository, Side::Destination).await;
+            (repository, listing)
+        }
+        Err(error) => {
+            let message = format!("`to` makes no repository name of {}: {error}", matched.name);
+            let unknown = Unknown::new(ErrorKind::Config, message);
+            (matched.name.clone(), Observation::Unknown(unknown))
+        }
+    };
+    let tags = match &mut listing {
+        Observation::Known(listing) => std::mem::take(&mut listing.tags).into_iter().collect(),
+        Observation::Absent | Observation::Unknown(_) => BTreeSet::new(),
+    };
+    ListedDestination {
+        registry: destination.registry.clone(),
+        repository,
+        listing,
+        tags,
+    }
 }
 
 /// Claims the destination tags for this source, so that two sources do not write the same tag in turn.

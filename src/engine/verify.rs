@@ -11,10 +11,11 @@ use super::fault::Fault;
 use super::ledger::First;
 use super::manifests::{ManifestCache, read_tree};
 use super::observe::Observed;
+use super::planning::{groups, plan_one};
 use super::report::{RunReport, VerifyFinding, VerifyReport};
 use super::requests::VerifyRequest;
 use super::retry::persist;
-use super::run::{match_repositories, plan_one, repository_fault};
+use super::run::{match_repositories, repository_fault};
 use super::settle::fail_message;
 use super::several::ordered;
 use crate::oci::{Descriptor, Digest, Reference, RepositoryName};
@@ -385,7 +386,7 @@ async fn repair(
                 };
             }
         }
-        work.extend(super::run::groups(plan, observed));
+        work.extend(groups(plan, observed));
     }
     let started = engine
         .start(super::requests::RunRequest {

@@ -6,6 +6,7 @@ mod overwriting;
 mod own_pace;
 mod planning;
 mod selection;
+mod silent;
 mod unheard;
 mod verifying;
 

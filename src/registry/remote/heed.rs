@@ -1,5 +1,6 @@
 //! What a registry says about how much it takes, and what follows from it: pauses, its quota, how much is asked at once.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::broken::is_reset;
 use super::call::Call;
 use super::rates::{PullQuota, RateNews};
 use super::refusal::temporary;
-use super::throttle::Throttle;
+use super::throttle::{Class, Throttle};
 use crate::clock::Clock;
 use crate::plan::{Quota, newer_quota};
 use crate::registry::Operation;
@@ -21,6 +22,7 @@ use crate::registry::Operation;
 pub(super) struct Heed {
     throttle: Arc<Throttle>,
     quota: Mutex<Option<Quota>>,
+    small_answers: AtomicU64,
     clock: Clock,
 }
 
@@ -30,6 +32,7 @@ impl Heed {
         Self {
             throttle,
             quota: Mutex::default(),
+            small_answers: AtomicU64::new(0),
             clock,
         }
     }
@@ -59,6 +62,11 @@ impl Heed {
         *known = newer_quota(*known, quota, self.clock.now());
     }
 
+    /// Answers so far to questions for lists and manifests, but for those that tell of trouble and will be asked again.
+    pub(super) fn small_answers(&self) -> u64 {
+        self.small_answers.load(Ordering::Relaxed)
+    }
+
     /// Takes note of what an answer of the registry itself says about rates.
     pub(super) fn answer(&self, status: StatusCode, news: RateNews) {
         if let Some(PullQuota {
@@ -82,7 +90,16 @@ impl Heed {
     /// Takes note of how a request went that was sent at `sent`. A token realm's and an object store's troubles are told
     /// apart by the class alone: the store's are those of the registry's blobs.
     pub(super) fn learn(&self, call: &Call, sent: Instant, answer: &Result<reqwest::Response, reqwest::Error>) {
-        if call.operation == Operation::Authenticate || call.api {
+        if call.operation == Operation::Authenticate {
+            return;
+        }
+        if let Ok(answer) = answer
+            && matches!(call.class, Class::Read | Class::List)
+            && !temporary(answer.status())
+        {
+            self.small_answers.fetch_add(1, Ordering::Relaxed);
+        }
+        if call.api {
             return;
         }
         let too_much = match answer {

@@ -1,6 +1,7 @@
 //! Registries by the distribution protocol.
 
 mod api;
+mod api_pages;
 mod auth;
 mod blobs;
 mod body;
@@ -39,7 +40,8 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
-pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Probe};
+pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, Probe};
+pub use self::api_pages::ApiPages;
 pub use self::bulk::{ListingRefusal, with_names};
 pub use self::certificate::Certificate;
 pub use self::pages::{NumberedPage, numbered, numbered_and_seen_again, numbered_in_part};
@@ -194,6 +196,12 @@ impl Registry {
     /// How many blobs are read at once as things are; further readers wait.
     pub fn blob_reads_at_once(&self) -> usize {
         self.shared.transport.blob_reads_at_once()
+    }
+
+    /// Answers so far to questions for lists and manifests, but for those that tell of trouble and will be asked again. While a
+    /// question waits and this stands still, the registry says nothing.
+    pub fn small_answers(&self) -> u64 {
+        self.shared.transport.heed().small_answers()
     }
 
     /// True where it refuses a manifest whose blobs the repository lacks: by its kind, or as an upload that it opened in

@@ -1,0 +1,143 @@
+//! A destination that says nothing while there is still something to be planned: the others are planned and copied without it, and it
+//! has its own when it answers again.
+
+use http::StatusCode;
+use serde_json::json;
+
+use super::destinations::{both, third};
+use super::{json_of, outcomes};
+use crate::support::command::Transship;
+use crate::support::docker_registry::DockerRegistry;
+use crate::support::images::{SampleImage, image};
+use crate::support::pair::Pair;
+use crate::support::proxy::{Act, Exchange, Fault, Gate, Proxy};
+use crate::support::wire::Wire;
+use crate::sync::only_run;
+
+const REPOSITORIES: u64 = 12;
+
+/// More than are observed at once.
+fn samples(seed: u64) -> Vec<(String, SampleImage)> {
+    let sample = |number| (format!("team/app{number}"), image(seed + number, "amd64", &[5_000]));
+    (0..REPOSITORIES).map(sample).collect()
+}
+
+fn rules(pair: &Pair, far: &Proxy) -> String {
+    both(pair, far, "").replace("repositories: [app]", "repositories: ['team/*']")
+}
+
+async fn push(wire: &Wire, samples: &[(String, SampleImage)]) {
+    for (repository, sample) in samples {
+        wire.push(repository, "v1", sample).await;
+    }
+}
+
+async fn assert_holds(registry: &DockerRegistry, samples: &[(String, SampleImage)]) {
+    let there = Wire::new(&registry.url());
+    for (repository, sample) in samples {
+        assert_eq!(
+            there.resolve(repository, "v1").await,
+            Some(sample.digest()),
+            "{repository}"
+        );
+    }
+}
+
+/// Waits until all tags are at the destination.
+async fn complete(destination: &Proxy) {
+    let tagged = |all: &[Exchange]| {
+        let tags = all
+            .iter()
+            .filter(|exchange| exchange.is("PUT", "/manifests/v1") && exchange.done);
+        tags.count() as u64 == REPOSITORIES
+    };
+    destination.wait_for("all tags at the one that answers", tagged).await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_one_that_lists_nothing() {
+    let pair = Pair::start().await;
+    let (registry, far) = third().await;
+    let samples = samples(1);
+    push(&pair.at_source(), &samples).await;
+    let gate = Gate::new();
+    far.add(Fault::every("GET", "/tags/list", Act::HoldReply(gate.clone())));
+    let home = Transship::new(&rules(&pair, &far));
+    let process = home.spawn(&["sync", "--format", "json"]);
+    complete(&pair.dst).await;
+    assert_eq!(far.count("PUT", "/manifests/"), 0);
+    gate.open();
+    let report = process.finish().await.expect(0).json();
+    let run = only_run(&report);
+    assert_eq!(
+        (outcomes(run, 0), outcomes(run, 1)),
+        (vec![("copied", REPOSITORIES)], vec![("copied", REPOSITORIES)])
+    );
+    // Each counts once, however often it was looked at.
+    let counts = ["repositories", "tags_listed", "tags_selected"].map(|key| &run["source"][key]);
+    assert_eq!(counts, [&json!(REPOSITORIES); 3]);
+    assert_holds(&registry, &samples).await;
+    let [listed, read] = ["/tags/list", "/manifests/"].map(|path| pair.src.count("GET", path) as u64);
+    assert!(
+        listed <= 2 * REPOSITORIES,
+        "{listed}: once for each destination at most"
+    );
+    assert_eq!(read, REPOSITORIES, "manifests are read once");
+}
+
+#[tokio::test]
+async fn nobody_waits_for_one_that_does_not_say_what_its_tags_are() {
+    let pair = Pair::start().await;
+    let (registry, far) = third().await;
+    push(&pair.at_source(), &samples(1)).await;
+    let home = Transship::new(&rules(&pair, &far));
+    json_of(&home, &["sync"], 0).await;
+    let moved = samples(100);
+    push(&pair.at_source(), &moved).await;
+    pair.reset();
+    far.reset();
+    let gate = Gate::new();
+    far.add(Fault::every("HEAD", "/manifests/", Act::HoldReply(gate.clone())));
+    let process = home.spawn(&["sync", "--format", "json"]);
+    complete(&pair.dst).await;
+    assert_eq!(far.count("PUT", "/manifests/"), 0);
+    gate.open();
+    let report = process.finish().await.expect(0).json();
+    let runs = report["runs"].as_array().expect("runs");
+    let run = runs.last().expect("a run");
+    assert_eq!(
+        (outcomes(run, 0), outcomes(run, 1)),
+        (vec![("copied", REPOSITORIES)], vec![("copied", REPOSITORIES)])
+    );
+    assert_holds(&registry, &moved).await;
+}
+
+#[tokio::test]
+async fn what_fails_for_one_that_was_silent_fails_for_it_alone() {
+    let pair = Pair::start().await;
+    let (_registry, far) = third().await;
+    push(&pair.at_source(), &samples(1)[..2]).await;
+    let gate = Gate::new();
+    far.add(Fault::times(2, "GET", "/tags/list", Act::HoldReply(gate.clone())));
+    // Asked once more each, as with an old login.
+    for number in 3..=6 {
+        let refusal = Act::Answer(StatusCode::FORBIDDEN, None);
+        far.add(Fault::nth(number, "GET", "/tags/list", refusal));
+    }
+    let home = Transship::new(&rules(&pair, &far));
+    let report = json_of(&home, &["sync"], 1).await;
+    gate.open();
+    let run = only_run(&report);
+    assert_eq!(
+        (outcomes(run, 0), outcomes(run, 1)),
+        (vec![("copied", 2)], vec![("failed", 2)])
+    );
+    let failures = run["failures"].as_array().expect("failures");
+    let mut places: Vec<&str> = failures
+        .iter()
+        .filter_map(|failure| failure["destination"].as_str())
+        .collect();
+    places.sort_unstable();
+    assert_eq!(places, ["far/team/app0:v1", "far/team/app1:v1"]);
+    assert_eq!(far.count("GET", "/tags/list"), 6);
+}
