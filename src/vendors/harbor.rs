@@ -104,20 +104,20 @@ struct Harbor {
     projects: Projects,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Artifact {
     digest: Digest,
     manifest_media_type: Option<String>,
     tags: Option<Vec<TagOfArtifact>>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct TagOfArtifact {
     name: String,
     push_time: Option<jiff::Timestamp>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct RepositoryEntry {
     name: String,
 }

@@ -33,7 +33,7 @@ pub(super) enum Project {
     Proxy,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct ProjectAnswer {
     name: String,
     registry_id: Option<i64>,
