@@ -69,12 +69,17 @@ impl Latecomers {
         (Self { queues }, later)
     }
 
+    /// True for a destination that is being planned by itself.
+    pub(super) fn is_late(&self, registry: &RegistryName) -> bool {
+        let queue = self.queues.get(registry);
+        queue.is_some_and(|queue| queue.left.load(Ordering::Relaxed) > 0)
+    }
+
     /// The destinations that a repository is planned for together, and those that are late. Not all of them are: where nobody
     /// else goes on, nobody is late.
     pub(super) fn sort(&self) -> (Ends, Ends) {
         let ends = self.queues.keys().cloned();
-        let (late, on_time): (Ends, Ends) =
-            ends.partition(|registry| self.queues[registry].left.load(Ordering::Relaxed) > 0);
+        let (late, on_time): (Ends, Ends) = ends.partition(|registry| self.is_late(registry));
         match on_time.is_empty() {
             true => (late, on_time),
             false => (on_time, late),

@@ -11,7 +11,7 @@ use super::listings::{self, Listing};
 use super::observe::{observed, unknown};
 use super::resolve::{resolve, resolve_found};
 use super::several::one_by_one;
-use super::silent::{Patience, Question, ask_all};
+use super::silent::{Patience, ask_all, question};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, Observation, RepositoryInventory, WantedImage, needs_look};
 use crate::registry::{Endpoint, HeadManifest, Side};
@@ -49,7 +49,7 @@ pub(super) async fn look_at_tags(
     listings: &BTreeMap<&RegistryName, &Listing>,
     inventory: &mut RepositoryInventory,
     tags: &[Tag],
-    patience: Patience,
+    patience: Patience<'_>,
 ) -> Ends {
     let repository = inventory.repository.clone();
     let to_read = to_read(context, &repository, tags, &inventory.destinations).await;
@@ -81,9 +81,10 @@ pub(super) async fn look_at_tags(
     let ends = std::mem::take(&mut inventory.destinations);
     let looking = ends.iter().map(|destination| {
         let listing = listings.get(&destination.registry).copied();
-        question(context, destination, look(context, destination, listing, tags))
+        let asking = look(context, destination, listing, tags);
+        question(context, &destination.registry, patience, asking)
     });
-    let (resolved, looked) = ask_all(patience, resolving, looking.collect()).await;
+    let (resolved, looked) = ask_all(resolving, looking.collect()).await;
 
     let mut source_looks = Looks::new();
     for (tag, look, wanted) in resolved {
@@ -138,10 +139,11 @@ pub(super) async fn look_at_tags(
         inventory.wanted.insert(tag, wanted);
     }
     let wanted = &inventory.wanted;
-    let looking = seen
-        .iter()
-        .map(|seen| question(context, &seen.inventory, look_again(context, seen, wanted)));
-    let ((), looked) = ask_all(patience, ready(()), looking.collect()).await;
+    let looking = seen.iter().map(|seen| {
+        let asking = look_again(context, seen, wanted);
+        question(context, &seen.inventory.registry, patience, asking)
+    });
+    let ((), looked) = ask_all(ready(()), looking.collect()).await;
     for (mut seen, again) in seen.into_iter().zip(looked) {
         let Some(again) = again else {
             silent.insert(seen.inventory.registry);
@@ -161,18 +163,6 @@ pub(super) async fn look_at_tags(
         listings::learn(context, &context.source, &repository, listing, &source_looks).await;
     }
     silent
-}
-
-fn question<F>(
-    context: &RunContext,
-    destination: &DestinationInventory,
-    asking: F,
-) -> Question<F, impl Fn() -> Option<u64>> {
-    let endpoint = context.destinations.get(&destination.registry);
-    Question {
-        asking,
-        answers: move || endpoint?.small_answers(),
-    }
 }
 
 /// Tags to read at once instead of asking what they point to: some destination lacks them, so that their manifest will be

@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::latecomers::Ends;
 use super::listings::{Listing, list};
 use super::looks::look_at_tags;
-use super::silent::{Patience, Question, ask_all};
+use super::silent::{Patience, ask_all, question};
 use crate::oci::{AttachmentTag, Digest, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, ErrorKind, Observation, RepositoryInventory, Unknown};
 use crate::registry::{Endpoint, Side};
@@ -96,18 +96,18 @@ pub(super) async fn list_both(
     context: &RunContext,
     matched: &MatchedRepository,
     ends: &Ends,
-    patience: Patience,
+    patience: Patience<'_>,
 ) -> (Listed, Ends) {
     let listing = list(context, &context.source, &matched.name, Side::Source);
     let wanted = context.rule.destinations.iter().filter_map(|destination| {
         let endpoint = context.destinations.get(&destination.registry)?;
         ends.contains(&destination.registry).then_some((destination, endpoint))
     });
-    let questions = wanted.map(|(destination, endpoint)| Question {
-        asking: list_destination(context, matched, destination, endpoint),
-        answers: || endpoint.small_answers(),
+    let questions = wanted.map(|(destination, endpoint)| {
+        let asking = list_destination(context, matched, destination, endpoint);
+        question(context, &destination.registry, patience, asking)
     });
-    let (source, listed) = ask_all(patience, listing, questions.collect()).await;
+    let (source, listed) = ask_all(listing, questions.collect()).await;
     let destinations: Vec<ListedDestination> = listed.into_iter().flatten().collect();
     let there: Ends = destinations.iter().map(|listed| listed.registry.clone()).collect();
     let silent = ends.difference(&there).cloned().collect();
@@ -258,7 +258,7 @@ pub(super) async fn observe_part(
     matched: &MatchedRepository,
     listed: &Listed,
     part: Range<usize>,
-    patience: Patience,
+    patience: Patience<'_>,
 ) -> (Observed, Ends) {
     let first = part.start == 0;
     let tags = &listed.selected[part];

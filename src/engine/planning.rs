@@ -101,10 +101,7 @@ async fn plan_and_send(
     after: Option<&Tag>,
     outlet: &Outlet<'_>,
 ) {
-    let patience = match outlet.late {
-        Some(_) => Patience::Short,
-        None => Patience::Endless,
-    };
+    let patience = outlet.late.map_or(Patience::Endless, Patience::Short);
     let put_off = |ends: &Ends, after: Option<&Tag>| {
         if let Some(latecomers) = outlet.late {
             latecomers.put_off(matched, ends, after);

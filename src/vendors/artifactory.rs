@@ -1,4 +1,4 @@
-//! JFrog Artifactory: listings by its storage API.
+//! JFrog Artifactory: listings of tags by its storage API.
 //!
 //! Facts: jfrog.com, "Artifactory REST APIs", File List; goharbor/harbor `src/pkg/reg/adapter/jfrog`.
 
@@ -11,6 +11,7 @@ use futures_util::future::FutureExt;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::artifactory_repositories::{self as repositories, Key, ToldOf};
 use super::once::once;
 use super::table::Row;
 use crate::oci::{RepositoryName, media_type};
@@ -30,6 +31,8 @@ static WAYS: Ways = Ways {
     right_to_list: "the permission to read the repository's settings and files by Artifactory's API",
     // A blob in the closing PUT alone failed on some versions (RTFACT-19344).
     single_put: false,
+    // It is asked for with the others', in `list_repositories`.
+    catalogue: false,
     ..Ways::PLAIN
 };
 
@@ -46,6 +49,7 @@ struct Artifactory {
     holds_all: Mutex<HashMap<String, (bool, Duration)>>,
     /// Repositories whose lists are longer than answers of an API usually are.
     long: Mutex<HashSet<RepositoryName>>,
+    told_of: ToldOf,
     /// Held while one of those is read, so that no two of them are in memory.
     alone: tokio::sync::Mutex<()>,
 }
@@ -99,6 +103,19 @@ impl Vendor for Artifactory {
         }
         .boxed()
     }
+
+    fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
+        async move {
+            let learn = |keys: &[Key]| {
+                let until = api.clock().elapsed() + CLASS_LIFE;
+                let classes = keys.iter().filter(|key| !key.class.is_empty());
+                let learnt = classes.map(|key| (key.key.clone(), (is_whole(&key.class), until)));
+                lock(&self.holds_all).extend(learnt);
+            };
+            Ok(Some(repositories::list(api, below, &self.told_of, learn).await?))
+        }
+        .boxed()
+    }
 }
 
 impl Artifactory {
@@ -115,10 +132,7 @@ impl Artifactory {
         call.login = ApiLogin::Basic;
         let answer = api.call(call).await?;
         let all = match answer.status {
-            200 => {
-                let class = answer.json::<Repository>()?.rclass.unwrap_or_default();
-                matches!(class.to_ascii_lowercase().as_str(), "local" | "federated")
-            }
+            200 => is_whole(&answer.json::<Repository>()?.rclass.unwrap_or_default()),
             // There is none of this name, or it is for others to know: the host itself may stand for a repository.
             400 | 404 => false,
             _ => {
@@ -132,6 +146,11 @@ impl Artifactory {
         lock(&self.holds_all).insert(key.to_owned(), (all, now + CLASS_LIFE));
         Ok(all)
     }
+}
+
+/// True for a class of repositories that hold all there is of them.
+fn is_whole(class: &str) -> bool {
+    matches!(class.to_ascii_lowercase().as_str(), "local" | "federated")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

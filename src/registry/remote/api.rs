@@ -14,7 +14,6 @@ use super::Registry;
 use super::auth::{Challenges, Scopes, basic_realm};
 use super::call::{Answer, Call, Payload};
 use super::echo::Sent;
-use super::lists::Pages;
 use super::rates::rate_limit_headers;
 use super::targets::{host_and_port, same_origin};
 use super::throttle::{Class, PATIENCE};
@@ -27,8 +26,6 @@ use crate::telemetry::{RedactedUrl, Secret};
 
 /// The largest answer of an API, in bytes: a thousand images with all that Harbor says of each.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
-/// The largest list that is followed by links, in bytes: a hundred thousand images and more.
-const MAX_LIST: usize = 64 * 1024 * 1024;
 /// What is kept of a registry's answer to the question what it is.
 const MAX_PROBE: usize = 1024;
 /// Attempts of a call that is told to slow down, and the first and longest delay between them.
@@ -282,6 +279,14 @@ impl Api {
         self.registry()?.list_tags(repository).await
     }
 
+    /// All repositories by the distribution protocol; `None` where there is no catalogue.
+    ///
+    /// # Errors
+    /// As with any listing.
+    pub async fn list_catalogue(&self) -> Result<Listing<RepositoryName>> {
+        self.registry()?.list_catalogue().await
+    }
+
     /// Says that a part of a list is not known, for this reason, while the rest of it is.
     pub fn leave_out(&self, why: Error) {
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner).push(why);
@@ -445,44 +450,6 @@ impl Api {
         let body = &answer.body[..answer.body.len().min(MAX_PROBE)];
         probe.body = String::from_utf8_lossy(body).into_owned();
         Ok(probe)
-    }
-}
-
-/// Follows the links of one list from page to page (`Link`, RFC 8288).
-pub struct ApiPages {
-    pages: Pages,
-    /// Bytes of all pages so far.
-    read: usize,
-}
-
-impl ApiPages {
-    /// For one list; `operation` and `place` are for errors.
-    pub fn new(operation: Operation, place: Place) -> Self {
-        Self {
-            pages: Pages::new(operation, place),
-            read: 0,
-        }
-    }
-
-    /// Where the page after this one is, as the answer says it; `None` after the last.
-    ///
-    /// # Errors
-    /// A link that was followed already, that leads where it may not, or one page or byte too many.
-    pub fn next(&mut self, answer: &ApiAnswer) -> Result<Option<Url>> {
-        let next = self.pages.after(&answer.url, &answer.headers)?;
-        self.read = self.read.saturating_add(answer.body.len());
-        match &next {
-            // Never followed with our login, so that it is no list for us: GitLab names itself as its configuration does.
-            Some(url) if !same_origin(url, &answer.url) => Err(answer.error(
-                ErrorKind::Invalid,
-                format!("the link to the next page leads to {}", host_and_port(url)),
-            )),
-            Some(_) if self.read > MAX_LIST => Err(answer.error(
-                ErrorKind::Invalid,
-                format!("the list has more than {} MiB", MAX_LIST / (1024 * 1024)),
-            )),
-            _ => Ok(next),
-        }
     }
 }
 

@@ -277,18 +277,27 @@ impl Registry {
     /// the catalogue. `None` where it has no catalogue. With them, why parts of the list are not known.
     pub async fn list_repositories(&self, below: &[String]) -> Result<(Listing<RepositoryName>, Vec<Error>)> {
         let (vendor, api) = (&self.shared.vendor, self.api());
-        let refused = match vendor.list_repositories(&api, below).await {
-            Ok(Some(repositories)) => {
-                let mut known = HashSet::new();
-                let mut once = repositories;
-                once.retain(|name| known.insert(name.clone()));
-                return Ok((Some(once), api.take_left_out()));
-            }
+        let was_known = vendor.kind().is_some();
+        let told = vendor.list_repositories(&api, below).await;
+        let refused = match told {
+            Ok(Some(repositories)) => return Ok((Some(once(repositories)), api.take_left_out())),
             Ok(None) => None,
             Err(error) if Hindrance::of(&error) == Some(Hindrance::Refusal) => Some(error),
             Err(error) => return Err(error),
         };
-        Ok((self.list_otherwise(refused).await?, Vec::new()))
+        let listed = self.list_otherwise(refused).await;
+        // What has no catalogue may have shown by that answer what it is, and what else it has.
+        let is_without = match &listed {
+            Ok(listed) => listed.is_none(),
+            Err(error) => Hindrance::of(error) == Some(Hindrance::Refusal),
+        };
+        if is_without
+            && !was_known
+            && let Some(repositories) = vendor.list_repositories(&api, below).await?
+        {
+            return Ok((Some(once(repositories)), api.take_left_out()));
+        }
+        Ok((listed?, Vec::new()))
     }
 
     /// Repositories where the vendor's API does not list them, or refused to.
@@ -330,6 +339,12 @@ impl Registry {
         };
         tracing::warn!(registry = self.name(), "{error}: {instead}{more}");
     }
+}
+
+fn once(mut repositories: Vec<RepositoryName>) -> Vec<RepositoryName> {
+    let mut known = HashSet::new();
+    repositories.retain(|name| known.insert(name.clone()));
+    repositories
 }
 
 /// The tags of both. Those that one of them lacks have no digest: they are looked at. An API may be behind the registry.

@@ -67,7 +67,6 @@ impl Pages {
     /// # Errors
     /// As [`Pages::next`].
     pub(super) fn after(&mut self, page: &Url, headers: &HeaderMap) -> Result<Option<Url>> {
-        self.seen.insert(self.key.hash_one(page));
         let Some(target) = next_page(headers) else {
             return Ok(None);
         };
@@ -76,13 +75,22 @@ impl Pages {
         }
         let url = resolve(page, &target)
             .map_err(|target| self.error(format!("the link to the next page is refused: {target}")))?;
+        self.lead(page, url).map(Some)
+    }
+
+    /// From one page to the next, at `url`.
+    ///
+    /// # Errors
+    /// It was read already, or is one page too many.
+    pub(super) fn lead(&mut self, page: &Url, url: Url) -> Result<Url> {
+        self.seen.insert(self.key.hash_one(page));
         if !self.seen.insert(self.key.hash_one(&url)) {
             return Err(self.error("the pages go in a circle: a link leads to a page already read; a proxy before the registry may drop queries"));
         }
         if self.seen.len() > MAX_PAGES {
             return Err(self.error(format!("the list has more than {MAX_PAGES} pages")));
         }
-        Ok(Some(url))
+        Ok(url)
     }
 
     fn error(&self, message: impl Into<String>) -> Error {

@@ -1,6 +1,7 @@
 //! Registries by the distribution protocol.
 
 mod api;
+mod api_pages;
 mod auth;
 mod blobs;
 mod body;
@@ -38,7 +39,8 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
-pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Probe};
+pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, Probe};
+pub use self::api_pages::ApiPages;
 pub use self::bulk::{ListingRefusal, with_names};
 pub use self::certificate::Certificate;
 pub use self::pages::{NumberedPage, numbered, numbered_and_seen_again, numbered_in_part};

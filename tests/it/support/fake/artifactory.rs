@@ -1,41 +1,174 @@
 //! JFrog Artifactory with repositories by path (jfrog.com, "Artifactory REST APIs").
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use axum::response::Response;
-use http::Method;
+use axum::response::{IntoResponse as _, Response};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use transship::demo::registry::Options;
 use transship::oci::media_type;
 
 use super::nexus::tags_between;
-use super::{Asked, Asking, Book, Face, Fake, document, refusal, with_header};
+use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, with_header};
 use crate::support::{PASSWORD, USERNAME};
 
 /// Files of a folder beside its manifest: so many that the list of two thousand tags is longer than 8 MiB.
 const LAYERS: usize = 15;
 
+/// Entries of a page of a catalogue that nobody asks to be longer.
+const PAGE: usize = 1000;
+
+/// Where the link to the next page of a key's catalogue leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Links {
+    /// There is none: a full page is all that tells.
+    #[default]
+    None,
+    /// To where the list is.
+    Here,
+    /// To the path that a registry has.
+    Root,
+    /// To another host.
+    Elsewhere,
+}
+
 #[derive(Default)]
 pub struct Artifactory {
-    /// The keys of repositories that hold what they have fetched from elsewhere.
-    remote: Vec<String>,
+    /// What its own repositories are, by key; all others are local ones that nobody lists.
+    pub keys: Mutex<BTreeMap<String, &'static str>>,
+    /// What the registry's own catalogue answers: 404 as where names begin with keys, another refusal, or 200.
+    pub root: AtomicU16,
+    /// What the list of keys answers.
+    pub lists_keys: AtomicU16,
+    /// Keys whose catalogues are not for this user.
+    pub secret: Mutex<BTreeSet<String>>,
+    pub links: Mutex<Links>,
+    /// Entries of a catalogue's page at most, whatever is asked for; 0 for as many as that.
+    pub short: AtomicUsize,
+    /// Last entries of pages that were given out.
+    lasts: Mutex<BTreeSet<String>>,
 }
 
 impl Artifactory {
     pub async fn start() -> Fake {
-        Fake::start(Arc::new(Self::default()), Options::default()).await
+        Self::with_keys(&[]).await.0
     }
 
-    /// One with a remote repository of this name.
-    pub async fn start_with_remote(key: &str) -> Fake {
-        let remote = vec![key.to_owned()];
-        Fake::start(Arc::new(Self { remote }), Options::default()).await
+    /// One with these repositories of its own: key, and `LOCAL`, `REMOTE`, `VIRTUAL` or `FEDERATED`.
+    pub async fn with_keys(keys: &[(&str, &'static str)]) -> (Fake, Arc<Self>) {
+        let keys = keys.iter().map(|(key, class)| ((*key).to_owned(), *class));
+        let artifactory = Arc::new(Self {
+            keys: Mutex::new(keys.collect()),
+            root: AtomicU16::new(404),
+            lists_keys: AtomicU16::new(200),
+            ..Self::default()
+        });
+        (
+            Fake::start(Arc::clone(&artifactory), Options::default()).await,
+            artifactory,
+        )
     }
 
     /// The keys of its rules.
     pub fn keys() -> String {
         format!("kind: artifactory, username: {USERNAME}, password: {PASSWORD}")
     }
+
+    /// What is asked for below `/artifactory/api/`.
+    fn api(&self, book: &Book, request: &Asking, path: &str) -> Asked {
+        if request.method != Method::GET {
+            return Asked::Wrong("the API is asked for lists alone".to_owned());
+        }
+        if let Some(repository) = path.strip_prefix("storage/") {
+            return files(book, request, repository);
+        }
+        if let Some(key) = path
+            .strip_prefix("docker/")
+            .and_then(|path| path.strip_suffix("/v2/_catalog"))
+        {
+            return self.catalogue(book, request, key);
+        }
+        let keys = lock(&self.keys);
+        match path.strip_prefix("repositories") {
+            Some("") if request.query == "packageType=docker" => {
+                let status = self.lists_keys.load(Ordering::SeqCst);
+                if status != 200 {
+                    return Asked::Answer(failed(status));
+                }
+                let of = |(key, class): (&String, &&str)| {
+                    let url = format!("{}/artifactory/{key}", book.url);
+                    json!({ "key": key, "type": class, "url": url, "packageType": "Docker" })
+                };
+                Asked::Answer(document(200, &Value::Array(keys.iter().map(of).collect())))
+            }
+            Some(key) => {
+                let key = key.trim_start_matches('/');
+                let class = keys
+                    .get(key)
+                    .map_or_else(|| "local".to_owned(), |class| class.to_ascii_lowercase());
+                Asked::Answer(document(
+                    200,
+                    &json!({ "key": key, "packageType": "docker", "rclass": class }),
+                ))
+            }
+            None => Asked::Wrong("the API has no such path".to_owned()),
+        }
+    }
+
+    fn catalogue(&self, book: &Book, request: &Asking, key: &str) -> Asked {
+        if lock(&self.secret).contains(key) {
+            return Asked::Answer(failed(403));
+        }
+        let inside = format!("{key}/");
+        let repositories = book.registry.repositories();
+        let names = repositories
+            .iter()
+            .filter_map(|name| name.as_str().strip_prefix(&inside));
+        let mut names: Vec<&str> = names.collect();
+        names.sort_unstable();
+        if names.is_empty() && !lock(&self.keys).contains_key(key) {
+            return Asked::Answer(failed(404));
+        }
+        let Some(size @ 1..=PAGE) = request.parameter("n").and_then(|text| text.parse::<usize>().ok()) else {
+            return Asked::Wrong("a page of a catalogue has 1 to 1000 entries".to_owned());
+        };
+        let last = request.parameter("last");
+        if last.as_ref().is_some_and(|last| !lock(&self.lasts).remove(last)) {
+            return Asked::Wrong("a page behind what ended none, or one that was read before".to_owned());
+        }
+        names.retain(|name| last.as_deref().is_none_or(|last| *name > last));
+        let most = match self.short.load(Ordering::SeqCst) {
+            0 => size,
+            short => short.min(size),
+        };
+        let shown = &names[..most.min(names.len())];
+        let answer = document(200, &json!({ "repositories": shown }));
+        let Some(last) = shown.last() else {
+            return Asked::Answer(answer);
+        };
+        lock(&self.lasts).insert((*last).to_owned());
+        if shown.len() == names.len() {
+            return Asked::Answer(answer);
+        }
+        let query = format!("last={last}&n={size}");
+        let target = match *lock(&self.links) {
+            Links::None => return Asked::Answer(answer),
+            Links::Here => format!("{}?{query}", request.path),
+            Links::Root => format!("/v2/_catalog?{query}"),
+            Links::Elsewhere => format!("http://artifactory.invalid{}?{query}", request.path),
+        };
+        Asked::Answer(with_header(answer, "link", &format!("<{target}>; rel=\"next\"")))
+    }
+}
+
+/// A refusal in the words of its API.
+fn failed(status: u16) -> Response {
+    document(
+        status,
+        &json!({ "errors": [{ "status": status, "message": "not for you, or not there" }] }),
+    )
 }
 
 fn file(folder: &str, name: &str, sha2: &str) -> Value {
@@ -90,29 +223,26 @@ impl Face for Arc<Artifactory> {
                 ));
             }
         }
+        if let Some(path) = request.path.strip_prefix("/artifactory/api/") {
+            return self.api(book, request, path);
+        }
         let length = request.header("content-length").unwrap_or("0");
         if request.method == Method::PUT && request.path.contains("/blobs/uploads/") && length != "0" {
             return Asked::Wrong("some versions lose bytes that come with the closing PUT".to_owned());
         }
-        if let Some(key) = request.path.strip_prefix("/artifactory/api/repositories/") {
-            let class = match self.remote.iter().any(|remote| remote == key) {
-                true => "remote",
-                false => "local",
+        if request.path == "/v2/_catalog" {
+            return match self.root.load(Ordering::SeqCst) {
+                200 => Asked::Pass,
+                404 => Asked::Answer(StatusCode::NOT_FOUND.into_response()),
+                status => Asked::Answer(refusal(status, "DENIED", "not permitted")),
             };
-            return Asked::Answer(document(
-                200,
-                &json!({ "key": key, "packageType": "docker", "rclass": class }),
-            ));
         }
-        match request.path.strip_prefix("/artifactory/api/storage/") {
-            Some(repository) => files(book, request, repository),
-            // Digests stand among the tags (containers/skopeo#2346).
-            None if request.method == Method::GET && request.path.ends_with("/tags/list") => {
-                let digest = json!(format!("sha256:{}", "a".repeat(64)));
-                tags_between(book, request, &[digest]).map_or(Asked::Pass, Asked::Answer)
-            }
-            None => Asked::Pass,
+        // Digests stand among the tags (containers/skopeo#2346).
+        if request.method == Method::GET && request.path.ends_with("/tags/list") {
+            let digest = json!(format!("sha256:{}", "a".repeat(64)));
+            return tags_between(book, request, &[digest]).map_or(Asked::Pass, Asked::Answer);
         }
+        Asked::Pass
     }
 
     fn answered(&self, _book: &Book, _request: &Asking, answer: Response) -> Response {

@@ -1,0 +1,249 @@
+//! The repositories of Artifactory: by the registry's own catalogue, and where that is missing or refused by those of Artifactory's
+//! own repositories, which the first parts of names are the keys of.
+//!
+//! Facts: jfrog.com, "Artifactory REST APIs", Get Repositories and List Docker Repositories; goharbor/harbor
+//! `src/pkg/reg/adapter/jfrog`. Of its pages it is said that `n` and `last` are heeded from 5.4.6 on, and nothing of where their links
+//! lead to.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Deserialize;
+use url::Url;
+
+use super::gathered::Gathered;
+use super::names::namespaces;
+use crate::oci::RepositoryName;
+use crate::registry::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Error, ErrorKind, Operation, Result};
+
+/// Entries of a page.
+const PAGE: usize = 1000;
+
+/// Keys whose catalogues may lack something, as the user has been told.
+#[derive(Debug, Default)]
+pub(super) struct ToldOf(Mutex<HashSet<String>>);
+
+/// A repository of Artifactory's own.
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Key {
+    pub(super) key: String,
+    /// `LOCAL`, `REMOTE`, `VIRTUAL` or `FEDERATED`; empty where nobody says.
+    #[serde(default, rename = "type")]
+    pub(super) class: String,
+    #[serde(default)]
+    package_type: String,
+}
+
+impl Key {
+    fn of_name(key: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            class: String::new(),
+            package_type: String::new(),
+        }
+    }
+
+    /// Names of images may begin with it.
+    fn is_of_docker(&self) -> bool {
+        let is_part = !self.key.contains('/') && self.key.parse::<RepositoryName>().is_ok();
+        is_part && (self.package_type.is_empty() || self.package_type.eq_ignore_ascii_case("docker"))
+    }
+
+    /// It holds what it has fetched, or shows what others hold.
+    fn lists_in_part(&self) -> bool {
+        ["remote", "virtual"]
+            .iter()
+            .any(|class| self.class.eq_ignore_ascii_case(class))
+    }
+}
+
+#[derive(Deserialize)]
+struct Catalogue {
+    repositories: Option<Vec<Option<String>>>,
+}
+
+/// Those that lie below what the patterns begin with, and perhaps others. The keys that were seen on the way go to `learn`.
+///
+/// # Errors
+/// Neither the registry's own catalogue nor one of a key may be read.
+pub(super) async fn list(
+    api: &Api,
+    below: &[String],
+    told: &ToldOf,
+    learn: impl Fn(&[Key]),
+) -> Result<Vec<RepositoryName>> {
+    let refusal = match api.list_catalogue().await {
+        Ok(Some(names)) => return Ok(names),
+        Ok(None) => None,
+        // What has a page for people there has no catalogue there.
+        Err(error) if is_refusal(error.kind) || error.kind == ErrorKind::Invalid => Some(error),
+        Err(error) => return Err(error),
+    };
+    // The address is that of one key already.
+    if api.settings().url.path.contains("/api/docker/") {
+        return Err(refusal.unwrap_or_else(|| no_catalogue(api)));
+    }
+    let of_keys = Box::pin(by_key(api, below, told, refusal.as_ref(), learn)).await;
+    of_keys.map_err(|mut error| {
+        if let Some(refusal) = refusal.filter(|_| is_refusal(error.kind)) {
+            error.message = format!(
+                "{}; the registry's own catalogue cannot be read either ({})",
+                error.message, refusal.message
+            );
+        }
+        error
+    })
+}
+
+async fn by_key(
+    api: &Api,
+    below: &[String],
+    told: &ToldOf,
+    refusal: Option<&Error>,
+    learn: impl Fn(&[Key]),
+) -> Result<Vec<RepositoryName>> {
+    let wanted = namespaces(below);
+    let known = match keys(api).await {
+        Ok(known) => known,
+        // What the patterns name may be asked for all the same.
+        Err(error) if wanted.is_some() && is_refusal(error.kind) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    learn(&known);
+    // The host is that of one key (the subdomain method), and names have none in them: what was refused is that key's catalogue.
+    if refusal.is_some() && known.iter().any(|key| is_host(api, &key.key)) {
+        return Err(no_catalogue(api));
+    }
+    let keys: Vec<Key> = match wanted {
+        None => known,
+        Some(wanted) => {
+            let of = |name: &str| known.iter().find(|key| key.key == name).cloned();
+            let of_name = wanted.iter().map(|name| of(name).unwrap_or_else(|| Key::of_name(name)));
+            of_name.collect()
+        }
+    };
+    told.tell(api, &keys);
+    let mut gathered = Gathered::default();
+    for Key { key, .. } in &keys {
+        gathered.take(key, catalogue(api, key).await)?;
+    }
+    gathered.names(api)
+}
+
+/// Those that Artifactory shows this user, for images.
+async fn keys(api: &Api) -> Result<Vec<Key>> {
+    let url = api.own("/artifactory/api/repositories?packageType=docker")?;
+    let mut call = ApiCall::get(Operation::ListRepositories, api.place(None), url);
+    call.login = ApiLogin::Basic;
+    let answer = api.call(call).await?;
+    if answer.status != 200 {
+        return Err(answer.refused(""));
+    }
+    let mut keys: Vec<Key> = answer.json()?;
+    keys.retain(Key::is_of_docker);
+    Ok(keys)
+}
+
+fn is_host(api: &Api, key: &str) -> bool {
+    let first = api.settings().url.host.split_once('.').map(|(first, _)| first);
+    first.is_some_and(|first| first.eq_ignore_ascii_case(key))
+}
+
+/// What a key holds, by the names that the registry has for it.
+async fn catalogue(api: &Api, key: &str) -> Result<Vec<RepositoryName>> {
+    let path = format!("/artifactory/api/docker/{key}/v2/_catalog?n={PAGE}");
+    let first = api.own(&path)?;
+    let mut pages = ApiPages::new(Operation::ListRepositories, api.place(None));
+    let mut known = HashSet::new();
+    let mut names = Vec::new();
+    let mut next = Some(first.clone());
+    while let Some(url) = next {
+        let mut call = ApiCall::get(Operation::ListRepositories, api.place(None), url);
+        call.login = ApiLogin::Basic;
+        let answer = api.call(call).await?;
+        if answer.status != 200 {
+            return Err(refused(&answer, key));
+        }
+        let entries = answer.json::<Catalogue>()?.repositories.unwrap_or_default();
+        let (count, before) = (entries.len(), known.len());
+        let mut last = None;
+        for entry in entries.into_iter().flatten() {
+            last = Some(entry.clone());
+            if known.insert(entry.clone()) {
+                names.extend(format!("{key}/{entry}").parse::<RepositoryName>());
+            }
+        }
+        // What does not know `n` gives all at once, and what does not know `last` the same again.
+        let is_full = count == PAGE && known.len() > before;
+        next = pages.next_or(&answer, is_full, last.map(|last| behind(&first, &last)))?;
+    }
+    Ok(names)
+}
+
+/// The page behind an entry.
+fn behind(first: &Url, last: &str) -> Url {
+    let mut url = first.clone();
+    url.query_pairs_mut().append_pair("last", last);
+    url
+}
+
+fn refused(answer: &ApiAnswer, key: &str) -> Error {
+    let mut error = answer.refused("");
+    match error.kind {
+        // Before 7 a key that is missing is 400.
+        ErrorKind::NotFound | ErrorKind::Invalid => {
+            error.kind = ErrorKind::NotFound;
+            error.message = format!(
+                "Artifactory shows this user no Docker repository {key}: it is missing, or the permission to read it is \
+                 ({})",
+                error.message
+            );
+        }
+        ErrorKind::Denied | ErrorKind::Unauthorized => {
+            error.message = format!(
+                "{}; patterns need the permission to read the repository {key}",
+                error.message
+            );
+        }
+        _ => {}
+    }
+    error
+}
+
+fn no_catalogue(api: &Api) -> Error {
+    let message = "it has no catalogue for this user: name the repositories in the rules in place of patterns";
+    Error::new(
+        Operation::ListRepositories,
+        api.place(None),
+        ErrorKind::Unsupported,
+        message,
+    )
+}
+
+fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Denied | ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Unsupported
+    )
+}
+
+impl ToldOf {
+    /// Says once of each key that its catalogue may lack something.
+    fn tell(&self, api: &Api, keys: &[Key]) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_part = keys.iter().filter(|key| key.lists_in_part());
+        let news: Vec<&str> = in_part
+            .filter(|key| told.insert(key.key.clone()))
+            .map(|key| key.key.as_str())
+            .collect();
+        if !news.is_empty() {
+            tracing::warn!(
+                registry = api.place(None).registry,
+                "patterns may not find all there is in {}: Artifactory lists of a remote repository what it has fetched so far, and of \
+                 a virtual one what its members list; write the names of those that are missing",
+                news.join(", ")
+            );
+        }
+    }
+}
