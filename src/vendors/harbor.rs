@@ -104,7 +104,7 @@ struct Harbor {
     projects: Projects,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Artifact {
     digest: Digest,
     manifest_media_type: Option<String>,
@@ -120,13 +120,13 @@ impl Artifact {
     }
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct TagOfArtifact {
     name: String,
     push_time: Option<jiff::Timestamp>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct RepositoryEntry {
     name: String,
 }

@@ -59,7 +59,7 @@ impl Project {
     }
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct ProjectAnswer {
     name: String,
     #[serde(default)]
