@@ -2,6 +2,7 @@
 
 mod api;
 mod credentials;
+mod habits;
 mod moto;
 mod pushes;
 

@@ -9,6 +9,7 @@ mod frame;
 mod github;
 mod gitlab;
 mod google;
+mod habits;
 mod harbor;
 mod huawei;
 mod hub;

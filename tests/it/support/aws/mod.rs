@@ -48,10 +48,16 @@ pub struct Book {
     pub page: usize,
     /// Page tokens that were given out and not used yet.
     pages: BTreeMap<String, usize>,
+    /// Links to next pages of names that were given out and not followed yet.
+    links: BTreeMap<String, usize>,
     /// An ended token is 403 with words, not 401 with a challenge.
     pub ends_by_words: bool,
     /// A closing PUT without bytes is refused.
     pub refuses_empty_put: bool,
+    /// The account's setting `BLOB_MOUNTING` is on.
+    pub mounts: bool,
+    /// What a manifest is refused with whose layers are missing, where not 400 `BLOB_UNKNOWN`.
+    pub lacks: Option<(u16, &'static str)>,
     /// Blob and manifest requests of `/v2/`: method, path, status.
     pub seen: Vec<(String, String, u16)>,
     uploads: registry::Uploads,

@@ -1,5 +1,5 @@
 //! `/v2/` with ECR's habits: no repository by itself, 201 for a piece, a `Range` that stays behind, pieces between 5 and 20
-//! MiB, `TAG_INVALID`.
+//! MiB, `TAG_INVALID`, mounts only with the account's setting for them, links to pages that say the host and an opaque mark.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -136,10 +136,7 @@ impl Book {
             return refused(404, "NAME_UNKNOWN", &message);
         }
         match (head.method.as_str(), marker) {
-            ("GET", "/tags/list") => {
-                let tags: Vec<&String> = self.repositories[name].tags.keys().collect();
-                reply(200, &[], json!({ "name": name, "tags": tags }).to_string())
-            }
+            ("GET", "/tags/list") => self.names(head, name),
             ("GET", "/referrers/") => {
                 let index = self.repositories[name].referrers(rest);
                 reply(
@@ -161,7 +158,61 @@ impl Book {
         }
     }
 
+    /// A page of names, sorted by nothing: a hundred where no other number is asked for. The link to the next says the host, too,
+    /// and goes on from a mark that is no tag (google/go-containerregistry#681, docker_registry2#34).
+    fn names(&mut self, head: &Parts, name: &str) -> Response {
+        let query = head.uri.query().unwrap_or_default();
+        let asked: BTreeMap<String, String> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let size = match asked.get("n").map(|number| number.parse::<usize>()) {
+            None => 100,
+            Some(Ok(size @ 1..=1000)) => size,
+            Some(_) => {
+                self.wrong.push(format!("{} {}", head.method, head.uri));
+                let message = "Invalid parameter at 'maxResults' failed to satisfy constraint: 'Member must have value less \
+                               than or equal to 1000'";
+                return refused(405, "UNSUPPORTED", message);
+            }
+        };
+        let from = match asked.get("last") {
+            None => 0,
+            Some(_) => match self.links.remove(&head.uri.to_string()) {
+                Some(from) => from,
+                None => {
+                    self.wrong.push(format!("a page that no link led to: {}", head.uri));
+                    return refused(400, "INVALID_PARAMETER", "last");
+                }
+            },
+        };
+        let tags: Vec<&String> = self.repositories[name].tags.keys().rev().collect();
+        let to = tags.len().min(from + size.min(self.page));
+        let body = json!({ "name": name, "tags": tags[from..to] }).to_string();
+        let more = to < tags.len();
+        let mut link = String::new();
+        if more {
+            let next = format!("{}?last=b3BhcXVl%2F{to}%2B%3D%3D&n={size}", head.uri.path());
+            let host = head.headers.get("host").and_then(|host| host.to_str().ok());
+            link = format!("<http://{}{next}>; rel=\"next\"", host.unwrap_or_default());
+            self.links.insert(next, to);
+        }
+        let link = more.then_some(("link", link.as_str()));
+        let headers: Vec<_> = link
+            .into_iter()
+            .chain([("content-type", "text/plain; charset=utf-8")])
+            .collect();
+        reply(200, &headers, body)
+    }
+
+    /// What a request to mount asks for: the blob, and its bytes in the repository that it names.
+    fn mounted(&self, head: &Parts) -> Option<(String, Bytes)> {
+        let query = head.uri.query().unwrap_or_default();
+        let asked: BTreeMap<String, String> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        let digest = asked.get("mount").filter(|_| self.mounts)?;
+        let bytes = self.repositories.get(asked.get("from")?)?.blobs.get(digest)?;
+        Some((digest.clone(), bytes.clone()))
+    }
+
     fn manifest(&mut self, head: &Parts, name: &str, reference: &str, body: &Bytes) -> Response {
+        let lacks = self.lacks.unwrap_or((400, "BLOB_UNKNOWN"));
         let Some(repository) = self.repositories.get_mut(name) else {
             return refused(404, "NAME_UNKNOWN", "");
         };
@@ -170,7 +221,7 @@ impl Book {
             let manifest: Value = serde_json::from_slice(body).unwrap_or_default();
             if let Some(missing) = repository.lacks(&manifest) {
                 let message = format!("The specified layers or images could not be found: {missing}");
-                return refused(400, "BLOB_UNKNOWN", &message);
+                return refused(lacks.0, lacks.1, &message);
             }
             if !reference.starts_with("sha256:") {
                 let other = repository.tags.get(reference).is_some_and(|found| *found != digest);
@@ -212,6 +263,13 @@ impl Book {
     fn upload(&mut self, head: &Parts, name: &str, id: &str, body: &Bytes) -> Response {
         let at = |id: &str| format!("/v2/{name}/blobs/uploads/{id}");
         if head.method == "POST" {
+            if let Some((digest, bytes)) = self.mounted(head)
+                && let Some(repository) = self.repositories.get_mut(name)
+            {
+                repository.blobs.insert(digest.clone(), bytes);
+                let at = format!("/v2/{name}/blobs/{digest}");
+                return reply(201, &[("location", &at), ("docker-content-digest", &digest)], "");
+            }
             // A mount is an upload where the account has not switched mounting on.
             let id = format!("upload-{}", self.uploads.len() + 1);
             self.uploads.insert(id.clone(), Upload::default());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::Method;
+use http::{HeaderValue, Method, header};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use transship::clock::Clock;
@@ -26,6 +26,8 @@ const SERVICE: &str = "corp.azurecr.io";
 const AUDIENCE: &str = "https://containerregistry.azure.net";
 /// Tags of a page, whatever is asked for.
 pub const PAGE: usize = 100;
+/// A parameter of the place of an upload.
+const NO_CACHE: &str = "_nouploadcache";
 /// Repositories of a page.
 pub const CATALOGUE_PAGE: usize = 2;
 
@@ -36,8 +38,12 @@ pub struct Cloud {
     pub manager_only: AtomicBool,
     /// The token of the registry lacks `metadata_read`.
     pub no_metadata: AtomicBool,
+    /// No page may have a length that is asked for.
+    pub refuses_size: AtomicBool,
     /// Tags that may not be written.
     pub locked: Mutex<HashSet<String>>,
+    /// Tags and digests that may not be read (`readEnabled`).
+    pub unreadable: Mutex<HashSet<String>>,
     /// As many first requests of an upload fail with 500, as in a new repository.
     pub fresh: AtomicU32,
     /// Tokens of Entra ID, by what they are for.
@@ -196,6 +202,14 @@ impl Azure {
     }
 
     fn tags(&self, book: &Book, request: &Asking, repository: &str) -> Asked {
+        let sized = request.parameter("n").is_some() && request.parameter("last").is_none();
+        if sized && self.cloud.refuses_size.load(Ordering::Relaxed) {
+            return Asked::Answer(refusal(
+                400,
+                "PAGINATION_NUMBER_INVALID",
+                "invalid number of results requested",
+            ));
+        }
         let all = repository.parse().ok().and_then(|name| book.registry.manifests(&name));
         let Some(held) = all else {
             return Asked::Answer(refusal(404, "NAME_UNKNOWN", "repository name not known to registry"));
@@ -330,7 +344,34 @@ impl Face for Azure {
         if request.method == Method::PUT && locked {
             return Asked::Answer(disallowed());
         }
+        let hidden = request
+            .reference()
+            .is_some_and(|reference| lock(&self.cloud.unreadable).contains(reference));
+        if !request.writes() && hidden {
+            return Asked::Answer(disallowed());
+        }
+        // What the place of an upload says of it goes with each piece.
+        let is_piece =
+            [Method::PATCH, Method::PUT].contains(&request.method) && request.path.contains("/blobs/uploads/");
+        if is_piece && request.parameter(NO_CACHE).as_deref() != Some("false") {
+            return Asked::Wrong("the query of the upload's place is lost".to_owned());
+        }
         Asked::Pass
+    }
+
+    /// The place of an upload is a path, with a query of its own.
+    fn answered(&self, book: &Book, request: &Asking, mut answer: Response) -> Response {
+        let at = answer.headers().get(header::LOCATION).and_then(|at| at.to_str().ok());
+        if request.path.contains("/blobs/uploads/")
+            && let Some((path, query)) = at.and_then(|at| at.split_once('?'))
+        {
+            let path = path.strip_prefix(book.url.as_str()).unwrap_or(path);
+            let at = format!("{path}?{NO_CACHE}=false&{query}");
+            answer
+                .headers_mut()
+                .insert(header::LOCATION, HeaderValue::from_str(&at).expect("a place"));
+        }
+        answer
     }
 
     fn throttled(&self, _request: &Asking) -> Response {

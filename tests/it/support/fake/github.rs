@@ -2,10 +2,10 @@
 //! the registry itself as oras-project/rust-oci-client#35 and tektoncd/chains#1691 saw it).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use axum::response::Response;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
@@ -30,6 +30,8 @@ pub struct Github {
     pub over_limit: AtomicU32,
     /// All requests of the hour are used up.
     pub spent: AtomicBool,
+    /// Of the next piece of an upload no more bytes than these are taken; 0: all of them.
+    pub takes: AtomicUsize,
 }
 
 impl Github {
@@ -39,6 +41,7 @@ impl Github {
             denies_listing: AtomicBool::new(false),
             over_limit: AtomicU32::new(0),
             spent: AtomicBool::new(false),
+            takes: AtomicUsize::new(0),
         });
         (Fake::start(Arc::clone(&github), Options::default()).await, github)
     }
@@ -150,8 +153,19 @@ impl Face for Arc<Github> {
             };
             return self.tokens.give(book, request, user.as_deref(), |_, _| true);
         }
-        if let Some(refused) = self.tokens.refuses(book, request) {
+        // What belongs to another owner is not mounted, and the upload is opened for who may push.
+        let owner = |name: &str| name.split('/').next().map(str::to_owned);
+        let from = request.parameter("from");
+        let is_foreign = from.is_some_and(|from| owner(&from) != request.repository().and_then(owner));
+        let plain = Asking {
+            query: String::new(),
+            ..request.clone()
+        };
+        if let Some(refused) = self.tokens.refuses(book, if is_foreign { &plain } else { request }) {
             return refused;
+        }
+        if is_foreign {
+            return Asked::PassAs(String::new());
         }
         if request.path == "/v2/_catalog" {
             return Asked::Wrong("there is no catalogue".to_owned());
@@ -165,13 +179,28 @@ impl Face for Arc<Github> {
             book.wrong(request, message);
             return Asked::Answer(refusal(416, "REQUESTED_RANGE_NOT_SATISFIABLE", message));
         }
+        let takes = match request.method {
+            Method::PATCH => self.takes.swap(0, Ordering::SeqCst),
+            _ => 0,
+        };
+        if takes > 0 {
+            return Asked::PassPart(takes);
+        }
         if request.method == Method::GET && request.path.ends_with("/tags/list") {
             return reversed(book, request).map_or(Asked::Pass, Asked::Answer);
         }
         Asked::Pass
     }
 
-    fn answered(&self, _book: &Book, request: &Asking, answer: Response) -> Response {
+    fn answered(&self, _book: &Book, request: &Asking, mut answer: Response) -> Response {
+        // The place of an upload says nothing of its state.
+        if request.path.contains("/blobs/uploads/")
+            && let Some(location) = answer.headers().get(header::LOCATION).and_then(|at| at.to_str().ok())
+            && let Some((plain, _)) = location.split_once('?')
+        {
+            let plain = HeaderValue::from_str(plain).expect("a place");
+            answer.headers_mut().insert(header::LOCATION, plain);
+        }
         match answer.status() {
             StatusCode::BAD_REQUEST if request.reference().is_some() => {
                 refusal(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry")

@@ -41,6 +41,8 @@ pub struct Gitlab {
     pub uncounted: AtomicBool,
     /// The registry has no such database.
     pub plain: AtomicBool,
+    /// Tags that its API does not show.
+    pub hides: Mutex<HashSet<String>>,
     /// Links to next pages that were given out.
     links: Mutex<HashSet<String>>,
 }
@@ -53,6 +55,7 @@ impl Gitlab {
             registry_only: AtomicBool::new(false),
             uncounted: AtomicBool::new(false),
             plain: AtomicBool::new(false),
+            hides: Mutex::default(),
             links: Mutex::default(),
         });
         (Fake::start(Arc::clone(&gitlab), Options::default()).await, gitlab)
@@ -141,7 +144,9 @@ impl Gitlab {
         };
         let mut tags: Vec<Value> = Vec::new();
         for held in &held {
-            tags.extend(held.tags.iter().map(|tag| {
+            let hides = lock(&self.hides);
+            let shown = held.tags.iter().filter(|tag| !hides.contains(tag.as_str()));
+            tags.extend(shown.map(|tag| {
                 json!({ "name": tag, "digest": held.digest, "media_type": held.media_type, "published_at": "2026-03-01T12:00:00.412+00:00" })
             }));
         }

@@ -49,6 +49,8 @@ pub struct Google {
     pub denies_creation: AtomicBool,
     /// The clock of who asks stands still, so that its assertions are none of now.
     pub any_time: AtomicBool,
+    /// Blobs are read at another path of the same host.
+    pub redirects: AtomicBool,
     /// Answers lists with a page for people, as for a path that it does not know.
     pub page_for_people: AtomicBool,
 }
@@ -65,6 +67,7 @@ impl Google {
             in_making: Mutex::default(),
             denies_creation: AtomicBool::new(false),
             any_time: AtomicBool::new(false),
+            redirects: AtomicBool::new(false),
             page_for_people: AtomicBool::new(false),
         });
         let options = Options {
@@ -261,6 +264,17 @@ impl Face for Arc<Google> {
         {
             return self.api(request, path);
         }
+        if let Some(path) = request.path.strip_prefix("/artifacts-downloads/") {
+            let (repository, hex) = path.rsplit_once('/').unwrap_or_default();
+            let names = (repository.parse().ok(), format!("sha256:{hex}").parse().ok());
+            return match names {
+                (Some(repository), Some(digest)) => match book.registry.blob(&repository, &digest) {
+                    Some(bytes) => Asked::Answer(Response::new(Body::from(bytes))),
+                    None => Asked::Wrong("nobody was led there".to_owned()),
+                },
+                _ => Asked::Wrong("nobody was led there".to_owned()),
+            };
+        }
         let judged = |user: &str, secret: &str| match user {
             USER => self.worth(secret),
             "_json_key" if secret.contains(KEY_ID) => Login::Good,
@@ -278,6 +292,14 @@ impl Face for Arc<Google> {
             && request.method == Method::GET
         {
             return Asked::Answer(self.list(book, path));
+        }
+        if self.redirects.load(Ordering::SeqCst)
+            && request.method == Method::GET
+            && let Some((_, digest)) = request.path.split_once("/blobs/sha256:")
+        {
+            let repository = request.repository().unwrap_or_default();
+            let at = format!("/artifacts-downloads/{repository}/{digest}");
+            return Asked::Answer(with_header(document(302, &json!({})), "location", &at));
         }
         // Images are made by pushes, what they are in is not.
         let repositories = lock(&self.repositories).clone();

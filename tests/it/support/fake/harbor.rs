@@ -49,6 +49,10 @@ pub struct State {
     pub projects_by_id_alone: bool,
     /// A project that the robot may not see.
     pub hidden: Option<String>,
+    /// A project that the robot may not pull from.
+    pub unreadable: Option<String>,
+    /// A policy of the projects forbids the pull of every image.
+    pub forbids_pulls: bool,
     /// Before 2.0 there was no such API.
     pub no_api: bool,
     /// Projects that were made by a call.
@@ -146,6 +150,12 @@ impl Harbor {
         if request.path == "/v2/_catalog" && !sees_all {
             return Asked::Answer(wants_basic());
         }
+        // `src/server/middleware/v2auth/access.go`: a mount needs the right to pull from where the blob is.
+        let from = request.parameter("from");
+        let from = from.as_deref().and_then(|name| name.split('/').next());
+        if from.is_some() && from == lock(&self.state).unreadable.as_deref() {
+            return Asked::Answer(self.tokens.challenge(book, request, "unauthorized"));
+        }
         let worth = match request.authorization() {
             None => return Asked::Answer(self.tokens.challenge(book, request, "unauthorized")),
             Some(_) if self.is_robot(request) => Worth::Good(Some(ROBOT.to_owned())),
@@ -183,6 +193,11 @@ impl Harbor {
                 false => (403, "DENIED"),
             };
             return Asked::Answer(refusal(status, code, "can not push artifact to a proxy project: cache"));
+        }
+        if !request.writes() && request.reference().is_some() && state.forbids_pulls {
+            let message = "current image with 2 vulnerabilities cannot be pulled due to configured policy in 'Prevent images \
+                           with vulnerability severity of \"High\" or higher from running.'";
+            return Asked::Answer(refusal(412, "PROJECTPOLICYVIOLATION", message));
         }
         if request.method == Method::POST && state.over_quota {
             let message = "Quota exceeded when processing the request of adding 1.4 KiB of storage resource, which when \
@@ -334,6 +349,7 @@ impl Harbor {
         if state.hides(project) || !state.projects.contains_key(project) {
             return Asked::Answer(refusal(403, "FORBIDDEN", "forbidden"));
         }
+        let id = state.projects.get(project).map(|project| project.id);
         drop(state);
         if request.parameter("with_tag").as_deref() != Some("true") {
             return Asked::Wrong("without `with_tag` there are no tags".to_owned());
@@ -351,7 +367,7 @@ impl Harbor {
                 .iter()
                 .map(|tag| json!({ "name": tag, "push_time": "2026-03-01T12:00:00.000Z" }))
                 .collect();
-            json!({ "digest": held.digest, "manifest_media_type": held.media_type, "tags": tags })
+            json!({ "digest": held.digest, "manifest_media_type": held.media_type, "tags": tags, "project_id": id })
         });
         self.page(request, entries.collect())
     }
@@ -400,7 +416,7 @@ impl Face for Arc<Harbor> {
             return self.tokens.give(book, request, user, |repository, action| {
                 let project = repository.split('/').next().unwrap_or_default();
                 match robot {
-                    true => self.has(project),
+                    true => self.has(project) && lock(&self.state).unreadable.as_deref() != Some(project),
                     false => action == "pull" && self.is_public(project),
                 }
             });

@@ -93,6 +93,8 @@ pub enum Asked {
     Pass,
     /// The registry answers another query at the same path.
     PassAs(String),
+    /// The registry answers, and gets no more than so many bytes of the body.
+    PassPart(usize),
     /// No careful client asks so: the test fails.
     Wrong(String),
 }
@@ -515,6 +517,11 @@ async fn answer(State(front): State<Arc<Front>>, request: axum::extract::Request
             let passed = front.pass(&asking, body).await;
             front.face.answered(&front.book, &asking, passed)
         }
+        Asked::PassPart(most) => {
+            let (asking, body) = shortened(asking, body, most).await;
+            let passed = front.pass(&asking, body).await;
+            front.face.answered(&front.book, &asking, passed)
+        }
         Asked::Wrong(why) => {
             front.book.wrong(&asking, &why);
             (StatusCode::IM_A_TEAPOT, why).into_response()
@@ -532,6 +539,21 @@ async fn answer(State(front): State<Arc<Front>>, request: axum::extract::Request
             )
         }
     }
+}
+
+/// The request as if it had no more bytes.
+async fn shortened(mut asking: Asking, body: Body, most: usize) -> (Asking, Body) {
+    let whole = axum::body::to_bytes(body, MAX_BODY).await.unwrap_or_default();
+    let part = whole.slice(..most.min(whole.len()));
+    let from = asking
+        .header("content-range")
+        .and_then(|range| range.split('-').next()?.parse::<usize>().ok());
+    if let Some(from) = from {
+        let range = HeaderValue::from_str(&format!("{from}-{}", from + part.len() - 1)).expect("a range");
+        asking.headers.insert(header::CONTENT_RANGE, range);
+    }
+    asking.headers.insert(header::CONTENT_LENGTH, part.len().into());
+    (asking, part.into())
 }
 
 /// An address that must not be called.
