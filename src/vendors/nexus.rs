@@ -32,6 +32,10 @@ const SEARCH: &str = "/service/rest/v1/search";
 /// Pages and entries of one search: as many as a list by links may have.
 const MAX_PAGES: usize = 40_000;
 const MAX_ENTRIES: usize = 2_000_000;
+/// All pages together, in bytes: as a list by links.
+const MAX_SIZE: usize = 64 * 1024 * 1024;
+/// The longest media type, in bytes (RFC 6838, section 4.2: twice 127 and a slash).
+const LONGEST_MEDIA_TYPE: usize = 255;
 /// The longest token that leads to a next page, in bytes.
 const LONGEST_TOKEN: usize = 4096;
 
@@ -42,7 +46,7 @@ static WAYS: Ways = Ways {
     ..Ways::PLAIN
 };
 
-fn of(settings: &RemoteSettings) -> Arc<dyn Vendor> {
+pub(super) fn of(settings: &RemoteSettings) -> Arc<dyn Vendor> {
     let is_meant = settings.kind == Some(Kind::Nexus);
     let repository = settings.nexus_search.clone().filter(|_| is_meant);
     Arc::new(Nexus { repository })
@@ -70,7 +74,6 @@ struct Component {
     repository: String,
     #[serde(default)]
     format: String,
-    #[serde(default)]
     name: String,
     version: Option<String>,
     #[serde(default)]
@@ -112,8 +115,14 @@ impl Vendor for Nexus {
             let mut tags = Vec::new();
             let mut token: Option<String> = None;
             let mut known = HashSet::new();
+            let mut size = 0_usize;
             loop {
                 let answer = page(api, searched, repository, token.as_deref()).await?;
+                size = size.saturating_add(answer.body.len());
+                if size > MAX_SIZE {
+                    let message = format!("the search finds more than {} MiB", MAX_SIZE >> 20);
+                    return Err(answer.error(ErrorKind::Invalid, message));
+                }
                 let page: Page = answer.json()?;
                 let found = page.items.into_iter();
                 tags.extend(found.filter_map(|component| listed(searched, repository, component)));
@@ -182,7 +191,7 @@ fn listed(searched: &str, image: &RepositoryName, component: Component) -> Optio
     Some(ListedTag {
         tag,
         digest: sum.and_then(|sum| format!("sha256:{sum}").parse::<Digest>().ok()),
-        media_type: media_type.filter(|kind| !kind.is_empty()),
+        media_type: media_type.filter(|kind| (1..=LONGEST_MEDIA_TYPE).contains(&kind.len())),
         pushed: None,
     })
 }
