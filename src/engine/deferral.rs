@@ -209,17 +209,17 @@ pub(super) async fn known(context: &RunContext) -> Vec<DeferredImage> {
     })
 }
 
-/// Lists the images that waited before and cannot be looked at now, as the source wants to be left alone: of the whole
-/// rule, or of one repository. False where none is known, so that nothing can be said of what is not looked at.
+/// Lists the images that waited before and cannot be looked at now, as the source wants to be left alone: those that
+/// `are_meant`. False where none is known, so that nothing can be said of what is not looked at.
 pub(super) async fn still_waiting(
     context: &RunContext,
-    repository: Option<&RepositoryName>,
+    are_meant: impl Fn(&DeferredImage) -> bool,
     only: &[Only],
     wait: &Wait,
 ) -> bool {
     let known = known(context).await;
     let wanted = |image: &DeferredImage| {
-        repository.is_none_or(|repository| *repository == image.source)
+        are_meant(image)
             && (only.is_empty()
                 || only.iter().any(|only| {
                     only.repository == image.source

@@ -418,8 +418,8 @@ impl Engine {
         let context = &context;
         let mut selected = SelectedTagsByPattern::default();
         let each_plan = |matched: MatchedRepository| async move {
-            let plan = plan_one(context, &matched).await.0;
-            (matched.entry.pattern.to_string(), plan)
+            let pattern = matched.entry.pattern.to_string();
+            (pattern, plan_one(context, matched).await.0)
         };
         let planning = one_by_one(matched, each_plan).buffered(run::REPOSITORIES_AT_ONCE);
         let mut planning = std::pin::pin!(planning);

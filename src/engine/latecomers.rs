@@ -1,14 +1,15 @@
-//! Destinations that said nothing while their repositories were planned: until they have caught up they are planned by
+//! Destinations that said nothing while their repositories were planned: until they answer again they are planned by
 //! themselves, and the others do not wait for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
+use super::observe::Awaited;
 use super::run::REPOSITORIES_AT_ONCE;
 use crate::oci::Tag;
 use crate::rules::{MatchedRepository, RegistryName};
@@ -16,103 +17,126 @@ use crate::rules::{MatchedRepository, RegistryName};
 /// Some destinations of a rule.
 pub(super) type Ends = BTreeSet<RegistryName>;
 
-/// Where repositories go that are planned for one destination alone. The queues have no bound: what is in them is less than
-/// the list of all repositories, which is held anyway.
-#[derive(Debug)]
-pub(super) struct Latecomers {
-    queues: BTreeMap<RegistryName, Queue>,
+/// Which destinations say nothing. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Silences(Arc<BTreeMap<RegistryName, Silence>>);
+
+#[derive(Debug, Default)]
+struct Silence {
+    lasts: AtomicBool,
+    /// Has begun once in this run.
+    has_been: AtomicBool,
 }
 
+impl Silences {
+    fn lasts(&self, registry: &RegistryName) -> bool {
+        let silence = self.0.get(registry);
+        silence.is_some_and(|silence| silence.lasts.load(Ordering::Relaxed))
+    }
+
+    /// True for a destination that has said nothing once in this run.
+    pub(super) fn has_been(&self, registry: &RegistryName) -> bool {
+        let silence = self.0.get(registry);
+        silence.is_some_and(|silence| silence.has_been.load(Ordering::Relaxed))
+    }
+
+    fn begin(&self, registry: &RegistryName) {
+        let Some(silence) = self.0.get(registry) else { return };
+        silence.has_been.store(true, Ordering::Relaxed);
+        if !silence.lasts.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                destination = %registry,
+                "it says nothing: others do not wait for it, what is to be done there is found out later"
+            );
+        }
+    }
+
+    /// The destination has answered.
+    pub(super) fn end(&self, registry: &RegistryName) {
+        if let Some(silence) = self.0.get(registry) {
+            silence.lasts.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Where repositories go that are planned for one destination alone. The queues have no bound: what is in them is held for the
+/// list of all repositories anyway.
 #[derive(Debug)]
-struct Queue {
-    sender: UnboundedSender<PutOff>,
-    left: Arc<AtomicUsize>,
+pub(super) struct Latecomers {
+    silences: Silences,
+    queues: BTreeMap<RegistryName, UnboundedSender<PutOff>>,
 }
 
 /// A repository that is planned later for one destination.
 #[derive(Debug)]
 pub(super) struct PutOff {
-    pub(super) matched: MatchedRepository,
+    pub(super) matched: Arc<MatchedRepository>,
     /// The last tag that was planned with the others.
     pub(super) after: Option<Tag>,
-    _left: Left,
-}
-
-/// Counts what is left to plan.
-#[derive(Debug)]
-struct Left(Arc<AtomicUsize>);
-
-impl Drop for Left {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// Its list there, which is still awaited.
+    pub(super) listing: Option<Awaited>,
 }
 
 /// The repositories that were put off for a destination.
 pub(super) struct Later {
-    ends: Ends,
+    registry: RegistryName,
     queue: UnboundedReceiver<PutOff>,
 }
 
 impl Latecomers {
-    /// For a run to these destinations that begins: nobody is late.
+    /// For a run to these destinations that begins: nobody is silent.
     pub(super) fn new<'r>(destinations: impl Iterator<Item = &'r RegistryName>) -> (Self, Vec<Later>) {
-        let mut later = Vec::new();
+        let (mut later, mut silences) = (Vec::new(), BTreeMap::new());
         let queues = destinations.map(|registry| {
             let (sender, queue) = mpsc::unbounded_channel();
-            let ends = Ends::from([registry.clone()]);
-            later.push(Later { ends, queue });
-            let left = Arc::default();
-            (registry.clone(), Queue { sender, left })
+            let registry = registry.clone();
+            later.push(Later {
+                registry: registry.clone(),
+                queue,
+            });
+            silences.insert(registry.clone(), Silence::default());
+            (registry, sender)
         });
         let queues = queues.collect();
-        (Self { queues }, later)
+        let silences = Silences(Arc::new(silences));
+        (Self { silences, queues }, later)
     }
 
-    /// True for a destination that is being planned by itself.
-    pub(super) fn is_late(&self, registry: &RegistryName) -> bool {
-        let queue = self.queues.get(registry);
-        queue.is_some_and(|queue| queue.left.load(Ordering::Relaxed) > 0)
+    pub(super) fn silences(&self) -> &Silences {
+        &self.silences
     }
 
-    /// The destinations that a repository is planned for together, and those that are late. Not all of them are: where nobody
-    /// else goes on, nobody is late.
-    pub(super) fn sort(&self) -> (Ends, Ends) {
-        let ends = self.queues.keys().cloned();
-        let (late, on_time): (Ends, Ends) = ends.partition(|registry| self.is_late(registry));
+    /// Of these destinations, those that a repository is planned for together, and those that are silent. Not all of them are:
+    /// where nobody else goes on, nobody is waited for.
+    pub(super) fn sort(&self, ends: Ends) -> (Ends, Ends) {
+        let (late, on_time): (Ends, Ends) = ends.into_iter().partition(|registry| self.silences.lasts(registry));
         match on_time.is_empty() {
             true => (late, on_time),
             false => (on_time, late),
         }
     }
 
-    /// Plans a repository for these destinations later, from the tag on that follows `after`.
-    pub(super) fn put_off(&self, matched: &MatchedRepository, ends: &Ends, after: Option<&Tag>) {
-        for (registry, queue) in ends.iter().filter_map(|end| self.queues.get_key_value(end)) {
-            if queue.left.fetch_add(1, Ordering::Relaxed) == 0 {
-                tracing::info!(
-                    destination = %registry,
-                    "it says nothing: others do not wait for it, what is to be done there is found out later"
-                );
-            }
-            let put_off = PutOff {
-                matched: matched.clone(),
-                after: after.cloned(),
-                _left: Left(Arc::clone(&queue.left)),
-            };
+    /// A destination says nothing.
+    pub(super) fn is_silent(&self, registry: &RegistryName) {
+        self.silences.begin(registry);
+    }
+
+    /// Plans a repository for a destination later, from the tag on that follows `after`.
+    pub(super) fn put_off(&self, registry: &RegistryName, put_off: PutOff) {
+        if let Some(queue) = self.queues.get(registry) {
             // Whoever listens does so for as long as we send.
-            let _ = queue.sender.send(put_off);
+            let _ = queue.send(put_off);
         }
     }
 }
 
 impl Later {
     /// Plans what was put off, until nothing more can be.
-    pub(super) async fn plan<F: Future<Output = ()>>(self, plan: impl Fn(PutOff, Ends) -> F) {
-        let Self { ends, queue } = self;
+    pub(super) async fn plan<F: Future<Output = ()>>(self, plan: impl Fn(PutOff, RegistryName) -> F) {
+        let Self { registry, queue } = self;
         let next = |mut queue: UnboundedReceiver<PutOff>| async move { Some((queue.recv().await?, queue)) };
         stream::unfold(queue, next)
-            .for_each_concurrent(REPOSITORIES_AT_ONCE, |put_off| plan(put_off, ends.clone()))
+            .for_each_concurrent(REPOSITORIES_AT_ONCE, |put_off| plan(put_off, registry.clone()))
             .await;
     }
 }
@@ -124,8 +148,8 @@ mod tests {
     use super::*;
     use crate::rules::{RepositoryPattern, RepositoryRule};
 
-    fn matched(name: &str) -> MatchedRepository {
-        MatchedRepository {
+    fn put_off(name: &str, after: Option<&Tag>) -> PutOff {
+        let matched = MatchedRepository {
             name: name.parse().expect("a name"),
             named: true,
             entry: RepositoryRule {
@@ -135,6 +159,11 @@ mod tests {
                 tags: None,
             },
             captures: Vec::new(),
+        };
+        PutOff {
+            matched: Arc::new(matched),
+            after: after.cloned(),
+            listing: None,
         }
     }
 
@@ -143,47 +172,53 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_was_put_off_is_late_until_all_of_it_is_planned() {
+    async fn who_says_nothing_is_late_until_it_answers() {
+        let (far, near) = (RegistryName::new("far"), RegistryName::new("near"));
         let all = ends(&["far", "near"]);
         let (latecomers, later) = Latecomers::new(all.iter());
-        assert_eq!(latecomers.sort(), (all.clone(), Ends::new()));
-        let v1: Tag = "v1".parse().expect("a tag");
-        latecomers.put_off(&matched("one"), &ends(&["far"]), None);
-        latecomers.put_off(&matched("two"), &ends(&["far"]), Some(&v1));
-        assert_eq!(latecomers.sort(), (ends(&["near"]), ends(&["far"])));
-        latecomers.put_off(&matched("one"), &ends(&["near"]), None);
+        let sorted = || latecomers.sort(all.clone());
+        assert_eq!(sorted(), (all.clone(), Ends::new()));
+        latecomers.is_silent(&far);
+        assert_eq!(sorted(), (ends(&["near"]), ends(&["far"])));
         assert_eq!(
-            latecomers.sort(),
-            (all.clone(), Ends::new()),
-            "nobody is left who would wait"
+            latecomers.sort(ends(&["far"])),
+            (ends(&["far"]), Ends::new()),
+            "nobody waits for it"
         );
-        let (shared, planned) = (Mutex::new(Some(latecomers)), Mutex::new(Vec::new()));
-        let each = |put_off: PutOff, ends: Ends| {
-            let (shared, planned) = (&shared, &planned);
+        latecomers.is_silent(&near);
+        assert_eq!(sorted(), (all.clone(), Ends::new()), "nobody is left who would wait");
+        let silences = latecomers.silences().clone();
+        all.iter().for_each(|registry| silences.end(registry));
+        assert_eq!(sorted(), (all.clone(), Ends::new()));
+        assert!(silences.has_been(&far));
+
+        let v1: Tag = "v1".parse().expect("a tag");
+        latecomers.put_off(&far, put_off("one", None));
+        latecomers.put_off(&far, put_off("two", Some(&v1)));
+        latecomers.put_off(&near, put_off("one", None));
+        drop(latecomers);
+        let planned = Mutex::new(Vec::new());
+        let each = |put_off: PutOff, registry: RegistryName| {
+            let planned = &planned;
             async move {
                 let name = put_off.matched.name.to_string();
-                let registry = ends.first().expect("one").to_string();
                 planned
                     .lock()
                     .expect("a list")
-                    .push((registry, name, put_off.after.clone()));
-                drop(put_off);
-                if planned.lock().expect("a list").len() == 3 {
-                    let latecomers = shared.lock().expect("it").take();
-                    assert_eq!(latecomers.expect("once").sort().1, Ends::new(), "all have caught up");
-                }
+                    .push((registry.to_string(), name, put_off.after));
             }
         };
         futures_util::future::join_all(later.into_iter().map(|later| later.plan(each))).await;
         let mut planned = planned.into_inner().expect("a list");
         planned.sort();
-        let planned: Vec<_> = planned
-            .iter()
-            .map(|(end, name, after)| (end.as_str(), name.as_str(), after.as_ref()))
-            .collect();
+        let of = |end: &str, name: &str, after: Option<&Tag>| (end.to_owned(), name.to_owned(), after.cloned());
         assert_eq!(
             planned,
-            [("far", "one", None), ("far", "two", Some(&v1)), ("near", "one", None)]
+            [
+                of("far", "one", None),
+                of("far", "two", Some(&v1)),
+                of("near", "one", None)
+            ]
         );
     }
 }

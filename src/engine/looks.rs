@@ -14,7 +14,7 @@ use super::several::one_by_one;
 use super::silent::{Patience, ask_all, question};
 use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, Observation, RepositoryInventory, WantedImage, needs_look};
-use crate::registry::{Endpoint, HeadManifest, Side};
+use crate::registry::{Answers, Endpoint, HeadManifest, Side};
 use crate::rules::RegistryName;
 use crate::store::StoreError;
 
@@ -81,8 +81,10 @@ pub(super) async fn look_at_tags(
     let ends = std::mem::take(&mut inventory.destinations);
     let looking = ends.iter().map(|destination| {
         let listing = listings.get(&destination.registry).copied();
-        let asking = look(context, destination, listing, tags);
-        question(context, &destination.registry, patience, asking)
+        let answers = Answers::default();
+        let counting = answers.clone();
+        let asking = async move { counting.to(look(context, destination, listing, tags)).await };
+        question(context, &destination.registry, patience, answers, asking, Result::is_ok)
     });
     let (resolved, looked) = ask_all(resolving, looking.collect()).await;
 
@@ -140,8 +142,10 @@ pub(super) async fn look_at_tags(
     }
     let wanted = &inventory.wanted;
     let looking = seen.iter().map(|seen| {
-        let asking = look_again(context, seen, wanted);
-        question(context, &seen.inventory.registry, patience, asking)
+        let answers = Answers::default();
+        let counting = answers.clone();
+        let asking = async move { counting.to(look_again(context, seen, wanted)).await };
+        question(context, &seen.inventory.registry, patience, answers, asking, |_| true)
     });
     let ((), looked) = ask_all(ready(()), looking.collect()).await;
     for (mut seen, again) in seen.into_iter().zip(looked) {

@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::{JoinError, JoinSet};
+
 use super::context::{Claims, RunContext};
 use super::fault::Fault;
 use super::latecomers::Ends;
@@ -13,7 +15,7 @@ use super::looks::look_at_tags;
 use super::silent::{Patience, ask_all, question};
 use crate::oci::{AttachmentTag, Digest, RepositoryName, Tag};
 use crate::plan::{DestinationInventory, ErrorKind, Observation, RepositoryInventory, Unknown};
-use crate::registry::{Endpoint, Side};
+use crate::registry::{Answers, Endpoint, Side};
 use crate::rules::{Destination, MatchedRepository, RegistryName, TagFilter};
 
 /// Selected tags that are looked at and planned together. Some megabytes of memory.
@@ -90,27 +92,63 @@ pub(super) fn observed<T>(result: Result<Option<T>, crate::registry::Error>) -> 
     }
 }
 
+/// The list of a destination's repository, on its way; given up when dropped.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    /// One task.
+    listing: JoinSet<ListedDestination>,
+    answers: Answers,
+}
+
 /// Lists the source and these destinations. Never fails: what could not be listed is unknown. Gives the destinations, too, that
-/// said nothing and are left out.
+/// said nothing and are left out, with their lists, which may still come. `awaited`: one of earlier.
 pub(super) async fn list_both(
     context: &RunContext,
-    matched: &MatchedRepository,
+    matched: &Arc<MatchedRepository>,
     ends: &Ends,
     patience: Patience<'_>,
-) -> (Listed, Ends) {
+    awaited: Option<(RegistryName, Awaited)>,
+) -> (Listed, BTreeMap<RegistryName, Awaited>) {
     let listing = list(context, &context.source, &matched.name, Side::Source);
     let wanted = context.rule.destinations.iter().filter_map(|destination| {
         let endpoint = context.destinations.get(&destination.registry)?;
         ends.contains(&destination.registry).then_some((destination, endpoint))
     });
-    let questions = wanted.map(|(destination, endpoint)| {
-        let asking = list_destination(context, matched, destination, endpoint);
-        question(context, &destination.registry, patience, asking)
+    let mut awaited = BTreeMap::from_iter(awaited);
+    let mut lists: Vec<(&Destination, Awaited)> = Vec::new();
+    for (destination, endpoint) in wanted {
+        let awaited = awaited.remove(&destination.registry);
+        let list = awaited.unwrap_or_else(|| begin_list(context, matched, destination, endpoint));
+        lists.push((destination, list));
+    }
+    let questions = lists.iter_mut().map(|(destination, Awaited { listing, answers })| {
+        let is_known = |listed: &Option<Result<ListedDestination, JoinError>>| {
+            let listed = listed.as_ref().and_then(|listed| listed.as_ref().ok());
+            listed.is_some_and(|listed| !matches!(listed.listing, Observation::Unknown(_)))
+        };
+        let (registry, answers) = (&destination.registry, answers.clone());
+        question(context, registry, patience, answers, listing.join_next(), is_known)
     });
     let (source, listed) = ask_all(listing, questions.collect()).await;
-    let destinations: Vec<ListedDestination> = listed.into_iter().flatten().collect();
-    let there: Ends = destinations.iter().map(|listed| listed.registry.clone()).collect();
-    let silent = ends.difference(&there).cloned().collect();
+    let (mut destinations, mut silent) = (Vec::new(), BTreeMap::new());
+    for ((destination, list), listed) in lists.into_iter().zip(listed) {
+        match listed {
+            Some(Some(Ok(listed))) => destinations.push(listed),
+            None => {
+                silent.insert(destination.registry.clone(), list);
+            }
+            // Its task has panicked.
+            Some(_) => destinations.push(ListedDestination {
+                registry: destination.registry.clone(),
+                repository: matched.name.clone(),
+                listing: Observation::Unknown(Unknown::new(
+                    ErrorKind::Local,
+                    "the list ended by a fault in transship itself",
+                )),
+                tags: BTreeSet::new(),
+            }),
+        }
+    }
     let mut attachments = Attachments::new();
     let mut tags_listed = 0;
     let selected = match &source {
@@ -158,7 +196,7 @@ impl Listed {
     }
 
     /// The selected tags that follow `after` in parts, as places among all of them: memory is for one part at a time, and
-    /// copying begins with the first. At least one of all tags.
+    /// copying begins with the first. At least one where it is about all tags, or nothing is known of them.
     pub(super) fn parts(&self, after: Option<&Tag>) -> Vec<Range<usize>> {
         let start = after.map_or(0, |after| self.selected.partition_point(|tag| tag <= after));
         let selected = &self.selected[start..];
@@ -169,7 +207,7 @@ impl Listed {
         };
         let (all, rest) = (self.selected.len(), start + first);
         let mut parts = Vec::new();
-        if first > 0 || (selected.is_empty() && after.is_none()) {
+        if first > 0 || (selected.is_empty() && (after.is_none() || !self.is_known())) {
             parts.push(start..rest);
         }
         parts.extend((rest..all).step_by(PART).map(|start| start..all.min(start + PART)));
@@ -223,9 +261,9 @@ fn known(listing: &Observation<Listing>) -> Option<&Listing> {
 }
 
 /// Looks at all selected tags.
-pub(super) async fn observe(context: &RunContext, matched: &MatchedRepository) -> Observed {
+pub(super) async fn observe(context: &RunContext, matched: &Arc<MatchedRepository>) -> Observed {
     let ends = context.destinations.keys().cloned().collect();
-    let (listed, _) = list_both(context, matched, &ends, Patience::Endless).await;
+    let (listed, _) = list_both(context, matched, &ends, Patience::Endless, None).await;
     let look = |part: Range<usize>| observe_part(context, matched, &listed, part, Patience::Endless);
     let mut parts = listed.parts(None).into_iter();
     let (mut whole, _) = look(parts.next().unwrap_or_default()).await;
@@ -276,6 +314,26 @@ pub(super) async fn observe_part(
         first,
     };
     (observed, silent)
+}
+
+/// Begins to list a destination repository. It goes on by itself, whoever waits for it.
+fn begin_list(
+    context: &RunContext,
+    matched: &Arc<MatchedRepository>,
+    destination: &Destination,
+    endpoint: &Endpoint,
+) -> Awaited {
+    let answers = Answers::default();
+    let counting = answers.clone();
+    let (context, matched) = (context.clone(), Arc::clone(matched));
+    let (destination, endpoint) = (destination.clone(), endpoint.clone());
+    let listing = async move {
+        let listing = list_destination(&context, &matched, &destination, &endpoint);
+        counting.to(listing).await
+    };
+    let mut task = JoinSet::new();
+    task.spawn(listing);
+    Awaited { listing: task, answers }
 }
 
 /// Lists a destination repository. One whose name cannot be made is unknown with that message.

@@ -10,7 +10,7 @@ use super::context::{Claims, RunContext};
 use super::deferral;
 use super::event::Event;
 use super::job::{GroupDestination, ImageGroup};
-use super::latecomers::{Ends, Latecomers};
+use super::latecomers::{Ends, Latecomers, PutOff, Silences};
 use super::metered::{self, Wanted};
 use super::observe::{Observed, filter, list_both, observe, observe_part};
 use super::parking;
@@ -37,8 +37,7 @@ pub(super) struct Outlet<'a> {
     /// What waits until the whole rule has been looked at, as its source counts what is read.
     pub(super) wanted: Mutex<Wanted>,
     pub(super) selected: Mutex<SelectedTagsByPattern>,
-    /// Where destinations go that say nothing; `None` where they are planned by themselves.
-    late: Option<&'a Latecomers>,
+    silences: Silences,
 }
 
 impl<'a> Outlet<'a> {
@@ -47,7 +46,7 @@ impl<'a> Outlet<'a> {
         sender: &'a mpsc::Sender<Work>,
         only: &'a [Only],
         waited: &'a [DeferredImage],
-        late: Option<&'a Latecomers>,
+        silences: &Silences,
     ) -> Self {
         Self {
             sender,
@@ -55,17 +54,18 @@ impl<'a> Outlet<'a> {
             waited,
             wanted: Mutex::default(),
             selected: Mutex::default(),
-            late,
+            silences: silences.clone(),
         }
     }
 }
 
 /// Observes and plans one repository.
-pub(super) async fn plan_one(context: &RunContext, matched: &MatchedRepository) -> (RepositoryPlan, Observed) {
-    let observed = observe(context, matched).await;
+pub(super) async fn plan_one(context: &RunContext, matched: MatchedRepository) -> (RepositoryPlan, Observed) {
+    let matched = Arc::new(matched);
+    let observed = observe(context, &matched).await;
     let rule = &context.rule;
     let plan = plan_repository(
-        filter(context, matched),
+        filter(context, &matched),
         rule.moved_tags,
         rule.on_conflict,
         &observed.inventory,
@@ -73,71 +73,96 @@ pub(super) async fn plan_one(context: &RunContext, matched: &MatchedRepository) 
     (plan, observed)
 }
 
-/// Plans a repository for all destinations that answer.
-pub(super) async fn plan_together(context: &RunContext, matched: &MatchedRepository, outlet: &Outlet<'_>) {
-    let (ends, late) = outlet.late.map_or_else(
-        || (context.destinations.keys().cloned().collect(), Ends::new()),
-        Latecomers::sort,
-    );
-    plan_and_send(context, matched, (ends, late), None, outlet).await;
-}
-
-/// Plans a repository for a destination that was left out, part by part from the tag on that follows `after`.
-pub(super) async fn plan_alone(
+/// Plans a repository for all destinations that answer, part by part, and hands on what is to be done; waits while enough is
+/// waiting to be copied. For the others it is put off.
+pub(super) async fn plan_together(
     context: &RunContext,
-    matched: &MatchedRepository,
-    ends: Ends,
-    after: Option<&Tag>,
+    matched: Arc<MatchedRepository>,
+    latecomers: &Latecomers,
     outlet: &Outlet<'_>,
 ) {
-    plan_and_send(context, matched, (ends, Ends::new()), after, outlet).await;
-}
-
-/// Plans a repository part by part and hands on what is to be done; waits while enough is waiting to be copied.
-async fn plan_and_send(
-    context: &RunContext,
-    matched: &MatchedRepository,
-    (ends, mut late): (Ends, Ends),
-    after: Option<&Tag>,
-    outlet: &Outlet<'_>,
-) {
-    let patience = outlet.late.map_or(Patience::Endless, Patience::Short);
-    let put_off = |ends: &Ends, after: Option<&Tag>| {
-        if let Some(latecomers) = outlet.late {
-            latecomers.put_off(matched, ends, after);
-        }
+    let all = context.destinations.keys();
+    let ends = all.filter(|registry| is_wanted(outlet.only, &matched.name, registry));
+    let (ends, late) = latecomers.sort(ends.cloned().collect());
+    let patience = Patience::Together(&outlet.silences);
+    let put_off = |registry: &RegistryName, after: Option<&Tag>, listing| {
+        let put_off = PutOff {
+            matched: Arc::clone(&matched),
+            after: after.cloned(),
+            listing,
+        };
+        latecomers.put_off(registry, put_off);
     };
-    let (mut listed, silent) = list_both(context, matched, &ends, patience).await;
-    if outlet.late.is_some() {
-        context.ledger.repository(listed.tags_listed);
-        let pattern = matched.entry.pattern.to_string();
-        let mut selected = outlet.selected.lock().unwrap_or_else(PoisonError::into_inner);
-        selected.count(&pattern, listed.tags_listed, listed.selected.len());
-    }
-    late.extend(silent);
+    let (mut listed, silent) = list_both(context, &matched, &ends, patience, None).await;
+    context.ledger.repository(listed.tags_listed);
+    let pattern = matched.entry.pattern.to_string();
+    let selected = Arc::clone(&listed.selected);
+    outlet
+        .selected
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .count(&pattern, listed.tags_listed, selected.len());
+    silent.keys().for_each(|registry| latecomers.is_silent(registry));
     // Of a source that could not be listed nothing is found out later either.
     if listed.is_known() {
-        put_off(&late, None);
+        late.iter().for_each(|registry| put_off(registry, None, None));
+        for (registry, listing) in silent {
+            put_off(&registry, None, Some(listing));
+        }
     }
-    let selected = Arc::clone(&listed.selected);
-    for part in listed.parts(after) {
+    for part in listed.parts(None) {
         if part.start > 0 && !context.control.may_start() {
             return;
         }
         let look = context.planned.look();
         let tags = &selected[part.clone()];
         let planned = selected[..part.start].last();
-        let (observed, silent) = observe_part(context, matched, &listed, part, patience).await;
-        put_off(&silent, planned);
+        let (observed, silent) = observe_part(context, &matched, &listed, part, patience).await;
+        for registry in &silent {
+            latecomers.is_silent(registry);
+            put_off(registry, planned, None);
+        }
         listed.leave_out(&silent);
-        if !plan_part(context, look, &observed, tags, outlet).await {
+        if !plan_part(context, look, &observed, tags, None, outlet).await {
             return;
         }
     }
 }
 
-/// False where nobody listens any more.
-async fn plan_part(context: &RunContext, look: Look, observed: &Observed, tags: &[Tag], outlet: &Outlet<'_>) -> bool {
+/// Plans a repository for a destination for which it was put off.
+pub(super) async fn plan_alone(context: &RunContext, put_off: PutOff, registry: &RegistryName, outlet: &Outlet<'_>) {
+    let PutOff {
+        matched,
+        after,
+        listing,
+    } = put_off;
+    let patience = Patience::Alone(&outlet.silences);
+    let awaited = listing.map(|listing| (registry.clone(), listing));
+    let ends = Ends::from([registry.clone()]);
+    let (listed, _) = list_both(context, &matched, &ends, patience, awaited).await;
+    for part in listed.parts(after.as_ref()) {
+        if !context.control.may_start() {
+            return;
+        }
+        let look = context.planned.look();
+        let tags = &listed.selected[part.clone()];
+        let (observed, _) = observe_part(context, &matched, &listed, part, patience).await;
+        if !plan_part(context, look, &observed, tags, Some(registry), outlet).await {
+            return;
+        }
+    }
+}
+
+/// False where nobody listens any more. `alone`: the only destination that this is about, where there are others that it was
+/// planned for before.
+async fn plan_part(
+    context: &RunContext,
+    look: Look,
+    observed: &Observed,
+    tags: &[Tag],
+    alone: Option<&RegistryName>,
+    outlet: &Outlet<'_>,
+) -> bool {
     let only = outlet.only;
     let rule = &context.rule;
     let inventory = &observed.inventory;
@@ -151,13 +176,14 @@ async fn plan_part(context: &RunContext, look: Look, observed: &Observed, tags: 
     };
     // Before anything is left out: what the plan does not have is taken to be no longer selected.
     let mut tried = parking::put_aside(context, &mut plan, observed).await;
-    // What other destinations wait for is not of this plan.
-    let elsewhere = |image: &DeferredImage| {
+    // What other destinations wait for is not of this plan; what is no destination any more is of the first.
+    let is_about = |image: &DeferredImage| {
         let is_it = |registry: &RegistryName| registry.as_str() == image.registry;
-        context.destinations.keys().any(is_it) && !inventory.destinations.iter().any(|end| is_it(&end.registry))
+        let is_here = inventory.destinations.iter().any(|end| is_it(&end.registry));
+        is_here || (alone.is_none() && !context.destinations.keys().any(is_it))
     };
     let waited = outlet.waited.iter();
-    let waited = waited.filter(|image| observed.is_about(&image.tag) && !elsewhere(image));
+    let waited = waited.filter(|image| observed.is_about(&image.tag) && is_about(image));
     deferral::end_waits(context, &plan, waited).await;
     if !only.is_empty() {
         let RepositoryPlan { images, repository, .. } = &mut plan;
@@ -168,18 +194,25 @@ async fn plan_part(context: &RunContext, look: Look, observed: &Observed, tags: 
         }
         images.retain(|image| !image.destinations.is_empty());
     }
-    if outlet.late.is_some() {
+    if alone.is_none() {
         context.ledger.selected(plan.images.len());
     }
     let source = format!("{}/{}", plan.registry, plan.repository);
     if let Some(problem) = &plan.problem {
         let wait = deferral::long_pause(context, &context.source).filter(|_| context.claims == Claims::Make);
         let waits = match &wait {
-            Some(wait) => deferral::still_waiting(context, Some(&inventory.repository), only, wait).await,
+            Some(wait) => {
+                let are_meant = |image: &DeferredImage| image.source == inventory.repository && is_about(image);
+                deferral::still_waiting(context, are_meant, only, wait).await
+            }
             None => false,
         };
         if !waits {
-            place_failed(context, source.clone(), &repository_fault(&source, problem));
+            let mut fault = repository_fault(&source, problem);
+            if let Some(registry) = alone {
+                fault.message = format!("{} (when it was looked at for {registry} alone)", fault.message);
+            }
+            place_failed(context, source.clone(), &fault);
         }
     }
     let settled = settle(context, &plan).await;
@@ -210,6 +243,12 @@ async fn plan_part(context: &RunContext, look: Look, observed: &Observed, tags: 
         }
     }
     true
+}
+
+/// True for a destination that something of the repository is wanted for.
+fn is_wanted(only: &[Only], repository: &RepositoryName, registry: &RegistryName) -> bool {
+    let mut of_it = only.iter().filter(|only| only.repository == *repository).peekable();
+    of_it.peek().is_none() || of_it.any(|only| only.destination == registry.as_str())
 }
 
 fn wanted_image(only: &[Only], repository: &RepositoryName, tag: &Tag, destination: &PlannedDestination) -> bool {

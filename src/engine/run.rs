@@ -21,7 +21,7 @@ use super::several::one_by_one;
 use crate::oci::RepositoryName;
 use crate::plan::{ErrorKind, RepositoryProblem};
 use crate::registry::Side;
-use crate::rules::{MatchedRepository, RepositoryPattern};
+use crate::rules::{MatchedRepository, RegistryName, RepositoryPattern};
 
 /// Repositories observed at once. Two requests each for the listings, so the registry's four lists at once stay busy.
 pub(super) const REPOSITORIES_AT_ONCE: usize = 4;
@@ -101,7 +101,7 @@ async fn list_catalogue(context: &RunContext) -> Option<Vec<RepositoryName>> {
 pub(super) async fn execute(context: &RunContext, only: &[Only]) {
     if let Some(wait) = deferral::long_pause(context, &context.source)
         && context.claims == Claims::Make
-        && deferral::still_waiting(context, None, only, &wait).await
+        && deferral::still_waiting(context, |_| true, only, &wait).await
     {
         return;
     }
@@ -121,15 +121,16 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
         let sender = sender;
         let waited = deferral::known(context).await;
         let (latecomers, later) = Latecomers::new(context.destinations.keys());
+        let silences = latecomers.silences().clone();
         let together = async {
             let latecomers = latecomers;
-            let outlet = Outlet::new(&sender, only, &waited, Some(&latecomers));
+            let outlet = Outlet::new(&sender, only, &waited, latecomers.silences());
             let wanted = matched.into_iter().filter(|matched| wanted_repository(only, matched));
             let each = |matched: MatchedRepository| {
-                let outlet = &outlet;
+                let (outlet, latecomers) = (&outlet, &latecomers);
                 async move {
                     if context.control.may_start() {
-                        plan_together(context, &matched, outlet).await;
+                        plan_together(context, Arc::new(matched), latecomers, outlet).await;
                     }
                 }
             };
@@ -149,12 +150,12 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
             metered::admit(context, place, wanted, &waited, &sender).await;
         };
         let alone = async {
-            let outlet = Outlet::new(&sender, only, &waited, None);
-            let each = |put_off: PutOff, ends| {
+            let outlet = Outlet::new(&sender, only, &waited, &silences);
+            let each = |put_off: PutOff, registry: RegistryName| {
                 let outlet = &outlet;
                 async move {
                     if context.control.may_start() {
-                        plan_alone(context, &put_off.matched, ends, put_off.after.as_ref(), outlet).await;
+                        plan_alone(context, put_off, &registry, outlet).await;
                     }
                 }
             };

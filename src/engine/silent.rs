@@ -8,14 +8,15 @@ use futures_util::future::{join, join_all};
 use tokio::time::{Instant, timeout};
 
 use super::context::RunContext;
-use super::latecomers::Latecomers;
+use super::latecomers::Silences;
+use crate::registry::{Answers, Endpoint};
 use crate::rules::RegistryName;
 
 /// How long a destination may say nothing while others wait for it. As long as one that holds up the others in copying.
 const SILENT: Duration = crate::plan::HELD_UP;
 
-/// The same for one that has been left behind in copying.
-const SILENT_BEHIND: Duration = Duration::from_secs(3);
+/// The same for one that has been silent before in this run, or was left behind in copying.
+const SILENT_AGAIN: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether one says nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -25,23 +26,30 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) enum Patience<'a> {
     /// It is waited for until its requests have failed.
     Endless,
-    /// The others go on without it. Who is late already has said nothing before.
-    Short(&'a Latecomers),
+    /// So is one that is asked by itself, and that it answers is good to know.
+    Alone(&'a Silences),
+    /// The others go on without it.
+    Together(&'a Silences),
 }
 
 /// What one destination is asked.
-pub(super) struct Question<F, W> {
+pub(super) struct Question<F, T, W> {
     asking: F,
+    /// Whether somebody can go on with this answer.
+    is_good: fn(&T) -> bool,
     watched: W,
 }
 
 /// What is known of a destination while it is waited for.
 pub(super) trait Watched {
-    /// How many answers it has given so far, to whatever question; `None` for one that always answers.
+    /// How many answers have come so far; `None` while that says nothing of the destination.
     fn answers(&self) -> Option<u64>;
 
     /// How long it may say nothing.
     fn patience(&self) -> Duration;
+
+    /// It has answered.
+    fn heard(&self);
 }
 
 /// A destination of a run.
@@ -49,37 +57,55 @@ pub(super) struct Watching<'a> {
     context: &'a RunContext,
     registry: &'a RegistryName,
     patience: Patience<'a>,
+    answers: Answers,
 }
 
 impl Watched for Watching<'_> {
     fn answers(&self) -> Option<u64> {
-        self.context.destinations.get(self.registry)?.small_answers()
+        let end = self.context.destinations.get(self.registry)?;
+        // Requests that wait for our own limits have not been heard of there; during a pause nobody else waits for them.
+        let is_asked = !self.answers.wait_for_us() || end.penalty().is_some();
+        (is_asked && !matches!(end, Endpoint::Layout(_))).then(|| self.answers.count())
     }
 
     fn patience(&self) -> Duration {
-        match self.patience {
-            Patience::Endless => Duration::MAX,
-            Patience::Short(latecomers) if latecomers.is_late(self.registry) => Duration::ZERO,
-            Patience::Short(_) if self.context.transfer.pace.is_behind(self.registry.as_str()) => SILENT_BEHIND,
-            Patience::Short(_) => SILENT,
+        let Patience::Together(silences) = self.patience else {
+            return Duration::MAX;
+        };
+        let is_known = silences.has_been(self.registry);
+        if is_known || self.context.transfer.pace.is_behind(self.registry.as_str()) {
+            SILENT_AGAIN
+        } else {
+            SILENT
+        }
+    }
+
+    fn heard(&self) {
+        if let Patience::Alone(silences) | Patience::Together(silences) = self.patience {
+            silences.end(self.registry);
         }
     }
 }
 
-/// Asks a destination.
-pub(super) fn question<'a, F>(
+/// Asks a destination. `answers` counts what comes to it.
+pub(super) fn question<'a, F, T>(
     context: &'a RunContext,
     registry: &'a RegistryName,
     patience: Patience<'a>,
+    answers: Answers,
     asking: F,
-) -> Question<F, Watching<'a>> {
+    is_good: fn(&T) -> bool,
+) -> Question<F, T, Watching<'a>> {
+    let watched = Watching {
+        context,
+        registry,
+        patience,
+        answers,
+    };
     Question {
         asking,
-        watched: Watching {
-            context,
-            registry,
-            patience,
-        },
+        is_good,
+        watched,
     }
 }
 
@@ -97,12 +123,12 @@ impl Progress {
     }
 }
 
-/// Asks the source and the destinations at once. `None` for a destination that said nothing for some seconds while it alone, or
-/// others like it, were waited for: what it was asked is given up. One that answers, however slowly, is waited for: to plan it by
-/// itself would cost the source's answers a second time, and the reads that it shares with others.
+/// Asks the source and the destinations at once. `None` for a destination that said nothing for some seconds while others would
+/// have gone on. One that answers, however slowly, is waited for: to plan it by itself would cost the source's answers a second
+/// time, and the reads that it shares with others.
 pub(super) async fn ask_all<S, T, W: Watched>(
     source: impl Future<Output = S>,
-    destinations: Vec<Question<impl Future<Output = T>, W>>,
+    destinations: Vec<Question<impl Future<Output = T>, T, W>>,
 ) -> (S, Vec<Option<T>>) {
     let progress = Progress::default();
     let progress = &progress;
@@ -112,8 +138,14 @@ pub(super) async fn ask_all<S, T, W: Watched>(
         answer
     };
     let destinations = destinations.into_iter().map(|question| async move {
-        let answer = unless_silent(question, || progress.somebody_waits()).await;
-        if answer.is_some() {
+        let Question {
+            asking,
+            is_good,
+            watched,
+        } = question;
+        let answer = unless_silent(asking, &watched, || progress.somebody_waits()).await;
+        if answer.as_ref().is_some_and(is_good) {
+            watched.heard();
             progress.destinations.fetch_add(1, Ordering::Relaxed);
         }
         answer
@@ -122,25 +154,26 @@ pub(super) async fn ask_all<S, T, W: Watched>(
 }
 
 async fn unless_silent<T, W: Watched>(
-    question: Question<impl Future<Output = T>, W>,
+    asking: impl Future<Output = T>,
+    watched: &W,
     is_waited_for: impl Fn() -> bool,
 ) -> Option<T> {
-    let Question { asking, watched } = question;
     let mut asking = pin!(asking);
     let mut last = None;
     loop {
         if let Ok(answer) = timeout(LOOK_AGAIN, &mut asking).await {
             return Some(answer);
         }
-        let Some(count) = watched.answers().filter(|_| is_waited_for()) else {
+        let Some(count) = watched.answers() else {
             last = None;
             continue;
         };
         let now = Instant::now();
-        let since = match last {
-            Some((before, since)) if before == count => since,
-            _ => now,
-        };
+        let (before, since) = last.unwrap_or((count, now));
+        if count > before {
+            watched.heard();
+        }
+        let since = if count > before || !is_waited_for() { now } else { since };
         last = Some((count, since));
         if now.duration_since(since) >= watched.patience() {
             return None;
@@ -162,9 +195,9 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    type Answers<'a> = Box<dyn Fn() -> Option<u64> + Send + 'a>;
+    type Counting<'a> = Box<dyn Fn() -> Option<u64> + Send + 'a>;
 
-    struct End<'a>(Answers<'a>, Duration);
+    struct End<'a>(Counting<'a>, Duration);
 
     impl Watched for End<'_> {
         fn answers(&self) -> Option<u64> {
@@ -174,14 +207,17 @@ mod tests {
         fn patience(&self) -> Duration {
             self.1
         }
+
+        fn heard(&self) {}
     }
 
     fn question<'a>(
         asking: impl Future<Output = &'static str> + Send + 'a,
         answers: impl Fn() -> Option<u64> + Send + 'a,
-    ) -> Question<BoxFuture<'a, &'static str>, End<'a>> {
+    ) -> Question<BoxFuture<'a, &'static str>, &'static str, End<'a>> {
         Question {
             asking: asking.boxed(),
+            is_good: |answer| *answer == "there",
             watched: End(Box::new(answers), SILENT),
         }
     }
@@ -198,7 +234,7 @@ mod tests {
         let (source, answers) = ask_all(sleep(seconds(20)).map(|()| 1), vec![near, far]).await;
         assert_eq!((source, answers), (1, vec![Some("there"), None]));
         assert!(
-            (seconds(30)..seconds(33)).contains(&begun.elapsed()),
+            (seconds(29)..seconds(32)).contains(&begun.elapsed()),
             "{:?}",
             begun.elapsed()
         );
@@ -220,16 +256,24 @@ mod tests {
         let [one, two] = [40, 45].map(|wait| question(after(seconds(wait)), || Some(0)));
         let (_, answers) = ask_all(ready(()), vec![one, two]).await;
         assert_eq!(answers, [Some("there"); 2]);
+        let failed = question(ready("not"), || Some(1));
+        let last = question(after(seconds(60)), || Some(0));
+        let (_, answers) = ask_all(ready(()), vec![failed, last]).await;
+        assert_eq!(
+            answers,
+            [Some("not"), Some("there")],
+            "who has failed goes on with nothing"
+        );
         let alone = question(after(seconds(60)), || Some(0));
         let (_, answers) = ask_all(ready(()), vec![alone]).await;
         assert_eq!(answers, [Some("there")]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_is_endless_short_or_none() {
+    async fn patience_is_endless_or_short() {
         for (patience, given_up, after_seconds) in [
             (Duration::MAX, false, 600),
-            (SILENT_BEHIND, true, 4),
+            (SILENT_AGAIN, true, 4),
             (Duration::ZERO, true, 1),
         ] {
             let begun = Instant::now();

@@ -44,7 +44,7 @@ pub(super) async fn verify(
         if !control.may_start() {
             break;
         }
-        let (plan, observed) = plan_one(&context, &matched).await;
+        let (plan, observed) = plan_one(&context, matched).await;
         let faulty = verify_repository(&context, &request, &plan, &mut found).await;
         if request.repair && !faulty.is_empty() {
             broken.push((plan, observed, faulty));

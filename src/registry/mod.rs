@@ -2,6 +2,7 @@
 //! image layout directories. Knows no rules. Nothing above this module sees a URL or an HTTP status.
 
 mod account;
+mod answers;
 mod blob;
 mod endpoint;
 mod error;
@@ -18,6 +19,7 @@ mod tried;
 mod vendor;
 
 pub use account::Account;
+pub use answers::Answers;
 pub use blob::{BlobReader, BlobWrite, BodyStream, FinishedBlob, MountOutcome, Patience, SessionState};
 pub use endpoint::{BulkListing, Endpoint, HeadManifest, ListedTag, Listing, ReferrerList, UploadHabit};
 pub use error::{Error, ErrorKind, Operation, Place, Result, Side};

@@ -1,6 +1,5 @@
 //! What a registry says about how much it takes, and what follows from it: pauses, its quota, how much is asked at once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,17 +11,16 @@ use super::broken::is_reset;
 use super::call::Call;
 use super::rates::{PullQuota, RateNews};
 use super::refusal::temporary;
-use super::throttle::{Class, Throttle};
+use super::throttle::Throttle;
 use crate::clock::Clock;
 use crate::plan::{Quota, newer_quota};
-use crate::registry::Operation;
+use crate::registry::{Answers, Operation};
 
 /// What one registry has said so far.
 #[derive(Debug)]
 pub(super) struct Heed {
     throttle: Arc<Throttle>,
     quota: Mutex<Option<Quota>>,
-    small_answers: AtomicU64,
     clock: Clock,
 }
 
@@ -32,7 +30,6 @@ impl Heed {
         Self {
             throttle,
             quota: Mutex::default(),
-            small_answers: AtomicU64::new(0),
             clock,
         }
     }
@@ -62,11 +59,6 @@ impl Heed {
         *known = newer_quota(*known, quota, self.clock.now());
     }
 
-    /// Answers so far to questions for lists and manifests, but for those that tell of trouble and will be asked again.
-    pub(super) fn small_answers(&self) -> u64 {
-        self.small_answers.load(Ordering::Relaxed)
-    }
-
     /// Takes note of what an answer of the registry itself says about rates.
     pub(super) fn answer(&self, status: StatusCode, news: RateNews) {
         if let Some(PullQuota {
@@ -94,10 +86,9 @@ impl Heed {
             return;
         }
         if let Ok(answer) = answer
-            && matches!(call.class, Class::Read | Class::List)
             && !temporary(answer.status())
         {
-            self.small_answers.fetch_add(1, Ordering::Relaxed);
+            Answers::note();
         }
         if call.api {
             return;

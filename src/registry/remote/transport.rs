@@ -21,7 +21,7 @@ use super::targets::{MAX_REDIRECTS, host_and_port, resolve, same_origin};
 use super::throttle::{Class, Direction, Flow, PATIENCE, Permit, Throttle};
 use crate::clock::Clock;
 use crate::registry::settings::RemoteSettings;
-use crate::registry::{Account, ErrorKind, Operation, ProxySettings, Result, Vendor};
+use crate::registry::{Account, Answers, ErrorKind, Operation, ProxySettings, Result, Vendor};
 use crate::telemetry::Secret;
 
 mod target;
@@ -228,7 +228,8 @@ impl Transport {
     /// # Errors
     /// As [`Transport::run_in_place`].
     pub(super) async fn run(&self, auth: &Auth, account: &Arc<Account>, call: Call) -> Result<Answer> {
-        let permit = self.0.throttle.place(call.class, account.priority()).await;
+        let turn = self.0.throttle.place(call.class, account.priority());
+        let permit = Answers::in_turn(turn).await;
         let mut answer = self.run_in_place(auth, account, Some(&permit), call).await?;
         answer.permit = Some(permit);
         Ok(answer)

@@ -45,11 +45,13 @@ async fn assert_holds(registry: &DockerRegistry, samples: &[(String, SampleImage
 
 /// Waits until all tags are at the destination.
 async fn complete(destination: &Proxy) {
+    tagged(destination, "/manifests/v1", REPOSITORIES).await;
+}
+
+async fn tagged(destination: &Proxy, path: &str, count: u64) {
     let tagged = |all: &[Exchange]| {
-        let tags = all
-            .iter()
-            .filter(|exchange| exchange.is("PUT", "/manifests/v1") && exchange.done);
-        tags.count() as u64 == REPOSITORIES
+        let tags = all.iter().filter(|exchange| exchange.is("PUT", path) && exchange.done);
+        tags.count() as u64 == count
     };
     destination.wait_for("all tags at the one that answers", tagged).await;
 }
@@ -119,14 +121,17 @@ async fn what_fails_for_one_that_was_silent_fails_for_it_alone() {
     push(&pair.at_source(), &samples(1)[..2]).await;
     let gate = Gate::new();
     far.add(Fault::times(2, "GET", "/tags/list", Act::HoldReply(gate.clone())));
-    // Asked once more each, as with an old login.
+    far.add(Fault::times(2, "GET", "/tags/list", Act::DropReply));
+    // Each is asked once more, as with an old login.
     for number in 3..=6 {
         let refusal = Act::Answer(StatusCode::FORBIDDEN, None);
         far.add(Fault::nth(number, "GET", "/tags/list", refusal));
     }
     let home = Transship::new(&rules(&pair, &far));
-    let report = json_of(&home, &["sync"], 1).await;
+    let process = home.spawn(&["sync", "--format", "json"]);
+    tagged(&pair.dst, "/manifests/v1", 2).await;
     gate.open();
+    let report = process.finish().await.expect(1).json();
     let run = only_run(&report);
     assert_eq!(
         (outcomes(run, 0), outcomes(run, 1)),
@@ -139,5 +144,71 @@ async fn what_fails_for_one_that_was_silent_fails_for_it_alone() {
         .collect();
     places.sort_unstable();
     assert_eq!(places, ["far/team/app0:v1", "far/team/app1:v1"]);
-    assert_eq!(far.count("GET", "/tags/list"), 6);
+    assert_eq!(far.count("GET", "/tags/list"), 6, "what was asked is not asked anew");
+}
+
+/// More than a first part of one repository.
+const TAGS: usize = 120;
+
+#[tokio::test]
+async fn what_cannot_be_found_out_later_is_a_failure() {
+    let pair = Pair::start().await;
+    let (registry, far) = third().await;
+    let (source, sample) = (pair.at_source(), image(1, "amd64", &[5_000]));
+    for number in 0..TAGS {
+        source.push("app", &format!("t{number:03}"), &sample).await;
+    }
+    let home = Transship::new(&both(&pair, &far, ""));
+    json_of(&home, &["sync"], 0).await;
+    source.push("app", "t120", &sample).await;
+    pair.reset();
+    // From the second part on.
+    let gate = Gate::new();
+    far.add(Fault::every("HEAD", "/manifests/t1", Act::HoldReply(gate.clone())));
+    for number in 2..=3 {
+        let refusal = Act::Answer(StatusCode::FORBIDDEN, None);
+        pair.src.add(Fault::nth(number, "GET", "/tags/list", refusal));
+    }
+    let report = json_of(&home, &["sync"], 1).await;
+    gate.open();
+    let runs = report["runs"].as_array().expect("runs");
+    let run = runs.last().expect("a run");
+    assert_eq!(
+        (outcomes(run, 0), outcomes(run, 1)),
+        (vec![("copied", 1), ("in_step", TAGS as u64)], vec![("in_step", 100)])
+    );
+    let failure = &run["failures"][0];
+    assert_eq!(failure["source"], "src/app");
+    let message = failure["message"].as_str().expect("a message");
+    assert!(message.contains("(when it was looked at for far alone)"), "{message}");
+    assert_eq!(Wire::new(&registry.url()).resolve("app", "t120").await, None);
+}
+
+#[tokio::test]
+async fn who_answers_again_shares_with_the_others_again() {
+    let pair = Pair::start().await;
+    let (registry, far) = third().await;
+    let samples = samples(1);
+    push(&pair.at_source(), &samples).await;
+    // The first lists alone: those of the repositories that are looked at first, with what is asked before anybody waits.
+    let gate = Gate::new();
+    far.add(Fault::once("GET", "/tags/list", Act::HoldReply(gate.clone())));
+    let home = Transship::new(&rules(&pair, &far));
+    let process = home.spawn(&["sync", "--format", "json"]);
+    complete(&pair.dst).await;
+    gate.open();
+    let report = process.finish().await.expect(0).json();
+    let run = only_run(&report);
+    assert_eq!(
+        (outcomes(run, 0), outcomes(run, 1)),
+        (vec![("copied", REPOSITORIES)], vec![("copied", REPOSITORIES)])
+    );
+    assert_holds(&registry, &samples).await;
+    // One list is late, and its repository alone is looked at twice.
+    let [listed, read] = ["/tags/list", "/blobs/"].map(|path| pair.src.count("GET", path) as u64);
+    assert_eq!(
+        (listed, far.count("GET", "/tags/list") as u64),
+        (REPOSITORIES + 1, REPOSITORIES)
+    );
+    assert_eq!(read, 2 * REPOSITORIES + 2, "blobs of the others are read once");
 }
