@@ -347,6 +347,15 @@ mod tests {
         );
         let without = Account::new(&RemoteSettings::default(), Surroundings::default());
         assert_eq!(without.key(), None);
+        // Somebody else logs in than the environment's user.
+        for login in [LoginSource::Anonymous, LoginSource::DockerConfig] {
+            let is_found = login == LoginSource::DockerConfig;
+            let remote = RemoteSettings {
+                login,
+                ..RemoteSettings::default()
+            };
+            assert_eq!(Account::new(&remote, around.clone()).key().is_some(), is_found);
+        }
     }
 
     #[test]

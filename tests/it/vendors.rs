@@ -20,4 +20,5 @@ mod nexus;
 mod quay;
 mod refusals;
 mod tencent;
+mod versions;
 mod zot;

@@ -13,11 +13,11 @@ mod stores;
 use std::any::Any;
 
 use futures_util::future::BoxFuture;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use transship::demo::images::SampleImage;
 use transship::oci::Digest;
 
-use crate::support::fake::Fake;
+use crate::support::fake::{Exchange, Fake};
 use crate::support::proxy::{Act, Fault, Proxy};
 
 /// One kind of registry.
@@ -104,11 +104,12 @@ pub enum Scenario {
     Immutable,
     Throttled,
     TokenExpiry,
+    ReadExpiry,
     Missing,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::FirstCopy,
         Self::NoOp,
         Self::MovedTag,
@@ -118,6 +119,7 @@ impl Scenario {
         Self::Immutable,
         Self::Throttled,
         Self::TokenExpiry,
+        Self::ReadExpiry,
         Self::Missing,
     ];
 
@@ -132,6 +134,7 @@ impl Scenario {
             Self::Immutable => "immutable conflict",
             Self::Throttled => "throttled",
             Self::TokenExpiry => "token expiry in mid-upload",
+            Self::ReadExpiry => "token expiry while it is read",
             Self::Missing => "missing repository",
         }
     }
@@ -212,21 +215,28 @@ impl Site {
         }
     }
 
-    /// All logins end before the second upload is closed.
-    pub fn end_logins_in_mid_upload(&self) {
+    /// All logins end before the request by this method with `part` in its path that comes after so many others.
+    pub fn end_logins_before(&self, method: &str, part: &str, after: u32) {
         match self {
-            Self::Fake(fake) => fake.end_logins_before(Method::PUT, "/blobs/uploads/", 1),
-            Self::Behind { proxy, .. } => proxy.add(Fault::nth(2, "PUT", "/blobs/uploads/", Act::DropLogin)),
+            Self::Fake(fake) => fake.end_logins_before(method.parse().expect("a method"), part, after),
+            Self::Behind { proxy, .. } => {
+                proxy.add(Fault::nth(after as usize + 1, method, part, Act::DropLogin));
+            }
         }
     }
 
-    /// What came to pass of it.
-    pub fn logins_ended(&self) -> bool {
+    /// How many requests by a method with `part` in their path were told to log in.
+    pub fn login_refusals(&self, method: &str, part: &str) -> usize {
         match self {
-            Self::Fake(fake) => fake.logins_ended(),
-            Self::Behind { proxy, .. } => proxy.exchanges().iter().any(|exchange| {
-                exchange.is("PUT", "/blobs/uploads/") && exchange.status == Some(StatusCode::UNAUTHORIZED)
-            }),
+            Self::Fake(fake) => {
+                let of = |one: &&Exchange| one.method == method && one.target.contains(part) && one.status == Some(401);
+                fake.exchanges().iter().filter(of).count()
+            }
+            Self::Behind { proxy, .. } => {
+                let exchanges = proxy.exchanges();
+                let of = exchanges.iter().filter(|one| one.is(method, part));
+                of.filter(|one| one.status == Some(StatusCode::UNAUTHORIZED)).count()
+            }
         }
     }
 }
