@@ -13,11 +13,11 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::once::once;
-use super::table::{Row, generic};
+use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, Operation, RemoteSettings, Result,
-    Told, Vendor, Ways,
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, Operation, Phrase, RemoteSettings,
+    Result, Told, Vendor, Ways,
 };
 
 pub(super) static ROW: Row = Row {
@@ -38,15 +38,47 @@ static WAYS: Ways = Ways {
     // The index may not have a tag yet, or still have one that is gone.
     hides_tags: true,
     right_to_list: "the privileges nx-search-read and nx-repository-view-docker-<repository>-browse",
+    phrases: PHRASES,
     ..Ways::PLAIN
 };
+
+/// Of one whose search nobody asked for.
+static UNSEARCHED: Ways = Ways {
+    phrases: PHRASES,
+    ..Ways::PLAIN
+};
+
+/// GoogleContainerTools/jib#3057: what it says of a tag that is there has the code of an upload.
+static PHRASES: &[Phrase] = &[Phrase {
+    status: 400,
+    code: "",
+    says: "does not allow updating assets",
+    writes: Some(true),
+    kind: ErrorKind::Conflict,
+    advice: "the repository's deployment policy is `Disable redeploy`: let the rule leave its tags (`moved_tags: keep`, \
+             `on_conflict: keep`), or change the policy",
+}];
 
 fn of(settings: &RemoteSettings) -> Arc<dyn Vendor> {
     match (&settings.nexus_search, settings.kind) {
         (Some(repository), Some(Kind::Nexus)) => Arc::new(Nexus {
             repository: repository.clone(),
         }),
-        _ => generic(Kind::Nexus),
+        _ => Arc::new(Unsearched),
+    }
+}
+
+/// A repository of Nexus whose tags are looked at one by one.
+#[derive(Debug)]
+struct Unsearched;
+
+impl Vendor for Unsearched {
+    fn kind(&self) -> Option<Kind> {
+        Some(Kind::Nexus)
+    }
+
+    fn ways(&self) -> &'static Ways {
+        &UNSEARCHED
     }
 }
 

@@ -17,7 +17,7 @@ use http::{Method, StatusCode};
 use transship::demo::images::SampleImage;
 use transship::oci::Digest;
 
-use crate::support::fake::Fake;
+use crate::support::fake::{Exchange, Fake};
 use crate::support::proxy::{Act, Fault, Proxy};
 
 /// One kind of registry.
@@ -33,8 +33,13 @@ pub struct Row {
     /// One that needs something to be made first, where the kind has such.
     pub missing: &'static str,
     pub listing: Bulk,
+    pub referrers: Referrers,
+    /// A pattern that `repository` is of, and one of the same name with a `2` behind it.
+    pub pattern: &'static str,
+    /// A repository that the pattern is not of.
+    pub beside: &'static str,
     /// Scenarios that are left out, and why.
-    pub not: &'static [(Scenario, &'static str)],
+    pub not: &'static [(Scenario, Not)],
     /// What nobody could check here.
     pub unchecked: &'static [&'static str],
 }
@@ -57,6 +62,32 @@ pub enum Bulk {
     Tags(usize),
     /// So many images a page, each with its tags.
     Images(usize),
+}
+
+/// Where it has what refers to an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Referrers {
+    /// The referrers API.
+    Api,
+    /// A list under a tag of its own (distribution-spec 1.1, "Referrers Tag Schema").
+    Tag,
+}
+
+/// Why a scenario is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Not {
+    /// There is no such thing with this kind.
+    HasNone(&'static str),
+    /// There is, and nobody here knows what it answers.
+    Unknown(&'static str),
+}
+
+impl Not {
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::HasNone(why) | Self::Unknown(why) => why,
+        }
+    }
 }
 
 /// A registry of the kind.
@@ -105,10 +136,11 @@ pub enum Scenario {
     Throttled,
     TokenExpiry,
     Missing,
+    Pattern,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::FirstCopy,
         Self::NoOp,
         Self::MovedTag,
@@ -119,6 +151,7 @@ impl Scenario {
         Self::Throttled,
         Self::TokenExpiry,
         Self::Missing,
+        Self::Pattern,
     ];
 
     pub fn name(self) -> &'static str {
@@ -133,12 +166,13 @@ impl Scenario {
             Self::Throttled => "throttled",
             Self::TokenExpiry => "token expiry in mid-upload",
             Self::Missing => "missing repository",
+            Self::Pattern => "repositories by a pattern",
         }
     }
 }
 
 impl Row {
-    pub fn not(&self, scenario: Scenario) -> Option<&'static str> {
+    pub fn not(&self, scenario: Scenario) -> Option<Not> {
         let found = self.not.iter().find(|(not, _)| *not == scenario);
         found.map(|(_, why)| *why)
     }
@@ -220,13 +254,18 @@ impl Site {
         }
     }
 
-    /// What came to pass of it.
-    pub fn logins_ended(&self) -> bool {
+    /// How many requests by a method with `part` in their path were told to log in.
+    pub fn login_refusals(&self, method: &str, part: &str) -> usize {
         match self {
-            Self::Fake(fake) => fake.logins_ended(),
-            Self::Behind { proxy, .. } => proxy.exchanges().iter().any(|exchange| {
-                exchange.is("PUT", "/blobs/uploads/") && exchange.status == Some(StatusCode::UNAUTHORIZED)
-            }),
+            Self::Fake(fake) => {
+                let of = |one: &&Exchange| one.method == method && one.target.contains(part) && one.status == Some(401);
+                fake.exchanges().iter().filter(of).count()
+            }
+            Self::Behind { proxy, .. } => {
+                let exchanges = proxy.exchanges();
+                let of = exchanges.iter().filter(|one| one.is(method, part));
+                of.filter(|one| one.status == Some(StatusCode::UNAUTHORIZED)).count()
+            }
         }
     }
 }
