@@ -1,6 +1,7 @@
 //! `ping`: can the registries be used, and if not, which step fails?
 
 use clap::Args;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::context::Context;
@@ -40,13 +41,13 @@ impl Ping {
                 .json(&json!({ "schema_version": SCHEMA_VERSION, "registries": reports }))?,
             Format::Text => reports
                 .iter()
-                .try_for_each(|report| context.output.line(render(report)))?,
+                .try_for_each(|report| context.output.line(render(report, engine.clock().now())))?,
         }
         Ok(if failed { Exit::Failed } else { Exit::Fine })
     }
 }
 
-fn render(report: &PingReport) -> String {
+fn render(report: &PingReport, now: Timestamp) -> String {
     let mut text = format!("{} ({})", report.registry, report.address);
     for step in &report.steps {
         let mark = match step.ok {
@@ -74,15 +75,38 @@ fn render(report: &PingReport) -> String {
     };
     text.push_str(&format!("\n  kept of a broken upload: {habit}"));
     for known in &report.capabilities {
-        let class = if known.class == "*" {
-            String::new()
-        } else {
-            format!(" of {}", known.class)
-        };
-        text.push_str(&format!(
-            "\n  learnt{class}: {} = {} ({})",
-            known.name, known.value, known.evidence
-        ));
+        let age = ago(now.duration_since(known.learnt));
+        text.push_str(&format!("\n  known: {} ({}; {age})", known.message, known.evidence));
     }
     text
+}
+
+/// How long ago something was, by its largest unit.
+fn ago(age: SignedDuration) -> String {
+    match (age.as_hours(), age.as_mins()) {
+        (hours @ 48.., _) => format!("{} days ago", hours / 24),
+        (hours @ 1.., _) => format!("{hours} h ago"),
+        (_, minutes @ 1..) => format!("{minutes} min ago"),
+        _ => "just now".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_by_their_largest_unit() {
+        for (seconds, told) in [
+            (-5, "just now"),
+            (59, "just now"),
+            (60, "1 min ago"),
+            (3_599, "59 min ago"),
+            (3_600, "1 h ago"),
+            (47 * 3_600, "47 h ago"),
+            (5 * 86_400 + 1, "5 days ago"),
+        ] {
+            assert_eq!(ago(SignedDuration::from_secs(seconds)), told);
+        }
+    }
 }

@@ -17,7 +17,7 @@ const BELIEVED_FOR: Duration = Duration::from_secs(24 * 3600);
 const REFUSES_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Name of the capability.
-const REFUSES_MISSING_BLOBS: &str = "refuses_missing_blobs";
+pub(super) const REFUSES_MISSING_BLOBS: &str = "refuses_missing_blobs";
 
 /// True where what earlier runs saw or wrote at the target is believed. Only where a wrong memory shows itself: a registry
 /// that takes a manifest without its blobs would be left with a broken image.

@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::addresses;
 use super::context::RunContext;
-use crate::registry::{Endpoint, Kind, ListingRefusal};
+use crate::registry::{ABSENT, Endpoint, Fact, FactNews, Finding, Kind, ListingRefusal};
 use crate::store::{Capability, Store, StoreError};
 
 /// What a registry is.
-const KIND: &str = "kind";
+pub(super) const KIND: &str = "kind";
 /// How long that is believed: a name may come to stand for another product.
 const KIND_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -31,7 +31,10 @@ pub(super) async fn restore(context: &RunContext) {
     let now = context.clock.now();
     for end in ends(context) {
         match context.store.capabilities(end.name(), now).await {
-            Ok(known) => tell(end, &known, now),
+            Ok(known) => {
+                tell(end, &known, now);
+                end.assume_facts(findings(&known, now).collect());
+            }
             Err(error) => tracing::warn!("cannot look what is known of {}: {error}", end.name()),
         }
     }
@@ -56,11 +59,37 @@ fn tell(end: &Endpoint, known: &[Capability], now: Timestamp) {
         .iter()
         .filter(|known| known.name == BULK_LISTING && known.value == refused);
     let refusals = refusals.map(|known| ListingRefusal {
-        container: Some(known.class.clone()).filter(|class| class != ALL),
+        container: class_of(known),
         said: known.evidence.clone(),
-        left: Duration::try_from(known.expires.duration_since(now)).unwrap_or_default(),
+        left: left(known, now),
     });
     end.assume_refusals(refusals.collect());
+}
+
+fn class_of(known: &Capability) -> Option<String> {
+    Some(known.class.clone()).filter(|class| class != ALL)
+}
+
+fn left(known: &Capability, now: Timestamp) -> Duration {
+    Duration::try_from(known.expires.duration_since(now)).unwrap_or_default()
+}
+
+fn findings(known: &[Capability], now: Timestamp) -> impl Iterator<Item = Finding> {
+    known.iter().filter_map(move |known| {
+        Some(Finding {
+            fact: Fact::from_name(&known.name)?,
+            class: class_of(known),
+            value: known.value.clone(),
+            evidence: known.evidence.clone(),
+            left: left(known, now),
+        })
+    })
+}
+
+/// Tells an end that is pinged what is there: it is not asked for again. What is missing, or refused, is.
+pub(super) fn tell_what_is_there(end: &Endpoint, known: &[Capability], now: Timestamp) {
+    let is_there = |finding: &Finding| finding.value != ABSENT && !finding.value.starts_with(REFUSED);
+    end.assume_facts(findings(known, now).filter(is_there).collect());
 }
 
 /// Keeps what was found out in this process.
@@ -106,8 +135,30 @@ async fn keep_of(store: &Store, end: &Endpoint, now: Timestamp) {
         let class = refusal.container.unwrap_or_else(|| ALL.to_owned());
         line(class, BULK_LISTING, &refused, refusal.said, refusal.left)
     });
-    let learnt: Vec<Capability> = kind.into_iter().chain(refusals).collect();
-    if let Err(error) = store.learn_all(end.name(), &learnt).await {
+    let mut learnt: Vec<Capability> = kind.into_iter().chain(refusals).collect();
+    let mut wrong = Vec::new();
+    for news in end.take_fact_news() {
+        match news {
+            FactNews::Found(Finding {
+                fact,
+                class,
+                value,
+                evidence,
+                left,
+            }) => {
+                let class = class.unwrap_or_else(|| ALL.to_owned());
+                learnt.push(line(class, fact.as_str(), &value, evidence, left));
+            }
+            FactNews::Wrong { fact, class } => wrong.push((class.unwrap_or_else(|| ALL.to_owned()), fact)),
+        }
+    }
+    let keep = async || -> Result<(), StoreError> {
+        for (class, fact) in wrong {
+            store.forget_capability(end.name(), &class, fact.as_str()).await?;
+        }
+        store.learn_all(end.name(), &learnt).await
+    };
+    if let Err(error) = keep().await {
         tracing::warn!("cannot keep what was found out of {}: {error}", end.name());
     }
 }

@@ -14,7 +14,7 @@ use crate::registry::{BulkListing, Endpoint, HeadManifest, Side};
 const AGREEMENT_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Name of the capability, by repository.
-const LISTED_DIGESTS_AGREE: &str = "listed_digests_agree";
+pub(super) const LISTED_DIGESTS_AGREE: &str = "listed_digests_agree";
 
 /// The tags of a repository at one end.
 #[derive(Debug)]

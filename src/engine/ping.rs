@@ -1,5 +1,6 @@
 //! `ping`: is a registry there, what is it, does it know us, and what may we do.
 
+mod known;
 mod rights;
 
 use futures_util::future::join_all;
@@ -8,13 +9,12 @@ use jiff::SignedDuration;
 use super::facade::{Engine, EngineError};
 use super::fault::Fault;
 use super::learnt;
-use super::report::{PingCapability, PingCertificate, PingReport, PingStep};
+use super::report::{PingCertificate, PingReport, PingStep};
 use super::run::beginnings;
 use crate::oci::RepositoryName;
 use crate::plan::{ErrorKind, repositories_to_try};
 use crate::registry::{Endpoint, Greeting, Kind, Located, RegistrySettings};
 use crate::rules::RegistryName;
-use crate::store::Capability;
 
 /// Clocks that differ by more are told.
 const SKEW_TOLD: i64 = 30;
@@ -42,9 +42,10 @@ pub(super) async fn ping(engine: &Engine, names: &[String]) -> Result<Vec<PingRe
             let tried = tried.get(greeted.name);
             rights::try_all(&mut greeted.report, end, tried).await;
             rights::ask_for_listings(engine.store(), engine.clock().now(), end, tried).await;
+            known::explore(engine, end, tried).await;
         }
         learnt::keep_of_pinged(engine.store(), end, engine.clock().now()).await;
-        greeted.report.capabilities = capabilities(engine, end).await;
+        greeted.report.capabilities = known::capabilities(engine, end).await;
         greeted.report
     });
     Ok(join_all(pings).await)
@@ -335,22 +336,6 @@ fn address(engine: &Engine, name: &RegistryName) -> String {
         Some(RegistrySettings::Layout { path }) => path.display().to_string(),
         None => String::new(),
     }
-}
-
-async fn capabilities(engine: &Engine, end: &Endpoint) -> Vec<PingCapability> {
-    let known = engine.store().capabilities(end.name(), engine.clock().now()).await;
-    let known = known.unwrap_or_else(|error| {
-        tracing::warn!("cannot read what was learnt of {}: {error}", end.name());
-        Vec::new()
-    });
-    let of = |known: Capability| PingCapability {
-        class: known.class,
-        name: known.name,
-        value: known.value,
-        evidence: known.evidence,
-        learnt: known.learnt,
-    };
-    known.into_iter().map(of).collect()
 }
 
 async fn habit(engine: &Engine, end: &Endpoint) -> &'static str {

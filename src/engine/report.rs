@@ -302,10 +302,14 @@ pub struct PingCapability {
     pub name: String,
     /// What of it.
     pub value: String,
+    /// The same in plain words.
+    pub message: String,
     /// What showed it.
     pub evidence: String,
     /// When.
     pub learnt: Timestamp,
+    /// Until when it is believed.
+    pub expires: Timestamp,
 }
 
 /// A right on one repository.

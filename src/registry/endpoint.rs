@@ -332,6 +332,21 @@ impl Endpoint {
         }
     }
 
+    /// What has changed in what is known of it since this was asked last: to be kept for later processes.
+    pub fn take_fact_news(&self) -> Vec<super::FactNews> {
+        match self {
+            Self::Registry(registry) => registry.take_fact_news(),
+            Self::Layout(_) => Vec::new(),
+        }
+    }
+
+    /// Takes over all that is kept of it; what was and is no more is forgotten.
+    pub fn assume_facts(&self, kept: Vec<super::Finding>) {
+        if let Self::Registry(registry) = self {
+            registry.assume_facts(kept);
+        }
+    }
+
     /// Product and version, where the end tells them.
     ///
     /// # Errors

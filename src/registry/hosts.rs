@@ -52,7 +52,7 @@ const HOSTS: &[(Kind, &[&str])] = &[
         Kind::TencentPersonal,
         &["ccr.ccs.tencentyun.com", "*ccr.ccs.tencentyun.com"],
     ),
-    (Kind::Huawei, &["swr.*.myhuaweicloud.com"]),
+    (Kind::Huawei, &["swr.*.myhuaweicloud.com", "swr.*.myhuaweicloud.eu"]),
     (Kind::Github, &["ghcr.io"]),
     (
         Kind::Google,

@@ -43,6 +43,13 @@ impl Endpoint {
         }
     }
 
+    /// Finds out what is not known of it yet, by questions that leave nothing behind.
+    pub async fn explore(&self, repository: &RepositoryName) {
+        if let Self::Registry(registry) = self {
+            registry.explore(repository).await;
+        }
+    }
+
     /// Opens an upload as [`Endpoint::begin_write`], but makes no repository for it.
     ///
     /// # Errors

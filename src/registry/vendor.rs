@@ -105,6 +105,17 @@ pub trait Vendor: fmt::Debug + Send + Sync {
         Box::pin(ready(Ok(None)))
     }
 
+    /// Finds out which [`Fact`]s hold of the registry, as far as that is not known yet, by questions that leave nothing behind.
+    /// `repository` is one of the rules', there or not.
+    ///
+    /// [`Fact`]: super::Fact
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    fn explore<'a>(&'a self, _api: &'a Api, _repository: &'a RepositoryName) -> Told<'a, ()> {
+        Box::pin(ready(Ok(())))
+    }
+
     /// Product and version, for people.
     ///
     /// # Errors

@@ -4,15 +4,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::Store;
 use super::error::Result;
-use super::rows::{batches, millis, parsed};
+use super::rows::{batches, millis, parsed, time};
 use crate::oci::{Digest, RepositoryName};
 
 /// How long a refused mount is not tried again.
 const MOUNT_REFUSAL_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// A mount that is not tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountRefusal {
+    /// The repository that had the blob.
+    pub from: String,
+    /// The one that was to get it.
+    pub to: String,
+    /// When it was refused.
+    pub learnt: Timestamp,
+    /// When it is tried again.
+    pub expires: Timestamp,
+}
 
 /// Remembers blobs as part of a change.
 pub(super) async fn insert(
@@ -177,6 +191,33 @@ impl Store {
             .execute(&mut *change)
             .await?;
             change.commit().await
+        })
+        .await
+    }
+
+    /// Mounts that are known to be refused at a registry, `most` at most.
+    pub async fn mount_refusals(&self, registry: &str, most: usize, now: Timestamp) -> Result<Vec<MountRefusal>> {
+        self.verb("list refused mounts", async {
+            let rows = sqlx::query(
+                "SELECT from_repository, to_repository, until FROM mount_refusals WHERE registry = $1 \
+                 AND until > $2 AND until <= $3 ORDER BY from_repository, to_repository LIMIT $4",
+            )
+            .bind(registry)
+            .bind(millis(now))
+            .bind(millis(now + MOUNT_REFUSAL_LIFE))
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(&mut *self.0.reader().await?)
+            .await?;
+            let refusals = rows.iter().map(|row| {
+                let expires = time(row, "until")?;
+                Ok(MountRefusal {
+                    from: row.try_get("from_repository")?,
+                    to: row.try_get("to_repository")?,
+                    learnt: expires - MOUNT_REFUSAL_LIFE,
+                    expires,
+                })
+            });
+            refusals.collect()
         })
         .await
     }

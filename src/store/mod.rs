@@ -28,6 +28,7 @@ mod uploads;
 mod writer;
 mod written;
 
+pub use blobs::MountRefusal;
 pub use capabilities::Capability;
 pub use claims::Claimant;
 pub use deferred::DeferredImage;

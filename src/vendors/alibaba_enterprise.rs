@@ -60,7 +60,7 @@ struct Token {
     expire_time: Option<Value>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "PascalCase")]
 struct Repository {
     repo_id: Option<String>,

@@ -68,7 +68,7 @@ struct Tags {
     total: Option<Value>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 struct Repository {
     repo_namespace: String,

@@ -7,12 +7,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::FutureExt;
+use futures_util::future::{FutureExt, ready};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::artifactory_repositories::{self as repositories, Key, ToldOf};
 use super::once::once;
+use super::product;
 use super::table::Row;
 use crate::oci::{RepositoryName, media_type};
 use crate::registry::{
@@ -140,6 +141,18 @@ impl Vendor for Artifactory {
             Ok(Some(repositories::list(api, below, &self.told_of, learn).await?))
         }
         .boxed()
+    }
+
+    /// `Artifactory/7.98.7 79800900`: version and build.
+    fn version<'a>(&'a self, api: &'a Api) -> Told<'a, Option<String>> {
+        let said = product::said(api, "x-jfrog-version", "Artifactory");
+        let version = said.map(|said| match said.rsplit_once(' ') {
+            Some((version, build)) if version.contains(' ') && build.bytes().all(|byte| byte.is_ascii_digit()) => {
+                version.to_owned()
+            }
+            _ => said,
+        });
+        Box::pin(ready(Ok(version)))
     }
 }
 

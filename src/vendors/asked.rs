@@ -181,6 +181,13 @@ impl Vendor for Asked {
         }
     }
 
+    fn explore<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, ()> {
+        match self.found.get() {
+            Some(vendor) => vendor.explore(api, repository),
+            None => Box::pin(ready(Ok(()))),
+        }
+    }
+
     fn version<'a>(&'a self, api: &'a Api) -> Told<'a, Option<String>> {
         async move { self.ask(api).await.version(api).await }.boxed()
     }

@@ -1,6 +1,7 @@
 //! Azure Container Registry: the login by Entra ID, and tags with their digests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::FutureExt;
 use serde::Deserialize;
@@ -10,8 +11,8 @@ use super::entra::{Identity, ends, post_form};
 use super::table::{Row, kind_of};
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    Api, ApiCall, ApiLogin, ApiPages, AzureSettings, BulkListing, CloudSettings, Credentials, Error, ErrorKind, Issued,
-    Kind, ListedTag, Operation, Phrase, RegistryUrl, RemoteSettings, Result, Told, Vendor, Ways,
+    Api, ApiCall, ApiLogin, ApiPages, AzureSettings, BulkListing, CloudSettings, Credentials, Error, ErrorKind, Fact,
+    Issued, Kind, ListedTag, Operation, Phrase, RegistryUrl, RemoteSettings, Result, Told, Vendor, Ways,
 };
 use crate::telemetry::Secret;
 
@@ -47,8 +48,12 @@ static WAYS: Ways = Ways {
 /// cloud's resource manager.
 const AUDIENCE: &str = "https://containerregistry.azure.net";
 
-/// Tags asked for on a page; a page may have fewer.
-const PAGE: usize = 1000;
+/// Tags asked for on a page; a page may have fewer. How many may be asked for is not documented.
+const PAGE: &str = "1000";
+/// What is known of it where so many are refused: as many come as the registry likes.
+const ITS_OWN: &str = "its own";
+/// How long either is believed. The other is right, too: it costs a request a repository, or more pages.
+const PAGE_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A national cloud.
 struct Cloud {
@@ -185,8 +190,12 @@ impl Azure {
     async fn list(&self, api: &Api, repository: &RepositoryName) -> Result<BulkListing> {
         let place = api.place(Some(repository));
         let first = |query: &str| api.own(&format!("/acr/v1/{repository}/_tags{query}"));
-        let mut sized = true;
-        let mut next = Some(first(&format!("?n={PAGE}"))?);
+        let mut sized = api.known(Fact::PageSize, None).as_deref() != Some(ITS_OWN);
+        let mut refused = None;
+        let mut next = Some(match sized {
+            true => first(&format!("?n={PAGE}"))?,
+            false => first("")?,
+        });
         let mut pages = ApiPages::new(Operation::ListTags, place.clone());
         let mut tags = Vec::new();
         while let Some(url) = next {
@@ -196,8 +205,8 @@ impl Azure {
             let answer = api.call(call).await?;
             match answer.status {
                 200 => {}
-                // How many a page may have at most is not documented.
-                400 if sized && tags.is_empty() => {
+                400 if sized => {
+                    refused = Some(answer.refused(""));
                     (sized, next) = (false, Some(first("")?));
                     continue;
                 }
@@ -206,6 +215,12 @@ impl Azure {
             }
             next = pages.next(&answer)?;
             let read: Tags = answer.json()?;
+            // What else is wrong with a question is so with the other one, too.
+            if let Some(refused) = refused.take() {
+                api.learn(Fact::PageSize, None, ITS_OWN, &refused.to_string(), PAGE_LIFE);
+            } else if sized {
+                api.learn(Fact::PageSize, None, PAGE, "such a page was given", PAGE_LIFE);
+            }
             tags.extend(read.tags.unwrap_or_default().iter().filter_map(Tag::listed));
             sized = false;
         }

@@ -3,6 +3,7 @@
 //! Facts: docs.github.com, "REST API endpoints for packages"; goharbor/harbor, adapter githubcr.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::FutureExt;
@@ -53,7 +54,7 @@ struct Github {
 }
 
 /// A manifest of a package. Those of an index's platforms are there too, without tags.
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Version {
     /// Its digest.
     name: String,
@@ -61,18 +62,18 @@ struct Version {
     metadata: Option<Metadata>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Metadata {
     container: Option<Container>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Container {
     #[serde(default)]
     tags: Vec<String>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Package {
     name: String,
 }
@@ -158,7 +159,7 @@ struct Place<'a>(Operation, Option<&'a RepositoryName>);
 
 impl Github {
     /// All pages of a list of an owner, who is an organisation or a user, and whether it is whole; `None` where neither has it.
-    async fn read<T: DeserializeOwned + PartialEq>(
+    async fn read<T: DeserializeOwned + Eq + Hash>(
         &self,
         api: &Api,
         place: &Place<'_>,

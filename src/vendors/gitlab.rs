@@ -2,28 +2,29 @@
 //!
 //! Facts: gitlab-org/container-registry `docs/spec/gitlab/api.md`.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures_util::future::FutureExt;
 use serde::Deserialize;
+use url::Url;
 
 use super::once::once;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
-use crate::registry::{Api, ApiCall, ApiLogin, ApiPages, BulkListing, Kind, ListedTag, Operation, Told, Vendor, Ways};
+use crate::registry::{
+    ABSENT, ABSENT_LIFE, Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, BulkListing, Fact, Kind, ListedTag, Operation,
+    PRESENT, PRESENT_LIFE, Result, Told, Vendor, Ways,
+};
 
 /// The realm is https://gitlab.com/jwt/auth: docs.gitlab.com, "Container registry authentication".
 pub(super) static ROW: Row = Row {
     kind: Kind::Gitlab,
     habits: |habits| habits.token_hosts = vec!["gitlab.com".to_owned()],
-    vendor: |_| Arc::new(Gitlab::default()),
+    vendor: |_| Arc::new(Gitlab),
 };
 
 /// Entries of a page.
 const PAGE: u32 = 1000;
-/// How long a registry without the API is left alone: it gets it by a migration of its metadata.
-const WITHOUT_LIFE: Duration = Duration::from_secs(6 * 3600);
 
 static WAYS: Ways = Ways {
     hides_tags: true,
@@ -32,11 +33,8 @@ static WAYS: Ways = Ways {
 };
 
 /// One GitLab.
-#[derive(Debug, Default)]
-struct Gitlab {
-    /// Until when it counts as one without the API.
-    without: Mutex<Duration>,
-}
+#[derive(Debug)]
+struct Gitlab;
 
 #[derive(Deserialize)]
 struct Entry {
@@ -57,29 +55,18 @@ impl Vendor for Gitlab {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
-            let now = api.clock().elapsed();
-            if now < *self.without.lock().unwrap_or_else(PoisonError::into_inner) {
+            // It gets the API by a migration of its metadata, which is looked for now and then.
+            if api.known(Fact::MetadataDatabase, None).as_deref() == Some(ABSENT) {
                 return Ok(BulkListing::None);
             }
             let place = api.place(Some(repository));
-            let mut next = Some(api.own(&format!("/gitlab/v1/repositories/{repository}/tags/list/?n={PAGE}"))?);
+            let mut next = Some(first_page(api, repository, PAGE)?);
             let mut pages = ApiPages::new(Operation::ListTags, place.clone());
             let mut tags = Vec::new();
             while let Some(url) = next {
-                let mut call = ApiCall::get(Operation::ListTags, place.clone(), url);
-                // As the client itself asks for lists, so that it is the same token.
-                call.login = ApiLogin::Own(vec![format!("repository:{repository}:pull")]);
-                let answer = api.call(call).await?;
-                match answer.status {
-                    200 => {}
-                    404 => {
-                        // In words of the registry it is this repository that is missing, and the protocol tells that.
-                        if super::words::code(&answer.body).is_none() {
-                            *self.without.lock().unwrap_or_else(PoisonError::into_inner) = now + WITHOUT_LIFE;
-                        }
-                        return Ok(BulkListing::None);
-                    }
-                    _ => return Err(answer.refused(&super::words::said(&answer.body))),
+                let answer = page(api, repository, url).await?;
+                if answer.status == 404 {
+                    return Ok(BulkListing::None);
                 }
                 next = pages.next(&answer)?;
                 let read: Vec<Entry> = answer.json()?;
@@ -93,11 +80,42 @@ impl Vendor for Gitlab {
         .boxed()
     }
 
+    fn explore<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, ()> {
+        async move {
+            if api.known(Fact::MetadataDatabase, None).is_none() {
+                page(api, repository, first_page(api, repository, 1)?).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
         super::gitlab_repositories::list(api, below)
             .map(|listed| listed.map(Some))
             .boxed()
     }
+}
+
+fn first_page(api: &Api, repository: &RepositoryName, size: u32) -> Result<Url> {
+    api.own(&format!("/gitlab/v1/repositories/{repository}/tags/list/?n={size}"))
+}
+
+/// A page of tags, 200 or 404; what the answer shows of the registry is kept.
+async fn page(api: &Api, repository: &RepositoryName, url: Url) -> Result<ApiAnswer> {
+    let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), url);
+    // As the client itself asks for lists, so that it is the same token.
+    call.login = ApiLogin::Own(vec![format!("repository:{repository}:pull")]);
+    let answer = api.call(call).await?;
+    let (value, evidence, life) = match answer.status {
+        200 => (PRESENT, "its own API listed tags", PRESENT_LIFE),
+        // In words of the registry it is this repository that is missing, and the protocol tells that.
+        404 if super::words::code(&answer.body).is_some() => return Ok(answer),
+        404 => (ABSENT, "its own API answered 404", ABSENT_LIFE),
+        _ => return Err(answer.refused(&super::words::said(&answer.body))),
+    };
+    api.learn(Fact::MetadataDatabase, None, value, evidence, life);
+    Ok(answer)
 }
 
 fn listed(entry: Entry) -> Option<ListedTag> {

@@ -16,8 +16,8 @@ use super::table::Row;
 use super::words;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, ErrorKind, Kind, ListedTag, NumberedPage, Operation,
-    Phrase, Result, Told, Vendor, Ways, numbered, numbered_in_part,
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Kind, ListedTag, NumberedPage,
+    Operation, Phrase, Result, Told, Vendor, Ways, numbered, numbered_in_part,
 };
 
 pub(super) static ROW: Row = Row {
@@ -104,20 +104,29 @@ struct Harbor {
     projects: Projects,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Artifact {
     digest: Digest,
     manifest_media_type: Option<String>,
     tags: Option<Vec<TagOfArtifact>>,
+    #[serde(default)]
+    project_id: i64,
 }
 
-#[derive(Deserialize, PartialEq)]
+impl Artifact {
+    /// True where it is known not to lie in this project.
+    fn is_elsewhere(&self, project: i64) -> bool {
+        project > 0 && self.project_id > 0 && self.project_id != project
+    }
+}
+
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct TagOfArtifact {
     name: String,
     push_time: Option<jiff::Timestamp>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct RepositoryEntry {
     name: String,
 }
@@ -141,27 +150,44 @@ impl Vendor for Harbor {
             let Some((project, rest)) = repository.as_str().split_once('/') else {
                 return Ok(BulkListing::None);
             };
-            match self.projects.get(api, project).await? {
-                Project::Missing => return Ok(BulkListing::Absent),
-                Project::Proxy => return Ok(BulkListing::None),
-                Project::Own => {}
+            let known = Projects::known(api, project);
+            let listed = match known {
+                Some(known) => tags(api, repository, (project, rest), known).await,
+                None => Ok(None),
+            };
+            match listed {
+                Ok(Some(listing)) => return Ok(listing),
+                Err(error) if !is_doubtful(&error) => return Err(error),
+                Ok(None) | Err(_) => {}
             }
-            let path = format!(
-                "/projects/{project}/repositories/{}/artifacts?with_tag=true&q=tags%3D*",
-                twice_encoded(rest)
-            );
-            let read = |number| page(api, Operation::ListTags, Some(repository), &path, number);
-            match numbered_in_part(read).await {
-                Ok(artifacts) => Ok(BulkListing::Known {
-                    tags: tags_of(artifacts),
-                    comparable: true,
-                }),
-                // The project is there, so the repository is not.
-                Err(error) if error.kind == ErrorKind::NotFound && error.code.as_deref() == Some("NOT_FOUND") => {
-                    Ok(BulkListing::Absent)
-                }
-                Err(error) => Err(error),
+            // It may have gone, or be another one by now.
+            let found = self.projects.ask(api, project).await?;
+            if let Err(error) = listed
+                && known == Some(found)
+            {
+                return Err(error);
             }
+            let listing = tags(api, repository, (project, rest), found).await?;
+            listing.ok_or_else(|| {
+                let message = "its list of artifacts is that of another project";
+                Error::new(
+                    Operation::ListTags,
+                    api.place(Some(repository)),
+                    ErrorKind::Server,
+                    message,
+                )
+            })
+        }
+        .boxed()
+    }
+
+    fn explore<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, ()> {
+        async move {
+            let project = self.container(repository);
+            if repository.as_str() != project && Projects::known(api, project).is_none() {
+                self.projects.ask(api, project).await?;
+            }
+            Ok(())
         }
         .boxed()
     }
@@ -203,15 +229,63 @@ impl Vendor for Harbor {
 impl Harbor {
     /// Those of one list, a project's or all.
     async fn repositories(&self, api: &Api, project: Option<&str>, path: &str) -> Result<Vec<RepositoryName>> {
-        if let Some(project) = project
-            && self.projects.get(api, project).await? == Project::Missing
-        {
-            return Ok(Vec::new());
+        let read = async || {
+            let read = |number| page::<RepositoryEntry>(api, Operation::ListRepositories, None, path, number);
+            let entries = whole(api, numbered(read).await?)?;
+            let names = entries.into_iter().filter_map(|entry| entry.name.parse().ok());
+            Ok(names.collect())
+        };
+        let Some(project) = project else { return read().await };
+        if Projects::known(api, project).is_some() {
+            let listed: Result<Vec<RepositoryName>> = read().await;
+            if !listed.as_ref().is_err_and(is_doubtful) {
+                return listed;
+            }
         }
-        let read = |number| page::<RepositoryEntry>(api, Operation::ListRepositories, None, path, number);
-        let entries = whole(api, numbered(read).await?)?;
-        let names = entries.into_iter().filter_map(|entry| entry.name.parse().ok());
-        Ok(names.collect())
+        match self.projects.ask(api, project).await? {
+            Project::Missing => Ok(Vec::new()),
+            Project::Own(_) | Project::Proxy(_) => read().await,
+        }
+    }
+}
+
+/// True for a refusal that a project would get which is not there any more.
+fn is_doubtful(error: &Error) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::Denied | ErrorKind::Unauthorized | ErrorKind::NotFound
+    )
+}
+
+/// The tags of a repository, whose project is this; `None` where the answer does not fit that.
+async fn tags(
+    api: &Api,
+    repository: &RepositoryName,
+    (project, rest): (&str, &str),
+    found: Project,
+) -> Result<Option<BulkListing>> {
+    let id = match found {
+        Project::Missing => return Ok(Some(BulkListing::Absent)),
+        Project::Proxy(_) => return Ok(Some(BulkListing::None)),
+        Project::Own(id) => id,
+    };
+    let path = format!(
+        "/projects/{project}/repositories/{}/artifacts?with_tag=true&q=tags%3D*",
+        twice_encoded(rest)
+    );
+    let read = |number| page::<Artifact>(api, Operation::ListTags, Some(repository), &path, number);
+    match numbered_in_part(read).await {
+        // What was asked for just now holds: ids are compared where both are told.
+        Ok(artifacts) if artifacts.iter().any(|artifact| artifact.is_elsewhere(id)) => Ok(None),
+        Ok(artifacts) => Ok(Some(BulkListing::Known {
+            tags: tags_of(artifacts),
+            comparable: true,
+        })),
+        // The project is there, so the repository is not.
+        Err(error) if error.kind == ErrorKind::NotFound && error.code.as_deref() == Some("NOT_FOUND") => {
+            Ok(Some(BulkListing::Absent))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -282,6 +356,7 @@ fn tags_of(artifacts: Vec<Artifact>) -> Vec<ListedTag> {
             digest,
             manifest_media_type,
             tags,
+            ..
         } = artifact;
         tags.unwrap_or_default().into_iter().filter_map(move |entry| {
             Some(ListedTag {

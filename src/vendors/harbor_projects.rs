@@ -12,12 +12,17 @@ use super::awaited::Awaited;
 use super::harbor::{page, refused};
 use super::words;
 use crate::oci::RepositoryName;
-use crate::registry::{Api, ApiAnswer, ApiCall, ApiLogin, Created, Error, ErrorKind, Operation, Result, numbered};
+use crate::registry::{
+    Api, ApiAnswer, ApiCall, ApiLogin, Created, Error, ErrorKind, Fact, Operation, Result, numbered,
+};
 
-/// How long a project counts as what it was seen to be: a proxy cache stays one.
-const LIFE: Duration = Duration::from_secs(3600);
-/// Projects that are remembered; above it all are forgotten, which costs a request each.
+/// How long a project counts as what it was seen to be: a proxy cache stays one, and another project has another id.
+const LIFE: Duration = Duration::from_secs(6 * 3600);
+/// Projects that are being asked for; above it those that nobody waits for are forgotten.
 const MOST: usize = 10_000;
+/// What is kept of a project, with its id behind it.
+const OWN: &str = "own";
+const PROXY: &str = "proxy";
 
 /// The projects of one Harbor that were asked for.
 #[derive(Debug, Default)]
@@ -27,40 +32,73 @@ pub(super) struct Projects(Mutex<HashMap<String, Arc<Awaited<Project>>>>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Project {
     Missing,
-    /// It holds what was pushed to it.
-    Own,
-    /// It fetches from elsewhere what is pulled, and lists what it has fetched so far.
-    Proxy,
+    /// It holds what was pushed to it; by its id, 0 where that is not known.
+    Own(i64),
+    /// It fetches from elsewhere what is pulled, and lists what it has fetched so far. As `Own`.
+    Proxy(i64),
 }
 
-#[derive(Deserialize, PartialEq)]
+impl Project {
+    /// What is kept of it; `None` where it is missing, as it may be made at any time.
+    fn value(self) -> Option<String> {
+        match self {
+            Self::Missing => None,
+            Self::Own(id) => Some(format!("{OWN} {id}")),
+            Self::Proxy(id) => Some(format!("{PROXY} {id}")),
+        }
+    }
+
+    fn of_value(value: &str) -> Option<Self> {
+        let (sort, id) = value.split_once(' ')?;
+        let id = id.parse().ok()?;
+        match sort {
+            OWN => Some(Self::Own(id)),
+            PROXY => Some(Self::Proxy(id)),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct ProjectAnswer {
     name: String,
+    #[serde(default)]
+    project_id: i64,
     registry_id: Option<i64>,
 }
 
 impl ProjectAnswer {
     fn sort(&self) -> Project {
         match self.registry_id {
-            Some(1..) => Project::Proxy,
-            _ => Project::Own,
+            Some(1..) => Project::Proxy(self.project_id),
+            _ => Project::Own(self.project_id),
         }
     }
 }
 
 impl Projects {
-    /// What a project is: asked once in a while.
+    /// What a project was seen to be, by this process or an earlier one, and is believed to be still. What then does not fit it has to be
+    /// asked for anew ([`Projects::ask`]).
+    pub(super) fn known(api: &Api, name: &str) -> Option<Project> {
+        Project::of_value(&api.known(Fact::Project, Some(name))?)
+    }
+
+    /// What a project is, asked by one for all who want to know just now.
     ///
     /// # Errors
     /// It cannot be seen by this user, or not be asked.
-    pub(super) async fn get(&self, api: &Api, name: &str) -> Result<Project> {
-        let life = |seen: &Result<Project>| match seen {
-            Ok(Project::Own | Project::Proxy) => LIFE,
-            // One that is missing may be made at any time.
-            Ok(Project::Missing) | Err(_) => Duration::ZERO,
-        };
+    pub(super) async fn ask(&self, api: &Api, name: &str) -> Result<Project> {
         let project = self.of(name);
-        project.get(api.clock(), |_| true, life, ask(api, name)).await
+        let life = |_: &Result<Project>| Duration::ZERO;
+        let asked = project.get(api.clock(), |_| true, life, ask(api, name)).await;
+        match asked.as_ref().map(|project| project.value()) {
+            Ok(Some(value)) => {
+                let evidence = "Harbor's API says so of the project";
+                api.learn(Fact::Project, Some(name), &value, evidence, LIFE);
+            }
+            Ok(None) | Err(_) => api.forget(Fact::Project, Some(name)),
+        }
+        asked
     }
 
     fn of(&self, name: &str) -> Arc<Awaited<Project>> {

@@ -27,7 +27,7 @@ use super::sdk_hmac::password;
 use super::table::Row;
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Credentials, ErrorKind, Issued, Kind, ListedTag,
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Credentials, Error, ErrorKind, Issued, Kind, ListedTag,
     NumberedPage, Operation, RemoteSettings, Result, Told, Vendor, Ways, numbered, numbered_in_part,
 };
 use crate::telemetry::Secret;
@@ -70,7 +70,7 @@ struct Organisation {
     name: String,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Tag {
     /// The third version of the API writes it small.
     #[serde(rename = "Tag", alias = "tag")]
@@ -80,7 +80,7 @@ struct Tag {
     updated: Option<String>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Repository {
     namespace: String,
     name: String,
@@ -132,11 +132,13 @@ impl List<'_> {
         let total = total(&answer.headers);
         let entries: Vec<T> = answer.json::<Option<Vec<T>>>()?.unwrap_or_default();
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        let is_cut = (1..size).contains(&count) && total.is_some_and(|total| total > count.into());
+        // A region may give fewer at once than were asked for, and not say how many there are. The registry completes tags.
+        let is_cut =
+            (1..size).contains(&count) && total.map_or(self.repository.is_none(), |total| total > count.into());
         if number == 1 && is_cut {
             self.size.store(count, Ordering::Relaxed);
         }
-        let last = total.is_none() && count < size;
+        let last = total.is_none() && count < self.size.load(Ordering::Relaxed);
         Ok(NumberedPage::of(&answer, entries, total, last))
     }
 }
@@ -295,11 +297,7 @@ impl Vendor for Huawei {
             };
             let mut gathered = Gathered::default();
             for organisation in organisations {
-                let listed = match self.repositories(api, &site, Some(organisation)).await {
-                    // One that is not there has none.
-                    Err(error) if error.kind == ErrorKind::NotFound => Ok(Vec::new()),
-                    listed => listed,
-                };
+                let listed = self.repositories(api, &site, Some(organisation)).await;
                 gathered.take(organisation, listed)?;
             }
             Ok(Some(gathered.names(api)?))
@@ -309,13 +307,24 @@ impl Vendor for Huawei {
 
     fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
         async move {
-            let organisation = self.container(repository);
             let place = || api.place(Some(repository));
+            // A name of one part would make an organisation of it, of which a user has few, and be refused all the same.
+            let Some((organisation, _)) = repository.as_str().split_once('/') else {
+                return Err(Error::new(
+                    Operation::CreateRepository,
+                    place(),
+                    ErrorKind::Config,
+                    "Huawei's registry has names of an organisation and a repository: put one before it in the rule, as in \
+                     `to: organisation/{path}`",
+                ));
+            };
             let url = api.own(&format!("/dockyard/v2/namespaces/{organisation}"))?;
             let mut call = ApiCall::get(Operation::CreateRepository, place(), url);
             call.login = ApiLogin::Basic;
             let answer = api.call(call).await?;
-            if answer.status == 200 && answer.json::<Organisation>()?.name == organisation {
+            // Whatever else it is that answers, the next request shows what is to be done.
+            let found = answer.json::<Organisation>();
+            if answer.status == 200 && found.is_ok_and(|found| found.name == organisation) {
                 return Ok(Created::WasThere);
             }
             let body = json!({ "namespace": organisation }).to_string();

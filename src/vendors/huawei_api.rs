@@ -10,7 +10,8 @@ use super::sdk_hmac::{self, AccessKey, Unsigned};
 use super::words::{code, said};
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, CloudSettings, Error, ErrorKind, HuaweiSettings, Operation, RemoteSettings, Result,
+    Api, ApiAnswer, ApiCall, CloudSettings, Error, ErrorKind, HuaweiSettings, LoginSource, Operation, RemoteSettings,
+    Result,
 };
 use crate::telemetry::Secret;
 
@@ -46,6 +47,8 @@ pub(super) struct Account {
     settings: HuaweiSettings,
     /// Whether the rules have `huawei:` at all.
     written: bool,
+    /// Whether the rules leave it to their surroundings who logs in.
+    is_found: bool,
     around: Surroundings,
     /// That there is no key was told.
     told: AtomicBool,
@@ -75,12 +78,13 @@ pub(super) struct Request<'a> {
 }
 
 impl Account {
-    pub(super) fn new(settings: &RemoteSettings, around: Surroundings) -> Self {
-        let (written, settings) = match &settings.cloud {
+    pub(super) fn new(remote: &RemoteSettings, around: Surroundings) -> Self {
+        let (written, settings) = match &remote.cloud {
             CloudSettings::Huawei(huawei) => (true, huawei.clone()),
             _ => (false, HuaweiSettings::default()),
         };
         Self {
+            is_found: matches!(remote.login, LoginSource::DockerConfig),
             settings,
             written,
             around,
@@ -140,14 +144,19 @@ impl Account {
                 around.project_id.clone(),
             ),
         ];
-        places.into_iter().find_map(|(id, secret, token, project_id)| {
-            let key = AccessKey {
-                id: id.clone()?,
-                secret: secret.clone()?,
-                token: token.clone(),
-            };
-            Some((key, rules.project_id.clone().or(project_id)))
-        })
+        // Whoever logs in as somebody else has nothing to do with the environment's user, who sees other repositories.
+        let asked = if self.written || self.is_found { 2 } else { 1 };
+        places
+            .into_iter()
+            .take(asked)
+            .find_map(|(id, secret, token, project_id)| {
+                let key = AccessKey {
+                    id: id.clone()?,
+                    secret: secret.clone()?,
+                    token: token.clone(),
+                };
+                Some((key, rules.project_id.clone().or(project_id)))
+            })
     }
 }
 
@@ -236,7 +245,8 @@ fn refusal(answer: &ApiAnswer, right: &str, is_temporary: bool) -> Error {
         _ => format!("{code} {message}"),
     };
     let mut error = answer.refused(words.trim());
-    if error.kind == ErrorKind::NotFound && code.is_empty() {
+    // Before the API stands a gateway, which has codes of its own: there the API itself is not to be found.
+    if error.kind == ErrorKind::NotFound && (code.is_empty() || code.starts_with("API")) {
         error.kind = ErrorKind::Server;
     }
     error.code = answer.told(Some(code));
@@ -337,6 +347,15 @@ mod tests {
         );
         let without = Account::new(&RemoteSettings::default(), Surroundings::default());
         assert_eq!(without.key(), None);
+        // Somebody else logs in than the environment's user.
+        for login in [LoginSource::Anonymous, LoginSource::DockerConfig] {
+            let is_found = login == LoginSource::DockerConfig;
+            let remote = RemoteSettings {
+                login,
+                ..RemoteSettings::default()
+            };
+            assert_eq!(Account::new(&remote, around.clone()).key().is_some(), is_found);
+        }
     }
 
     #[test]

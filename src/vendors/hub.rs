@@ -85,7 +85,7 @@ struct Page<T> {
 }
 
 /// The digests of its `images` are those of single platforms: they are left alone.
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct TagEntry {
     name: String,
     digest: Option<String>,
@@ -93,7 +93,7 @@ struct TagEntry {
     tag_last_pushed: Option<jiff::Timestamp>,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct RepositoryEntry {
     name: String,
     is_private: Option<bool>,

@@ -36,6 +36,7 @@ mod keyed;
 mod names;
 mod nexus;
 mod once;
+mod product;
 mod quay;
 mod sdk_hmac;
 mod table;

@@ -7,12 +7,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures_util::future::FutureExt;
+use futures_util::future::{FutureExt, ready};
 use serde::Deserialize;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::once::once;
+use super::product;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
@@ -31,6 +32,10 @@ const SEARCH: &str = "/service/rest/v1/search";
 /// Pages and entries of one search: as many as a list by links may have.
 const MAX_PAGES: usize = 40_000;
 const MAX_ENTRIES: usize = 2_000_000;
+/// All pages together, in bytes: as a list by links.
+const MAX_SIZE: usize = 64 * 1024 * 1024;
+/// The longest media type, in bytes (RFC 6838, section 4.2: twice 127 and a slash).
+const LONGEST_MEDIA_TYPE: usize = 255;
 /// The longest token that leads to a next page, in bytes.
 const LONGEST_TOKEN: usize = 4096;
 
@@ -59,34 +64,17 @@ static PHRASES: &[Phrase] = &[Phrase {
              `on_conflict: keep`), or change the policy",
 }];
 
-fn of(settings: &RemoteSettings) -> Arc<dyn Vendor> {
-    match (&settings.nexus_search, settings.kind) {
-        (Some(repository), Some(Kind::Nexus)) => Arc::new(Nexus {
-            repository: repository.clone(),
-        }),
-        _ => Arc::new(Unsearched),
-    }
+pub(super) fn of(settings: &RemoteSettings) -> Arc<dyn Vendor> {
+    let is_meant = settings.kind == Some(Kind::Nexus);
+    let repository = settings.nexus_search.clone().filter(|_| is_meant);
+    Arc::new(Nexus { repository })
 }
 
-/// A repository of Nexus whose tags are looked at one by one.
-#[derive(Debug)]
-struct Unsearched;
-
-impl Vendor for Unsearched {
-    fn kind(&self) -> Option<Kind> {
-        Some(Kind::Nexus)
-    }
-
-    fn ways(&self) -> &'static Ways {
-        &UNSEARCHED
-    }
-}
-
-/// A repository of Nexus whose tags are searched for.
+/// A repository of Nexus.
 #[derive(Debug)]
 struct Nexus {
-    /// Its name in Nexus.
-    repository: String,
+    /// Its name in Nexus, where its tags are searched for.
+    repository: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -104,7 +92,6 @@ struct Component {
     repository: String,
     #[serde(default)]
     format: String,
-    #[serde(default)]
     name: String,
     version: Option<String>,
     #[serde(default)]
@@ -132,19 +119,31 @@ impl Vendor for Nexus {
     }
 
     fn ways(&self) -> &'static Ways {
-        &WAYS
+        match self.repository {
+            Some(_) => &WAYS,
+            None => &UNSEARCHED,
+        }
     }
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
+            let Some(searched) = &self.repository else {
+                return Ok(BulkListing::None);
+            };
             let mut tags = Vec::new();
             let mut token: Option<String> = None;
             let mut known = HashSet::new();
+            let mut size = 0_usize;
             loop {
-                let answer = self.page(api, repository, token.as_deref()).await?;
+                let answer = page(api, searched, repository, token.as_deref()).await?;
+                size = size.saturating_add(answer.body.len());
+                if size > MAX_SIZE {
+                    let message = format!("the search finds more than {} MiB", MAX_SIZE >> 20);
+                    return Err(answer.error(ErrorKind::Invalid, message));
+                }
                 let page: Page = answer.json()?;
                 let found = page.items.into_iter();
-                tags.extend(found.filter_map(|component| self.listed(repository, component)));
+                tags.extend(found.filter_map(|component| listed(searched, repository, component)));
                 token = page.continuation_token.filter(|token| !token.is_empty());
                 let Some(next) = &token else { break };
                 let is_endless = known.len() >= MAX_PAGES || tags.len() > MAX_ENTRIES;
@@ -160,57 +159,59 @@ impl Vendor for Nexus {
         }
         .boxed()
     }
+
+    fn version<'a>(&'a self, api: &'a Api) -> Told<'a, Option<String>> {
+        Box::pin(ready(Ok(product::said(api, "server", "Nexus"))))
+    }
 }
 
-impl Nexus {
-    async fn page(&self, api: &Api, repository: &RepositoryName, token: Option<&str>) -> Result<ApiAnswer> {
-        let parameters = [
-            ("repository", self.repository.as_str()),
-            ("format", "docker"),
-            ("name", repository.as_str()),
-        ];
-        let query = Serializer::new(String::new())
-            .extend_pairs(parameters)
-            .extend_pairs(token.map(|token| ("continuationToken", token)))
-            .finish();
-        let url = address(api, &query)?;
-        let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), url);
-        call.login = ApiLogin::Basic;
-        let answer = api.call(call).await?;
-        match answer.status {
-            200 => Ok(answer),
-            // A port of its own answers the distribution protocol alone. No right is missing that one would have to wait for.
-            404 => Err(answer.error(
-                ErrorKind::Invalid,
-                "Nexus has no search there: write its own address as `endpoint` of this registry",
-            )),
-            _ => Err(answer.refused("")),
-        }
+async fn page(api: &Api, searched: &str, repository: &RepositoryName, token: Option<&str>) -> Result<ApiAnswer> {
+    let parameters = [
+        ("repository", searched),
+        ("format", "docker"),
+        ("name", repository.as_str()),
+    ];
+    let query = Serializer::new(String::new())
+        .extend_pairs(parameters)
+        .extend_pairs(token.map(|token| ("continuationToken", token)))
+        .finish();
+    let url = address(api, &query)?;
+    let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), url);
+    call.login = ApiLogin::Basic;
+    let answer = api.call(call).await?;
+    match answer.status {
+        200 => Ok(answer),
+        // A port of its own answers the distribution protocol alone. No right is missing that one would have to wait for.
+        404 => Err(answer.error(
+            ErrorKind::Invalid,
+            "Nexus has no search there: write its own address as `endpoint` of this registry",
+        )),
+        _ => Err(answer.refused("")),
     }
+}
 
-    /// A component that is a tag of the image in our repository. Whatever else the search finds is somebody else's.
-    fn listed(&self, image: &RepositoryName, component: Component) -> Option<ListedTag> {
-        let is_ours = component.repository == self.repository && component.name == image.as_str();
-        if !is_ours || component.format != "docker" {
-            return None;
-        }
-        let tag: crate::oci::Tag = component.version?.parse().ok()?;
-        let path = format!("v2/{image}/manifests/{tag}");
-        let mut manifests = component
-            .assets
-            .into_iter()
-            .filter(|asset| asset.path.trim_start_matches('/') == path);
-        // Two say that the index is not done with it.
-        let manifest = manifests.next().filter(|_| manifests.next().is_none());
-        let (checksum, media_type) = manifest.map_or((None, None), |found| (found.checksum, found.content_type));
-        let sum = checksum.and_then(|checksum| checksum.sha256);
-        Some(ListedTag {
-            tag,
-            digest: sum.and_then(|sum| format!("sha256:{sum}").parse::<Digest>().ok()),
-            media_type: media_type.filter(|kind| !kind.is_empty()),
-            pushed: None,
-        })
+/// A component that is a tag of the image in the repository that is searched. Whatever else the search finds is somebody else's.
+fn listed(searched: &str, image: &RepositoryName, component: Component) -> Option<ListedTag> {
+    let is_ours = component.repository == searched && component.name == image.as_str();
+    if !is_ours || component.format != "docker" {
+        return None;
     }
+    let tag: crate::oci::Tag = component.version?.parse().ok()?;
+    let path = format!("v2/{image}/manifests/{tag}");
+    let mut manifests = component
+        .assets
+        .into_iter()
+        .filter(|asset| asset.path.trim_start_matches('/') == path);
+    // Two say that the index is not done with it.
+    let manifest = manifests.next().filter(|_| manifests.next().is_none());
+    let (checksum, media_type) = manifest.map_or((None, None), |found| (found.checksum, found.content_type));
+    let sum = checksum.and_then(|checksum| checksum.sha256);
+    Some(ListedTag {
+        tag,
+        digest: sum.and_then(|sum| format!("sha256:{sum}").parse::<Digest>().ok()),
+        media_type: media_type.filter(|kind| (1..=LONGEST_MEDIA_TYPE).contains(&kind.len())),
+        pushed: None,
+    })
 }
 
 /// Where the search is: at `endpoint:`, else beside the path of the repository (`/repository/<name>`) at the registry's own origin.

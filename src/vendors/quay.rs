@@ -68,7 +68,7 @@ struct Page {
     has_additional: bool,
 }
 
-#[derive(Deserialize, PartialEq)]
+#[derive(Deserialize, PartialEq, Eq, Hash)]
 struct Entry {
     name: String,
     manifest_digest: Option<String>,

@@ -2,6 +2,7 @@
 
 mod alibaba;
 mod huawei;
+mod nexus;
 mod tencent;
 
 use std::sync::{Arc, Mutex};

@@ -2,8 +2,7 @@
 //!
 //! Facts: project-zot/zot `pkg/extensions/search/schema.graphql` and `pkg/api/routes.go`.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures_util::future::FutureExt;
 use serde::Deserialize;
@@ -12,20 +11,18 @@ use super::once::once;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    Api, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, NumberedPage, Operation, Result, Told, Vendor,
-    Ways, numbered_in_part,
+    ABSENT, ABSENT_LIFE, Api, ApiCall, ApiLogin, BulkListing, Error, ErrorKind, Fact, Kind, ListedTag, NumberedPage,
+    Operation, PRESENT, PRESENT_LIFE, Result, Told, Vendor, Ways, numbered_in_part,
 };
 
 pub(super) static ROW: Row = Row {
     kind: Kind::Zot,
     habits: |_| {},
-    vendor: |_| Arc::new(Zot::default()),
+    vendor: |_| Arc::new(Zot),
 };
 
 /// Entries of a page.
 const PAGE: u32 = 1000;
-/// How long a zot without search is left alone: switching it on is a matter of its configuration.
-const WITHOUT_LIFE: Duration = Duration::from_secs(6 * 3600);
 
 static WAYS: Ways = Ways {
     // The search knows what it could read, and a tag that it does not show is no tag that is gone.
@@ -35,11 +32,8 @@ static WAYS: Ways = Ways {
 };
 
 /// One zot.
-#[derive(Debug, Default)]
-struct Zot {
-    /// Until when it counts as one without search.
-    without: Mutex<Duration>,
-}
+#[derive(Debug)]
+struct Zot;
 
 /// GraphQL: errors come with 200.
 #[derive(Deserialize)]
@@ -86,31 +80,59 @@ impl Vendor for Zot {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
-            let now = api.clock().elapsed();
-            if now < *self.without.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Switching it on is a matter of zot's configuration, and looked for now and then.
+            if api.known(Fact::Search, None).as_deref() == Some(ABSENT) {
                 return Ok(BulkListing::None);
             }
-            let listed = numbered_in_part(|number| page(api, repository, number)).await;
+            let listed = numbered_in_part(|number| page(api, repository, number, PAGE)).await;
             match listed {
-                Ok(images) => Ok(known(images)),
-                Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unsupported) => {
-                    // An error in the words of the search is about this repository; another one says that there is no search.
-                    if error.status != Some(200) {
-                        *self.without.lock().unwrap_or_else(PoisonError::into_inner) = now + WITHOUT_LIFE;
-                    }
-                    Ok(BulkListing::None)
+                Ok(images) => {
+                    is_there(api);
+                    Ok(known(images))
                 }
-                Err(error) => Err(error),
+                Err(error) => without(api, error).map(|()| BulkListing::None),
             }
+        }
+        .boxed()
+    }
+
+    fn explore<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, ()> {
+        async move {
+            if api.known(Fact::Search, None).is_none() {
+                match page(api, repository, 1, 1).await {
+                    Ok(_) => is_there(api),
+                    Err(error) => without(api, error)?,
+                }
+            }
+            Ok(())
         }
         .boxed()
     }
 }
 
-async fn page(api: &Api, repository: &RepositoryName, number: u32) -> Result<NumberedPage<Image>> {
-    let offset = number.saturating_sub(1).saturating_mul(PAGE);
+fn is_there(api: &Api) {
+    let evidence = "its search listed tags";
+    api.learn(Fact::Search, None, PRESENT, evidence, PRESENT_LIFE);
+}
+
+/// An error of the search. In its own words it is about one repository; a refusal in others says that there is no search.
+///
+/// # Errors
+/// Any other.
+fn without(api: &Api, error: Error) -> Result<()> {
+    if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unsupported) {
+        return Err(error);
+    }
+    if error.status != Some(200) {
+        api.learn(Fact::Search, None, ABSENT, &error.to_string(), ABSENT_LIFE);
+    }
+    Ok(())
+}
+
+async fn page(api: &Api, repository: &RepositoryName, number: u32, size: u32) -> Result<NumberedPage<Image>> {
+    let offset = number.saturating_sub(1).saturating_mul(size);
     let query = format!(
-        "{{ImageList(repo:\"{repository}\",requestedPage:{{limit:{PAGE},offset:{offset},sortBy:ALPHABETIC_ASC}})\
+        "{{ImageList(repo:\"{repository}\",requestedPage:{{limit:{size},offset:{offset},sortBy:ALPHABETIC_ASC}})\
          {{Page{{TotalCount}} Results{{Tag Digest MediaType}}}}}}"
     );
     let query = url::form_urlencoded::Serializer::new(String::new())
@@ -129,7 +151,7 @@ async fn page(api: &Api, repository: &RepositoryName, number: u32) -> Result<Num
         (Some(images), None) => {
             let entries = images.results.unwrap_or_default();
             let total = images.page.and_then(|page| page.total_count);
-            let last = total.is_none() && entries.len() < PAGE as usize;
+            let last = total.is_none() && entries.len() < size as usize;
             Ok(NumberedPage::of(&answer, entries, total, last))
         }
         _ => Err(answer.error(ErrorKind::Unsupported, "zot's search answers with an error")),

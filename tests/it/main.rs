@@ -10,6 +10,7 @@ mod daemon;
 mod deleted;
 mod demo;
 mod ecr;
+mod found_out;
 mod house;
 mod images;
 mod limits;

@@ -112,8 +112,9 @@ async fn a_moved_tag_costs_its_manifest_and_its_new_blobs() {
     pair.at_source().push("fleet/app-01", "v1", &rebuilt(1, 300)).await;
     let run = sync(&home, &pair).await;
     let expected = json!({
-        // As for nothing to do, and the manifest by digest, its config and its layer, and the referrers API.
-        "src": { "GET": 3 + 1 + 2 + 1, "HEAD": 6 },
+        // As for nothing to do, and the manifest by digest, its config and its layer. That there is no referrers API is known of the
+        // first run.
+        "src": { "GET": 3 + 1 + 2, "HEAD": 6 },
         // As for nothing to do; each of the two new blobs is looked for, begun and sent; the tag is put.
         "dst": { "GET": 3, "HEAD": 6 + 2, "POST": 2, "PUT": 2 + 1 },
     });
@@ -129,9 +130,8 @@ async fn a_new_tag_of_a_known_repository_costs_a_look_for_each_of_its_new_blobs(
     pair.at_source().push("fleet/app-00", "v2", new).await;
     let run = sync(&home, &pair).await;
     let expected = json!({
-        // The new tag's manifest is read at once, so it needs no HEAD; its config and its own layer are read; the
-        // referrers API is asked for.
-        "src": { "GET": 3 + 1 + 2 + 1, "HEAD": 6 },
+        // The new tag's manifest is read at once, so it needs no HEAD; its config and its own layer are read.
+        "src": { "GET": 3 + 1 + 2, "HEAD": 6 },
         // The destination lists no v2, so it is not asked about. The four shared blobs were sent within a day, and this
         // registry would refuse a manifest without them, so only the two new ones are looked for; they are sent.
         "dst": { "GET": 3, "HEAD": 6 + 2, "POST": 2, "PUT": 2 + 1 },
@@ -152,9 +152,9 @@ async fn a_new_repository_mounts_what_earlier_runs_left_elsewhere() {
     home.set_rules(&pair.rules(&RULE.replace("fleet/app-02]", "fleet/app-02, fleet/app-03]")));
     let run = sync(&home, &pair).await;
     let expected = json!({
-        // 4 listings, the new manifest, its 5 blobs that no repository of the destination has, and the referrers API;
-        // 6 tags that are in step, and before the mount whether the source has the blob.
-        "src": { "GET": 4 + 1 + 5 + 1, "HEAD": 6 + 1 },
+        // 4 listings, the new manifest and its 5 blobs that no repository of the destination has; 6 tags that are in step, and
+        // before the mount whether the source has the blob.
+        "src": { "GET": 4 + 1 + 5, "HEAD": 6 + 1 },
         // 4 listings of which one is 404; 5 uploads and 1 mount of the layer that all share, from what the state remembers.
         "dst": { "GET": 4, "HEAD": 6, "POST": 5 + 1, "PUT": 5 + 1 },
     });
@@ -215,9 +215,9 @@ async fn a_tag_that_moves_to_a_known_image_costs_no_manifest() {
     pair.at_source().push("fleet/app-01", "v1", older).await;
     let run = sync(&home, &pair).await;
     let expected = json!({
-        // As for nothing to do: the manifest is that of v0, which the state has kept since the first run. Its referrers are
-        // asked for, as attachments belong to what a tag names, and the source has no API for them.
-        "src": { "GET": 3 + 1, "HEAD": 6 },
+        // As for nothing to do: the manifest is that of v0, which the state has kept since the first run. It has no referrers that
+        // could be asked for: that the source has no API for them is kept, too.
+        "src": { "GET": 3, "HEAD": 6 },
         // Its blobs are all known to be there; the tag is put.
         "dst": { "GET": 3, "HEAD": 6, "PUT": 1 },
     });
@@ -235,9 +235,9 @@ async fn a_second_destination_costs_no_manifest_again() {
     let report = home.run(&["sync", "--format", "json"]).await.expect(0).json();
     let run = only_run(&report);
     let expected = json!({
-        // 3 listings, the 22 blobs and the referrers API, but no manifest: what the 6 tags point to is asked for, as the
-        // manifests are kept. Before each of the 2 mounts, whether the source has the blob.
-        "src": { "GET": 3 + 22 + 1, "HEAD": 6 + 2 },
+        // 3 listings and the 22 blobs, but no manifest: what the 6 tags point to is asked for, as the manifests are kept. Before
+        // each of the 2 mounts, whether the source has the blob.
+        "src": { "GET": 3 + 22, "HEAD": 6 + 2 },
         // Nothing to do there.
         "dst": { "GET": 3, "HEAD": 6 },
         // As for any first copy.
@@ -282,7 +282,7 @@ async fn a_blob_that_the_destination_lost_is_noticed_and_sent_again() {
     let run = sync(&home, &pair).await;
     let expected = json!({
         // As for a new tag, and the lost layer.
-        "src": { "GET": 3 + 1 + 2 + 1 + 1, "HEAD": 6 },
+        "src": { "GET": 3 + 1 + 2 + 1, "HEAD": 6 },
         // As for a new tag; the manifest is refused, so all six blobs are looked for, the lost one is sent, and the
         // manifest is put again.
         "dst": { "GET": 3, "HEAD": 6 + 2 + 6, "POST": 2 + 1, "PUT": 2 + 1 + 1 + 1 },
@@ -353,8 +353,8 @@ async fn with_trust_nothing_to_do_costs_one_listing_a_repository_at_the_destinat
     pair.reset();
     let run = sync(&home, &pair).await;
     let expected = json!({
-        // As before; the new manifest, config and layer, and the referrers API.
-        "src": { "GET": 3 + 1 + 2 + 1, "HEAD": 6 },
+        // As before; the new manifest, config and layer.
+        "src": { "GET": 3 + 1 + 2, "HEAD": 6 },
         // The tag that is to move, and its two new blobs.
         "dst": { "GET": 3, "HEAD": 1 + 2, "POST": 2, "PUT": 2 + 1 },
     });

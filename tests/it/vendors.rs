@@ -19,4 +19,5 @@ mod nexus;
 mod quay;
 mod refusals;
 mod tencent;
+mod versions;
 mod zot;

@@ -16,6 +16,7 @@ mod spool;
 mod trust;
 
 pub(super) use attempts::{Moved, move_blob};
+pub(super) use origin::BLOB_RANGES;
 pub(super) use pool::TransferPool;
 pub(super) use session::UPLOAD_HABIT;
 pub(super) use spool::Spool;

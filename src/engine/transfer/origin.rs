@@ -19,7 +19,7 @@ use crate::plan::{ErrorKind, FlowPlan, MANY_FLOWS_FROM};
 use crate::registry::Patience;
 
 /// Name of the capability that says which ranges of blobs a registry cannot be asked for.
-pub(super) const BLOB_RANGES: &str = "blob_ranges";
+pub(in crate::engine) const BLOB_RANGES: &str = "blob_ranges";
 
 /// What is known of ranges at the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

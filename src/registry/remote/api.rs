@@ -297,7 +297,7 @@ impl Api {
         std::mem::take(&mut *self.left_out.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn registry(&self) -> Result<&Registry> {
+    pub(super) fn registry(&self) -> Result<&Registry> {
         self.registry.as_ref().ok_or_else(|| {
             let message = "what looks for the login asks for something that needs it";
             Error::new(Operation::Authenticate, self.place(None), ErrorKind::Config, message)

@@ -48,7 +48,12 @@ pub(super) fn broken(operation: Operation, place: Place, host: &str, plain_http:
         }
         next = cause.source();
     }
-    let (kind, message) = judge(&chain, io_kind, error.is_dns(), error.is_timeout(), host, plain_http);
+    let when = When {
+        resolving: error.is_dns(),
+        connecting: error.is_connect(),
+        timeout: error.is_timeout(),
+    };
+    let (kind, message) = judge(&chain, io_kind, when, host, plain_http);
     let error = Error::new(operation, place, kind, message);
     match root {
         Some(root) => error.caused_by(root),
@@ -56,11 +61,36 @@ pub(super) fn broken(operation: Operation, place: Place, host: &str, plain_http:
     }
 }
 
+/// What was under way.
+#[derive(Clone, Copy, Default)]
+struct When {
+    resolving: bool,
+    connecting: bool,
+    timeout: bool,
+}
+
+/// Alerts about who we are, or how we speak (rustls `AlertDescription`): another attempt meets them again. Others, such as
+/// `BadRecordMac` and `InternalError`, come of a damaged link or a server that ends.
+const FINAL_ALERTS: [&str; 13] = [
+    "HandshakeFailure",
+    "ProtocolVersion",
+    "InsufficientSecurity",
+    "NoCertificate",
+    "BadCertificate",
+    "UnsupportedCertificate",
+    "CertificateRevoked",
+    "CertificateExpired",
+    "CertificateUnknown",
+    "CertificateRequired",
+    "UnknownCA",
+    "AccessDenied",
+    "UnrecognisedName",
+];
+
 fn judge(
     chain: &str,
     io_kind: Option<std::io::ErrorKind>,
-    dns: bool,
-    timeout: bool,
+    when: When,
     host: &str,
     plain_http: bool,
 ) -> (ErrorKind, String) {
@@ -87,19 +117,20 @@ fn judge(
             ),
         );
     }
-    if has(&["InvalidContentType", "corrupt message"]) {
+    // Later it is what something on the way has put into the connection.
+    if when.connecting && has(&["InvalidContentType", "corrupt message"]) {
         return (
             ErrorKind::Tls,
             format!("{host} does not speak TLS; write http:// in its url if that is meant"),
         );
     }
-    if has(&["received fatal alert", "HandshakeFailure", "peer is incompatible"]) {
+    if has(&["peer is incompatible"]) || (has(&["received fatal alert"]) && has(&FINAL_ALERTS)) {
         return (
             ErrorKind::Tls,
             format!("the TLS handshake with {host} failed; it may want a client certificate (tls.client_cert)"),
         );
     }
-    if dns {
+    if when.resolving {
         return (
             ErrorKind::Network,
             format!("the host name {host} could not be resolved; check the url, and the DNS of this machine"),
@@ -111,7 +142,7 @@ fn judge(
             format!("{host} refused the connection; check host and port, and that it runs"),
         );
     }
-    if timeout {
+    if when.timeout {
         return (ErrorKind::Network, format!("{host} did not answer in time"));
     }
     if plain_http && has(&["invalid HTTP version parsed", "invalid HTTP status-line"]) {
@@ -130,7 +161,22 @@ mod tests {
     #[test]
     fn broken_connections_are_judged_by_their_chain() {
         use std::io::ErrorKind as Io;
-        let judge = |chain: &str, io, dns| judge(chain, io, dns, false, "h:1", false);
+        let connecting = When {
+            connecting: true,
+            ..When::default()
+        };
+        let judge = |chain: &str, io, resolving| {
+            judge(
+                chain,
+                io,
+                When {
+                    resolving,
+                    ..connecting
+                },
+                "h:1",
+                false,
+            )
+        };
         let (kind, message) = judge(
             "client error\ninvalid peer certificate: UnknownIssuer\n",
             Some(Io::InvalidData),
@@ -146,5 +192,27 @@ mod tests {
             ErrorKind::Network
         );
         assert!(judge("dns", None, true).1.contains("could not be resolved"));
+    }
+
+    #[test]
+    fn an_alert_that_is_not_about_us_is_a_broken_connection() {
+        let judge = |chain: &str| judge(chain, None, When::default(), "h:1", false);
+        for alert in [
+            "HandshakeFailure",
+            "CertificateRequired",
+            "UnknownCA",
+            "ProtocolVersion",
+        ] {
+            let (kind, message) = judge(&format!("client error\nreceived fatal alert: {alert}\n"));
+            assert_eq!(kind, ErrorKind::Tls, "{alert}");
+            assert!(message.contains("tls.client_cert"), "{message}");
+        }
+        for alert in ["BadRecordMac", "InternalError", "CloseNotify", "UserCanceled"] {
+            let (kind, _) = judge(&format!("client error\nreceived fatal alert: {alert}\n"));
+            assert_eq!(kind, ErrorKind::Network, "{alert}");
+        }
+        let injected = judge("received corrupt message of type InvalidContentType");
+        assert_eq!(injected.0, ErrorKind::Network, "in the middle of an upload");
+        assert!(!injected.1.contains("http://"), "{}", injected.1);
     }
 }

@@ -15,6 +15,7 @@ mod create;
 mod echo;
 mod heed;
 mod held;
+mod known;
 mod links;
 mod lists;
 mod manifests;
@@ -53,6 +54,7 @@ use self::certs_d::CertFolders;
 use self::clients::Clients;
 use self::throttle::Permit;
 use self::transport::Transport;
+use super::facts::Facts;
 use super::settings::{Limits, LoginSource, RemoteSettings};
 use super::{Account, Error, ErrorKind, Habits, Operation, Place, Result, Vendor};
 use crate::clock::Clock;
@@ -133,6 +135,8 @@ struct Shared {
     vendor: Arc<dyn Vendor>,
     /// What was made for pushes.
     creation: create::Creation,
+    /// What was found out of it, beyond its kind.
+    facts: Facts,
     /// Where the vendor's API refused to list.
     refusals: bulk::Refusals,
     /// Looks for many blobs at once.
@@ -372,6 +376,7 @@ impl Registry {
                 settings,
                 vendor,
                 creation: create::Creation::default(),
+                facts: Facts::default(),
                 refusals: bulk::Refusals::default(),
                 looks: held::Looks::default(),
                 mirrors: OnceLock::new(),

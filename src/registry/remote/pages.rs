@@ -1,6 +1,8 @@
 //! Lists by page numbers, which shift while somebody pushes or deletes.
 
+use std::collections::HashSet;
 use std::future::Future;
+use std::hash::Hash;
 
 use super::api::ApiAnswer;
 use crate::registry::{Error, ErrorKind, Operation, Place, Result};
@@ -48,7 +50,7 @@ impl<T> NumberedPage<T> {
 /// Those of `page`; `Invalid` where all pages are too large.
 pub async fn numbered<T, F, P>(mut page: P) -> Result<Option<Vec<T>>>
 where
-    T: PartialEq,
+    T: Eq + Hash,
     P: FnMut(u32) -> F,
     F: Future<Output = Result<NumberedPage<T>>>,
 {
@@ -88,7 +90,7 @@ where
 /// Those of `page`.
 pub async fn numbered_and_seen_again<T, F, P>(mut page: P) -> Result<(Vec<T>, bool)>
 where
-    T: PartialEq,
+    T: Eq + Hash,
     P: FnMut(u32) -> F,
     F: Future<Output = Result<NumberedPage<T>>>,
 {
@@ -101,7 +103,7 @@ where
 /// when it is read again. The end of a list with a total was counted.
 async fn is_the_same_again<T, F, P>(read: &Reading<T>, page: &mut P) -> Result<bool>
 where
-    T: PartialEq,
+    T: Eq + Hash,
     P: FnMut(u32) -> F,
     F: Future<Output = Result<NumberedPage<T>>>,
 {
@@ -109,7 +111,11 @@ where
     let [first, .., last] = pages.as_slice() else {
         return Ok(read.is_whole);
     };
-    let is_on_two = |two: &[&[T]]| two[0].iter().any(|entry| two[1].contains(entry));
+    // However many entries a page has: nothing else moves on while they are compared.
+    let is_on_two = |two: &[&[T]]| {
+        let before: HashSet<&T> = two[0].iter().collect();
+        two[1].iter().any(|entry| before.contains(entry))
+    };
     if !read.is_whole || pages.windows(2).any(is_on_two) {
         return Ok(false);
     }
@@ -229,6 +235,19 @@ mod tests {
         let error = read.expect_err("too much");
         assert_eq!((error.kind, asked), (ErrorKind::Invalid, 9));
         assert!(error.message.contains("64 MiB"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn pages_of_any_length_are_compared_at_once() {
+        // Half a million each: to compare each with each takes a quarter of an hour.
+        const MANY: u32 = 500_000;
+        let read = numbered_and_seen_again(|number| {
+            let first = (number - 1) * MANY;
+            ready(Ok(bare((first..first + MANY).collect(), None, number == 3)))
+        })
+        .await;
+        let (entries, is_whole) = read.expect("read");
+        assert_eq!((entries.len(), is_whole), (3 * MANY as usize, true));
     }
 
     #[tokio::test]

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use super::Registry;
 
-/// How long that is believed: a start takes no longer than many do, and lists of many repositories come together.
-const LIFE: Duration = Duration::from_secs(10);
+/// How long it is believed that none answers: a start takes longer.
+const ABSENT_FOR: Duration = Duration::from_secs(10);
+
+/// How long it is believed that one does: lists of many repositories come together, and it may be gone in a moment.
+const PRESENT_FOR: Duration = Duration::from_secs(1);
 
 /// What `/v2/` showed last, and until when that is believed by the clock's monotonic time. Whoever asks meanwhile waits.
 #[derive(Debug, Default)]
@@ -13,7 +16,7 @@ pub(super) struct Presence(tokio::sync::Mutex<Option<(bool, Duration)>>);
 
 impl Registry {
     /// Whether `/v2/` answers as that of a registry: 200, or 401 for who has not logged in. Asked without a login, once for all who
-    /// want to know within a few seconds. Whoever asks has no place: one is waited for.
+    /// want to know within a moment. Whoever asks has no place: one is waited for.
     pub(super) async fn is_present(&self) -> bool {
         let mut last = self.shared.presence.0.lock().await;
         let clock = self.shared.transport.clock();
@@ -29,7 +32,8 @@ impl Registry {
                 false
             }
         };
-        *last = Some((present, clock.elapsed() + LIFE));
+        let life = if present { PRESENT_FOR } else { ABSENT_FOR };
+        *last = Some((present, clock.elapsed() + life));
         present
     }
 }

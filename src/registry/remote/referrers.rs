@@ -1,6 +1,7 @@
 //! Referrers of a manifest: by the API, else by the fallback tag (distribution-spec 1.1, "Listing Referrers").
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, header};
@@ -14,7 +15,9 @@ use super::lists::{MAX_PAGE_SIZE, Pages};
 use super::refusal::content_type;
 use super::throttle::Class;
 use crate::oci::{Descriptor, Digest, ManifestShape, Reference, RepositoryName, media_type};
-use crate::registry::{Error, ErrorKind, Operation, ReferrerList, Result};
+use crate::registry::{
+    ABSENT, ABSENT_LIFE, Error, ErrorKind, Fact, Operation, PRESENT, PRESENT_LIFE, ReferrerList, Result,
+};
 
 /// Referrers of one manifest: signatures, SBOMs and attestations of every build and scan are tens, and each is a copy to make.
 const MAX_REFERRERS: usize = 1_000;
@@ -24,64 +27,33 @@ const MAX_LIST_SIZE: usize = 32 * 1024 * 1024;
 /// How long an API that never answered yet and let us wait in vain is not asked: each image would wait for minutes.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
 
-/// How long a registry without the API is not asked again. Who said that there is none may have been a proxy while the registry
-/// started.
-const WITHOUT_LIFE: Duration = Duration::from_secs(6 * 3600);
-
-/// What is known of the API.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    /// Nothing.
-    #[default]
-    Unknown,
-    /// It has answered.
-    Present,
-    /// There is none, which is believed until then.
-    Absent(Instant),
-}
-
-/// What is known of the API, kept for all repositories of the registry.
+/// What is known of the API, as far as only this process may know it.
 #[derive(Debug, Default)]
 pub(super) struct Api {
-    state: Mutex<State>,
+    /// It has answered.
+    answered: AtomicBool,
     /// True once it was asked for; held while the first asks.
     asked: tokio::sync::Mutex<bool>,
     /// It is not asked before that.
     silent_until: Mutex<Option<Instant>>,
+    /// The user has been warned that it is refused.
+    told: AtomicBool,
+}
+
+/// What is known of it for one repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing.
+    Unknown,
+    /// It has answered.
+    Present,
+    /// There is none.
+    Absent,
+    /// It is refused here to us.
+    Refused,
 }
 
 impl Api {
-    fn state(&self) -> State {
-        let mut state = self.lock();
-        if matches!(*state, State::Absent(until) if Instant::now() >= until) {
-            *state = State::Unknown;
-            // One asks for all again; whoever holds it asks already.
-            if let Ok(mut asked) = self.asked.try_lock() {
-                *asked = false;
-            }
-        }
-        *state
-    }
-
-    fn is_present(&self) {
-        *self.lock() = State::Present;
-    }
-
-    fn is_absent(&self) {
-        *self.lock() = State::Absent(Instant::now() + WITHOUT_LIFE);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How long it is still left alone; `None` where it is asked.
-    fn silent_for(&self) -> Option<Duration> {
-        let until = *self.silent_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = until?.saturating_duration_since(Instant::now());
-        (self.state() == State::Unknown && !left.is_zero()).then_some(left)
-    }
-
     fn fell_silent(&self) {
         *self.silent_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + SILENCE);
     }
@@ -101,7 +73,7 @@ enum Found {
 
 impl Registry {
     /// Referrers of a manifest by the API, else by the fallback tag. A registry that was seen to have no such API is
-    /// not asked again for hours.
+    /// not asked again for hours, by later processes either.
     pub async fn referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<ReferrerList> {
         if let Some(referrers) = self.referrers_by_api(repository, subject).await? {
             return Ok(ReferrerList { referrers, api: true });
@@ -121,8 +93,8 @@ impl Registry {
         repository: &RepositoryName,
         subject: &Digest,
     ) -> Result<Option<Vec<Descriptor>>> {
-        let found = match self.shared.referrers.state() {
-            State::Absent(_) => return Ok(None),
+        let found = match self.state(repository) {
+            State::Absent | State::Refused => return Ok(None),
             State::Unknown => self.ask_first(repository, subject).await?,
             State::Present => self.ask_api(repository, subject).await?,
         };
@@ -132,25 +104,60 @@ impl Registry {
         }
     }
 
+    /// That there is one is believed of an earlier process only as far as a refusal goes: else each answer says it anew.
+    fn state(&self, repository: &RepositoryName) -> State {
+        let known = |class| self.known(Fact::ReferrersApi, class);
+        if self.shared.referrers.answered.load(Ordering::Relaxed) {
+            return State::Present;
+        }
+        match known(None).as_deref() {
+            Some(ABSENT) => State::Absent,
+            Some(_) => State::Unknown,
+            None if known(Some(repository.as_str())) == Some(self.refused_to_us()) => State::Refused,
+            None => State::Unknown,
+        }
+    }
+
+    /// A right is somebody's: what was refused to one account says nothing of another.
+    fn refused_to_us(&self) -> String {
+        match self.account_name() {
+            Some(account) => format!("refused to {account}"),
+            None => "refused".to_owned(),
+        }
+    }
+
+    /// How long it is still left alone; `None` where it is asked.
+    fn silent_for(&self, repository: &RepositoryName) -> Option<Duration> {
+        let until = *self
+            .shared
+            .referrers
+            .silent_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let left = until?.saturating_duration_since(Instant::now());
+        (self.state(repository) == State::Unknown && !left.is_zero()).then_some(left)
+    }
+
     /// One asks while the others wait for what it learns; where nothing was learnt all ask at once from then on.
     async fn ask_first(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
         let mut asked = self.shared.referrers.asked.lock().await;
+        if matches!(self.state(repository), State::Absent | State::Refused) {
+            return Ok(Found::NoApi);
+        }
         if !*asked {
             // A failure is an answer, too: those who wait must not ask one behind the other.
             let found = self.ask_api(repository, subject).await;
-            *asked = true;
+            // Once it is over that there is none, one asks for all again.
+            *asked = self.state(repository) != State::Absent;
             return found;
         }
         drop(asked);
-        if matches!(self.shared.referrers.state(), State::Absent(_)) {
-            return Ok(Found::NoApi);
-        }
         self.ask_api(repository, subject).await
     }
 
     async fn ask_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
         let api = &self.shared.referrers;
-        if let Some(left) = api.silent_for() {
+        if let Some(left) = self.silent_for(repository) {
             let place = self.place(Some(repository), Some(&Reference::Digest(subject.clone())));
             let message = format!(
                 "the registry did not answer such a question in time; it is not asked again for {} s",
@@ -181,9 +188,13 @@ impl Registry {
             let html = content_type(&answer.headers).as_deref() == Some("text/html");
             match answer.status {
                 // Some registries answer every path with their web page.
-                StatusCode::OK if html && first => return self.without_api(true, || answer.broken_protocol("")),
+                StatusCode::OK if html && first => {
+                    let error = answer.broken_protocol("");
+                    drop(answer);
+                    return self.without_api(true, error).await;
+                }
                 StatusCode::OK => {}
-                _ if first => return self.no_list(answer).await,
+                _ if first => return self.no_list(repository, answer).await,
                 _ => return Err(answer.into_error(self.user()).await),
             }
             next = pages.next(&answer)?;
@@ -201,7 +212,9 @@ impl Registry {
                 Error::new(operation, place.clone(), ErrorKind::Invalid, message).caused_by(error)
             })?;
             if first {
-                self.shared.referrers.is_present();
+                self.shared.referrers.answered.store(true, Ordering::Relaxed);
+                let evidence = "it listed the referrers of a manifest";
+                self.learn(Fact::ReferrersApi, None, PRESENT, evidence, PRESENT_LIFE);
             }
             referrers.extend(page.manifests.unwrap_or_default());
             if referrers.len() > MAX_REFERRERS {
@@ -216,20 +229,19 @@ impl Registry {
     }
 
     /// What another status than 200 to the first page means.
-    async fn no_list(&self, answer: Answer) -> Result<Found> {
+    async fn no_list(&self, repository: &RepositoryName, answer: Answer) -> Result<Found> {
         let status = answer.status;
         let temporary = matches!(status.as_u16(), 408 | 425 | 429 | 499 | 522);
         if temporary || !(status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED) {
             return Err(answer.into_error(self.user()).await);
         }
-        // Who may not read them is told so: what is attached may be there.
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            return Err(answer.into_error(self.user()).await);
+            return self.refused(repository, answer.into_error(self.user()).await);
         }
         let (operation, place) = (answer.operation, answer.place.clone());
         let refusal = answer.refusal().await;
         let subject_unknown = matches!(refusal.code.as_deref(), Some("MANIFEST_UNKNOWN" | "MANIFEST_INVALID"));
-        let is_present = self.shared.referrers.state() == State::Present;
+        let is_present = self.state(repository) == State::Present;
         // Quay answers so to a subject that it does not have, instead of by an empty list. A registry says it in an envelope.
         if is_present && matches!(status.as_u16(), 400 | 404) && refusal.enveloped
             || subject_unknown && status == StatusCode::BAD_REQUEST
@@ -237,16 +249,40 @@ impl Registry {
             return Ok(Found::List(Vec::new()));
         }
         let for_all = refusal.is_unknown_route();
-        self.without_api(for_all, || refusal.into_error(operation, place, self.user()))
+        let error = refusal.into_error(operation, place, self.user());
+        self.without_api(for_all, error).await
     }
 
-    /// There seems to be no API; `for_all`: not for other manifests either. Where it has answered before, that is an `error`: somebody
+    /// Who may not read referrers where there are some is told so: what is attached may be there. Where the API never answered, it
+    /// may as well be missing: there are registries, and walls before them, that forbid each path that they do not know. The manifest
+    /// itself was read, so what is attached by tag can be, and a run that fails for ever helps nobody.
+    fn refused(&self, repository: &RepositoryName, error: Error) -> Result<Found> {
+        let is_there = self
+            .known(Fact::ReferrersApi, None)
+            .is_some_and(|value| value == PRESENT);
+        if error.kind != ErrorKind::Denied || is_there || self.state(repository) == State::Present {
+            return Err(error);
+        }
+        if !self.shared.referrers.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                registry = self.name(),
+                "the question for the referrers of {} is answered 403: the registry has no referrers API, or this user may not ask it, so \
+                 that signatures and other attachments are found by their tags alone; where it has one, grant the right to list \
+                 referrers (ECR: ecr:ListImageReferrers), and `transship ping` asks again",
+                error.place
+            );
+        }
+        let (class, refused) = (Some(repository.as_str()), self.refused_to_us());
+        let evidence = "the question for referrers was answered 403";
+        self.learn(Fact::ReferrersApi, class, &refused, evidence, ABSENT_LIFE);
+        Ok(Found::NoApi)
+    }
+
+    /// There seems to be no API; `for_all`: not for other manifests either. Where it has answered before, that is an error: somebody
     /// else answers in the registry's place, or it is another registry.
-    fn without_api(&self, for_all: bool, error: impl FnOnce() -> Error) -> Result<Found> {
-        let api = &self.shared.referrers;
-        if api.state() == State::Present {
-            let error = error();
-            let status = error.status.map(|status| status.to_string()).unwrap_or_default();
+    async fn without_api(&self, for_all: bool, error: Error) -> Result<Found> {
+        let status = error.status.map(|status| status.to_string()).unwrap_or_default();
+        if self.shared.referrers.answered.load(Ordering::Relaxed) {
             let message = format!(
                 "the answer ({status}) is none of the registry that has told its referrers before: a proxy before it may have given it; \
                  where this is another registry by now, start transship again"
@@ -257,9 +293,25 @@ impl Registry {
                 ..error
             });
         }
-        if for_all {
-            api.is_absent();
+        if !for_all {
+            return Ok(Found::NoApi);
         }
+        // It answered an earlier process: that is over only where a registry says so.
+        if self.known(Fact::ReferrersApi, None).is_some() && !self.is_present().await {
+            let message = format!(
+                "the answer ({status}) is not in a registry's words, and there is none at /v2/ either: it may be starting"
+            );
+            return Err(Error {
+                kind: ErrorKind::Server,
+                message,
+                ..error
+            });
+        }
+        let evidence = match status.as_str() {
+            "200" => "its question was answered with a web page".to_owned(),
+            status => format!("its question was answered {status}"),
+        };
+        self.learn(Fact::ReferrersApi, None, ABSENT, &evidence, ABSENT_LIFE);
         Ok(Found::NoApi)
     }
 }

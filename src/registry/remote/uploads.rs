@@ -17,7 +17,8 @@ use super::throttle::{Class, Direction};
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::registry::blob::BodyStream;
 use crate::registry::{
-    BlobWrite, Error, ErrorKind, FinishedBlob, MountOutcome, Mounts, Operation, Result, SessionState, UploadHabit,
+    BlobWrite, Error, ErrorKind, Fact, FinishedBlob, MountOutcome, Mounts, Operation, PRESENT_LIFE, Result,
+    SessionState, UploadHabit,
 };
 
 /// Smallest piece but the last (distribution-spec 1.1, "Pushing a blob in chunks").
@@ -240,7 +241,16 @@ impl Registry {
             Err(error) => return Err(error),
         };
         match answer.status {
-            StatusCode::CREATED => Ok(MountOutcome::Mounted),
+            StatusCode::CREATED => {
+                self.learn(
+                    Fact::Mounts,
+                    None,
+                    "done",
+                    "a blob was mounted from one repository into another",
+                    PRESENT_LIFE,
+                );
+                Ok(MountOutcome::Mounted)
+            }
             StatusCode::ACCEPTED => Ok(self
                 .opened(repository, &answer)
                 .map_or(MountOutcome::Refused, MountOutcome::Opened)),

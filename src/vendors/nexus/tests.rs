@@ -11,12 +11,6 @@ use crate::registry::{Endpoint, Habits, Limiter, LoginSource, RegistrySettings, 
 
 const DIGEST: &str = "2d4b8b0a1d8e6f0c4b3f6a5e7c9d8b1a0f2e4d6c8b0a1f3e5d7c9b1a3f5e7d9c";
 
-fn nexus() -> Nexus {
-    Nexus {
-        repository: "docker-hosted".to_owned(),
-    }
-}
-
 #[test]
 fn nexus_components_are_read() {
     let asset = |path: &str| json!({ "path": path, "checksum": { "sha1": "x", "sha256": DIGEST }, "contentType": "t" });
@@ -24,7 +18,7 @@ fn nexus_components_are_read() {
         let component =
             json!({ "repository": repository, "format": "docker", "name": name, "version": version, "assets": assets });
         let component: Component = serde_json::from_value(component).expect("a component");
-        let listed = nexus().listed(&"team/app".parse().expect("a name"), component);
+        let listed = listed("docker-hosted", &"team/app".parse().expect("a name"), component);
         listed.map(|listed| (listed.tag.to_string(), listed.digest.is_some()))
     };
     let ours = |version: &str, assets: &[Value]| of("docker-hosted", "team/app", json!(version), assets);

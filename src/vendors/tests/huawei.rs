@@ -29,7 +29,11 @@ async fn huawei_requests_that_waited_for_their_turn_are_signed_anew() {
                 let message = "Incorrect IAM authentication information: calc ak sk signature fail:signature expired";
                 answer(401, &json!({ "error_code": "APIGW.0301", "error_msg": message }))
             }
-            REPOSITORIES => answer(200, &json!([{ "namespace": "team", "name": "web$app" }])),
+            REPOSITORIES => with_headers(
+                200,
+                &[("content-range", "0-1/1")],
+                r#"[{ "namespace": "team", "name": "web$app" }]"#,
+            ),
             _ => nothing(),
         })
         .await;
@@ -47,6 +51,58 @@ async fn huawei_requests_that_waited_for_their_turn_are_signed_anew() {
         }
         assert_eq!(stage.count(REPOSITORIES), asked);
     }
+}
+
+/// Fewer than were asked for are not the last where nobody says how many there are.
+#[tokio::test]
+async fn huawei_regions_that_cut_pages_and_do_not_count_are_read_to_the_end() {
+    let stage = Stage::open(|what, before| match (what, before) {
+        // Pages of two; the last and the first are looked at again.
+        (REPOSITORIES, 0 | 3) => answer(
+            200,
+            &json!([{ "namespace": "team", "name": "a" }, { "namespace": "team", "name": "b" }]),
+        ),
+        (REPOSITORIES, 1 | 2) => answer(200, &json!([{ "namespace": "team", "name": "c" }])),
+        _ => nothing(),
+    })
+    .await;
+    let listed = end(&stage).list_repositories(&["team/".to_owned()]).await;
+    let names = ["team/a", "team/b", "team/c"].map(repository);
+    assert_eq!(listed.expect("listed"), Some(names.to_vec()));
+}
+
+/// The gateway before the API has its own words, in which no organisation is missing.
+#[tokio::test]
+async fn huawei_gateways_that_lack_the_api_do_not_make_the_list_empty() {
+    let stage = Stage::open(|what, _| match what {
+        REPOSITORIES => answer(
+            404,
+            &json!({ "error_code": "APIGW.0101", "error_msg": "The API does not exist or has not been published in the environment" }),
+        ),
+        _ => nothing(),
+    })
+    .await;
+    let error = end(&stage)
+        .list_repositories(&["team/".to_owned()])
+        .await
+        .expect_err("nothing is known");
+    assert_eq!(
+        (error.kind, error.code.as_deref()),
+        (ErrorKind::Server, Some("APIGW.0101"))
+    );
+}
+
+#[tokio::test]
+async fn huawei_names_of_one_part_make_no_organisation() {
+    let stage = Stage::open(|_, _| nothing()).await;
+    let end = end(&stage);
+    let error = end
+        .begin_write(&repository("nginx"))
+        .await
+        .expect_err("no organisation");
+    assert_eq!(error.kind, ErrorKind::Config);
+    assert!(error.message.contains("to: organisation/{path}"), "{error}");
+    assert_eq!(stage.count("POST /dockyard/v2/namespaces"), 0);
 }
 
 /// A repository is missing only where the API says so in its words, and the registry too.

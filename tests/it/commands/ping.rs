@@ -280,7 +280,7 @@ async fn who_we_are_what_it_is_and_what_we_may_do() {
         "anonymous",
         "distribution",
         "not granted on app/",
-        "learnt",
+        "known: ",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }

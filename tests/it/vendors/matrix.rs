@@ -13,7 +13,7 @@ mod stores;
 use std::any::Any;
 
 use futures_util::future::BoxFuture;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use transship::demo::images::SampleImage;
 use transship::oci::Digest;
 
@@ -135,12 +135,13 @@ pub enum Scenario {
     Immutable,
     Throttled,
     TokenExpiry,
+    ReadExpiry,
     Missing,
     Pattern,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::FirstCopy,
         Self::NoOp,
         Self::MovedTag,
@@ -150,6 +151,7 @@ impl Scenario {
         Self::Immutable,
         Self::Throttled,
         Self::TokenExpiry,
+        Self::ReadExpiry,
         Self::Missing,
         Self::Pattern,
     ];
@@ -165,6 +167,7 @@ impl Scenario {
             Self::Immutable => "immutable conflict",
             Self::Throttled => "throttled",
             Self::TokenExpiry => "token expiry in mid-upload",
+            Self::ReadExpiry => "token expiry while it is read",
             Self::Missing => "missing repository",
             Self::Pattern => "repositories by a pattern",
         }
@@ -246,11 +249,13 @@ impl Site {
         }
     }
 
-    /// All logins end before the second upload is closed.
-    pub fn end_logins_in_mid_upload(&self) {
+    /// All logins end before the request by this method with `part` in its path that comes after so many others.
+    pub fn end_logins_before(&self, method: &str, part: &str, after: u32) {
         match self {
-            Self::Fake(fake) => fake.end_logins_before(Method::PUT, "/blobs/uploads/", 1),
-            Self::Behind { proxy, .. } => proxy.add(Fault::nth(2, "PUT", "/blobs/uploads/", Act::DropLogin)),
+            Self::Fake(fake) => fake.end_logins_before(method.parse().expect("a method"), part, after),
+            Self::Behind { proxy, .. } => {
+                proxy.add(Fault::nth(after as usize + 1, method, part, Act::DropLogin));
+            }
         }
     }
 

@@ -33,21 +33,25 @@ impl Refusal {
             return format!("{said}; {}", phrase.advice);
         }
         let pushes = is_write(operation);
-        let right = if pushes { "push" } else { "pull" };
+        let right = match operation {
+            Operation::ListRepositories => {
+                "the right to list repositories, which patterns need and names do not".to_owned()
+            }
+            _ => format!("{} rights to this repository", if pushes { "push" } else { "pull" }),
+        };
         let advice = match (kind, user) {
             (ErrorKind::Denied, _) if self.status == StatusCode::PRECONDITION_FAILED => {
                 "a policy of the registry (signature, vulnerabilities) forbids the pull".to_owned()
             }
-            (ErrorKind::Denied, Some(user)) => format!("the user {user:?} needs {right} rights to this repository"),
+            (ErrorKind::Denied, Some(user)) => format!("the user {user:?} needs {right}"),
             (ErrorKind::Denied, None) => format!(
-                "the account needs {right} rights to this repository; without one, set `username` and `password` of this registry"
+                "the account needs {right}; without one, set `username` and `password` of this registry"
             ),
             (ErrorKind::Unauthorized, Some(user)) => format!(
-                "check `username` and `password` of this registry, and that the user {user:?} has {right} rights to this repository"
+                "check `username` and `password` of this registry, and that the user {user:?} has {right}"
             ),
             (ErrorKind::Unauthorized, None) => format!(
-                "set `username` and `password` of this registry, or run docker login with an account that has {right} rights \
-                 to this repository"
+                "set `username` and `password` of this registry, or run docker login with an account that has {right}"
             ),
             (ErrorKind::Conflict, _) => "the tag may not be changed there (immutable or locked)".to_owned(),
             (ErrorKind::Quota, _) if self.says_no_space() => "free space at the registry".to_owned(),

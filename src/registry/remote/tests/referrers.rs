@@ -8,13 +8,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::io::AsyncReadExt;
 
-use http::StatusCode;
 use rstest::rstest;
 
 use super::server::{Server, answer};
 use super::{end_with_places, pass, repository};
 use crate::oci::Digest;
-use crate::registry::ErrorKind;
+use crate::registry::{ErrorKind, Fact, FactNews, Finding, PRESENT};
 
 /// Attempts of one question that fails.
 const ATTEMPTS: usize = 4;
@@ -138,17 +137,89 @@ async fn a_registry_without_an_api_of_referrers_is_asked_again_after_hours() {
     assert_eq!((found, registry.seen().len()), (Some(Vec::new()), 2));
 }
 
+fn known(class: Option<&str>, value: &str) -> Finding {
+    Finding {
+        fact: Fact::ReferrersApi,
+        class: class.map(str::to_owned),
+        value: value.to_owned(),
+        evidence: String::new(),
+        left: Duration::from_secs(3600),
+    }
+}
+
+/// A registry, or a wall before it, that forbids each path that it does not know.
 #[tokio::test]
-async fn who_may_not_read_referrers_learns_nothing_of_the_api() {
-    let registry = Server::start(|_, before| match before {
-        0 => answer(403, &[], ""),
-        _ => answer(200, &[], NONE),
+async fn where_the_api_never_answered_a_403_is_that_there_is_none_here() {
+    let registry = Server::start(|_, _| answer(403, &[], "")).await;
+    let end = end_with_places(&registry.host(), 16);
+    let (one, other, all) = (repository("a"), repository("b"), subjects(3));
+    for subject in &all {
+        assert_eq!(end.referrers_by_api(&one, subject).await.expect("none"), None);
+    }
+    assert_eq!(registry.seen().len(), 1, "it is left alone there");
+    // It says nothing of other repositories, of which a right may be granted.
+    assert_eq!(end.referrers_by_api(&other, &all[0]).await.expect("none"), None);
+    assert_eq!(registry.seen().len(), 2);
+    let news = end.take_fact_news();
+    let told = news.iter().map(|news| match news {
+        FactNews::Found(found) => (found.class.as_deref(), found.value.as_str()),
+        FactNews::Wrong { .. } => panic!("{news:?}"),
+    });
+    assert_eq!(
+        told.collect::<BTreeSet<_>>(),
+        BTreeSet::from([(Some("a"), "refused to nobody"), (Some("b"), "refused to nobody")])
+    );
+    pass(Duration::from_secs(6 * 3600)).await;
+    assert_eq!(end.referrers_by_api(&one, &all[0]).await.expect("none"), None);
+    assert_eq!(registry.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn where_the_api_answered_an_earlier_process_a_403_is_an_error() {
+    let registry = Server::start(|_, _| answer(403, &[], "")).await;
+    let end = end_with_places(&registry.host(), 16);
+    end.assume_facts(vec![known(None, PRESENT), known(Some("a"), "refused to nobody")]);
+    let (name, subject) = (repository("a"), Digest::of(b"a"));
+    for _ in 0..2 {
+        let error = end.referrers_by_api(&name, &subject).await.expect_err("refused");
+        assert_eq!((error.kind, error.status), (ErrorKind::Denied, Some(403)), "{error}");
+    }
+    assert_eq!(end.take_fact_news(), []);
+}
+
+/// A 401 is about the login, of which all that is read depends.
+#[tokio::test]
+async fn a_login_that_is_refused_is_no_missing_api() {
+    let registry = Server::start(|_, _| answer(401, &[], "")).await;
+    let end = end_with_places(&registry.host(), 16);
+    let (name, subject) = (repository("a"), Digest::of(b"a"));
+    end.referrers_by_api(&name, &subject).await.expect_err("refused");
+    assert_eq!(end.take_fact_news(), []);
+}
+
+/// What an earlier process was answered is gone only where a registry says so.
+#[rstest]
+#[case::a_registry(200, true)]
+#[case::something_in_its_place(404, false)]
+#[tokio::test]
+async fn an_api_that_has_answered_an_earlier_process_is_gone_where_a_registry_says_so(
+    #[case] greeting: u16,
+    #[case] gone: bool,
+) {
+    let registry = Server::start(move |request, _| match request.target.as_str() {
+        "/v2/" => answer(greeting, &[], ""),
+        _ => answer(404, &[], PLAIN),
     })
     .await;
     let end = end_with_places(&registry.host(), 16);
+    end.assume_facts(vec![known(None, PRESENT)]);
     let (name, subject) = (repository("a"), Digest::of(b"a"));
-    let error = end.referrers_by_api(&name, &subject).await.expect_err("refused");
-    assert_eq!(error.status, Some(StatusCode::FORBIDDEN.as_u16()));
-    let found = end.referrers_by_api(&name, &subject).await.expect("an answer");
-    assert_eq!(found, Some(Vec::new()));
+    match end.referrers_by_api(&name, &subject).await {
+        Ok(found) => assert!(gone && found.is_none(), "{found:?}"),
+        Err(error) => assert!(!gone && error.kind == ErrorKind::Server, "{error}"),
+    }
+    let asked = registry.seen().len();
+    let again = end.referrers_by_api(&name, &subject).await;
+    assert_eq!((again.is_ok(), registry.seen().len() > asked), (gone, !gone));
+    assert_eq!(end.take_fact_news().len(), usize::from(gone));
 }

@@ -11,6 +11,7 @@ use transship::demo::registry::Options;
 use transship::oci::media_type;
 
 use super::nexus::tags_between;
+use super::token::{Asks, Tokens};
 use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, with_header};
 use crate::support::{PASSWORD, USERNAME};
 
@@ -34,8 +35,10 @@ pub enum Links {
     Elsewhere,
 }
 
-#[derive(Default)]
+const BASIC: &str = "Basic realm=\"Artifactory Realm\"";
+
 pub struct Artifactory {
+    asks: Asks,
     /// What its own repositories are, by key; all others are local ones that nobody lists.
     pub keys: Mutex<BTreeMap<String, &'static str>>,
     /// What the registry's own catalogue answers: 404 as where names begin with keys, another refusal, or 200.
@@ -58,12 +61,27 @@ impl Artifactory {
 
     /// One with these repositories of its own: key, and `LOCAL`, `REMOTE`, `VIRTUAL` or `FEDERATED`.
     pub async fn with_keys(keys: &[(&str, &'static str)]) -> (Fake, Arc<Self>) {
+        Self::asking(Asks::Basic(BASIC), keys).await
+    }
+
+    /// One whose images are for who has a token.
+    pub async fn with_tokens() -> Fake {
+        Self::asking(Asks::Token(Tokens::new("/v2/token", "artifactory.example")), &[])
+            .await
+            .0
+    }
+
+    async fn asking(asks: Asks, keys: &[(&str, &'static str)]) -> (Fake, Arc<Self>) {
         let keys = keys.iter().map(|(key, class)| ((*key).to_owned(), *class));
         let artifactory = Arc::new(Self {
+            asks,
             keys: Mutex::new(keys.collect()),
             root: AtomicU16::new(404),
             lists_keys: AtomicU16::new(200),
-            ..Self::default()
+            secret: Mutex::default(),
+            links: Mutex::default(),
+            short: AtomicUsize::default(),
+            lasts: Mutex::default(),
         });
         (
             Fake::start(Arc::clone(&artifactory), Options::default()).await,
@@ -209,22 +227,15 @@ fn files(book: &Book, request: &Asking, repository: &str) -> Asked {
     Asked::Answer(document(200, &json!({ "uri": request.path, "files": files })))
 }
 
-impl Face for Arc<Artifactory> {
-    fn asked(&self, book: &Book, request: &Asking) -> Asked {
-        match request.basic() {
-            Some((user, password)) if user == USERNAME && password == PASSWORD => {}
-            Some(_) => return Asked::Wrong("another login than the rules have".to_owned()),
-            None => {
-                let answer = refusal(401, "UNAUTHORIZED", "The access token is missing");
-                return Asked::Answer(with_header(
-                    answer,
-                    "www-authenticate",
-                    "Basic realm=\"Artifactory Realm\"",
-                ));
-            }
-        }
+impl Artifactory {
+    fn judge(&self, book: &Book, request: &Asking) -> Asked {
+        // The API takes user and password at once, however images are asked for.
         if let Some(path) = request.path.strip_prefix("/artifactory/api/") {
-            return self.api(book, request, path);
+            let refused = Asks::Basic(BASIC).refuses(book, request);
+            return refused.unwrap_or_else(|| self.api(book, request, path));
+        }
+        if let Some(refused) = self.asks.refuses(book, request) {
+            return refused;
         }
         let length = request.header("content-length").unwrap_or("0");
         if request.method == Method::PUT && request.path.contains("/blobs/uploads/") && length != "0" {
@@ -243,6 +254,15 @@ impl Face for Arc<Artifactory> {
             return tags_between(book, request, &[digest]).map_or(Asked::Pass, Asked::Answer);
         }
         Asked::Pass
+    }
+}
+
+impl Face for Arc<Artifactory> {
+    fn asked(&self, book: &Book, request: &Asking) -> Asked {
+        match self.judge(book, request) {
+            Asked::Answer(answer) => Asked::Answer(self.answered(book, request, answer)),
+            asked => asked,
+        }
     }
 
     /// As GoogleContainerTools/kaniko#1095 saw it, where the user may push and not delete.

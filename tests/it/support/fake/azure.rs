@@ -38,6 +38,8 @@ pub struct Cloud {
     pub manager_only: AtomicBool,
     /// The token of the registry lacks `metadata_read`.
     pub no_metadata: AtomicBool,
+    /// No page may have a length that is asked for.
+    pub refuses_size: AtomicBool,
     /// Tags that may not be written.
     pub locked: Mutex<HashSet<String>>,
     /// Tags and digests that may not be read (`readEnabled`).
@@ -200,6 +202,14 @@ impl Azure {
     }
 
     fn tags(&self, book: &Book, request: &Asking, repository: &str) -> Asked {
+        let sized = request.parameter("n").is_some() && request.parameter("last").is_none();
+        if sized && self.cloud.refuses_size.load(Ordering::Relaxed) {
+            return Asked::Answer(refusal(
+                400,
+                "PAGINATION_NUMBER_INVALID",
+                "invalid number of results requested",
+            ));
+        }
         let all = repository.parse().ok().and_then(|name| book.registry.manifests(&name));
         let Some(held) = all else {
             return Asked::Answer(refusal(404, "NAME_UNKNOWN", "repository name not known to registry"));

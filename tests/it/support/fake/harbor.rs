@@ -349,6 +349,7 @@ impl Harbor {
         if state.hides(project) || !state.projects.contains_key(project) {
             return Asked::Answer(refusal(403, "FORBIDDEN", "forbidden"));
         }
+        let id = state.projects.get(project).map(|project| project.id);
         drop(state);
         if request.parameter("with_tag").as_deref() != Some("true") {
             return Asked::Wrong("without `with_tag` there are no tags".to_owned());
@@ -366,7 +367,7 @@ impl Harbor {
                 .iter()
                 .map(|tag| json!({ "name": tag, "push_time": "2026-03-01T12:00:00.000Z" }))
                 .collect();
-            json!({ "digest": held.digest, "manifest_media_type": held.media_type, "tags": tags })
+            json!({ "digest": held.digest, "manifest_media_type": held.media_type, "tags": tags, "project_id": id })
         });
         self.page(request, entries.collect())
     }

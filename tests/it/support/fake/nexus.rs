@@ -10,7 +10,8 @@ use http::Method;
 use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
-use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, with_header};
+use super::token::{Asks, Tokens};
+use super::{Asked, Asking, Book, Face, Fake, document, lock, with_header};
 use crate::support::{PASSWORD, USERNAME};
 
 /// What Nexus calls the repository.
@@ -18,8 +19,10 @@ pub const REPOSITORY: &str = "docker-hosted";
 /// Components of a page of the search.
 const PAGE: usize = 50;
 
-#[derive(Default)]
+const BASIC: &str = "BASIC realm=\"Sonatype Nexus Repository Manager\"";
+
 pub struct Nexus {
+    asks: Asks,
     /// Whether there is a search to be asked.
     searches: AtomicBool,
     /// The search is not for this user.
@@ -33,15 +36,29 @@ pub struct Nexus {
 impl Nexus {
     /// A port of its own for one repository, behind which nobody may search.
     pub async fn start() -> Fake {
-        Fake::start(Arc::new(Self::default()), Options::default()).await
+        let nexus = Self::asking(Asks::Basic(BASIC), false);
+        Fake::start(nexus, Options::default()).await
+    }
+
+    /// The same with the Docker Bearer Token Realm: one token for all that its user may do.
+    pub async fn with_tokens() -> Fake {
+        let nexus = Self::asking(Asks::Token(Tokens::for_all("/v2/token")), false);
+        Fake::start(nexus, Options::default()).await
+    }
+
+    fn asking(asks: Asks, searches: bool) -> Arc<Self> {
+        Arc::new(Self {
+            asks,
+            searches: AtomicBool::new(searches),
+            denies: AtomicBool::default(),
+            is_endless: AtomicBool::default(),
+            index: Mutex::default(),
+        })
     }
 
     /// One whose search is for who asks.
     pub async fn start_with_search() -> (Fake, Arc<Self>) {
-        let nexus = Arc::new(Self {
-            searches: AtomicBool::new(true),
-            ..Self::default()
-        });
+        let nexus = Self::asking(Asks::Basic(BASIC), true);
         (Fake::start(Arc::clone(&nexus), Options::default()).await, nexus)
     }
 
@@ -157,28 +174,29 @@ pub fn tags_between(book: &Book, request: &Asking, others: &[Value]) -> Option<R
     Some(document(200, &json!({ "name": name, "tags": tags })))
 }
 
-impl Face for Arc<Nexus> {
-    fn asked(&self, book: &Book, request: &Asking) -> Asked {
-        match request.basic() {
-            Some((user, password)) if user == USERNAME && password == PASSWORD => {}
-            Some(_) => return Asked::Wrong("another login than the rules have".to_owned()),
-            None => {
-                let answer = refusal(
-                    401,
-                    "UNAUTHORIZED",
-                    "access to the requested resource is not authorized",
-                );
-                let challenge = "BASIC realm=\"Sonatype Nexus Repository Manager\"";
-                return Asked::Answer(with_header(answer, "www-authenticate", challenge));
-            }
-        }
+impl Nexus {
+    fn judge(&self, book: &Book, request: &Asking) -> Asked {
+        // The search takes user and password at once, however images are asked for.
         if request.path == "/service/rest/v1/search" {
-            return self.search(book, request);
+            let refused = Asks::Basic(BASIC).refuses(book, request);
+            return refused.unwrap_or_else(|| self.search(book, request));
+        }
+        if let Some(refused) = self.asks.refuses(book, request) {
+            return refused;
         }
         if request.method == Method::GET && request.path.ends_with("/tags/list") {
             return tags_between(book, request, &[Value::Null]).map_or(Asked::Pass, Asked::Answer);
         }
         Asked::Pass
+    }
+}
+
+impl Face for Arc<Nexus> {
+    fn asked(&self, book: &Book, request: &Asking) -> Asked {
+        match self.judge(book, request) {
+            Asked::Answer(answer) => Asked::Answer(self.answered(book, request, answer)),
+            asked => asked,
+        }
     }
 
     /// As GoogleContainerTools/jib#3057 saw it, where redeploying is switched off.

@@ -8,11 +8,15 @@ use http::Method;
 use serde_json::json;
 
 use super::{Asked, Asking, Book, document, lock, refusal, with_header};
+use crate::support::{PASSWORD, USERNAME};
 
 /// Gives tokens out at one path and checks them.
 pub struct Tokens {
     path: &'static str,
-    service: &'static str,
+    /// `None`: it is called by its realm.
+    service: Option<&'static str>,
+    /// A token is good for whatever its user may do, and nobody is told which scope to ask for.
+    is_for_all: bool,
     given: Mutex<HashMap<String, Given>>,
 }
 
@@ -38,6 +42,38 @@ pub enum Worth {
     Unknown,
 }
 
+/// How a registry asks for the one login that the rules have.
+pub enum Asks {
+    /// With this challenge, for user and password at every request.
+    Basic(&'static str),
+    /// For a token, which it gives for them.
+    Token(Tokens),
+}
+
+impl Asks {
+    /// What becomes of a request that is not let through; `None` for one that is.
+    pub fn refuses(&self, book: &Book, request: &Asking) -> Option<Asked> {
+        let is_ours = |user: &str, password: &str| user == USERNAME && password == PASSWORD;
+        let challenge = match self {
+            Self::Basic(challenge) => *challenge,
+            Self::Token(tokens) => {
+                return tokens.guard(book, request, |user, password| match is_ours(user, password) {
+                    true => Login::Good,
+                    false => Login::Other,
+                });
+            }
+        };
+        match request.basic() {
+            Some((user, password)) if is_ours(&user, &password) => None,
+            Some(_) => Some(Asked::Wrong("another login than the rules have".to_owned())),
+            None => {
+                let answer = refusal(401, "UNAUTHORIZED", "authentication required");
+                Some(Asked::Answer(with_header(answer, "www-authenticate", challenge)))
+            }
+        }
+    }
+}
+
 /// What user and password at a realm are worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
@@ -53,9 +89,24 @@ impl Tokens {
     pub fn new(path: &'static str, service: &'static str) -> Self {
         Self {
             path,
-            service,
+            service: Some(service),
+            is_for_all: false,
             given: Mutex::default(),
         }
+    }
+
+    /// Those of a realm at this path, which heeds no scopes and is its service, too.
+    pub fn for_all(path: &'static str) -> Self {
+        Self {
+            service: None,
+            is_for_all: true,
+            ..Self::new(path, "")
+        }
+    }
+
+    fn service(&self, book: &Book) -> String {
+        self.service
+            .map_or_else(|| format!("{}{}", book.url, self.path), str::to_owned)
     }
 
     /// True for a request to the realm.
@@ -75,8 +126,9 @@ impl Tokens {
         if request.method != Method::GET {
             return Asked::Answer(refusal(405, "UNSUPPORTED", "the method is not allowed"));
         }
-        if request.parameter("service").as_deref() != Some(self.service) {
-            return Asked::Wrong(format!("the service is not {}", self.service));
+        let service = self.service(book);
+        if request.parameter("service").as_ref() != Some(&service) {
+            return Asked::Wrong(format!("the service is not {service}"));
         }
         let mut scopes = Vec::new();
         for scope in request.all("scope").iter().flat_map(|scope| scope.split(' ')) {
@@ -144,7 +196,7 @@ impl Tokens {
         }
         let lacks: Vec<String> = needed
             .into_iter()
-            .filter(|scope| !given.scopes.contains(scope))
+            .filter(|scope| !self.is_for_all && !given.scopes.contains(scope))
             .collect();
         match lacks.is_empty() {
             true => Worth::Good(given.user.clone()),
@@ -171,17 +223,15 @@ impl Tokens {
     /// As [`Tokens::challenge`], where these scopes are needed, one action each.
     pub fn challenge_of(&self, book: &Book, needed: Vec<String>, message: &str) -> Response {
         let mut scopes: Vec<String> = Vec::new();
-        for scope in needed {
+        for scope in needed.into_iter().filter(|_| !self.is_for_all) {
             let (name, action) = scope.rsplit_once(':').unwrap_or_default();
             match scopes.iter_mut().find(|known| known.starts_with(&format!("{name}:"))) {
                 Some(known) => known.push_str(&format!(",{action}")),
                 None => scopes.push(scope),
             }
         }
-        let mut challenge = format!(
-            "Bearer realm=\"{}{}\",service=\"{}\"",
-            book.url, self.path, self.service
-        );
+        let service = self.service(book);
+        let mut challenge = format!("Bearer realm=\"{}{}\",service=\"{service}\"", book.url, self.path);
         if !scopes.is_empty() {
             challenge.push_str(&format!(",scope=\"{}\"", scopes.join(" ")));
         }

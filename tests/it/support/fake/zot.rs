@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 use transship::demo::registry::Options;
 use transship::oci::{Digest, RepositoryName, Tag};
 
-use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, tags, with_header};
+use super::token::{Asks, Tokens};
+use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, tags};
 use crate::support::{PASSWORD, USERNAME};
 
 /// What a test changes.
-#[derive(Default)]
 pub struct Zot {
+    asks: Asks,
     /// The search extension is switched off.
     pub no_search: AtomicBool,
     /// The next searches answer 200 with an error.
@@ -37,7 +38,26 @@ pub struct Zot {
 
 impl Zot {
     pub async fn start() -> (Fake, Arc<Self>) {
-        let zot = Arc::new(Self::default());
+        Self::asking(Asks::Basic("Basic realm=\"Authorization Required\"")).await
+    }
+
+    /// One whose `http.auth.bearer` names a token server.
+    pub async fn with_tokens() -> (Fake, Arc<Self>) {
+        Self::asking(Asks::Token(Tokens::new("/auth/token", "zot"))).await
+    }
+
+    async fn asking(asks: Asks) -> (Fake, Arc<Self>) {
+        let zot = Arc::new(Self {
+            asks,
+            no_search: AtomicBool::default(),
+            errors: AtomicU32::default(),
+            broken_reads: Mutex::default(),
+            deleting_pages: AtomicU32::default(),
+            collects: Mutex::default(),
+            blob_unknown: AtomicBool::default(),
+            deleted: Mutex::default(),
+            ended: Mutex::default(),
+        });
         let options = Options {
             referrers_api: true,
             ..Options::default()
@@ -148,17 +168,8 @@ fn mounted(book: &Book, request: &Asking) -> Option<Asked> {
 
 impl Face for Arc<Zot> {
     fn asked(&self, book: &Book, request: &Asking) -> Asked {
-        match request.basic() {
-            Some((user, password)) if user == USERNAME && password == PASSWORD => {}
-            Some(_) => return Asked::Wrong("another login than the rules have".to_owned()),
-            None => {
-                let answer = refusal(401, "UNAUTHORIZED", "authentication required");
-                return Asked::Answer(with_header(
-                    answer,
-                    "www-authenticate",
-                    "Basic realm=\"Authorization Required\"",
-                ));
-            }
+        if let Some(refused) = self.asks.refuses(book, request) {
+            return refused;
         }
         match request.path.as_str() {
             "/v2/_zot/ext/search" => self.search(book, request),

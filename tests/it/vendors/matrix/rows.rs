@@ -294,10 +294,10 @@ static DISTRIBUTION: Row = Row {
 static ZOT: Row = Row {
     kind: "zot",
     shown: Shown::Fake,
-    by: "a fake of its search before an imitation of a registry with referrers",
+    by: "a fake of its search and of a token server before an imitation of a registry with referrers",
     start: || {
         async {
-            let (fake, zot) = Zot::start().await;
+            let (fake, zot) = Zot::with_tokens().await;
             End {
                 site: Site::Fake(fake),
                 keys: Zot::keys(),
@@ -312,13 +312,7 @@ static ZOT: Row = Row {
     referrers: Referrers::Api,
     pattern: "team/app*",
     beside: "team/tool",
-    not: &[
-        (Scenario::Immutable, Not::HasNone("it has no immutable tags")),
-        (
-            Scenario::TokenExpiry,
-            Not::Unknown("its logins are user and password, which do not end"),
-        ),
-    ],
+    not: &[(Scenario::Immutable, Not::HasNone("it has no immutable tags"))],
     unchecked: &[
         "what its search leaves out (tags that it does not show are looked at one by one)",
         "what remains of an upload that broke off",
@@ -381,11 +375,11 @@ static QUAY: Row = Row {
 static ARTIFACTORY: Row = Row {
     kind: "artifactory",
     shown: Shown::Fake,
-    by: "a fake of its storage API before an imitation of a registry",
+    by: "a fake of its storage API and its tokens before an imitation of a registry",
     start: || {
         async {
             End {
-                site: Site::Fake(Artifactory::start().await),
+                site: Site::Fake(Artifactory::with_tokens().await),
                 keys: Artifactory::keys(),
                 _kept: Box::new(()),
             }
@@ -399,12 +393,10 @@ static ARTIFACTORY: Row = Row {
     referrers: Referrers::Tag,
     pattern: "docker/app*",
     beside: "docker/tool",
-    not: &[(
-        Scenario::TokenExpiry,
-        Not::Unknown("the fake has logins by user and password, which do not end"),
-    )],
+    not: &[],
     unchecked: &[
         "what the storage says of an index (it is compared with looks at tags first)",
+        "the service and the scopes of its tokens",
         "repositories by host or port, virtual and remote ones",
         "the status with which a tag is not overwritten for want of the right to delete (403 is imitated)",
         "which versions have referrers",
@@ -414,11 +406,11 @@ static ARTIFACTORY: Row = Row {
 static NEXUS: Row = Row {
     kind: "nexus",
     shown: Shown::Fake,
-    by: "an imitation of a registry that lists what is no tag, as Nexus does",
+    by: "an imitation of a registry with tokens that lists what is no tag, as Nexus does",
     start: || {
         async {
             End {
-                site: Site::Fake(Nexus::start().await),
+                site: Site::Fake(Nexus::with_tokens().await),
                 keys: Nexus::keys(),
                 _kept: Box::new(()),
             }
@@ -431,12 +423,10 @@ static NEXUS: Row = Row {
     referrers: Referrers::Tag,
     pattern: "team/app*",
     beside: "team/tool",
-    not: &[(
-        Scenario::TokenExpiry,
-        Not::Unknown("the fake has logins by user and password, which do not end"),
-    )],
+    not: &[],
     unchecked: &[
         "its search, whose index lags behind: it is used with `bulk_listing: true` alone, and no part of this table",
+        "the service of its tokens, and how long they are good",
         "group repositories, and the caps of the Community Edition",
     ],
 };

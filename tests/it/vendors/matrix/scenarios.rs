@@ -41,6 +41,7 @@ async fn one(row: &Row, scenario: Scenario) {
         Scenario::Immutable => immutable(row).await,
         Scenario::Throttled => throttled(row).await,
         Scenario::TokenExpiry => token_expiry(row).await,
+        Scenario::ReadExpiry => read_expiry(row).await,
         Scenario::Missing => missing(row).await,
         Scenario::Pattern => pattern(row).await,
     }
@@ -356,7 +357,7 @@ async fn token_expiry(row: &Row) {
     let chain = Chain::of(row).await;
     let sample = image(1, "amd64", &[3000]);
     chain.seed("v1", &sample);
-    chain.end.site.end_logins_in_mid_upload();
+    chain.end.site.end_logins_before("PUT", "/blobs/uploads/", 1);
     chain.passes().await;
     assert_eq!(chain.end.site.login_refusals("PUT", "/blobs/uploads/"), 1);
     chain.assert_holds("v1", &sample).await;
@@ -399,6 +400,40 @@ async fn pattern(row: &Row) {
     };
     assert_eq!(Tally::of(site), gone_out);
     assert_eq!(site.count("*", &format!("/v2/{}/", row.beside)), 0);
+}
+
+/// At the source: while blobs are read, and before the tags are listed, where the registry's own list is read.
+async fn read_expiry(row: &Row) {
+    let chain = Chain::of(row).await;
+    let site = &chain.end.site;
+    let sample = image(1, "amd64", &[3000, 2000, 20]);
+    chain.seed("v1", &sample);
+    assert!(by_hand(&chain.engine, "in").await.failures.is_empty());
+    site.forget();
+    site.end_logins_before("GET", "/blobs/sha256:", 1);
+    let report = by_hand(&chain.engine, "out").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    chain.assert_holds("v1", &sample).await;
+    let refused = site.login_refusals("GET", "/blobs/sha256:");
+    // All that were under way at most; none is refused twice, and what was read is not read again.
+    assert!((1..=3).contains(&refused), "{refused}");
+    assert_eq!(site.count("GET", "/blobs/sha256:"), 4 + refused);
+    let lists = site.count("GET", "/tags/list");
+    if lists == 0 {
+        return;
+    }
+    let other = image(2, "amd64", &[20]);
+    chain.seed("v2", &other);
+    assert!(by_hand(&chain.engine, "in").await.failures.is_empty());
+    site.forget();
+    site.end_logins_before("GET", "/tags/list", 0);
+    let report = by_hand(&chain.engine, "out").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    chain.assert_holds("v2", &other).await;
+    let refused = site.login_refusals("GET", "/tags/list");
+    // Harbor asks for user and password once a token has ended, and these have no end.
+    assert_eq!(refused, usize::from(row.kind != "harbor"));
+    assert_eq!(site.count("GET", "/tags/list"), lists + refused);
 }
 
 /// What a push needs is made, and a source without the repository is said to be one.
