@@ -17,8 +17,8 @@ use super::product;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, Operation, RemoteSettings, Result,
-    Told, Vendor, Ways,
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, Operation, Phrase, RemoteSettings,
+    Result, Told, Vendor, Ways,
 };
 
 pub(super) static ROW: Row = Row {
@@ -43,8 +43,26 @@ static WAYS: Ways = Ways {
     // The index may not have a tag yet, or still have one that is gone.
     hides_tags: true,
     right_to_list: "the privileges nx-search-read and nx-repository-view-docker-<repository>-browse",
+    phrases: PHRASES,
     ..Ways::PLAIN
 };
+
+/// Of one whose search nobody asked for.
+static UNSEARCHED: Ways = Ways {
+    phrases: PHRASES,
+    ..Ways::PLAIN
+};
+
+/// GoogleContainerTools/jib#3057: what it says of a tag that is there has the code of an upload.
+static PHRASES: &[Phrase] = &[Phrase {
+    status: 400,
+    code: "",
+    says: "does not allow updating assets",
+    writes: Some(true),
+    kind: ErrorKind::Conflict,
+    advice: "the repository's deployment policy is `Disable redeploy`: let the rule leave its tags (`moved_tags: keep`, \
+             `on_conflict: keep`), or change the policy",
+}];
 
 pub(super) fn of(settings: &RemoteSettings) -> Arc<dyn Vendor> {
     let is_meant = settings.kind == Some(Kind::Nexus);
@@ -103,7 +121,7 @@ impl Vendor for Nexus {
     fn ways(&self) -> &'static Ways {
         match self.repository {
             Some(_) => &WAYS,
-            None => &Ways::PLAIN,
+            None => &UNSEARCHED,
         }
     }
 

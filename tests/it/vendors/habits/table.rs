@@ -35,6 +35,8 @@ harbor
     vendors/harbor.rs harbor_robots_are_known_by_whatever_prefix:
         prefixes of robots
 alibaba_enterprise
+    vendors/habits/alibaba.rs alibaba_immutable_tags_are_a_conflict:
+        already exists and cannot be overwritten
     src/vendors/table.rs alibabas_token_servers_are_known_by_name_and_region:
         token_hosts
     vendors/habits/alibaba.rs alibaba_api_is_asked_15_times_a_second_at_most:
@@ -172,6 +174,8 @@ huawei
     vendors/habits/huawei.rs huawei_mounts_blobs_of_another_repository:
         mounts
 nexus
+    vendors/habits/nexus.rs nexus_tags_that_may_not_be_redeployed_are_a_conflict:
+        400 does not allow updating assets
     vendors/nexus.rs nexus_tags_that_the_index_does_not_have_yet_or_still_has_are_those_of_the_registry:
         hides_tags
     vendors/habits/nexus.rs nexus_nulls_among_its_tags_are_none:
@@ -225,6 +229,8 @@ gitlab
     vendors/habits/gitlab.rs gitlab_mounts_with_the_right_to_pull_from_the_other_project:
         mounts between projects
 artifactory
+    vendors/habits/artifactory.rs artifactory_tags_that_the_user_may_not_delete_are_a_conflict:
+        needs delete permission; MANIFEST_INVALID 403 forbidden
     vendors/artifactory.rs artifactory_repositories_under_a_glob_come_from_its_catalogue_or_from_those_of_the_keys:
         catalogue
     vendors/habits/artifactory.rs artifactory_tags_whose_files_are_not_listed_yet_are_looked_at:
