@@ -7,12 +7,16 @@ const FIRST_REST: Duration = Duration::from_secs(60);
 /// The longest rest. A mirror that does not know us rests as long at once: that takes a person to mend.
 const LONGEST_REST: Duration = Duration::from_secs(15 * 60);
 
+/// How long a mirror is not asked for a repository that it refused. Registries say so of what they lack, too, so that nothing
+/// follows for others.
+pub const REFUSED_FOR: Duration = LONGEST_REST;
+
 /// What may be wrong with a mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MirrorTrouble {
     /// It did not answer, failed, or gave something else than was asked for.
     Failed,
-    /// It does not let us read.
+    /// It does not take our login.
     Refused,
 }
 

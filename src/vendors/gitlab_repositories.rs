@@ -59,13 +59,9 @@ pub(super) async fn list(api: &Api, below: &[String]) -> Result<Vec<RepositoryNa
         if read.iter().any(|holder| beginning.starts_with(holder.as_str())) {
             continue;
         }
-        let listed = holder_of(api, path).await.and_then(|(holder, names)| {
-            // What it lies in is shown, and nothing of it.
-            if holder != path && !names.iter().any(|name| name.as_str().starts_with(beginning.as_str())) {
-                return Err(hidden(api, path));
-            }
+        let listed = holder_of(api, path).await.map(|(holder, names)| {
             read.push(format!("{holder}/"));
-            Ok(names)
+            names
         });
         gathered.take(path, listed)?;
     }
@@ -93,24 +89,21 @@ async fn holder_of<'p>(api: &Api, path: &'p str) -> Result<(&'p str, Vec<Reposit
             return Ok((holder, names.collect()));
         }
         let Some((above, _)) = holder.rsplit_once('/') else {
-            return Err(hidden(api, path));
+            // It may be there and hidden, so that it is not known to be empty.
+            let message = format!(
+                "GitLab shows this user no group or project of the path {path}: it is missing, or {RIGHT} is; below a user's name \
+                 begin the pattern with a project, as in `user/project/**`"
+            );
+            let place = api.place(None);
+            return Err(Error::new(
+                Operation::ListRepositories,
+                place,
+                ErrorKind::NotFound,
+                message,
+            ));
         };
         holder = above;
     }
-}
-
-/// It may be there and hidden, so that it is not known to be empty.
-fn hidden(api: &Api, path: &str) -> Error {
-    let message = format!(
-        "GitLab shows this user no group or project of the path {path}: it is missing, or {RIGHT} is; below a user's name begin \
-         the pattern with a project, as in `user/project/**`"
-    );
-    Error::new(
-        Operation::ListRepositories,
-        api.place(None),
-        ErrorKind::NotFound,
-        message,
-    )
 }
 
 /// docs.gitlab.com, "Access token scopes" and "Roles and permissions".

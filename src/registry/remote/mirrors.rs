@@ -17,7 +17,7 @@ use super::throttle::{Class, Permit};
 use super::{Registry, Taken};
 use crate::clock::Clock;
 use crate::oci::{Digest, Manifest, Reference, RepositoryName};
-use crate::plan::{MirrorHealth, MirrorTrouble};
+use crate::plan::{MirrorHealth, MirrorTrouble, REFUSED_FOR};
 use crate::registry::{BlobReader, Error, ErrorKind, HeadManifest, Operation, Result};
 
 /// How long a mirror is waited for until it answers: it is asked because it is near.
@@ -44,6 +44,8 @@ struct Mirror {
     prefix: Option<String>,
     /// Shared with the same mirror of the rules as they were before they were read again.
     health: Arc<Mutex<MirrorHealth>>,
+    /// Repositories that it refuses, by their names there, with the time until which they are not asked for.
+    refused: Arc<Mutex<HashMap<RepositoryName, Duration>>>,
 }
 
 impl Mirror {
@@ -95,10 +97,12 @@ impl Mirrors {
                 registry,
                 prefix,
                 health: Arc::default(),
+                refused: Arc::default(),
             };
             let same = before.and_then(|before| Some((before, before.list.iter().find(|one| one.is_same(&mirror))?)));
             if let Some((before, same)) = same {
                 mirror.health = Arc::clone(&same.health);
+                mirror.refused = Arc::clone(&same.refused);
                 doubted = Some(Arc::clone(&before.doubted));
             }
             mirror
@@ -136,16 +140,42 @@ impl Mirrors {
         lock(&self.list[index].health).fine(self.clock.elapsed());
     }
 
-    fn broke(&self, of: &Registry, index: usize, error: &Error) {
+    fn broke(&self, of: &Registry, index: usize, name: &RepositoryName, error: &Error) {
         let what = match error.kind {
-            // It has no such thing.
-            ErrorKind::NotFound => return,
+            // It has no such thing, or has it as whoever made it: the registry itself gives the same.
+            ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::TooLarge => return,
             // It was not asked.
             ErrorKind::Throttled if error.status.is_none() => return,
-            ErrorKind::Unauthorized | ErrorKind::Denied => MirrorTrouble::Refused,
+            ErrorKind::Unauthorized | ErrorKind::Denied if error.operation == Operation::Authenticate => {
+                MirrorTrouble::Refused
+            }
+            ErrorKind::Unauthorized | ErrorKind::Denied => return self.refuses(of, index, name, error),
             _ => MirrorTrouble::Failed,
         };
         self.trouble(of, index, what, &error.to_string());
+    }
+
+    /// It refuses one repository.
+    fn refuses(&self, of: &Registry, index: usize, name: &RepositoryName, error: &Error) {
+        let mirror = &self.list[index];
+        let mut refused = lock(&mirror.refused);
+        let is_first = refused.is_empty();
+        if refused.len() >= MOST {
+            refused.clear();
+        }
+        refused.insert(name.clone(), self.clock.elapsed() + REFUSED_FOR);
+        drop(refused);
+        let (registry, there) = (of.name(), mirror.registry.name());
+        let minutes = REFUSED_FOR.as_secs() / 60;
+        if is_first {
+            tracing::warn!(
+                registry,
+                mirror = there,
+                "a mirror refuses {name}, which is read from the registry itself for {minutes} min: {error}"
+            );
+        } else {
+            tracing::debug!(registry, mirror = there, "a mirror refuses {name}: {error}");
+        }
     }
 
     fn trouble(&self, of: &Registry, index: usize, what: MirrorTrouble, message: &str) {
@@ -188,6 +218,10 @@ impl Mirrors {
             };
             // A name that is too long there is a name that is not there.
             let name = name.parse().ok()?;
+            let now = self.clock.elapsed();
+            if lock(&mirror.refused).get(&name).is_some_and(|until| now < *until) {
+                return None;
+            }
             Some((index, mirror.registry.charged_to(Arc::clone(&of.account)), name))
         })
     }
@@ -210,7 +244,7 @@ impl Mirrors {
                 let answer = there.run_beside(place, call).await?;
                 there.manifest_in(answer, &name, reference).await
             };
-            if let Some(Some(manifest)) = self.within(of, index, read).await {
+            if let Some(Some(manifest)) = self.within(of, index, &name, read).await {
                 // Its bytes are right, which of a blob is known at its end only.
                 self.fine(index);
                 return Some(manifest);
@@ -236,7 +270,7 @@ impl Mirrors {
                 let call = there.manifest_call(Operation::ResolveTag, Method::HEAD, &name, reference)?;
                 there.head_in(there.run_beside(place, call).await?).await
             };
-            if let Some(Some(found)) = self.within(of, index, look).await {
+            if let Some(Some(found)) = self.within(of, index, &name, look).await {
                 return Some(found);
             }
         }
@@ -278,7 +312,7 @@ impl Mirrors {
                     .await?;
                 there.reader(answer, None, asked.clone()).await.map(Some)
             };
-            let Some(Some(reader)) = self.within(of, index, opening).await else {
+            let Some(Some(reader)) = self.within(of, index, &name, opening).await else {
                 continue;
             };
             // Who ignores ranges would make us read from the beginning; the registry itself may do better.
@@ -300,12 +334,13 @@ impl Mirrors {
         &self,
         of: &Registry,
         index: usize,
+        name: &RepositoryName,
         asked: impl Future<Output = Result<Option<T>>>,
     ) -> Option<Option<T>> {
         match tokio::time::timeout(PATIENCE, Box::pin(asked)).await {
             Ok(Ok(found)) => Some(found),
             Ok(Err(error)) => {
-                self.broke(of, index, &error);
+                self.broke(of, index, name, &error);
                 None
             }
             Err(_) => {
@@ -462,7 +497,7 @@ impl Followed {
                         return Some(Err(error));
                     };
                     if let Some(mirrors) = &self.registry.mirrors {
-                        mirrors.broke(&self.registry, mirror, &error);
+                        mirrors.broke(&self.registry, mirror, &self.repository, &error);
                     }
                     // An end that is not known is asked for as none.
                     let asked = self.at..self.end;

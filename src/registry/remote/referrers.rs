@@ -243,7 +243,7 @@ impl Registry {
         let subject_unknown = matches!(refusal.code.as_deref(), Some("MANIFEST_UNKNOWN" | "MANIFEST_INVALID"));
         let is_present = self.state(repository) == State::Present;
         // Quay answers so to a subject that it does not have, instead of by an empty list. A registry says it in an envelope.
-        if is_present && matches!(status.as_u16(), 400 | 404) && refusal.enveloped
+        if is_present && status == StatusCode::NOT_FOUND && refusal.enveloped
             || subject_unknown && status == StatusCode::BAD_REQUEST
         {
             return Ok(Found::List(Vec::new()));

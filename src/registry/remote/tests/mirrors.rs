@@ -55,6 +55,34 @@ async fn waiting_for_a_place_of_the_process_is_no_fault_of_the_mirror() {
     assert_eq!((near.seen().len(), src.seen().len()), (1, 0));
 }
 
+/// Registries refuse what they lack, too.
+#[tokio::test]
+async fn a_mirror_that_refuses_one_repository_is_asked_for_others() {
+    let (bytes, digest) = blob(1000, 1);
+    let given = bytes.clone();
+    let near = Server::start(move |request, _| match request.target.contains("/secret/") {
+        true => answer(403, &[], ""),
+        false => answer(200, &[], given.clone()),
+    })
+    .await;
+    let src = full(bytes).await;
+    let (limiter, any) = (Limiter::default(), Limits::default);
+    let end = open_with(&limiter, &src, any());
+    let source = mirrored(&end, open_with(&limiter, &near, any()));
+    let [secret, open] = ["secret", "open"].map(repository);
+    for (name, minutes, of_mirror, of_source) in [
+        (&secret, 0, 1, 1),
+        (&secret, 1, 1, 2),
+        (&open, 0, 2, 2),
+        (&secret, 15, 3, 3),
+    ] {
+        pass(Duration::from_secs(60 * minutes)).await;
+        let reader = source.open_blob(name, &digest, 0).await;
+        drop(reader.expect("a reader"));
+        assert_eq!((near.seen().len(), src.seen().len()), (of_mirror, of_source), "{name} after {minutes} min");
+    }
+}
+
 #[tokio::test]
 async fn a_mirror_that_may_not_be_asked_yet_is_passed_over_and_asked_later() {
     let (bytes, digest) = blob(1000, 1);

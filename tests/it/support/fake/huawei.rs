@@ -153,8 +153,14 @@ impl Huawei {
             0 => limit,
             most => limit.min(most),
         };
-        let before = lock(&self.pages).insert(request.path.clone(), offset + most);
-        if offset != 0 && (before != Some(offset) || offset >= all.len()) {
+        let end = all.len().min(offset + most);
+        let before = lock(&self.pages).insert(request.path.clone(), end);
+        // Who is not told how many there are looks behind the last.
+        let behind = match self.without_totals.load(Ordering::Relaxed) {
+            true => offset > all.len(),
+            false => offset >= all.len(),
+        };
+        if offset != 0 && (before != Some(offset) || behind) {
             return Asked::Wrong(format!("a page from {offset} on, after one to {before:?}"));
         }
         let shown: Vec<&Value> = all.iter().skip(offset).take(most).collect();
