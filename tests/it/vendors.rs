@@ -14,6 +14,7 @@ mod harbor;
 mod huawei;
 mod hub;
 mod logins;
+mod made_by_administrators;
 mod matrix;
 mod nexus;
 mod quay;

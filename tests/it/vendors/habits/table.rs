@@ -172,6 +172,8 @@ huawei
     vendors/habits/huawei.rs huawei_mounts_blobs_of_another_repository:
         mounts
 nexus
+    vendors/made_by_administrators.rs nexus_repository_that_is_missing_is_told_with_who_makes_it:
+        nowhere; create_when_refused
     vendors/nexus.rs nexus_tags_that_the_index_does_not_have_yet_or_still_has_are_those_of_the_registry:
         hides_tags
     vendors/habits/nexus.rs nexus_nulls_among_its_tags_are_none:
@@ -225,6 +227,8 @@ gitlab
     vendors/habits/gitlab.rs gitlab_mounts_with_the_right_to_pull_from_the_other_project:
         mounts between projects
 artifactory
+    vendors/made_by_administrators.rs artifactory_key_that_is_missing_is_told_with_who_makes_it:
+        create_when_refused
     vendors/artifactory.rs artifactory_repositories_under_a_glob_come_from_its_catalogue_or_from_those_of_the_keys:
         catalogue
     vendors/habits/artifactory.rs artifactory_tags_whose_files_are_not_listed_yet_are_looked_at:
@@ -298,6 +302,8 @@ fn habits(kind: Kind) -> BTreeSet<String> {
     } = here;
     let Ways {
         must_create,
+        create_when_refused,
+        nowhere,
         hides_tags,
         blobs_at_once,
         right_to_list: _,
@@ -328,6 +334,8 @@ fn habits(kind: Kind) -> BTreeSet<String> {
         ("api_per_second", api_per_second != there.api_per_second),
         ("login_first", login_first != there.login_first),
         ("must_create", *must_create != plain.must_create),
+        ("create_when_refused", *create_when_refused != plain.create_when_refused),
+        ("nowhere", *nowhere != plain.nowhere),
         ("hides_tags", *hides_tags != plain.hides_tags),
         ("blobs_at_once", *blobs_at_once != plain.blobs_at_once),
         ("list_action", *list_action != plain.list_action),
