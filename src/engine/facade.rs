@@ -102,6 +102,7 @@ fn open_ends(
     config: &Config,
     clock: &Clock,
     limiter: &Limiter,
+    before: Option<&BTreeMap<RegistryName, Endpoint>>,
 ) -> Result<BTreeMap<RegistryName, Endpoint>, EngineError> {
     limiter.set(config.limits);
     let mut ends = BTreeMap::new();
@@ -116,7 +117,8 @@ fn open_ends(
         if let Some(RegistrySettings::Remote(settings)) = config.registries.get(name) {
             let mirrors = mirrors_of(settings, &ends, clock, limiter)?;
             if !mirrors.is_empty() {
-                end.set_mirrors(mirrors, settings.mirrors_resolve_tags);
+                let before = before.and_then(|before| before.get(name));
+                end.set_mirrors(mirrors, settings.mirrors_resolve_tags, before);
             }
         }
     }
@@ -177,7 +179,7 @@ impl Engine {
         events: Events,
     ) -> Result<Self, EngineError> {
         let limiter = Limiter::default();
-        let ends = open_ends(&config, &clock, &limiter)?;
+        let ends = open_ends(&config, &clock, &limiter, None)?;
         let blobs = BlobTable::new(clock.clone());
         let manifests = ManifestCache::stored(store.clone(), clock.clone());
         let shared = Shared {
@@ -209,7 +211,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::new`].
     pub fn with_config(&self, config: Arc<Config>) -> Result<Self, EngineError> {
-        let ends = open_ends(&config, &self.shared.clock, &self.shared.limiter)?;
+        let ends = open_ends(&config, &self.shared.clock, &self.shared.limiter, Some(&self.ends))?;
         // The same spool goes on, so that what has been said of it is not said again.
         let spool = match &self.spool {
             Some(spool) if config.spool.as_ref() == Some(spool.settings()) => Some(spool.clone()),

@@ -101,14 +101,19 @@ impl Endpoint {
     }
 
     /// Gives a registry its mirrors, once, each with what stands before repositories' names there. Only
-    /// [`Endpoint::with_mirrors_first`] asks them; layouts have none and are none.
-    pub fn set_mirrors(&self, mirrors: Vec<(Self, Option<String>)>, resolve_tags: bool) {
+    /// [`Endpoint::with_mirrors_first`] asks them; layouts have none and are none. `before`: the same registry by the rules as they
+    /// were, of whose mirrors it is remembered how they did.
+    pub fn set_mirrors(&self, mirrors: Vec<(Self, Option<String>)>, resolve_tags: bool, before: Option<&Self>) {
         let registries = mirrors.into_iter().filter_map(|(end, prefix)| match end {
             Self::Registry(registry) => Some((registry, prefix)),
             Self::Layout(_) => None,
         });
         if let Self::Registry(registry) = self {
-            registry.set_mirrors(registries.collect(), resolve_tags);
+            let before = match before {
+                Some(Self::Registry(before)) => Some(before),
+                Some(Self::Layout(_)) | None => None,
+            };
+            registry.set_mirrors(registries.collect(), resolve_tags, before);
         }
     }
 

@@ -15,8 +15,8 @@ use super::names::{absent_or_names, whole};
 use super::once::once;
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiAnswer, BulkListing, Created, ErrorKind, Issued, Kind, ListedTag, NumberedPage, Operation, Result, Told,
-    Vendor, Ways, numbered, numbered_in_part,
+    Api, ApiAnswer, BulkListing, Created, ErrorKind, Issued, Kind, ListedTag, NumberedPage, Operation, Phrase, Result,
+    Told, Vendor, Ways, numbered, numbered_in_part,
 };
 
 const VERSION: &str = "2018-12-01";
@@ -30,6 +30,16 @@ static WAYS: Ways = Ways {
     // Pages by number: a tag that is deleted while another is pushed moves one past the reader, and the total stays.
     hides_tags: true,
     right_to_list: "the RAM actions cr:GetRepository, cr:ListRepository and cr:ListRepoTag",
+    // help.aliyun.com, "Configure a repository to be immutable": these words, and neither status nor code.
+    phrases: &[Phrase {
+        status: 0,
+        code: "",
+        says: "already exists and cannot be overwritten",
+        writes: Some(true),
+        kind: ErrorKind::Conflict,
+        advice: "the repository's tags are immutable: let the rule leave them (`moved_tags: keep`, `on_conflict: keep`), or \
+                 change the repository's setting",
+    }],
     catalogue: false,
     ..Ways::PLAIN
 };

@@ -18,7 +18,8 @@ use super::product;
 use super::table::Row;
 use crate::oci::{RepositoryName, media_type};
 use crate::registry::{
-    Api, ApiCall, ApiLogin, BulkListing, Created, ErrorKind, Kind, ListedTag, Operation, Result, Told, Vendor, Ways,
+    Api, ApiCall, ApiLogin, BulkListing, Created, ErrorKind, Kind, ListedTag, Operation, Phrase, Result, Told, Vendor,
+    Ways,
 };
 
 pub(super) static ROW: Row = Row {
@@ -27,6 +28,30 @@ pub(super) static ROW: Row = Row {
     vendor: |_| Arc::new(Artifactory::default()),
 };
 
+/// Who may push and not delete may not overwrite (jfrog.com, "Permissions", Delete/Overwrite).
+const MAY_NOT_OVERWRITE: &str = "the tag is there, and to overwrite it the user needs the permission Delete/Overwrite: grant it, or let the \
+                                 rule leave such tags (`moved_tags: keep`, `on_conflict: keep`)";
+
+static PHRASES: &[Phrase] = &[
+    Phrase {
+        status: 0,
+        code: "",
+        says: "needs delete permission",
+        writes: Some(true),
+        kind: ErrorKind::Conflict,
+        advice: MAY_NOT_OVERWRITE,
+    },
+    // GoogleContainerTools/kaniko#1095. Who may not push at all is refused at the blobs, which come before.
+    Phrase {
+        status: 0,
+        code: "MANIFEST_INVALID",
+        says: "403 forbidden",
+        writes: Some(true),
+        kind: ErrorKind::Conflict,
+        advice: MAY_NOT_OVERWRITE,
+    },
+];
+
 static WAYS: Ways = Ways {
     // A file may be there that its list does not show yet.
     hides_tags: true,
@@ -34,6 +59,7 @@ static WAYS: Ways = Ways {
     // A blob in the closing PUT alone failed on some versions (RTFACT-19344).
     single_put: false,
     create_when_refused: true,
+    phrases: PHRASES,
     // It is asked for with the others', in `list_repositories`.
     catalogue: false,
     ..Ways::PLAIN

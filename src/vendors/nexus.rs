@@ -17,7 +17,7 @@ use super::product;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Kind, ListedTag, Operation,
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Kind, ListedTag, Operation, Phrase,
     RemoteSettings, Result, Told, Vendor, Ways,
 };
 
@@ -44,18 +44,31 @@ const MISSING: &str = "Nexus has no repository of this name, and transship makes
     stores what and who may read it (Settings, Repositories, Create repository, docker (hosted); or \
     POST /service/rest/v1/repositories/docker/hosted)";
 
-static PLAIN: Ways = Ways {
-    create_when_refused: true,
-    nowhere: MISSING,
-    ..Ways::PLAIN
-};
-
 static WAYS: Ways = Ways {
     // The index may not have a tag yet, or still have one that is gone.
     hides_tags: true,
     right_to_list: "the privileges nx-search-read and nx-repository-view-docker-<repository>-browse",
-    ..PLAIN
+    ..UNSEARCHED
 };
+
+/// Of one whose search nobody asked for.
+static UNSEARCHED: Ways = Ways {
+    create_when_refused: true,
+    nowhere: MISSING,
+    phrases: PHRASES,
+    ..Ways::PLAIN
+};
+
+/// GoogleContainerTools/jib#3057: what it says of a tag that is there has the code of an upload.
+static PHRASES: &[Phrase] = &[Phrase {
+    status: 400,
+    code: "",
+    says: "does not allow updating assets",
+    writes: Some(true),
+    kind: ErrorKind::Conflict,
+    advice: "the repository's deployment policy is `Disable redeploy`: let the rule leave its tags (`moved_tags: keep`, \
+             `on_conflict: keep`), or change the policy",
+}];
 
 pub(super) fn of(settings: &RemoteSettings) -> Arc<dyn Vendor> {
     let is_meant = settings.kind == Some(Kind::Nexus);
@@ -114,7 +127,7 @@ impl Vendor for Nexus {
     fn ways(&self) -> &'static Ways {
         match self.repository {
             Some(_) => &WAYS,
-            None => &PLAIN,
+            None => &UNSEARCHED,
         }
     }
 

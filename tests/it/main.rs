@@ -16,6 +16,7 @@ mod images;
 mod limits;
 mod memory;
 mod mirrors;
+mod mirrors_kept;
 mod mounts;
 mod moved;
 mod plan_laws;

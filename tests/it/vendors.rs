@@ -13,6 +13,7 @@ mod habits;
 mod harbor;
 mod huawei;
 mod hub;
+mod hub_mirrored;
 mod logins;
 mod made_by_administrators;
 mod matrix;

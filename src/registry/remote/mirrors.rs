@@ -34,15 +34,28 @@ pub(super) struct Mirrors {
     clock: Clock,
     /// Blobs that came from a mirror at least in part, with its index.
     given: Mutex<HashMap<Digest, usize>>,
-    /// What a mirror gave with other bytes: it is read from the registry itself.
-    doubted: Mutex<HashSet<Digest>>,
+    /// What a mirror gave with other bytes: it is read from the registry itself. Shared as the health is.
+    doubted: Arc<Mutex<HashSet<Digest>>>,
 }
 
 #[derive(Debug)]
 struct Mirror {
     registry: Registry,
     prefix: Option<String>,
-    health: Mutex<MirrorHealth>,
+    /// Shared with the same mirror of the rules as they were before they were read again.
+    health: Arc<Mutex<MirrorHealth>>,
+}
+
+impl Mirror {
+    /// True where what became of the questions to the other says what will become of those to this one: a mirror whose login was
+    /// corrected, say, is another one.
+    fn is_same(&self, other: &Self) -> bool {
+        let (here, there) = (&*self.registry.shared, &*other.registry.shared);
+        here.name == there.name
+            && here.root == there.root
+            && here.settings == there.settings
+            && self.prefix == other.prefix
+    }
 }
 
 /// A place at the registry itself, from which it can be asked without waiting for another.
@@ -68,19 +81,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Mirrors {
-    /// These registries, each with what stands before our repositories' names there.
-    pub(super) fn new(list: Vec<(Registry, Option<String>)>, resolve_tags: bool, clock: Clock) -> Self {
-        let list = list.into_iter().map(|(registry, prefix)| Mirror {
-            registry,
-            prefix,
-            health: Mutex::default(),
+    /// These registries, each with what stands before our repositories' names there. What is remembered of those that were
+    /// mirrors before, too, stays.
+    pub(super) fn new(
+        list: Vec<(Registry, Option<String>)>,
+        resolve_tags: bool,
+        clock: Clock,
+        before: Option<&Self>,
+    ) -> Self {
+        let mut doubted = None;
+        let list = list.into_iter().map(|(registry, prefix)| {
+            let mut mirror = Mirror {
+                registry,
+                prefix,
+                health: Arc::default(),
+            };
+            let same = before.and_then(|before| Some((before, before.list.iter().find(|one| one.is_same(&mirror))?)));
+            if let Some((before, same)) = same {
+                mirror.health = Arc::clone(&same.health);
+                doubted = Some(Arc::clone(&before.doubted));
+            }
+            mirror
         });
         Self {
             list: list.collect(),
             resolve_tags,
             clock,
             given: Mutex::default(),
-            doubted: Mutex::default(),
+            doubted: doubted.unwrap_or_default(),
         }
     }
 
@@ -290,14 +318,14 @@ impl Mirrors {
 }
 
 impl Registry {
-    /// Gives it its mirrors, once; only clones by [`Registry::with_mirrors_first`] ask them.
-    pub fn set_mirrors(&self, list: Vec<(Registry, Option<String>)>, resolve_tags: bool) {
+    /// Gives it its mirrors, once; only clones by [`Registry::with_mirrors_first`] ask them. `before`: the same registry by the rules
+    /// as they were.
+    pub fn set_mirrors(&self, list: Vec<(Registry, Option<String>)>, resolve_tags: bool, before: Option<&Registry>) {
         let clock = self.shared.transport.clock().clone();
+        let before = before.and_then(|before| before.shared.mirrors.get());
+        let mirrors = Mirrors::new(list, resolve_tags, clock, before.map(Arc::as_ref));
         // A second time would be a fault of ours, and the first holds.
-        let _ = self
-            .shared
-            .mirrors
-            .set(Arc::new(Mirrors::new(list, resolve_tags, clock)));
+        let _ = self.shared.mirrors.set(Arc::new(mirrors));
     }
 
     /// The same registry as a source: manifests by digest and blobs are read from its mirrors first.

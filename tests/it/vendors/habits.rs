@@ -23,10 +23,10 @@ use transship::clock::Clock;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::engine::{Engine, RunReport};
 use transship::oci::Digest;
-use transship::registry::{BodyStream, Endpoint, Limiter};
+use transship::registry::{BodyStream, Endpoint, ErrorKind, Limiter};
 use transship::rules::RegistryName;
 
-use crate::support::engine::{Workshop, by_hand};
+use crate::support::engine::{Workshop, by_hand, only_failure};
 use crate::support::fake::Fake;
 use crate::support::images::{SampleImage, image};
 
@@ -223,4 +223,21 @@ async fn mounts(fake: &Fake, dst: &str, repositories: [&str; 2]) {
     assert_eq!((blobs.mounted, blobs.copied), (2, 0), "{:#?}", fake.exchanges());
     assert_eq!(statuses(fake, "POST", "mount="), [201; 2], "{:#?}", fake.exchanges());
     assert_eq!(fake.count("PUT", "/blobs/uploads/"), 0);
+}
+
+/// A tag that may not be moved: refused once with this status, and told with these words.
+async fn refused_as_conflict(fake: &Fake, dst: &str, repository: &str, status: u16, told: &str) {
+    let scene = Scene::new(dst, &[repository]).await;
+    fake.seed(repository, "v1", &image(1, "amd64", &[20]));
+    fake.immutable("v1");
+    scene.seed(repository, "v1", &image(2, "amd64", &[20]));
+    let report = scene.run(repository).await;
+    let failure = only_failure(&report);
+    assert_eq!(
+        (failure.kind, failure.status),
+        (ErrorKind::Conflict, Some(status)),
+        "{failure:?}"
+    );
+    assert!(failure.message.contains(told), "{failure:?}");
+    assert_eq!(statuses(fake, "PUT", "/manifests/v1"), [status]);
 }

@@ -33,8 +33,13 @@ pub struct Row {
     /// One that needs something to be made first, where the kind has such.
     pub missing: &'static str,
     pub listing: Bulk,
+    pub referrers: Referrers,
+    /// A pattern that `repository` is of, and one of the same name with a `2` behind it.
+    pub pattern: &'static str,
+    /// A repository that the pattern is not of.
+    pub beside: &'static str,
     /// Scenarios that are left out, and why.
-    pub not: &'static [(Scenario, &'static str)],
+    pub not: &'static [(Scenario, Not)],
     /// What nobody could check here.
     pub unchecked: &'static [&'static str],
 }
@@ -57,6 +62,32 @@ pub enum Bulk {
     Tags(usize),
     /// So many images a page, each with its tags.
     Images(usize),
+}
+
+/// Where it has what refers to an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Referrers {
+    /// The referrers API.
+    Api,
+    /// A list under a tag of its own (distribution-spec 1.1, "Referrers Tag Schema").
+    Tag,
+}
+
+/// Why a scenario is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Not {
+    /// There is no such thing with this kind.
+    HasNone(&'static str),
+    /// There is, and nobody here knows what it answers.
+    Unknown(&'static str),
+}
+
+impl Not {
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::HasNone(why) | Self::Unknown(why) => why,
+        }
+    }
 }
 
 /// A registry of the kind.
@@ -106,10 +137,11 @@ pub enum Scenario {
     TokenExpiry,
     ReadExpiry,
     Missing,
+    Pattern,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::FirstCopy,
         Self::NoOp,
         Self::MovedTag,
@@ -121,6 +153,7 @@ impl Scenario {
         Self::TokenExpiry,
         Self::ReadExpiry,
         Self::Missing,
+        Self::Pattern,
     ];
 
     pub fn name(self) -> &'static str {
@@ -136,12 +169,13 @@ impl Scenario {
             Self::TokenExpiry => "token expiry in mid-upload",
             Self::ReadExpiry => "token expiry while it is read",
             Self::Missing => "missing repository",
+            Self::Pattern => "repositories by a pattern",
         }
     }
 }
 
 impl Row {
-    pub fn not(&self, scenario: Scenario) -> Option<&'static str> {
+    pub fn not(&self, scenario: Scenario) -> Option<Not> {
         let found = self.not.iter().find(|(not, _)| *not == scenario);
         found.map(|(_, why)| *why)
     }

@@ -26,7 +26,7 @@ fn open_with(limiter: &Limiter, server: &Server, limits: Limits) -> Endpoint {
 
 /// The same as a source with this mirror.
 fn mirrored(end: &Endpoint, mirror: Endpoint) -> Endpoint {
-    end.set_mirrors(vec![(mirror, None)], false);
+    end.set_mirrors(vec![(mirror, None)], false, None);
     end.with_mirrors_first()
 }
 

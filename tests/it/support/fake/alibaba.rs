@@ -106,6 +106,13 @@ impl Cloud {
         self.has(book, name) || auto == Some(true)
     }
 
+    /// All that were made by calls and by pushes.
+    fn names(&self, book: &Book) -> BTreeSet<String> {
+        let mut names: BTreeSet<String> = lock(&self.repositories).keys().cloned().collect();
+        names.extend(book.registry.repositories().iter().map(ToString::to_string));
+        names
+    }
+
     fn has(&self, book: &Book, name: &str) -> bool {
         let held = || name.parse().is_ok_and(|name| book.registry.manifests(&name).is_some());
         lock(&self.repositories).contains_key(name) || held()
@@ -257,8 +264,10 @@ impl Alibaba {
                 {
                     return Err(refused(200, "NAMESPACE_NOT_EXIST"));
                 }
-                let all: Vec<Value> = lock(&self.cloud.repositories)
-                    .keys()
+                let all: Vec<Value> = self
+                    .cloud
+                    .names(book)
+                    .iter()
                     .filter_map(|name| name.split_once('/'))
                     .filter(|(space, _)| namespace.as_deref().is_none_or(|namespace| namespace == *space))
                     .map(|(space, name)| {
@@ -338,8 +347,10 @@ impl Alibaba {
                     "GetRepoListByNamespace"
                 };
                 self.signed(request, PERSONAL, action)?;
-                let all: Vec<Value> = lock(&self.cloud.repositories)
-                    .keys()
+                let all: Vec<Value> = self
+                    .cloud
+                    .names(book)
+                    .iter()
                     .filter_map(|name| name.split_once('/'))
                     .filter(|(space, _)| namespace.is_empty() || namespace == [*space])
                     .map(|(space, name)| json!({ "repoNamespace": space, "repoName": name }))
@@ -463,6 +474,12 @@ impl Face for Alibaba {
             400,
             &json!({ "Code": "Throttling.User", "Message": "Request was denied due to user flow control." }),
         )
+    }
+
+    /// help.aliyun.com, "Configure a repository to be immutable"; status and code are not documented.
+    fn immutable(&self, _tag: &str) -> Option<Response> {
+        let message = "The requested tag already exists and cannot be overwritten.";
+        (!self.personal).then(|| refusal(403, "DENIED", message))
     }
 }
 

@@ -307,6 +307,13 @@ impl Face for Arc<Artifactory> {
         }
     }
 
+    /// As GoogleContainerTools/kaniko#1095 saw it, where the user may push and not delete.
+    fn immutable(&self, _tag: &str) -> Option<Response> {
+        let detail = json!({ "description": "HTTP 403 Forbidden" });
+        let error = json!({ "code": "MANIFEST_INVALID", "message": "manifest invalid", "detail": detail });
+        Some(document(403, &json!({ "errors": [error] })))
+    }
+
     fn answered(&self, _book: &Book, _request: &Asking, answer: Response) -> Response {
         with_header(answer, "x-jfrog-version", "Artifactory/7.98.7 79800900")
     }

@@ -71,6 +71,7 @@ impl EcrPublic {
                 let registry = json!({ "registryId": "123456789012", "aliases": [{ "name": ALIAS }] });
                 Asked::Answer(document(200, &json!({ "registries": [registry] })))
             }
+            "DescribeRepositories" => self.repositories(book, &asked),
             "CreateRepository" if self.exists(book, &repository) => fault("RepositoryAlreadyExistsException"),
             "CreateRepository" => {
                 lock(&self.made).insert(repository);
@@ -82,6 +83,18 @@ impl EcrPublic {
             "DescribeImageTags" => self.tags(book, &asked, &repository),
             _ => Asked::Wrong(format!("an action that nobody needs: {action}")),
         }
+    }
+
+    fn repositories(&self, book: &Book, asked: &Value) -> Asked {
+        if asked["maxResults"] != 1000 || !asked["nextToken"].is_null() {
+            return Asked::Wrong(format!("a page of {asked}, and there is one only"));
+        }
+        let names = book.registry.repositories();
+        let ours = names
+            .iter()
+            .filter_map(|name| name.as_str().strip_prefix(ALIAS)?.strip_prefix('/'));
+        let listed: Vec<Value> = ours.map(|name| json!({ "repositoryName": name })).collect();
+        Asked::Answer(document(200, &json!({ "repositories": listed })))
     }
 
     fn tags(&self, book: &Book, asked: &Value, repository: &str) -> Asked {

@@ -41,6 +41,8 @@ pub struct State {
     pub over_quota: bool,
     /// What the robot is called, where not [`ROBOT`].
     pub robot: Option<String>,
+    /// What proxy-cache projects fetch from cannot be reached, and what is asked of them fails.
+    pub broken_proxies: bool,
     /// It is 2.1, which says in another way that a proxy-cache project takes no pushes.
     pub early_proxies: bool,
     /// Lists say that there is one entry more.
@@ -185,6 +187,9 @@ impl Harbor {
         let proxy = project.is_some_and(|name| state.projects.get(name).is_some_and(|project| project.proxy));
         if request.writes() && state.read_only {
             return Asked::Answer(refusal(403, "DENIED", READ_ONLY));
+        }
+        if proxy && state.broken_proxies {
+            return Asked::Answer(refusal(500, "UNKNOWN", "internal server error"));
         }
         if request.writes() && proxy {
             // `src/server/middleware/repoproxy/proxy.go`, of 2.1.0 and of today.

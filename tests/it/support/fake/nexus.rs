@@ -212,6 +212,13 @@ impl Face for Arc<Nexus> {
         }
     }
 
+    /// As GoogleContainerTools/jib#3057 saw it, where redeploying is switched off.
+    fn immutable(&self, _tag: &str) -> Option<Response> {
+        let detail = format!("Repository does not allow updating assets: {REPOSITORY}");
+        let error = json!({ "code": "BLOB_UPLOAD_INVALID", "message": "blob upload invalid", "detail": detail });
+        Some(document(400, &json!({ "errors": [error] })))
+    }
+
     fn answered(&self, _book: &Book, _request: &Asking, answer: Response) -> Response {
         with_header(answer, "server", "Nexus/3.70.0-03 (OSS)")
     }

@@ -2,7 +2,7 @@
 
 use transship::vendors::habits_for;
 
-use super::{Pull, mounts};
+use super::{Pull, mounts, refused_as_conflict};
 use crate::support::fake::alibaba;
 use crate::support::images::image;
 use crate::support::{PASSWORD, USERNAME};
@@ -56,4 +56,19 @@ async fn alibaba_mounts_blobs_of_another_repository() {
         )
         .await;
     }
+}
+
+#[tokio::test]
+async fn alibaba_immutable_tags_are_a_conflict() {
+    let (fake, cloud) = alibaba::enterprise().await;
+    cloud.namespace("team", true);
+    cloud.signatures.take_any_date();
+    refused_as_conflict(
+        &fake,
+        &fake.rules("dst", &alibaba::keys(&fake, "alibaba_enterprise")),
+        "team/app",
+        403,
+        "the repository's tags are immutable",
+    )
+    .await;
 }

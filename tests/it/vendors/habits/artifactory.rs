@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::json;
 
-use super::{Pull, Scene, mounts, statuses};
+use super::{Pull, Scene, mounts, refused_as_conflict, statuses};
 use crate::support::fake::artifactory::Artifactory;
 use crate::support::images::image;
 use crate::support::proxy::{Act, Fault, Proxy};
@@ -65,4 +65,17 @@ async fn artifactory_mounts_blobs_of_the_same_key() {
     let fake = Artifactory::start().await;
     let dst = fake.rules("dst", &Artifactory::keys());
     mounts(&fake, &dst, ["docker/base", "docker/app"]).await;
+}
+
+#[tokio::test]
+async fn artifactory_tags_that_the_user_may_not_delete_are_a_conflict() {
+    let fake = Artifactory::start().await;
+    refused_as_conflict(
+        &fake,
+        &fake.rules("dst", &Artifactory::keys()),
+        "docker/app",
+        403,
+        "Delete/Overwrite",
+    )
+    .await;
 }

@@ -1,6 +1,6 @@
 //! Sonatype Nexus: what stands among its tags, mounts.
 
-use super::{Pull, mounts};
+use super::{Pull, mounts, refused_as_conflict};
 use crate::support::fake::nexus::Nexus;
 use crate::support::images::image;
 
@@ -21,4 +21,17 @@ async fn nexus_nulls_among_its_tags_are_none() {
 async fn nexus_mounts_blobs_of_a_hosted_repository() {
     let fake = Nexus::start().await;
     mounts(&fake, &fake.rules("dst", &Nexus::keys()), ["team/base", "team/app"]).await;
+}
+
+#[tokio::test]
+async fn nexus_tags_that_may_not_be_redeployed_are_a_conflict() {
+    let fake = Nexus::start().await;
+    refused_as_conflict(
+        &fake,
+        &fake.rules("dst", &Nexus::keys()),
+        "team/app",
+        400,
+        "`Disable redeploy`",
+    )
+    .await;
 }

@@ -35,6 +35,8 @@ harbor
     vendors/harbor.rs harbor_robots_are_known_by_whatever_prefix:
         prefixes of robots
 alibaba_enterprise
+    vendors/habits/alibaba.rs alibaba_immutable_tags_are_a_conflict:
+        already exists and cannot be overwritten
     src/vendors/table.rs alibabas_token_servers_are_known_by_name_and_region:
         token_hosts
     vendors/habits/alibaba.rs alibaba_api_is_asked_15_times_a_second_at_most:
@@ -174,6 +176,8 @@ huawei
 nexus
     vendors/made_by_administrators.rs nexus_repository_that_is_missing_is_told_with_who_makes_it:
         nowhere; create_when_refused
+    vendors/habits/nexus.rs nexus_tags_that_may_not_be_redeployed_are_a_conflict:
+        400 does not allow updating assets
     vendors/nexus.rs nexus_tags_that_the_index_does_not_have_yet_or_still_has_are_those_of_the_registry:
         hides_tags
     vendors/habits/nexus.rs nexus_nulls_among_its_tags_are_none:
@@ -229,6 +233,8 @@ gitlab
 artifactory
     vendors/made_by_administrators.rs artifactory_key_that_is_missing_is_told_with_who_makes_it:
         create_when_refused
+    vendors/habits/artifactory.rs artifactory_tags_that_the_user_may_not_delete_are_a_conflict:
+        needs delete permission; MANIFEST_INVALID 403 forbidden
     vendors/artifactory.rs artifactory_repositories_under_a_glob_come_from_its_catalogue_or_from_those_of_the_keys:
         catalogue
     vendors/habits/artifactory.rs artifactory_tags_whose_files_are_not_listed_yet_are_looked_at:

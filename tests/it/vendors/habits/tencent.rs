@@ -1,12 +1,9 @@
 //! Tencent Container Registry: how often its API is asked, immutable tags, mounts.
 
-use transship::registry::ErrorKind;
 use transship::vendors::habits_for;
 
-use super::{Scene, mounts};
-use crate::support::engine::only_failure;
+use super::{mounts, refused_as_conflict};
 use crate::support::fake::tencent;
-use crate::support::images::image;
 
 /// What goharbor/harbor, adapter tencentcr, keeps to.
 #[test]
@@ -41,15 +38,5 @@ async fn tencent_immutable_tags_are_a_conflict() {
     cloud.namespace("team");
     cloud.signatures.take_any_date();
     let dst = fake.rules("dst", &tencent::keys(&fake, "tencent_enterprise"));
-    let scene = Scene::new(&dst, &["team/app"]).await;
-    fake.seed("team/app", "v1", &image(1, "amd64", &[20]));
-    fake.immutable("v1");
-    scene.seed("team/app", "v1", &image(2, "amd64", &[20]));
-    let report = scene.run("team/app").await;
-    let failure = only_failure(&report);
-    assert_eq!(
-        (failure.kind, failure.status),
-        (ErrorKind::Conflict, Some(412)),
-        "{failure:?}"
-    );
+    refused_as_conflict(&fake, &dst, "team/app", 412, "the tag may not be changed there").await;
 }

@@ -2,7 +2,7 @@
 
 use futures_util::future::FutureExt;
 
-use super::{Bulk, End, Row, Scenario, Shown, Site};
+use super::{Bulk, End, Not, Referrers, Row, Scenario, Shown, Site};
 use crate::support::fake::ecr_public::EcrPublic;
 use crate::support::fake::github::Github;
 use crate::support::fake::google::Google;
@@ -28,7 +28,10 @@ pub static GITHUB: Row = Row {
     repository: "octo-org/team/app",
     missing: "octocat/new",
     listing: Bulk::Images(100),
-    not: &[(Scenario::Immutable, "it has no immutable tags")],
+    referrers: Referrers::Tag,
+    pattern: "octo-org/team/*",
+    beside: "octo-org/tool",
+    not: &[(Scenario::Immutable, Not::HasNone("it has no immutable tags"))],
     unchecked: &[
         "the order and the pages of its own list of tags",
         "what it answers for a package that is missing or hidden",
@@ -57,9 +60,12 @@ pub static GOOGLE: Row = Row {
     missing: "project/images/new",
     // All in one answer.
     listing: Bulk::Tags(1_000_000),
+    referrers: Referrers::Api,
+    pattern: "project/images/team/*",
+    beside: "project/images/tool",
     not: &[(
         Scenario::Immutable,
-        "what it answers for an immutable tag is not documented",
+        Not::Unknown("what it answers for an immutable tag is not documented"),
     )],
     unchecked: &[
         "its answer for a repository that is missing (404 and 403 are both understood)",
@@ -90,7 +96,10 @@ pub static ECR_PUBLIC: Row = Row {
     repository: "ours/made/app",
     missing: "ours/new",
     listing: Bulk::Tags(1000),
-    not: &[(Scenario::Immutable, "it has no immutable tags")],
+    referrers: Referrers::Tag,
+    pattern: "ours/made/*",
+    beside: "ours/tool",
+    not: &[(Scenario::Immutable, Not::HasNone("it has no immutable tags"))],
     unchecked: &[
         "its challenge (realm `/token/`, scope `aws`), and which scopes its token server heeds",
         "the lists of tags of others' repositories, which the registry gives without pages",
@@ -120,9 +129,12 @@ pub static HUAWEI: Row = Row {
     repository: "team/web/app",
     missing: "new/app",
     listing: Bulk::Tags(1000),
+    referrers: Referrers::Tag,
+    pattern: "team/web/*",
+    beside: "team/tool",
     not: &[(
         Scenario::Immutable,
-        "what it answers for an immutable tag is not documented",
+        Not::Unknown("what it answers for an immutable tag is not documented"),
     )],
     unchecked: &[
         "what its API says of an index (believed only where a look at a tag agrees), and of a repository that is missing",
@@ -155,6 +167,9 @@ pub static TENCENT_ENTERPRISE: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Tags(100),
+    referrers: Referrers::Tag,
+    pattern: "team/app*",
+    beside: "team/tool",
     not: &[],
     unchecked: &[
         "what its API says of an index (believed only where a look at a tag agrees)",
@@ -186,7 +201,10 @@ pub static TENCENT_PERSONAL: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::None,
-    not: &[(Scenario::Immutable, "it has no immutable tags")],
+    referrers: Referrers::Tag,
+    pattern: "team/app*",
+    beside: "team/tool",
+    not: &[(Scenario::Immutable, Not::HasNone("it has no immutable tags"))],
     unchecked: &[
         "its challenge, and its answer for a namespace that is missing",
         "the regions of hosts beside `ccr`, `hkccr` and `sgccr`",

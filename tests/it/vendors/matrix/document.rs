@@ -6,7 +6,7 @@ use std::path::Path;
 use transship::registry::Kind;
 
 use super::rows::KINDS;
-use super::{Bulk, Row, Scenario, Shown};
+use super::{Bulk, Not, Row, Scenario, Shown};
 
 const DOCUMENT: &str = "docs/registries.md";
 const BEGIN: &str = "<!-- matrix: begin -->\n";
@@ -71,7 +71,7 @@ fn tables() -> String {
         let not: Vec<String> = row
             .not
             .iter()
-            .map(|(scenario, why)| format!("{}: {why}", scenario.name()))
+            .map(|(scenario, not)| format!("{}: {}", scenario.name(), not.why()))
             .collect();
         let _ = writeln!(
             text,
@@ -89,10 +89,11 @@ fn tables() -> String {
 fn cell(row: Option<&Row>, scenario: Scenario) -> &'static str {
     match row {
         None => "not checked",
-        Some(row) if row.not(scenario).is_some() => "–",
-        Some(row) => match row.shown {
-            Shown::Real => "real",
-            Shown::Fake => "fake",
+        Some(row) => match (row.not(scenario), row.shown) {
+            (Some(Not::HasNone(_)), _) => "has none",
+            (Some(Not::Unknown(_)), _) => "–",
+            (None, Shown::Real) => "real",
+            (None, Shown::Fake) => "fake",
         },
     }
 }

@@ -6,7 +6,7 @@ use transship::demo::registry::Options;
 use super::clouds::{ECR_PUBLIC, GITHUB, GOOGLE, HUAWEI, TENCENT_ENTERPRISE, TENCENT_PERSONAL};
 use super::scenarios::run;
 use super::stores::{Docker, Ecr};
-use super::{Bulk, End, Row, Scenario, Shown, Site};
+use super::{Bulk, End, Not, Referrers, Row, Scenario, Shown, Site};
 use crate::support::aws::{ACCOUNT, Aws, KEY};
 use crate::support::docker_registry::{DockerConfig, DockerRegistry};
 use crate::support::fake::artifactory::Artifactory;
@@ -76,6 +76,9 @@ static HARBOR: Row = Row {
     repository: "team/web/app",
     missing: "new/app",
     listing: Bulk::Images(100),
+    referrers: Referrers::Api,
+    pattern: "team/web/*",
+    beside: "team/tool",
     not: &[],
     unchecked: &[
         "which permissions exactly a robot needs for the lists of the API",
@@ -104,12 +107,13 @@ static ALIBABA_ENTERPRISE: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Tags(100),
-    not: &[(
-        Scenario::Immutable,
-        "what it answers for an immutable tag is not documented",
-    )],
+    referrers: Referrers::Tag,
+    pattern: "team/app*",
+    beside: "team/tool",
+    not: &[],
     unchecked: &[
         "what its API says of an index (believed only where a look at a tag agrees)",
+        "the status and the code of a refusal to move an immutable tag (its words are documented)",
         "the codes for what exists already and for what is missing, but a few",
         "Alibaba Cloud itself",
     ],
@@ -136,7 +140,10 @@ static ALIBABA_PERSONAL: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Tags(100),
-    not: &[(Scenario::Immutable, "it has no immutable tags")],
+    referrers: Referrers::Tag,
+    pattern: "team/app*",
+    beside: "team/tool",
+    not: &[(Scenario::Immutable, Not::HasNone("it has no immutable tags"))],
     unchecked: &[
         "what its API says of an index (believed only where a look at a tag agrees)",
         "which pages of more than 30 tags it gives (its own total is followed)",
@@ -173,6 +180,9 @@ static ECR: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Images(1000),
+    referrers: Referrers::Api,
+    pattern: "team/app*",
+    beside: "team/tool",
     not: &[],
     unchecked: &[
         "the status of a refusal to move an immutable tag (400 is imitated; any is understood)",
@@ -200,6 +210,9 @@ static AZURE: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Tags(100),
+    referrers: Referrers::Tag,
+    pattern: "team/app*",
+    beside: "team/tool",
     not: &[],
     unchecked: &[
         "whether pages of its API have more than 100 tags (they are asked for)",
@@ -227,9 +240,12 @@ static DOCKER_HUB: Row = Row {
     repository: "corp/app",
     missing: "corp/new",
     listing: Bulk::Tags(100),
+    referrers: Referrers::Tag,
+    pattern: "corp/app*",
+    beside: "corp/tool",
     not: &[(
         Scenario::Immutable,
-        "what it answers for an immutable tag is not documented",
+        Not::Unknown("what it answers for an immutable tag is not documented"),
     )],
     unchecked: &[
         "for which old tags the API has no digest (they are looked at one by one)",
@@ -268,7 +284,10 @@ static DISTRIBUTION: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::None,
-    not: &[(Scenario::Immutable, "it has no immutable tags")],
+    referrers: Referrers::Tag,
+    pattern: "team/app*",
+    beside: "team/tool",
+    not: &[(Scenario::Immutable, Not::HasNone("it has no immutable tags"))],
     unchecked: &["3.x as a process: only its habits are imitated"],
 };
 
@@ -290,7 +309,10 @@ static ZOT: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Tags(1000),
-    not: &[(Scenario::Immutable, "it has no immutable tags")],
+    referrers: Referrers::Api,
+    pattern: "team/app*",
+    beside: "team/tool",
+    not: &[(Scenario::Immutable, Not::HasNone("it has no immutable tags"))],
     unchecked: &[
         "what its search leaves out (tags that it does not show are looked at one by one)",
         "what remains of an upload that broke off",
@@ -315,7 +337,10 @@ static GENERIC: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::None,
-    not: &[(Scenario::Immutable, "every registry has its own answer")],
+    referrers: Referrers::Tag,
+    pattern: "team/app*",
+    beside: "team/tool",
+    not: &[(Scenario::Immutable, Not::HasNone("distribution has no immutable tags"))],
     unchecked: &[],
 };
 
@@ -337,6 +362,9 @@ static QUAY: Row = Row {
     repository: "team/app",
     missing: "team/new",
     listing: Bulk::Tags(100),
+    referrers: Referrers::Api,
+    pattern: "team/app*",
+    beside: "team/tool",
     not: &[],
     unchecked: &[
         "how quay.io throttles",
@@ -362,11 +390,15 @@ static ARTIFACTORY: Row = Row {
     missing: "docker/new",
     // All in one answer.
     listing: Bulk::Tags(1_000_000),
-    not: &[(Scenario::Immutable, "overwriting is a matter of rights there")],
+    referrers: Referrers::Tag,
+    pattern: "docker/app*",
+    beside: "docker/tool",
+    not: &[],
     unchecked: &[
         "what the storage says of an index (it is compared with looks at tags first)",
         "the service and the scopes of its tokens",
         "repositories by host or port, virtual and remote ones",
+        "the status with which a tag is not overwritten for want of the right to delete (403 is imitated)",
         "which versions have referrers",
     ],
 };
@@ -388,7 +420,10 @@ static NEXUS: Row = Row {
     repository: "team/app",
     missing: "team/new",
     listing: Bulk::None,
-    not: &[(Scenario::Immutable, "its words for it are not documented")],
+    referrers: Referrers::Tag,
+    pattern: "team/app*",
+    beside: "team/tool",
+    not: &[],
     unchecked: &[
         "its search, whose index lags behind: it is used with `bulk_listing: true` alone, and no part of this table",
         "the service of its tokens, and how long they are good",
@@ -403,9 +438,10 @@ static GITLAB: Row = Row {
     start: || {
         async {
             let (fake, gitlab) = Gitlab::start().await;
+            let keys = Gitlab::keys_with_api(&fake);
             End {
                 site: Site::Fake(fake),
-                keys: Gitlab::keys(),
+                keys,
                 _kept: Box::new(gitlab),
             }
         }
@@ -414,7 +450,13 @@ static GITLAB: Row = Row {
     repository: "group/project/app",
     missing: "group/project/new",
     listing: Bulk::Tags(1000),
-    not: &[(Scenario::Immutable, "its words for protected tags are not documented")],
+    referrers: Referrers::Tag,
+    pattern: "group/project/*",
+    beside: "group/sub/tool",
+    not: &[(
+        Scenario::Immutable,
+        Not::Unknown("its words for protected tags are not documented"),
+    )],
     unchecked: &[
         "how its API pages, and which of its versions have it (it is left alone where it is not there)",
         "the answer to a push below a project that is missing",
