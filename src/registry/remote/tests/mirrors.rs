@@ -79,7 +79,11 @@ async fn a_mirror_that_refuses_one_repository_is_asked_for_others() {
         pass(Duration::from_secs(60 * minutes)).await;
         let reader = source.open_blob(name, &digest, 0).await;
         drop(reader.expect("a reader"));
-        assert_eq!((near.seen().len(), src.seen().len()), (of_mirror, of_source), "{name} after {minutes} min");
+        assert_eq!(
+            (near.seen().len(), src.seen().len()),
+            (of_mirror, of_source),
+            "{name} after {minutes} min"
+        );
     }
 }
 
