@@ -63,7 +63,7 @@ fn sample(seed: u64) -> SampleImage {
 }
 
 fn rests(output: &Output) -> usize {
-    let told = ["a mirror is left alone", "a mirror refuses team/app"];
+    let told = ["a mirror is left alone", "which is read from the registry itself"];
     told.map(|words| output.stderr.matches(words).count()).iter().sum()
 }
 
