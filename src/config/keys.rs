@@ -287,6 +287,12 @@ static CREATE: Section = Section {
             "none",
             "Labels in the cloud's sense (ECR, Google).",
         ),
+        optional(
+            "artifactory_local",
+            Kind::Flag,
+            "false",
+            "`true`: a local Docker repository of Artifactory is made where a push finds none of its key, which its administrators may do.",
+        ),
     ],
 };
 

@@ -147,6 +147,7 @@ fn create(node: &Node) -> CreateSettings {
         tags: tags
             .filter_map(|(key, value)| Some((key.text.clone(), value.text()?.to_owned())))
             .collect(),
+        artifactory_local: flag(node, "artifactory_local").unwrap_or(false),
     }
 }
 

@@ -162,6 +162,8 @@ pub struct CreateSettings {
     pub kms_key: Option<String>,
     /// Labels, by name.
     pub tags: BTreeMap<String, String>,
+    /// Whether the local repository of Artifactory that a name begins with is made, too: it is a matter of its administrators.
+    pub artifactory_local: bool,
 }
 
 impl Default for CreateSettings {
@@ -174,6 +176,7 @@ impl Default for CreateSettings {
             encryption: None,
             kms_key: None,
             tags: BTreeMap::new(),
+            artifactory_local: false,
         }
     }
 }

@@ -69,7 +69,8 @@ pub trait Vendor: fmt::Debug + Send + Sync {
         Box::pin(ready(Ok(None)))
     }
 
-    /// Makes what a push to the repository needs to be there. Called only with [`Ways::must_create`], for one
+    /// Makes what a push to the repository needs to be there. Called only with [`Ways::must_create`], or after a refusal with
+    /// [`Ways::create_when_refused`], for one
     /// [`Vendor::container`] by one at a time.
     ///
     /// # Errors
@@ -150,6 +151,11 @@ pub enum Created {
 pub struct Ways {
     /// True where a push does not make the repository, or the project that it is in: [`Vendor::create`] has to.
     pub must_create: bool,
+    /// True where [`Vendor::create`] is asked only when a push was refused as one to what is not there (404). It may do no more
+    /// than say who has to make it.
+    pub create_when_refused: bool,
+    /// What else it may be where nothing at all is at the registry's address, as a lower-case fragment.
+    pub nowhere: &'static str,
     /// True where [`Vendor::list_digests`] leaves tags out that `tags/list` has: both are asked.
     pub hides_tags: bool,
     /// How many blobs [`Vendor::held_blobs`] takes at once; 0 where there is no such API.
@@ -178,6 +184,8 @@ impl Ways {
     /// Those of any registry.
     pub const PLAIN: Self = Self {
         must_create: false,
+        create_when_refused: false,
+        nowhere: "",
         hides_tags: false,
         blobs_at_once: 0,
         right_to_list: "",

@@ -11,13 +11,15 @@ use futures_util::future::{FutureExt, ready};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::artifactory_create as creation;
 use super::artifactory_repositories::{self as repositories, Key, ToldOf};
 use super::once::once;
 use super::product;
 use super::table::Row;
 use crate::oci::{RepositoryName, media_type};
 use crate::registry::{
-    Api, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, Operation, Phrase, Result, Told, Vendor, Ways,
+    Api, ApiCall, ApiLogin, BulkListing, Created, ErrorKind, Kind, ListedTag, Operation, Phrase, Result, Told, Vendor,
+    Ways,
 };
 
 pub(super) static ROW: Row = Row {
@@ -56,6 +58,7 @@ static WAYS: Ways = Ways {
     right_to_list: "the permission to read the repository's settings and files by Artifactory's API",
     // A blob in the closing PUT alone failed on some versions (RTFACT-19344).
     single_put: false,
+    create_when_refused: true,
     phrases: PHRASES,
     // It is asked for with the others', in `list_repositories`.
     catalogue: false,
@@ -76,6 +79,8 @@ struct Artifactory {
     /// Repositories whose lists are longer than answers of an API usually are.
     long: Mutex<HashSet<RepositoryName>>,
     told_of: ToldOf,
+    /// Held while a key is looked for and made.
+    making: tokio::sync::Mutex<()>,
     /// Held while one of those is read, so that no two of them are in memory.
     alone: tokio::sync::Mutex<()>,
 }
@@ -139,6 +144,22 @@ impl Vendor for Artifactory {
                 lock(&self.holds_all).extend(learnt);
             };
             Ok(Some(repositories::list(api, below, &self.told_of, learn).await?))
+        }
+        .boxed()
+    }
+
+    fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
+        async move {
+            let Some((key, _)) = repository.as_str().split_once('/') else {
+                return Ok(Created::Nothing);
+            };
+            let _alone = self.making.lock().await;
+            let created = creation::make(api, repository, key).await?;
+            if created == Created::Made {
+                // What was known of it is that it was not there.
+                lock(&self.holds_all).remove(key);
+            }
+            Ok(created)
         }
         .boxed()
     }

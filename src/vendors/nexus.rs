@@ -17,8 +17,8 @@ use super::product;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, ErrorKind, Kind, ListedTag, Operation, Phrase, RemoteSettings,
-    Result, Told, Vendor, Ways,
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Kind, ListedTag, Operation, Phrase,
+    RemoteSettings, Result, Told, Vendor, Ways,
 };
 
 pub(super) static ROW: Row = Row {
@@ -39,16 +39,22 @@ const LONGEST_MEDIA_TYPE: usize = 255;
 /// The longest token that leads to a next page, in bytes.
 const LONGEST_TOKEN: usize = 4096;
 
+/// What is said where nothing is at an address of Nexus, or nothing that takes a push.
+const MISSING: &str = "Nexus has no repository of this name, and transship makes none, as it is an administrator who says where it \
+    stores what and who may read it (Settings, Repositories, Create repository, docker (hosted); or \
+    POST /service/rest/v1/repositories/docker/hosted)";
+
 static WAYS: Ways = Ways {
     // The index may not have a tag yet, or still have one that is gone.
     hides_tags: true,
     right_to_list: "the privileges nx-search-read and nx-repository-view-docker-<repository>-browse",
-    phrases: PHRASES,
-    ..Ways::PLAIN
+    ..UNSEARCHED
 };
 
 /// Of one whose search nobody asked for.
 static UNSEARCHED: Ways = Ways {
+    create_when_refused: true,
+    nowhere: MISSING,
     phrases: PHRASES,
     ..Ways::PLAIN
 };
@@ -158,6 +164,12 @@ impl Vendor for Nexus {
             })
         }
         .boxed()
+    }
+
+    fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
+        let place = api.place(Some(repository));
+        let error = Error::new(Operation::CreateRepository, place, ErrorKind::Unsupported, MISSING);
+        Box::pin(ready(Err(error)))
     }
 
     fn version<'a>(&'a self, api: &'a Api) -> Told<'a, Option<String>> {

@@ -15,6 +15,7 @@ mod huawei;
 mod hub;
 mod hub_mirrored;
 mod logins;
+mod made_by_administrators;
 mod matrix;
 mod nexus;
 mod quay;

@@ -14,7 +14,7 @@ registries:
     url: https://r.example
     kind: ecr
     endpoint: https://vpce-1.api.ecr.eu-west-1.vpce.amazonaws.com
-    create_repositories: { tag_mutability: immutable, scan_on_push: true, encryption: kms_dsse, kms_key: alias/k, tags: { team: web } }
+    create_repositories: { tag_mutability: immutable, scan_on_push: true, encryption: kms_dsse, kms_key: alias/k, tags: { team: web }, artifactory_local: true }
     aws: { role_arn: \"arn:aws:iam::1:role/r\", external_id: x, access_key_id: AKIA, secret_access_key: hunter2 }
   plain: { url: https://p.example, create_repositories: { enabled: false, public: true } }
 ",
@@ -29,6 +29,7 @@ registries:
         encryption: Some(Encryption::KmsDsse),
         kms_key: Some("alias/k".to_owned()),
         tags: BTreeMap::from([("team".to_owned(), "web".to_owned())]),
+        artifactory_local: true,
         ..CreateSettings::default()
     };
     assert_eq!(ecr.create, create);

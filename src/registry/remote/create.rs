@@ -107,7 +107,8 @@ impl Registry {
         }
         // What it is may not be known yet.
         let recognised = self.shared.vendor.recognise(&self.api()).await;
-        if recognised.is_err() || !self.makes_repositories() {
+        let is_looked_into = says_unknown(&refusal) && self.shared.vendor.ways().create_when_refused;
+        if recognised.is_err() || !(self.makes_repositories() || is_looked_into) {
             return Err(refusal);
         }
         match Box::pin(self.create(repository)).await {
@@ -200,6 +201,12 @@ fn says_missing(error: &Error) -> bool {
         ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Unauthorized
     );
     refused && !error.login_was_renewed()
+}
+
+/// True where it is the repository that is not there, as far as that is said: 404 is the answer for a blob, too.
+fn says_unknown(error: &Error) -> bool {
+    let is_of_name = error.code.as_deref().is_none_or(|code| code == "NAME_UNKNOWN");
+    error.kind == ErrorKind::NotFound && is_of_name
 }
 
 /// True where a right to make it is missing, or it cannot be made so.

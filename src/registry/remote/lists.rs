@@ -231,9 +231,11 @@ impl Registry {
                 let own = enveloped || operation == Operation::ListRepositories || self.is_present().await;
                 if !own {
                     error.kind = ErrorKind::Server;
+                    let nowhere = self.shared.vendor.ways().nowhere;
+                    let or = if nowhere.is_empty() { "" } else { "; or " };
                     error.message = format!(
                         "the answer ({status}) is not in a registry's words, and there is none at /v2/ either: it may be starting, or the \
-                         url lacks a path or names the wrong port"
+                         url lacks a path or names the wrong port{or}{nowhere}"
                     );
                     return Err(error);
                 }

@@ -1,7 +1,7 @@
 //! JFrog Artifactory with repositories by path (jfrog.com, "Artifactory REST APIs").
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::response::{IntoResponse as _, Response};
@@ -48,6 +48,12 @@ pub struct Artifactory {
     /// Keys whose catalogues are not for this user.
     pub secret: Mutex<BTreeSet<String>>,
     pub links: Mutex<Links>,
+    /// No key takes pushes.
+    pub refuses_pushes: AtomicBool,
+    /// There are no other keys than those that are listed.
+    pub is_strict: AtomicBool,
+    /// What it answers to who makes a key; 0 where nobody is to ask for one.
+    pub makes_keys: AtomicU16,
     /// Entries of a catalogue's page at most, whatever is asked for; 0 for as many as that.
     pub short: AtomicUsize,
     /// Last entries of pages that were given out.
@@ -80,6 +86,9 @@ impl Artifactory {
             lists_keys: AtomicU16::new(200),
             secret: Mutex::default(),
             links: Mutex::default(),
+            refuses_pushes: AtomicBool::default(),
+            is_strict: AtomicBool::default(),
+            makes_keys: AtomicU16::default(),
             short: AtomicUsize::default(),
             lasts: Mutex::default(),
         });
@@ -96,6 +105,11 @@ impl Artifactory {
 
     /// What is asked for below `/artifactory/api/`.
     fn api(&self, book: &Book, request: &Asking, path: &str) -> Asked {
+        if let Some(key) = path.strip_prefix("repositories/")
+            && request.method == Method::PUT
+        {
+            return self.make(request, key);
+        }
         if request.method != Method::GET {
             return Asked::Wrong("the API is asked for lists alone".to_owned());
         }
@@ -123,6 +137,9 @@ impl Artifactory {
             }
             Some(key) => {
                 let key = key.trim_start_matches('/');
+                if self.is_strict.load(Ordering::SeqCst) && !keys.contains_key(key) {
+                    return Asked::Answer(failed(400));
+                }
                 let class = keys
                     .get(key)
                     .map_or_else(|| "local".to_owned(), |class| class.to_ascii_lowercase());
@@ -132,6 +149,24 @@ impl Artifactory {
                 ))
             }
             None => Asked::Wrong("the API has no such path".to_owned()),
+        }
+    }
+
+    fn make(&self, request: &Asking, key: &str) -> Asked {
+        let wanted = json!({ "key": key, "rclass": "local", "packageType": "docker", "dockerApiVersion": "V2" });
+        let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let is_json = request.header("content-type") == Some("application/json");
+        match self.makes_keys.load(Ordering::SeqCst) {
+            0 => Asked::Wrong("nobody asked for a repository of Artifactory to be made".to_owned()),
+            _ if body != wanted || !is_json => Asked::Wrong("this is no local Docker repository".to_owned()),
+            200 => {
+                let was_there = lock(&self.keys).insert(key.to_owned(), "LOCAL").is_some();
+                match was_there {
+                    true => Asked::Wrong("it is there already".to_owned()),
+                    false => Asked::Answer(StatusCode::OK.into_response()),
+                }
+            }
+            status => Asked::Answer(failed(status)),
         }
     }
 
@@ -247,6 +282,13 @@ impl Artifactory {
                 404 => Asked::Answer(StatusCode::NOT_FOUND.into_response()),
                 status => Asked::Answer(refusal(status, "DENIED", "not permitted")),
             };
+        }
+        if request.writes() && self.refuses_pushes.load(Ordering::SeqCst) {
+            return Asked::Answer(refusal(404, "NAME_UNKNOWN", "Repository name not known to registry."));
+        }
+        let key = request.repository().and_then(|name| name.split('/').next());
+        if self.is_strict.load(Ordering::SeqCst) && key.is_some_and(|key| !lock(&self.keys).contains_key(key)) {
+            return Asked::Answer(refusal(404, "NAME_UNKNOWN", "Repository name not known to registry."));
         }
         // Digests stand among the tags (containers/skopeo#2346).
         if request.method == Method::GET && request.path.ends_with("/tags/list") {

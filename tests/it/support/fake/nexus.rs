@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use axum::response::Response;
-use http::Method;
+use axum::response::{Html, IntoResponse as _, Response};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use transship::demo::registry::Options;
 
 use super::token::{Asks, Tokens};
-use super::{Asked, Asking, Book, Face, Fake, document, lock, with_header};
+use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, with_header};
 use crate::support::{PASSWORD, USERNAME};
 
 /// What Nexus calls the repository.
@@ -29,6 +29,8 @@ pub struct Nexus {
     pub denies: AtomicBool,
     /// The search leads to the same page again and again.
     pub is_endless: AtomicBool,
+    /// Manifests are refused for blobs that are not there (estesp/manifest-tool#190).
+    pub lacks_blobs: AtomicBool,
     /// What the search has of an image in place of what is there, as components without their image.
     index: Mutex<BTreeMap<String, Vec<Value>>>,
 }
@@ -52,6 +54,7 @@ impl Nexus {
             searches: AtomicBool::new(searches),
             denies: AtomicBool::default(),
             is_endless: AtomicBool::default(),
+            lacks_blobs: AtomicBool::default(),
             index: Mutex::default(),
         })
     }
@@ -181,8 +184,18 @@ impl Nexus {
             let refused = Asks::Basic(BASIC).refuses(book, request);
             return refused.unwrap_or_else(|| self.search(book, request));
         }
-        if let Some(refused) = self.asks.refuses(book, request) {
+        // A repository that it has not, in a page for people; who has not logged in may be asked to.
+        let refused = self.asks.refuses(book, request);
+        let is_told_to_nobody = request.path.starts_with("/repository/docker-hidden/");
+        if request.path.starts_with("/repository/") && !(is_told_to_nobody && refused.is_some()) {
+            let page = (StatusCode::NOT_FOUND, Html("<html>Repository not found</html>"));
+            return Asked::Answer(page.into_response());
+        }
+        if let Some(refused) = refused {
             return refused;
+        }
+        if request.method == Method::PUT && request.reference().is_some() && self.lacks_blobs.load(Ordering::Relaxed) {
+            return Asked::Answer(refusal(404, "BLOB_UNKNOWN", "blob unknown to registry"));
         }
         if request.method == Method::GET && request.path.ends_with("/tags/list") {
             return tags_between(book, request, &[Value::Null]).map_or(Asked::Pass, Asked::Answer);

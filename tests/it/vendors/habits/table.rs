@@ -174,6 +174,8 @@ huawei
     vendors/habits/huawei.rs huawei_mounts_blobs_of_another_repository:
         mounts
 nexus
+    vendors/made_by_administrators.rs nexus_repository_that_is_missing_is_told_with_who_makes_it:
+        nowhere; create_when_refused
     vendors/habits/nexus.rs nexus_tags_that_may_not_be_redeployed_are_a_conflict:
         400 does not allow updating assets
     vendors/nexus.rs nexus_tags_that_the_index_does_not_have_yet_or_still_has_are_those_of_the_registry:
@@ -229,6 +231,8 @@ gitlab
     vendors/habits/gitlab.rs gitlab_mounts_with_the_right_to_pull_from_the_other_project:
         mounts between projects
 artifactory
+    vendors/made_by_administrators.rs artifactory_key_that_is_missing_is_told_with_who_makes_it:
+        create_when_refused
     vendors/habits/artifactory.rs artifactory_tags_that_the_user_may_not_delete_are_a_conflict:
         needs delete permission; MANIFEST_INVALID 403 forbidden
     vendors/artifactory.rs artifactory_repositories_under_a_glob_come_from_its_catalogue_or_from_those_of_the_keys:
@@ -304,6 +308,8 @@ fn habits(kind: Kind) -> BTreeSet<String> {
     } = here;
     let Ways {
         must_create,
+        create_when_refused,
+        nowhere,
         hides_tags,
         blobs_at_once,
         right_to_list: _,
@@ -334,6 +340,8 @@ fn habits(kind: Kind) -> BTreeSet<String> {
         ("api_per_second", api_per_second != there.api_per_second),
         ("login_first", login_first != there.login_first),
         ("must_create", *must_create != plain.must_create),
+        ("create_when_refused", *create_when_refused != plain.create_when_refused),
+        ("nowhere", *nowhere != plain.nowhere),
         ("hides_tags", *hides_tags != plain.hides_tags),
         ("blobs_at_once", *blobs_at_once != plain.blobs_at_once),
         ("list_action", *list_action != plain.list_action),

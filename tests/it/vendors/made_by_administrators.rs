@@ -1,0 +1,139 @@
+//! What an administrator of Artifactory or Nexus has to make before images can be pushed: who is told what, and what is made where
+//! the rules ask for it.
+
+use std::sync::atomic::Ordering;
+
+use transship::demo::registry::{Options, Registry, Running};
+use transship::registry::ErrorKind;
+
+use crate::support::engine::{Workshop, by_hand, only_failure};
+use crate::support::fake::artifactory::Artifactory;
+use crate::support::fake::nexus::Nexus;
+use crate::support::images::image;
+
+/// A source with two images, and rules that bring them to the destination of this entry.
+async fn workshop(entry: &str, repositories: [&str; 2]) -> (Running, Workshop) {
+    let from = Registry::start(Options::default()).await.expect("a registry");
+    for (number, repository) in repositories.iter().enumerate() {
+        let (name, tag) = (repository.parse().expect("a name"), "v1".parse().expect("a tag"));
+        from.seed(&name, &tag, &image(number as u64, "amd64", &[20, 30]));
+    }
+    let rules = Workshop::new(&format!(
+        "version: 1\nregistries:\n  from: {{ url: \"{}\" }}\n{entry}rules:\n  - {{ name: r, source: from, destinations: [dst], \
+         repositories: [{}], retry: {{ attempts: 1 }} }}\n",
+        from.url(),
+        repositories.join(", ")
+    ));
+    (from, rules)
+}
+
+#[tokio::test]
+async fn artifactory_key_that_is_missing_is_told_with_who_makes_it() {
+    let (fake, artifactory) = Artifactory::with_keys(&[("docker-remote", "REMOTE")]).await;
+    artifactory.is_strict.store(true, Ordering::SeqCst);
+    let dst = fake.rules("dst", &Artifactory::keys());
+    let (_from, workshop) = workshop(&dst, ["docker-new/app", "docker-new/web"]).await;
+    let report = by_hand(&workshop.engine().await, "r").await;
+    assert_eq!(report.failures.len(), 2, "{:?}", report.failures);
+    for failure in &report.failures {
+        assert_eq!(failure.kind, ErrorKind::Unsupported);
+        for words in [
+            "Artifactory has no repository docker-new",
+            "an administrator makes it (Administration, Repositories, Create a Repository, Local, Docker)",
+            "`create_repositories: { artifactory_local: true }`",
+        ] {
+            assert!(failure.message.contains(words), "{}", failure.message);
+        }
+    }
+    assert_eq!(fake.count("PUT", ""), 0, "{:?}", fake.exchanges());
+    fake.finish();
+}
+
+#[tokio::test]
+async fn artifactory_key_is_made_once_where_the_rules_ask_for_it() {
+    let (fake, artifactory) = Artifactory::with_keys(&[]).await;
+    artifactory.is_strict.store(true, Ordering::SeqCst);
+    artifactory.makes_keys.store(200, Ordering::SeqCst);
+    let keys = format!(
+        "{}, create_repositories: {{ artifactory_local: true }}",
+        Artifactory::keys()
+    );
+    let (_from, workshop) = workshop(&fake.rules("dst", &keys), ["docker-new/app", "docker-new/web"]).await;
+    let report = by_hand(&workshop.engine().await, "r").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    for repository in ["docker-new/app", "docker-new/web"] {
+        assert!(fake.resolve(repository, "v1").is_some());
+    }
+    assert_eq!(fake.count("PUT", "/artifactory/api/repositories/docker-new"), 1);
+    fake.finish();
+}
+
+#[tokio::test]
+async fn artifactory_key_that_cannot_be_made_and_one_that_takes_no_pushes_are_told() {
+    for (key, class, status, words) in [
+        ("docker-new", None, 403, "this user may not make it"),
+        ("docker-new", None, 500, "the API at"),
+        // It is not there for pushes.
+        ("docker-remote", Some("REMOTE"), 0, "takes no pushes"),
+    ] {
+        let keys: Vec<(&str, &str)> = class.into_iter().map(|class| (key, class)).collect();
+        let (fake, artifactory) = Artifactory::with_keys(&keys).await;
+        artifactory.is_strict.store(true, Ordering::SeqCst);
+        artifactory.makes_keys.store(status, Ordering::SeqCst);
+        artifactory.refuses_pushes.store(class.is_some(), Ordering::SeqCst);
+        let keys = format!(
+            "{}, create_repositories: {{ artifactory_local: true }}",
+            Artifactory::keys()
+        );
+        let (app, web) = (format!("{key}/app"), format!("{key}/web"));
+        let (_from, workshop) = workshop(&fake.rules("dst", &keys), [&app, &web]).await;
+        let report = by_hand(&workshop.engine().await, "r").await;
+        assert_eq!(report.failures.len(), 2, "{:?}", report.failures);
+        for failure in &report.failures {
+            assert!(failure.message.contains(words), "{}", failure.message);
+        }
+    }
+}
+
+#[tokio::test]
+async fn nexus_repository_that_is_missing_is_told_with_who_makes_it() {
+    // To anybody, and to who has logged in alone.
+    for (name, is_tried) in [("docker-new", false), ("docker-hidden", true)] {
+        let fake = Nexus::start().await;
+        let entry = format!(
+            "  dst: {{ url: \"{}/repository/{name}\", {} }}\n",
+            fake.url(),
+            Nexus::keys()
+        );
+        let (_from, workshop) = workshop(&entry, ["team/app", "team/app"]).await;
+        let report = by_hand(&workshop.engine().await, "r").await;
+        let message = &only_failure(&report).message;
+        for words in [
+            "Nexus has no repository of this name",
+            "Settings, Repositories, Create repository, docker (hosted)",
+            "POST /service/rest/v1/repositories/docker/hosted",
+        ] {
+            assert!(message.contains(words), "{message}");
+        }
+        assert_eq!(
+            fake.count("POST", "/blobs/uploads/") > 0,
+            is_tried,
+            "{:?}",
+            fake.exchanges()
+        );
+        assert_eq!(fake.count("*", "/service/"), 0);
+        fake.finish();
+    }
+}
+
+/// 404 is not always about the repository.
+#[tokio::test]
+async fn nexus_manifests_that_lack_a_blob_are_not_told_to_lack_a_repository() {
+    let (fake, nexus) = Nexus::start_with_search().await;
+    nexus.lacks_blobs.store(true, Ordering::Relaxed);
+    let dst = fake.rules("dst", &Nexus::keys());
+    let (_from, workshop) = workshop(&dst, ["team/app", "team/app"]).await;
+    let report = by_hand(&workshop.engine().await, "r").await;
+    let message = &only_failure(&report).message;
+    assert!(!message.contains("no repository"), "{message}");
+}
