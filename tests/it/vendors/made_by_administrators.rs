@@ -128,12 +128,14 @@ async fn nexus_repository_that_is_missing_is_told_with_who_makes_it() {
 
 /// 404 is not always about the repository.
 #[tokio::test]
-async fn nexus_manifests_that_lack_a_blob_are_not_told_to_lack_a_repository() {
-    let (fake, nexus) = Nexus::start_with_search().await;
-    nexus.lacks_blobs.store(true, Ordering::Relaxed);
-    let dst = fake.rules("dst", &Nexus::keys());
-    let (_from, workshop) = workshop(&dst, ["team/app", "team/app"]).await;
-    let report = by_hand(&workshop.engine().await, "r").await;
-    let message = &only_failure(&report).message;
-    assert!(!message.contains("no repository"), "{message}");
+async fn nexus_manifests_that_lack_something_are_not_told_to_lack_a_repository() {
+    for code in ["BLOB_UNKNOWN", "MANIFEST_UNKNOWN"] {
+        let (fake, nexus) = Nexus::start_with_search().await;
+        *nexus.lacks.lock().expect("not poisoned") = Some(code);
+        let dst = fake.rules("dst", &Nexus::keys());
+        let (_from, workshop) = workshop(&dst, ["team/app", "team/app"]).await;
+        let report = by_hand(&workshop.engine().await, "r").await;
+        let message = &only_failure(&report).message;
+        assert!(!message.contains("no repository"), "{message}");
+    }
 }

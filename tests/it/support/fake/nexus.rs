@@ -29,8 +29,8 @@ pub struct Nexus {
     pub denies: AtomicBool,
     /// The search leads to the same page again and again.
     pub is_endless: AtomicBool,
-    /// Manifests are refused for blobs that are not there (estesp/manifest-tool#190).
-    pub lacks_blobs: AtomicBool,
+    /// Manifests are refused, with this code, for what they name and is not there (estesp/manifest-tool#190).
+    pub lacks: Mutex<Option<&'static str>>,
     /// What the search has of an image in place of what is there, as components without their image.
     index: Mutex<BTreeMap<String, Vec<Value>>>,
 }
@@ -54,7 +54,7 @@ impl Nexus {
             searches: AtomicBool::new(searches),
             denies: AtomicBool::default(),
             is_endless: AtomicBool::default(),
-            lacks_blobs: AtomicBool::default(),
+            lacks: Mutex::default(),
             index: Mutex::default(),
         })
     }
@@ -194,8 +194,11 @@ impl Nexus {
         if let Some(refused) = refused {
             return refused;
         }
-        if request.method == Method::PUT && request.reference().is_some() && self.lacks_blobs.load(Ordering::Relaxed) {
-            return Asked::Answer(refusal(404, "BLOB_UNKNOWN", "blob unknown to registry"));
+        if let Some(code) = *lock(&self.lacks)
+            && request.method == Method::PUT
+            && request.reference().is_some()
+        {
+            return Asked::Answer(refusal(404, code, "unknown to registry"));
         }
         if request.method == Method::GET && request.path.ends_with("/tags/list") {
             return tags_between(book, request, &[Value::Null]).map_or(Asked::Pass, Asked::Answer);

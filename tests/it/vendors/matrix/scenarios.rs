@@ -355,12 +355,23 @@ async fn throttled(row: &Row) {
 /// Of two uploads the second meets the end, so that it is known which are under way then.
 async fn token_expiry(row: &Row) {
     let chain = Chain::of(row).await;
-    let sample = image(1, "amd64", &[3000]);
-    chain.seed("v1", &sample);
-    chain.end.site.end_logins_before("PUT", "/blobs/uploads/", 1);
+    let site = &chain.end.site;
+    // What is asked for before an upload has its logins then.
+    chain.seed("v0", &image(1, "amd64", &[20]));
     chain.passes().await;
-    assert_eq!(chain.end.site.login_refusals("PUT", "/blobs/uploads/"), 1);
+    let sample = image(2, "amd64", &[3000]);
+    chain.seed("v1", &sample);
+    site.forget();
+    site.end_logins_before("PUT", "/blobs/uploads/", 1);
+    chain.passes().await;
     chain.assert_holds("v1", &sample).await;
+    let refused = |method: &str, part: &str| site.login_refusals(method, part);
+    assert_eq!(refused("PUT", "/blobs/uploads/"), 1);
+    // The login is renewed at once, and nothing that follows meets the old one.
+    assert_eq!(
+        (refused("POST", "/blobs/uploads/"), refused("PUT", "/manifests/")),
+        (0, 0)
+    );
     // The refused one comes again with the new login; what was closed before stays.
     let wanted = Tally {
         uploads_closed: 2 + 1,
