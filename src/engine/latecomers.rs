@@ -2,8 +2,8 @@
 //! themselves, and the others do not wait for them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use super::observe::Awaited;
 use super::run::REPOSITORIES_AT_ONCE;
 use crate::oci::Tag;
+use crate::plan::Unknown;
 use crate::rules::{MatchedRepository, RegistryName};
 
 /// Some destinations of a rule.
@@ -26,12 +27,43 @@ struct Silence {
     lasts: AtomicBool,
     /// Has begun once in this run.
     has_been: AtomicBool,
+    /// With what a list ended meanwhile that was waited for to the end.
+    failure: Mutex<Option<Unknown>>,
+}
+
+impl Silence {
+    fn failure(&self) -> MutexGuard<'_, Option<Unknown>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Silences {
     fn lasts(&self, registry: &RegistryName) -> bool {
         let silence = self.0.get(registry);
         silence.is_some_and(|silence| silence.lasts.load(Ordering::Relaxed))
+    }
+
+    /// With what a list of a silent destination has ended, for which others need not be asked for.
+    pub(super) fn failure(&self, registry: &RegistryName) -> Option<Unknown> {
+        let silence = self.0.get(registry).filter(|_| self.lasts(registry))?;
+        silence.failure().clone()
+    }
+
+    /// A list of a destination has failed.
+    pub(super) fn fail(&self, registry: &RegistryName, why: &Unknown) {
+        if let Some(silence) = self
+            .0
+            .get(registry)
+            .filter(|_| why.kind.is_temporary() && self.lasts(registry))
+        {
+            silence.failure().get_or_insert_with(|| Unknown {
+                message: format!(
+                    "{}; it says nothing since, and was not asked again in this run",
+                    why.message
+                ),
+                ..why.clone()
+            });
+        }
     }
 
     /// True for a destination that has said nothing once in this run.
@@ -53,8 +85,10 @@ impl Silences {
 
     /// The destination has answered.
     pub(super) fn end(&self, registry: &RegistryName) {
-        if let Some(silence) = self.0.get(registry) {
-            silence.lasts.store(false, Ordering::Relaxed);
+        if let Some(silence) = self.0.get(registry)
+            && silence.lasts.swap(false, Ordering::Relaxed)
+        {
+            *silence.failure() = None;
         }
     }
 }
@@ -116,8 +150,8 @@ impl Latecomers {
         }
     }
 
-    /// A destination says nothing.
-    pub(super) fn is_silent(&self, registry: &RegistryName) {
+    /// A destination has said nothing for too long.
+    pub(super) fn fell_silent(&self, registry: &RegistryName) {
         self.silences.begin(registry);
     }
 
@@ -143,9 +177,8 @@ impl Later {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
+    use crate::plan::ErrorKind;
     use crate::rules::{RepositoryPattern, RepositoryRule};
 
     fn put_off(name: &str, after: Option<&Tag>) -> PutOff {
@@ -178,19 +211,32 @@ mod tests {
         let (latecomers, later) = Latecomers::new(all.iter());
         let sorted = || latecomers.sort(all.clone());
         assert_eq!(sorted(), (all.clone(), Ends::new()));
-        latecomers.is_silent(&far);
+        latecomers.fell_silent(&far);
         assert_eq!(sorted(), (ends(&["near"]), ends(&["far"])));
         assert_eq!(
             latecomers.sort(ends(&["far"])),
             (ends(&["far"]), Ends::new()),
             "nobody waits for it"
         );
-        latecomers.is_silent(&near);
+        latecomers.fell_silent(&near);
         assert_eq!(sorted(), (all.clone(), Ends::new()), "nobody is left who would wait");
         let silences = latecomers.silences().clone();
         all.iter().for_each(|registry| silences.end(registry));
         assert_eq!(sorted(), (all.clone(), Ends::new()));
         assert!(silences.has_been(&far));
+
+        // What failed for it holds for as long as it is silent, and only where it may be another time.
+        let [broken, refused] = [ErrorKind::Network, ErrorKind::Denied].map(|kind| Unknown::new(kind, "no"));
+        silences.fail(&far, &broken);
+        assert_eq!(silences.failure(&far), None);
+        latecomers.fell_silent(&far);
+        silences.fail(&far, &refused);
+        assert_eq!(silences.failure(&far), None);
+        silences.fail(&far, &broken);
+        assert_eq!(silences.failure(&far).map(|why| why.kind), Some(ErrorKind::Network));
+        silences.end(&far);
+        latecomers.fell_silent(&far);
+        assert_eq!(silences.failure(&far), None);
 
         let v1: Tag = "v1".parse().expect("a tag");
         latecomers.put_off(&far, put_off("one", None));

@@ -100,25 +100,36 @@ pub(super) struct Awaited {
     answers: Answers,
 }
 
+/// What is known of the list of a destination's repository before it is waited for.
+#[derive(Debug)]
+pub(super) enum Earlier {
+    Awaited(Awaited),
+    /// It is not asked for, as others failed.
+    Failed(Unknown),
+}
+
 /// Lists the source and these destinations. Never fails: what could not be listed is unknown. Gives the destinations, too, that
-/// said nothing and are left out, with their lists, which may still come. `awaited`: one of earlier.
+/// said nothing and are left out, with their lists, which may still come. `earlier`: of one of them.
 pub(super) async fn list_both(
     context: &RunContext,
     matched: &Arc<MatchedRepository>,
     ends: &Ends,
     patience: Patience<'_>,
-    awaited: Option<(RegistryName, Awaited)>,
+    earlier: Option<(RegistryName, Earlier)>,
 ) -> (Listed, BTreeMap<RegistryName, Awaited>) {
     let listing = list(context, &context.source, &matched.name, Side::Source);
     let wanted = context.rule.destinations.iter().filter_map(|destination| {
         let endpoint = context.destinations.get(&destination.registry)?;
         ends.contains(&destination.registry).then_some((destination, endpoint))
     });
-    let mut awaited = BTreeMap::from_iter(awaited);
+    let mut earlier = BTreeMap::from_iter(earlier);
     let mut lists: Vec<(&Destination, Awaited)> = Vec::new();
     for (destination, endpoint) in wanted {
-        let awaited = awaited.remove(&destination.registry);
-        let list = awaited.unwrap_or_else(|| begin_list(context, matched, destination, endpoint));
+        let list = match earlier.remove(&destination.registry) {
+            Some(Earlier::Awaited(list)) => list,
+            Some(Earlier::Failed(why)) => begin_list(context, matched, destination, endpoint, Some(why)),
+            None => begin_list(context, matched, destination, endpoint, None),
+        };
         lists.push((destination, list));
     }
     let questions = lists.iter_mut().map(|(destination, Awaited { listing, answers })| {
@@ -193,6 +204,15 @@ impl Listed {
     /// True where the source has been listed.
     pub(super) fn is_known(&self) -> bool {
         matches!(self.source, Observation::Known(_))
+    }
+
+    /// Why a destination could not be listed.
+    pub(super) fn failure_at(&self, registry: &RegistryName) -> Option<&Unknown> {
+        let destination = self.destinations.iter().find(|end| end.registry == *registry)?;
+        match &destination.listing {
+            Observation::Unknown(why) => Some(why),
+            Observation::Known(_) | Observation::Absent => None,
+        }
     }
 
     /// The selected tags that follow `after` in parts, as places among all of them: memory is for one part at a time, and
@@ -316,19 +336,20 @@ pub(super) async fn observe_part(
     (observed, silent)
 }
 
-/// Begins to list a destination repository. It goes on by itself, whoever waits for it.
+/// Begins to list a destination repository, or to say `why` it is not listed. It goes on by itself, whoever waits for it.
 fn begin_list(
     context: &RunContext,
     matched: &Arc<MatchedRepository>,
     destination: &Destination,
     endpoint: &Endpoint,
+    why: Option<Unknown>,
 ) -> Awaited {
     let answers = Answers::default();
     let counting = answers.clone();
     let (context, matched) = (context.clone(), Arc::clone(matched));
     let (destination, endpoint) = (destination.clone(), endpoint.clone());
     let listing = async move {
-        let listing = list_destination(&context, &matched, &destination, &endpoint);
+        let listing = list_destination(&context, &matched, &destination, &endpoint, why);
         counting.to(listing).await
     };
     let mut task = JoinSet::new();
@@ -342,13 +363,15 @@ async fn list_destination(
     matched: &MatchedRepository,
     destination: &Destination,
     endpoint: &Endpoint,
+    why: Option<Unknown>,
 ) -> ListedDestination {
-    let (repository, mut listing) = match matched.name_at(destination) {
-        Ok(repository) => {
+    let (repository, mut listing) = match (matched.name_at(destination), why) {
+        (Ok(repository), Some(why)) => (repository, Observation::Unknown(why)),
+        (Ok(repository), None) => {
             let listing = list(context, endpoint, &repository, Side::Destination).await;
             (repository, listing)
         }
-        Err(error) => {
+        (Err(error), _) => {
             let message = format!("`to` makes no repository name of {}: {error}", matched.name);
             let unknown = Unknown::new(ErrorKind::Config, message);
             (matched.name.clone(), Observation::Unknown(unknown))

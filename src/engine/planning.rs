@@ -12,7 +12,7 @@ use super::event::Event;
 use super::job::{GroupDestination, ImageGroup};
 use super::latecomers::{Ends, Latecomers, PutOff, Silences};
 use super::metered::{self, Wanted};
-use super::observe::{Observed, filter, list_both, observe, observe_part};
+use super::observe::{Earlier, Observed, filter, list_both, observe, observe_part};
 use super::parking;
 use super::planned::Look;
 use super::requests::Only;
@@ -102,7 +102,7 @@ pub(super) async fn plan_together(
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .count(&pattern, listed.tags_listed, selected.len());
-    silent.keys().for_each(|registry| latecomers.is_silent(registry));
+    silent.keys().for_each(|registry| latecomers.fell_silent(registry));
     // Of a source that could not be listed nothing is found out later either.
     if listed.is_known() {
         late.iter().for_each(|registry| put_off(registry, None, None));
@@ -119,7 +119,7 @@ pub(super) async fn plan_together(
         let planned = selected[..part.start].last();
         let (observed, silent) = observe_part(context, &matched, &listed, part, patience).await;
         for registry in &silent {
-            latecomers.is_silent(registry);
+            latecomers.fell_silent(registry);
             put_off(registry, planned, None);
         }
         listed.leave_out(&silent);
@@ -137,9 +137,18 @@ pub(super) async fn plan_alone(context: &RunContext, put_off: PutOff, registry: 
         listing,
     } = put_off;
     let patience = Patience::Alone(&outlet.silences);
-    let awaited = listing.map(|listing| (registry.clone(), listing));
+    let listing = match (listing, outlet.silences.failure(registry)) {
+        (Some(listing), _) => Some(Earlier::Awaited(listing)),
+        // Thousands of repositories would keep the run for days, and with it the next one.
+        (None, Some(failure)) => Some(Earlier::Failed(failure)),
+        (None, None) => None,
+    };
+    let earlier = listing.map(|listing| (registry.clone(), listing));
     let ends = Ends::from([registry.clone()]);
-    let (listed, _) = list_both(context, &matched, &ends, patience, awaited).await;
+    let (listed, _) = list_both(context, &matched, &ends, patience, earlier).await;
+    if let Some(why) = listed.failure_at(registry) {
+        outlet.silences.fail(registry, why);
+    }
     for part in listed.parts(after.as_ref()) {
         if !context.control.may_start() {
             return;

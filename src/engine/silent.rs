@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::context::RunContext;
 use super::latecomers::Silences;
-use crate::registry::{Answers, Endpoint};
+use crate::registry::Answers;
 use crate::rules::RegistryName;
 
 /// How long a destination may say nothing while others wait for it. As long as one that holds up the others in copying.
@@ -42,14 +42,25 @@ pub(super) struct Question<F, T, W> {
 
 /// What is known of a destination while it is waited for.
 pub(super) trait Watched {
-    /// How many answers have come so far; `None` while that says nothing of the destination.
-    fn answers(&self) -> Option<u64>;
+    /// What has come so far; `None` for one that always answers.
+    fn heard_so_far(&self) -> Option<Heard>;
 
     /// How long it may say nothing.
     fn patience(&self) -> Duration;
 
     /// It has answered.
     fn heard(&self);
+}
+
+/// What has been heard of a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Answers to this question.
+    answers: u64,
+    /// Answers to whoever asked.
+    all: u64,
+    /// A request waits for its turn among ours.
+    waits_for_us: bool,
 }
 
 /// A destination of a run.
@@ -61,11 +72,13 @@ pub(super) struct Watching<'a> {
 }
 
 impl Watched for Watching<'_> {
-    fn answers(&self) -> Option<u64> {
+    fn heard_so_far(&self) -> Option<Heard> {
         let end = self.context.destinations.get(self.registry)?;
-        // Requests that wait for our own limits have not been heard of there; during a pause nobody else waits for them.
-        let is_asked = !self.answers.wait_for_us() || end.penalty().is_some();
-        (is_asked && !matches!(end, Endpoint::Layout(_))).then(|| self.answers.count())
+        Some(Heard {
+            answers: self.answers.count(),
+            all: end.small_answers()?,
+            waits_for_us: self.answers.wait_for_us(),
+        })
     }
 
     fn patience(&self) -> Duration {
@@ -145,7 +158,10 @@ pub(super) async fn ask_all<S, T, W: Watched>(
         } = question;
         let answer = unless_silent(asking, &watched, || progress.somebody_waits()).await;
         if answer.as_ref().is_some_and(is_good) {
-            watched.heard();
+            // Where nothing had to be asked, nothing has been heard.
+            if watched.heard_so_far().is_some_and(|heard| heard.answers > 0) {
+                watched.heard();
+            }
             progress.destinations.fetch_add(1, Ordering::Relaxed);
         }
         answer
@@ -159,25 +175,64 @@ async fn unless_silent<T, W: Watched>(
     is_waited_for: impl Fn() -> bool,
 ) -> Option<T> {
     let mut asking = pin!(asking);
-    let mut last = None;
+    let mut silence: Option<Silence> = None;
     loop {
         if let Ok(answer) = timeout(LOOK_AGAIN, &mut asking).await {
             return Some(answer);
         }
-        let Some(count) = watched.answers() else {
-            last = None;
+        let Some(heard) = watched.heard_so_far() else {
             continue;
         };
         let now = Instant::now();
-        let (before, since) = last.unwrap_or((count, now));
-        if count > before {
+        let last = silence.unwrap_or_else(|| Silence::begin(heard, now));
+        if heard.answers > last.heard.answers {
             watched.heard();
         }
-        let since = if count > before || !is_waited_for() { now } else { since };
-        last = Some((count, since));
-        if now.duration_since(since) >= watched.patience() {
+        let next = match is_waited_for() {
+            true => last.after(heard, now),
+            false => Silence::begin(heard, now),
+        };
+        if next.is_too_long(now, watched.patience()) {
             return None;
         }
+        silence = Some(next);
+    }
+}
+
+/// Since when nothing has been heard.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    heard: Heard,
+    /// In answer to this question.
+    here: Instant,
+    /// By anybody.
+    at_all: Instant,
+}
+
+impl Silence {
+    fn begin(heard: Heard, now: Instant) -> Self {
+        Self {
+            heard,
+            here: now,
+            at_all: now,
+        }
+    }
+
+    fn after(self, heard: Heard, now: Instant) -> Self {
+        let since = |is_news: bool, before: Instant| if is_news { now } else { before };
+        Self {
+            here: since(heard.answers > self.heard.answers, self.here),
+            at_all: since(heard.all > self.heard.all, self.at_all),
+            heard,
+        }
+    }
+
+    /// True where nobody hears anything, or only others do, for much longer, and it is not that the requests of this question wait for
+    /// theirs.
+    fn is_too_long(&self, now: Instant, patience: Duration) -> bool {
+        let (here, at_all) = (now.duration_since(self.here), now.duration_since(self.at_all));
+        let nobody = here >= patience && at_all >= patience;
+        nobody || (!self.heard.waits_for_us && here >= patience.saturating_mul(3))
     }
 }
 
@@ -195,12 +250,20 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    type Counting<'a> = Box<dyn Fn() -> Option<u64> + Send + 'a>;
+    type Counting<'a> = Box<dyn Fn() -> Option<Heard> + Send + 'a>;
 
     struct End<'a>(Counting<'a>, Duration);
 
+    fn heard(answers: u64, all: u64, waits_for_us: bool) -> Heard {
+        Heard {
+            answers,
+            all,
+            waits_for_us,
+        }
+    }
+
     impl Watched for End<'_> {
-        fn answers(&self) -> Option<u64> {
+        fn heard_so_far(&self) -> Option<Heard> {
             self.0()
         }
 
@@ -218,7 +281,10 @@ mod tests {
         Question {
             asking: asking.boxed(),
             is_good: |answer| *answer == "there",
-            watched: End(Box::new(answers), SILENT),
+            watched: End(
+                Box::new(move || answers().map(|count| heard(count, count, false))),
+                SILENT,
+            ),
         }
     }
 
@@ -267,6 +333,26 @@ mod tests {
         let alone = question(after(seconds(60)), || Some(0));
         let (_, answers) = ask_all(ready(()), vec![alone]).await;
         assert_eq!(answers, [Some("there")]);
+    }
+
+    #[test]
+    fn what_others_hear_counts_for_a_while() {
+        let begun = Instant::now();
+        let silent = |told: fn(u64) -> Heard| {
+            let mut silence = Silence::begin(told(0), begun);
+            (0..1000).find(|second| {
+                let now = begun + seconds(*second);
+                silence = silence.after(told(*second), now);
+                silence.is_too_long(now, SILENT)
+            })
+        };
+        // Nobody hears anything: that our requests wait for one another, which are not answered, is no excuse.
+        assert_eq!(silent(|_| heard(7, 9, false)), Some(10));
+        assert_eq!(silent(|_| heard(7, 9, true)), Some(10));
+        // Others do.
+        assert_eq!(silent(|second| heard(7, second, false)), Some(30));
+        assert_eq!(silent(|second| heard(7, second, true)), None);
+        assert_eq!(silent(|second| heard(second / 9, 9, false)), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -275,6 +275,15 @@ impl Endpoint {
         }
     }
 
+    /// Answers so far to questions for lists, manifests and the like, whoever asked, but for those that tell of trouble and will be
+    /// asked again. `None` for a layout, which always answers.
+    pub fn small_answers(&self) -> Option<u64> {
+        match self {
+            Self::Registry(registry) => Some(registry.small_answers()),
+            Self::Layout(_) => None,
+        }
+    }
+
     /// Referrers by the API alone; `None` where the end has none. A layout finds them in its index.
     pub async fn referrers_by_api(
         &self,

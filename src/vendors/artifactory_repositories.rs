@@ -123,6 +123,17 @@ async fn by_key(
             of_name.collect()
         }
     };
+    // A user who may see none is shown none.
+    if keys.is_empty() && refusal.is_some() {
+        let message = "Artifactory shows this user no repositories for images: grant the right to read them";
+        let place = api.place(None);
+        return Err(Error::new(
+            Operation::ListRepositories,
+            place,
+            ErrorKind::Denied,
+            message,
+        ));
+    }
     told.tell(api, &keys);
     let mut gathered = Gathered::default();
     for Key { key, .. } in &keys {

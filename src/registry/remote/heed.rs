@@ -1,5 +1,6 @@
 //! What a registry says about how much it takes, and what follows from it: pauses, its quota, how much is asked at once.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::broken::is_reset;
 use super::call::Call;
 use super::rates::{PullQuota, RateNews};
 use super::refusal::temporary;
-use super::throttle::Throttle;
+use super::throttle::{Class, Throttle};
 use crate::clock::Clock;
 use crate::plan::{Quota, newer_quota};
 use crate::registry::{Answers, Operation};
@@ -21,6 +22,7 @@ use crate::registry::{Answers, Operation};
 pub(super) struct Heed {
     throttle: Arc<Throttle>,
     quota: Mutex<Option<Quota>>,
+    small_answers: AtomicU64,
     clock: Clock,
 }
 
@@ -30,6 +32,7 @@ impl Heed {
         Self {
             throttle,
             quota: Mutex::default(),
+            small_answers: AtomicU64::new(0),
             clock,
         }
     }
@@ -57,6 +60,11 @@ impl Heed {
     pub(super) fn set_quota(&self, quota: Quota) {
         let mut known = self.quota.lock().unwrap_or_else(PoisonError::into_inner);
         *known = newer_quota(*known, quota, self.clock.now());
+    }
+
+    /// Answers so far to small questions, whoever asked, but for those that tell of trouble and will be asked again.
+    pub(super) fn small_answers(&self) -> u64 {
+        self.small_answers.load(Ordering::Relaxed)
     }
 
     /// Takes note of what an answer of the registry itself says about rates.
@@ -89,6 +97,9 @@ impl Heed {
             && !temporary(answer.status())
         {
             Answers::note();
+            if matches!(call.class, Class::Read | Class::List) {
+                self.small_answers.fetch_add(1, Ordering::Relaxed);
+            }
         }
         if call.api {
             return;

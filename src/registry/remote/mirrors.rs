@@ -159,11 +159,13 @@ impl Mirrors {
     fn refuses(&self, of: &Registry, index: usize, name: &RepositoryName, error: &Error) {
         let mirror = &self.list[index];
         let mut refused = lock(&mirror.refused);
+        let now = self.clock.elapsed();
+        refused.retain(|_, until| now < *until);
         let is_first = refused.is_empty();
         if refused.len() >= MOST {
             refused.clear();
         }
-        refused.insert(name.clone(), self.clock.elapsed() + REFUSED_FOR);
+        refused.insert(name.clone(), now + REFUSED_FOR);
         drop(refused);
         let (registry, there) = (of.name(), mirror.registry.name());
         let minutes = REFUSED_FOR.as_secs() / 60;

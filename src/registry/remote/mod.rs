@@ -198,6 +198,12 @@ impl Registry {
         self.shared.transport.blob_reads_at_once()
     }
 
+    /// Answers so far to questions for lists, manifests and the like, whoever asked, but for those that tell of trouble and will be
+    /// asked again.
+    pub fn small_answers(&self) -> u64 {
+        self.shared.transport.heed().small_answers()
+    }
+
     /// True where it refuses a manifest whose blobs the repository lacks: by its kind, or as an upload that it opened in
     /// this process shows that distribution's code answers.
     pub fn refuses_missing_blobs(&self) -> bool {

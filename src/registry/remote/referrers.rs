@@ -94,7 +94,11 @@ impl Registry {
         subject: &Digest,
     ) -> Result<Option<Vec<Descriptor>>> {
         let found = match self.state(repository) {
-            State::Absent | State::Refused => return Ok(None),
+            State::Absent => return Ok(None),
+            State::Refused => {
+                self.tell_refused(repository);
+                return Ok(None);
+            }
             State::Unknown => self.ask_first(repository, subject).await?,
             State::Present => self.ask_api(repository, subject).await?,
         };
@@ -263,19 +267,23 @@ impl Registry {
         if error.kind != ErrorKind::Denied || is_there || self.state(repository) == State::Present {
             return Err(error);
         }
-        if !self.shared.referrers.told.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                registry = self.name(),
-                "the question for the referrers of {} is answered 403: the registry has no referrers API, or this user may not ask it, so \
-                 that signatures and other attachments are found by their tags alone; where it has one, grant the right to list \
-                 referrers (ECR: ecr:ListImageReferrers), and `transship ping` asks again",
-                error.place
-            );
-        }
+        self.tell_refused(repository);
         let (class, refused) = (Some(repository.as_str()), self.refused_to_us());
         let evidence = "the question for referrers was answered 403";
         self.learn(Fact::ReferrersApi, class, &refused, evidence, ABSENT_LIFE);
         Ok(Found::NoApi)
+    }
+
+    /// Says once that referrers may be there that are not seen, whether the refusal is of this process or of an earlier one.
+    fn tell_refused(&self, repository: &RepositoryName) {
+        if !self.shared.referrers.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                registry = self.name(),
+                "the question for the referrers of {repository} is answered 403, and perhaps of others: the registry has no referrers API, or \
+                 this user may not ask it, so that signatures and other attachments are found by their tags alone; where it has one, \
+                 grant the right to list referrers (ECR: ecr:ListImageReferrers), and `transship ping` asks again"
+            );
+        }
     }
 
     /// There seems to be no API; `for_all`: not for other manifests either. Where it has answered before, that is an error: somebody

@@ -143,7 +143,7 @@ impl Transport {
             true => &self.0.throttle,
             false => &self.0.api_throttle,
         };
-        let permit = throttle.place(call.class, account.priority()).await;
+        let permit = Answers::in_turn(throttle.place(call.class, account.priority())).await;
         let mut answer = self.exchange(account, Some(&permit), &mut call, login).await?;
         answer.permit = Some(permit);
         Ok(answer)
@@ -370,13 +370,13 @@ impl Transport {
         // Only what goes to the registry itself: its token realm and its object store may be other hosts.
         let own = same_origin(&call.url, &self.0.base);
         let turn = match permit {
-            Some(permit) if own || call.api => permit.turn(priority, again).await,
+            Some(permit) if own || call.api => Answers::in_turn(permit.turn(priority, again)).await,
             Some(permit) => {
-                permit.step_in(priority).await;
+                Answers::in_turn(permit.step_in(priority)).await;
                 Ok(())
             }
             None if own => match call.turn {
-                Turn::Awaited => self.0.throttle.turn(priority, again).await,
+                Turn::Awaited => Answers::in_turn(self.0.throttle.turn(priority, again)).await,
                 Turn::Taken => {
                     call.turn = Turn::AtOnce;
                     Ok(())

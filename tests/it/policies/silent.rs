@@ -114,6 +114,41 @@ async fn nobody_waits_for_one_that_does_not_say_what_its_tags_are() {
     assert_holds(&registry, &moved).await;
 }
 
+/// Requests that wait behind those that hang are no word of it.
+#[tokio::test]
+async fn nobody_waits_for_one_whose_places_are_all_taken_by_what_it_does_not_answer() {
+    let pair = Pair::start().await;
+    let (registry, far) = third().await;
+    // More than a registry is asked at once.
+    const MANY: u64 = 80;
+    let source = pair.at_source();
+    for seed in [1, 2] {
+        if seed == 2 {
+            let home = Transship::new(&both(&pair, &far, ""));
+            json_of(&home, &["sync"], 0).await;
+        }
+        let sample = image(seed, "amd64", &[5_000]);
+        for number in 0..MANY {
+            source.push("app", &format!("v1{number}"), &sample).await;
+        }
+    }
+    pair.reset();
+    let gate = Gate::new();
+    far.add(Fault::every("HEAD", "/manifests/", Act::HoldReply(gate.clone())));
+    let home = Transship::new(&both(&pair, &far, "    on_conflict: overwrite\n"));
+    let process = home.spawn(&["sync", "--format", "json"]);
+    tagged(&pair.dst, "/manifests/v1", MANY).await;
+    gate.open();
+    let report = process.finish().await.expect(0).json();
+    let run = only_run(&report);
+    assert_eq!(
+        (outcomes(run, 0), outcomes(run, 1)),
+        (vec![("copied", MANY)], vec![("copied", MANY)])
+    );
+    let there = Wire::new(&registry.url()).resolve("app", "v179").await;
+    assert_eq!(there, source.resolve("app", "v179").await);
+}
+
 #[tokio::test]
 async fn what_fails_for_one_that_was_silent_fails_for_it_alone() {
     let pair = Pair::start().await;
@@ -211,4 +246,36 @@ async fn who_answers_again_shares_with_the_others_again() {
         (REPOSITORIES + 1, REPOSITORIES)
     );
     assert_eq!(read, 2 * REPOSITORIES + 2, "blobs of the others are read once");
+}
+
+#[tokio::test]
+async fn one_that_stays_silent_is_not_asked_for_each_repository() {
+    let pair = Pair::start().await;
+    let (_registry, far) = third().await;
+    push(&pair.at_source(), &samples(1)).await;
+    let gate = Gate::new();
+    far.add(Fault::every("GET", "/tags/list", Act::HoldReply(gate.clone())));
+    let written = format!("far: {{ url: \"{}\"", far.url());
+    let rules = rules(&pair, &far);
+    assert!(rules.contains(&written));
+    let home = Transship::new(&rules.replace(&written, &format!("{written}, timeouts: {{ answer: 3s }}")));
+    let report = json_of(&home, &["sync"], 1).await;
+    gate.open();
+    let run = only_run(&report);
+    assert_eq!(
+        (outcomes(run, 0), outcomes(run, 1)),
+        (vec![("copied", REPOSITORIES)], vec![("failed", REPOSITORIES)])
+    );
+    let failures = run["failures"].as_array().expect("failures");
+    let untold = failures.iter().filter(|failure| {
+        let message = failure["message"].as_str().expect("a message");
+        message.contains("was not asked again in this run")
+    });
+    // Those that were asked for at once, each with its attempts.
+    assert!(untold.count() as u64 >= REPOSITORIES - 8, "{report:#}");
+    assert!(
+        far.count("GET", "/tags/list") <= 8 * 4,
+        "{}",
+        far.count("GET", "/tags/list")
+    );
 }

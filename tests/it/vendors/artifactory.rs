@@ -232,6 +232,23 @@ async fn artifactory_at_an_address_of_one_key_is_not_looked_for_in_others() {
     }
 }
 
+/// That this user is shown nothing does not say that nothing is there.
+#[tokio::test]
+async fn artifactory_that_shows_a_user_nothing_is_no_empty_artifactory() {
+    let (src, source) = Artifactory::with_keys(&[]).await;
+    let dst = Artifactory::start().await;
+    source.root.store(403, Ordering::SeqCst);
+    let report = by_hand(&Workshop::new(&rules(&src, &dst, &["*/t*"])).engine().await, "r").await;
+    assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
+    let message = &report.failures[0].message;
+    assert!(
+        message.contains("shows this user no repositories for images"),
+        "{message}"
+    );
+    assert!(message.contains("403"), "{message}");
+    assert_eq!(asked(&src), (1, 1, 0), "{:?}", src.exchanges());
+}
+
 /// The answer to the question for a catalogue, which it has not, is the first that shows what it is.
 #[tokio::test]
 async fn artifactory_that_nobody_named_is_asked_for_its_keys() {
