@@ -55,12 +55,7 @@ async fn registries_that_forbid_what_they_do_not_know_have_their_attachments_cop
     let (run, output) = sync(&home, 0).await;
     assert_eq!(images(&run, "copied"), 1, "{run:#}");
     let asked = ends.src_proxy.count("GET", "/referrers/") + ends.dst_proxy.count("GET", "/referrers/");
-    assert_eq!(
-        (asked, output.stderr.contains(WARNING)),
-        (0, true),
-        "{}",
-        output.stderr
-    );
+    assert_eq!((asked, output.stderr.contains(WARNING)), (0, true), "{}", output.stderr);
 }
 
 /// A right that is taken away hides signatures which were there.
