@@ -12,11 +12,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+pub(super) use self::answers::pushed_at;
 use self::answers::{Details, ImageDetail, Images};
 use super::aws::{
     Asked, AuthorizationData, Aws, BLOBS_AT_ONCE, Listed, PAGE, RegistryHost, Repositories, Said, Site, ecr_api,
     environment_of_process, is, is_region, labels,
 };
+use super::once::once;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
@@ -318,7 +320,11 @@ impl Vendor for Ecr {
                 Listed::Absent => BulkListing::Absent,
                 // Nothing at all is confirmed by the registry itself, for one request.
                 Listed::All if tags.is_empty() => BulkListing::None,
-                Listed::All => BulkListing::Known { tags, comparable: true },
+                // A tag that moved meanwhile may be in it twice.
+                Listed::All => BulkListing::Known {
+                    tags: once(tags),
+                    comparable: true,
+                },
             })
         }
         .boxed()

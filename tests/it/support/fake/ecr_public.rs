@@ -111,7 +111,9 @@ impl EcrPublic {
         let held = repository.parse().ok().and_then(|name| book.registry.manifests(&name));
         let mut tags: Vec<Value> = Vec::new();
         for held in held.unwrap_or_default() {
-            let detail = json!({ "imageDigest": held.digest, "imageManifestMediaType": held.media_type });
+            let detail = json!({
+                "imageDigest": held.digest, "imageManifestMediaType": held.media_type, "imagePushedAt": 1_767_225_600.25,
+            });
             let tagged = held.tags.iter();
             tags.extend(tagged.map(|tag| json!({ "imageTag": tag, "imageDetail": detail })));
         }
