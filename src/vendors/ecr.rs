@@ -89,6 +89,17 @@ pub(super) const PHRASES: &[Phrase] = &[
         kind: ErrorKind::Throttled,
         advice: "too many requests; lower limits.requests_per_second",
     },
+    // containers/image#584; containers/skopeo#869 met it with encrypted layers. The field is optional elsewhere (image-spec 1.1,
+    // "Image Manifest"), and to add it would make another image of it.
+    Phrase {
+        status: 0,
+        code: "UNSUPPORTED",
+        says: "invalid json syntax",
+        writes: Some(true),
+        kind: ErrorKind::Unsupported,
+        advice: "ECR takes a manifest only with `mediaType` in it, and with layers of types that it knows: build the image anew with \
+                 a newer tool, or leave the tag out of the rule",
+    },
 ];
 
 /// What a token that has ended is called.

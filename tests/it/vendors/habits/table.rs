@@ -89,6 +89,10 @@ ecr
         absolute links with an opaque mark, no page beyond 1,000
     ecr/habits.rs ecr_mounts_blobs_where_the_account_has_that_switched_on:
         mounts by a setting of the account
+    ecr/habits.rs ecr_manifests_without_a_media_type_are_refused_in_words:
+        UNSUPPORTED invalid json syntax
+    ecr/habits.rs ecr_templates_make_what_is_pushed_to_where_the_user_may_not:
+        repositories made by a template
 ecr_public
     vendors/ecr_public.rs ecr_public_pieces_are_so_long_that_a_thousand_are_enough_for_the_largest_layer:
         min_piece; max_piece
@@ -103,7 +107,7 @@ ecr_public
     vendors/ecr_public.rs ecr_public_blobs_of_our_own_are_looked_for_by_one_request:
         blobs_at_once
     vendors/habits/ecr_public.rs ecr_public_says_in_words_what_is_the_matter:
-        TAG_INVALID immutable; authorization token has expired; is not authorized to perform; rate exceeded
+        TAG_INVALID immutable; authorization token has expired; is not authorized to perform; rate exceeded; UNSUPPORTED invalid json syntax
 azure
     vendors/azure.rs azure_says_what_is_wrong_with_an_application_and_with_a_scope:
         list_action
