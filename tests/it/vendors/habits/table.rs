@@ -152,6 +152,8 @@ zot
         mounts from anywhere
     vendors/zot.rs zot_says_400_of_a_blob_that_a_manifest_lacks_and_gets_it:
         400 for a blob that a manifest lacks
+    vendors/habits/zot.rs zot_manifests_of_a_type_that_it_does_not_know_are_refused_in_words:
+        415 for a type of manifests that it does not know
 tencent_enterprise
     vendors/habits/tencent.rs tencent_api_is_asked_10_times_a_second_at_most:
         api_per_second
