@@ -25,7 +25,7 @@ fn statuses(aws: &Aws, method: &str, part: &str) -> Vec<u16> {
 
 /// "Low tens" of listings a second were seen; the rates are not published.
 #[test]
-fn ecr_api_is_asked_10_times_a_second_at_most() {
+fn ecr_has_a_pace_of_10_requests_a_second_for_its_api() {
     let habits = habits_for("123456789012.dkr.ecr.eu-west-1.amazonaws.com");
     assert_eq!(habits.api_per_second, Some(10));
 }

@@ -12,7 +12,7 @@ use crate::support::proxy::{Act, Fault, Proxy};
 
 /// As ECR's.
 #[test]
-fn ecr_public_api_is_asked_10_times_a_second_at_most() {
+fn ecr_public_has_a_pace_of_10_requests_a_second_for_its_api() {
     assert_eq!(habits_for("public.ecr.aws").api_per_second, Some(10));
 }
 

@@ -13,7 +13,7 @@ use crate::support::proxy::{Act, Fault, Proxy};
 
 /// Its limit is not documented.
 #[test]
-fn docker_hub_api_is_asked_5_times_a_second_at_most() {
+fn docker_hub_has_a_pace_of_5_requests_a_second_for_its_api() {
     assert_eq!(habits_for("docker.io").api_per_second, Some(5));
 }
 
