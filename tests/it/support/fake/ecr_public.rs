@@ -248,7 +248,13 @@ impl Face for Arc<EcrPublic> {
         answer
     }
 
-    fn throttled(&self, _request: &Asking) -> Response {
-        refusal(429, "TOOMANYREQUESTS", "Rate exceeded")
+    fn throttled(&self, request: &Asking) -> Response {
+        match request.header("x-amz-target") {
+            Some(_) => document(
+                400,
+                &json!({ "__type": "ThrottlingException", "message": "Rate exceeded" }),
+            ),
+            None => refusal(429, "TOOMANYREQUESTS", "Rate exceeded"),
+        }
     }
 }

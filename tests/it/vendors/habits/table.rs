@@ -134,6 +134,8 @@ docker_hub
         catalogue
     vendors/habits/hub.rs docker_hub_says_pull_rate_limit_of_a_quota_that_is_used_up:
         429 TOOMANYREQUESTS pull rate limit
+    vendors/habits/hub.rs docker_hub_says_too_many_requests_in_plain_text_and_is_asked_again:
+        429 in plain text
     vendors/habits/hub.rs docker_hub_mounts_blobs_of_another_repository:
         mounts
 distribution
