@@ -5,6 +5,7 @@
 //! checked for meaning across rules ([`meaning`]). Every step collects its mistakes and goes on.
 
 mod clouds;
+mod create;
 mod duration;
 mod files;
 mod keys;

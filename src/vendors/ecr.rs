@@ -243,7 +243,18 @@ fn creation(repository: &RepositoryName, api: &Api) -> Map<String, Value> {
     body.insert("repositoryName".to_owned(), repository.as_str().into());
     if let Some(immutable) = settings.immutable_tags {
         let word = if immutable { "IMMUTABLE" } else { "MUTABLE" };
+        let exceptions = settings.tag_mutability_exceptions.iter();
+        let filters: Vec<Value> = exceptions
+            .map(|pattern| json!({ "filterType": "WILDCARD", "filter": pattern }))
+            .collect();
+        let word = match filters.is_empty() {
+            true => word.to_owned(),
+            false => format!("{word}_WITH_EXCLUSION"),
+        };
         body.insert("imageTagMutability".to_owned(), word.into());
+        if !filters.is_empty() {
+            body.insert("imageTagMutabilityExclusionFilters".to_owned(), filters.into());
+        }
     }
     if let Some(scans) = settings.scan_on_push {
         body.insert("imageScanningConfiguration".to_owned(), json!({ "scanOnPush": scans }));
