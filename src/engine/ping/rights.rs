@@ -10,6 +10,7 @@ use crate::engine::facade::Engine;
 use crate::engine::fault::Fault;
 use crate::engine::learnt::BULK_LISTING;
 use crate::engine::report::{PingReport, PingRight, PingStep};
+use crate::engine::run::no_catalogue;
 use crate::oci::{Reference, RepositoryName};
 use crate::plan::TriedRepositories;
 use crate::registry::{Endpoint, PushRight};
@@ -21,19 +22,27 @@ const MOST_TRIED: usize = 20;
 /// Patterns that are told of at most for which nothing could be tried.
 const MOST_WHYS: usize = 3;
 
-/// Lists the repositories below, where there is anything to list.
+/// Lists the repositories below, where there is anything to list. What a run would fail for is a fault.
 pub(super) async fn list(report: &mut PingReport, end: &Endpoint, below: &[String]) -> Option<Vec<RepositoryName>> {
     if below.is_empty() {
         skipped(report, "list", "no rule needs the catalogue");
         return None;
     }
-    match end.list_repositories(below).await.map_err(Fault::from) {
-        Ok(Some(repositories)) => {
-            fine(report, "list", &format!("{} repositories listed", repositories.len()));
+    match end.list_repositories_in_part(below).await {
+        Ok((Some(repositories), left_out)) => {
+            let found = format!("{} repositories listed", repositories.len());
+            match left_out.into_iter().next() {
+                None => fine(report, "list", &found),
+                Some(error) => {
+                    let fault = Fault::from(error);
+                    let message = format!("{found}, but not all: {}", fault.message);
+                    failed(report, "list", Fault { message, ..fault });
+                }
+            }
             return Some(repositories);
         }
-        Ok(None) => fine(report, "list", "no catalogue here: rules must name their repositories"),
-        Err(fault) => failed(report, "list", fault),
+        Ok((None, _)) => failed(report, "list", no_catalogue(end.name())),
+        Err(error) => failed(report, "list", Fault::from(error)),
     }
     None
 }
