@@ -40,8 +40,8 @@ pub(super) async fn ping(engine: &Engine, names: &[String]) -> Result<Vec<PingRe
         let end = greeted.end;
         if greeted.reached {
             let tried = tried.get(greeted.name);
-            rights::try_all(&mut greeted.report, end, tried).await;
-            rights::ask_for_listings(engine.store(), engine.clock().now(), end, tried).await;
+            let unlisted = rights::ask_for_listings(engine.store(), engine.clock().now(), end, tried).await;
+            rights::try_all(&mut greeted.report, end, tried, unlisted).await;
             known::explore(engine, end, tried).await;
         }
         learnt::keep_of_pinged(engine.store(), end, engine.clock().now()).await;

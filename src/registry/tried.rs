@@ -1,6 +1,8 @@
 //! What `ping` asks of an end.
 
-use super::remote::{Greeting, Identity, Located, PushRight};
+use std::time::Duration;
+
+use super::remote::{Greeting, Identity, ListingRight, Located, PushRight};
 use super::{BlobWrite, Endpoint, Kind, Result};
 use crate::oci::RepositoryName;
 
@@ -84,10 +86,10 @@ impl Endpoint {
     ///
     /// # Errors
     /// It does not say.
-    pub async fn may_list_digests(&self, repository: &RepositoryName) -> Result<bool> {
+    pub async fn may_list_digests(&self, repository: &RepositoryName) -> Result<ListingRight> {
         match self {
             Self::Registry(registry) => registry.may_list_digests(repository).await,
-            Self::Layout(_) => Ok(true),
+            Self::Layout(_) => Ok(ListingRight::Granted),
         }
     }
 

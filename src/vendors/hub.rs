@@ -55,7 +55,8 @@ const FAILURE_LIFE: Duration = Duration::from_secs(60);
 static WAYS: Ways = Ways {
     // The API may be behind the registry, and a tag that it does not show is no tag that is gone.
     hides_tags: true,
-    right_to_list: "read access by Docker Hub's API",
+    // docs.docker.com, "Organization access tokens": what these need beside Image Pull. Others see what their user does.
+    right_to_list: "read access by Docker Hub's API (an organisation access token: the scope Tag Read, `scope-tag-read`)",
     // Asking for it is refused.
     catalogue: false,
     phrases: &[Phrase {

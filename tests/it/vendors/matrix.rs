@@ -6,6 +6,7 @@
 
 mod clouds;
 mod document;
+mod rights;
 mod rows;
 mod scenarios;
 mod stores;
