@@ -37,6 +37,14 @@ impl Endpoint {
         }
     }
 
+    /// By how much our clock may be off for who checks what we sign there; `None` where nothing was signed in this process.
+    pub fn signatures(&self) -> Option<Duration> {
+        match self {
+            Self::Registry(registry) => registry.signatures(),
+            Self::Layout(_) => None,
+        }
+    }
+
     /// What it is, asked for where that is not known yet; `None` for a layout.
     pub async fn recognised(&self) -> Option<Kind> {
         match self {
