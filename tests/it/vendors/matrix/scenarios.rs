@@ -365,8 +365,9 @@ async fn throttled(row: &Row) {
     let (before, looks) = asked().await;
     assert!(before > 0, "the API lists the tags");
     site.throttle_api(method, part);
-    // It is asked again, and no tag is looked at in its stead.
-    assert_eq!(asked().await, (before + 1, looks));
+    // It is asked again, and no tag is looked at in its stead. What Alibaba put off has used up its signature: it is signed anew.
+    let again = 1 + usize::from(row.kind.starts_with("alibaba"));
+    assert_eq!(asked().await, (before + again, looks));
 }
 
 /// Of two uploads the second meets the end, so that it is known which are under way then.
