@@ -57,6 +57,7 @@ static WAYS: Ways = Ways {
     hides_tags: true,
     // docs.docker.com, "Organization access tokens": what these need beside Image Pull. Others see what their user does.
     right_to_list: "read access by Docker Hub's API (an organisation access token: the scope Tag Read, `scope-tag-read`)",
+    lists_alike: true,
     // Asking for it is refused.
     catalogue: false,
     phrases: &[Phrase {
