@@ -18,6 +18,7 @@ mod facade;
 mod fault;
 mod history;
 mod image;
+mod import;
 mod job;
 mod lanes;
 mod latecomers;
