@@ -28,7 +28,7 @@ pub use import::{bytes_to_send, gives_up_imports, may_be_imported};
 pub use inventory::{DestinationInventory, Observation, RepositoryInventory, Unknown, WantedImage};
 pub use laggard::{HELD_UP, SharedTime, is_left_behind};
 pub use lint::{Note, lint_image_plan, lint_repository_plan};
-pub use mirror::{MirrorHealth, MirrorTrouble, REFUSED_FOR};
+pub use mirror::{MirrorHealth, MirrorRefusal, MirrorTrouble, REFUSED_FOR, REFUSED_IN_A_ROW};
 pub use newest::{PlannedTag, is_overtaken};
 pub use parking::{MENDED_BY_SETTINGS, ParkedFailure, Parking, ParkingPlace, park, put_aside};
 pub use repository::{

@@ -140,6 +140,8 @@ pub struct Error {
     pub message: String,
     /// How long the registry asked us to wait.
     pub retry_after: Option<Duration>,
+    /// True where the login itself was refused by who gives out logins, whatever it was to be used for.
+    pub login_refused: bool,
     /// The cause.
     #[source]
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -157,6 +159,7 @@ impl Error {
             code: None,
             message: message.into(),
             retry_after: None,
+            login_refused: false,
             cause: None,
         }
     }

@@ -155,18 +155,23 @@ impl Vendor for Harbor {
                 Some(known) => tags(api, repository, (project, rest), known).await,
                 None => Ok(None),
             };
-            match listed {
-                Ok(Some(listing)) => return Ok(listing),
-                Err(error) if !is_doubtful(&error) => return Err(error),
-                Ok(None) | Err(_) => {}
-            }
-            // It may have gone, or be another one by now.
-            let found = self.projects.ask(api, project).await?;
-            if let Err(error) = listed
-                && known == Some(found)
+            let is_doubted = match &listed {
+                // A proxy cache has what it has not fetched yet.
+                Ok(Some(listing)) => listing.is_empty() && !self.projects.is_fresh(api, project),
+                Ok(None) => true,
+                Err(error) => is_doubtful(error),
+            };
+            // The project may have gone, or be another one by now.
+            let found = match is_doubted {
+                true => Some(self.projects.ask(api, project).await?),
+                false => known,
+            };
+            if found == known
+                && let Some(listed) = listed.transpose()
             {
-                return Err(error);
+                return listed;
             }
+            let found = found.unwrap_or(Project::Missing);
             let listing = tags(api, repository, (project, rest), found).await?;
             listing.ok_or_else(|| {
                 let message = "its list of artifacts is that of another project";

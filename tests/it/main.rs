@@ -17,6 +17,7 @@ mod limits;
 mod memory;
 mod mirrors;
 mod mirrors_kept;
+mod mirrors_refusing;
 mod mounts;
 mod moved;
 mod plan_laws;

@@ -17,7 +17,7 @@ use super::throttle::{Class, Permit};
 use super::{Registry, Taken};
 use crate::clock::Clock;
 use crate::oci::{Digest, Manifest, Reference, RepositoryName};
-use crate::plan::{MirrorHealth, MirrorTrouble, REFUSED_FOR};
+use crate::plan::{MirrorHealth, MirrorRefusal, MirrorTrouble, REFUSED_FOR, REFUSED_IN_A_ROW};
 use crate::registry::{BlobReader, Error, ErrorKind, HeadManifest, Operation, Result};
 
 /// How long a mirror is waited for until it answers: it is asked because it is near.
@@ -44,8 +44,6 @@ struct Mirror {
     prefix: Option<String>,
     /// Shared with the same mirror of the rules as they were before they were read again.
     health: Arc<Mutex<MirrorHealth>>,
-    /// Repositories that it refuses, by their names there, with the time until which they are not asked for.
-    refused: Arc<Mutex<HashMap<RepositoryName, Duration>>>,
 }
 
 impl Mirror {
@@ -97,12 +95,10 @@ impl Mirrors {
                 registry,
                 prefix,
                 health: Arc::default(),
-                refused: Arc::default(),
             };
             let same = before.and_then(|before| Some((before, before.list.iter().find(|one| one.is_same(&mirror))?)));
             if let Some((before, same)) = same {
                 mirror.health = Arc::clone(&same.health);
-                mirror.refused = Arc::clone(&same.refused);
                 doubted = Some(Arc::clone(&before.doubted));
             }
             mirror
@@ -140,15 +136,20 @@ impl Mirrors {
         lock(&self.list[index].health).fine(self.clock.elapsed());
     }
 
+    /// It answered for a repository, and did not refuse it.
+    fn let_in(&self, index: usize, name: &RepositoryName) {
+        let mirror = &self.list[index];
+        lock(&mirror.health).let_in(name, mirror.prefix.as_deref(), self.clock.elapsed());
+    }
+
     fn broke(&self, of: &Registry, index: usize, name: &RepositoryName, error: &Error) {
         let what = match error.kind {
             // It has no such thing, or has it as whoever made it: the registry itself gives the same.
-            ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::TooLarge => return,
+            ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::TooLarge => return self.let_in(index, name),
             // It was not asked.
             ErrorKind::Throttled if error.status.is_none() => return,
-            ErrorKind::Unauthorized | ErrorKind::Denied if error.operation == Operation::Authenticate => {
-                MirrorTrouble::Refused
-            }
+            ErrorKind::Unauthorized | ErrorKind::Denied if error.login_refused => MirrorTrouble::Refused,
+            // Others ask for a login for what we may not see, or what is not there, alone.
             ErrorKind::Unauthorized | ErrorKind::Denied => return self.refuses(of, index, name, error),
             _ => MirrorTrouble::Failed,
         };
@@ -158,25 +159,38 @@ impl Mirrors {
     /// It refuses one repository.
     fn refuses(&self, of: &Registry, index: usize, name: &RepositoryName, error: &Error) {
         let mirror = &self.list[index];
-        let mut refused = lock(&mirror.refused);
-        let now = self.clock.elapsed();
-        refused.retain(|_, until| now < *until);
-        let is_first = refused.is_empty();
-        if refused.len() >= MOST {
-            refused.clear();
-        }
-        refused.insert(name.clone(), now + REFUSED_FOR);
-        drop(refused);
+        let follows = lock(&mirror.health).refused(name, mirror.prefix.as_deref(), self.clock.elapsed());
         let (registry, there) = (of.name(), mirror.registry.name());
         let minutes = REFUSED_FOR.as_secs() / 60;
-        if is_first {
-            tracing::warn!(
+        match follows {
+            Some(MirrorRefusal::Repository(true)) => tracing::warn!(
                 registry,
                 mirror = there,
                 "a mirror refuses {name}, which is read from the registry itself for {minutes} min: {error}"
-            );
-        } else {
-            tracing::debug!(registry, mirror = there, "a mirror refuses {name}: {error}");
+            ),
+            Some(MirrorRefusal::Namespace(true)) => tracing::warn!(
+                registry,
+                mirror = there,
+                "a mirror refused {REFUSED_IN_A_ROW} repositories in a row of the namespace of {name}, and is not asked for others \
+                 there for {minutes} min: check the mirror's credentials, and what they may read: {error}"
+            ),
+            Some(MirrorRefusal::Mirror(rest, true)) => tracing::warn!(
+                registry,
+                mirror = there,
+                "a mirror is left alone for {} s, the registry itself is read instead: it refused {REFUSED_IN_A_ROW} and more \
+                 repositories in a row, and gave nothing in between; check the mirror's credentials (its username and password, or \
+                 its licence): {error}",
+                rest.as_secs()
+            ),
+            Some(MirrorRefusal::Mirror(rest, false)) => tracing::debug!(
+                registry,
+                mirror = there,
+                rest = rest.as_secs(),
+                "a mirror refuses everything again: {error}"
+            ),
+            Some(MirrorRefusal::Repository(false) | MirrorRefusal::Namespace(false)) | None => {
+                tracing::debug!(registry, mirror = there, "a mirror refuses {name}: {error}");
+            }
         }
     }
 
@@ -210,9 +224,6 @@ impl Mirrors {
         repository: &'m RepositoryName,
     ) -> impl Iterator<Item = (usize, Registry, RepositoryName)> + 'm {
         self.list.iter().enumerate().filter_map(move |(index, mirror)| {
-            if !lock(&mirror.health).is_asked(self.clock.elapsed()) {
-                return None;
-            }
             let name = of.remote_name(repository);
             let name = match &mirror.prefix {
                 Some(prefix) => format!("{prefix}/{name}"),
@@ -220,8 +231,8 @@ impl Mirrors {
             };
             // A name that is too long there is a name that is not there.
             let name = name.parse().ok()?;
-            let now = self.clock.elapsed();
-            if lock(&mirror.refused).get(&name).is_some_and(|until| now < *until) {
+            let (prefix, now) = (mirror.prefix.as_deref(), self.clock.elapsed());
+            if !lock(&mirror.health).is_asked_for(&name, prefix, now) {
                 return None;
             }
             Some((index, mirror.registry.charged_to(Arc::clone(&of.account)), name))
@@ -340,7 +351,10 @@ impl Mirrors {
         asked: impl Future<Output = Result<Option<T>>>,
     ) -> Option<Option<T>> {
         match tokio::time::timeout(PATIENCE, Box::pin(asked)).await {
-            Ok(Ok(found)) => Some(found),
+            Ok(Ok(found)) => {
+                self.let_in(index, name);
+                Some(found)
+            }
             Ok(Err(error)) => {
                 self.broke(of, index, name, &error);
                 None

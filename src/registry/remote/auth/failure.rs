@@ -11,6 +11,8 @@ pub(in crate::registry::remote) struct Failure {
     pub(super) message: String,
     pub(super) status: Option<u16>,
     pub(super) retry_after: Option<Duration>,
+    /// As [`Error::login_refused`].
+    pub(super) login_refused: bool,
 }
 
 impl Failure {
@@ -20,6 +22,7 @@ impl Failure {
             message: message.into(),
             status: None,
             retry_after: None,
+            login_refused: false,
         }
     }
 
@@ -42,6 +45,7 @@ impl Failure {
             message: error.message.clone(),
             status: error.status,
             retry_after: error.retry_after,
+            login_refused: error.login_refused,
         }
     }
 
@@ -56,6 +60,7 @@ impl Failure {
                 _ => ErrorKind::Config,
             };
         }
+        failure.login_refused = matches!(failure.kind, ErrorKind::Unauthorized | ErrorKind::Denied);
         failure
     }
 
@@ -63,6 +68,7 @@ impl Failure {
         let mut error = Error::new(Operation::Authenticate, place, self.kind, self.message);
         error.status = self.status;
         error.retry_after = self.retry_after;
+        error.login_refused = self.login_refused;
         error
     }
 }
@@ -98,7 +104,10 @@ mod tests {
         ] {
             let mut error = Error::new(Operation::Authenticate, Place::default(), kind, "no");
             (error.status, error.code) = (status, code.map(str::to_owned));
-            assert_eq!(Failure::of_login(&error).kind, wanted, "{status:?} {code:?}");
+            let failure = Failure::of_login(&error);
+            assert_eq!(failure.kind, wanted, "{status:?} {code:?}");
+            let error = Failure::of(&failure.at(Place::default())).at(Place::default());
+            assert_eq!(error.login_refused, wanted == ErrorKind::Denied, "{status:?} {code:?}");
         }
     }
 }

@@ -90,7 +90,10 @@ pub(super) fn refusal(realm: &Realm, reading: &Reading, refresh: Option<&Secret>
     let failure = match reply.status {
         // 400 is how OAuth2 says that a refresh token is no longer good (RFC 6749, 5.2: `invalid_grant`).
         401 | 400 if reply.status == 401 || reading.identity_token().is_some() => match &reading.credentials {
-            Some(_) => refused_login(reading, &server),
+            Some(_) => Failure {
+                login_refused: true,
+                ..refused_login(reading, &server)
+            },
             None => no_login(),
         },
         403 => Failure::new(

@@ -11,13 +11,17 @@ async fn full(bytes: Bytes) -> Server {
 }
 
 fn open_with(limiter: &Limiter, server: &Server, limits: Limits) -> Endpoint {
+    open_login(limiter, server, limits, LoginSource::Anonymous)
+}
+
+fn open_login(limiter: &Limiter, server: &Server, limits: Limits, login: LoginSource) -> Endpoint {
     let settings = RemoteSettings {
         url: RegistryUrl {
             plain_http: true,
             host: server.host(),
             path: String::new(),
         },
-        login: LoginSource::Anonymous,
+        login,
         limits,
         ..RemoteSettings::default()
     };
@@ -104,5 +108,64 @@ async fn a_mirror_that_may_not_be_asked_yet_is_passed_over_and_asked_later() {
         let reader = source.open_blob(&name, &digest, 0).await;
         drop(reader.expect("a reader"));
         assert_eq!((near.seen().len(), src.seen().len()), (of_mirror, of_source));
+    }
+}
+
+/// As registries with accounts of their own do whose password is wrong: each request is refused by itself.
+#[tokio::test]
+async fn a_mirror_that_refuses_everything_is_left_alone_and_found_well_again() {
+    let (bytes, digest) = blob(1000, 1);
+    let given = bytes.clone();
+    let near = Server::start(move |_, number| match number {
+        // With the password, and without it where nothing was learnt yet.
+        0..6 => answer(401, &[("www-authenticate", "Basic realm=\"r\"")], ""),
+        _ => answer(200, &[], given.clone()),
+    })
+    .await;
+    let src = full(bytes).await;
+    let (limiter, any) = (Limiter::default(), Limits::default);
+    let end = open_with(&limiter, &src, any());
+    let login = LoginSource::Given(Credentials {
+        username: "me".to_owned(),
+        password: Secret::new("wrong"),
+    });
+    let source = mirrored(&end, open_login(&limiter, &near, any(), login));
+    for (name, minutes, of_mirror) in [
+        ("a/app", 0, 2),
+        ("b/app", 0, 3),
+        ("c/app", 0, 4),
+        ("d/app", 0, 5),
+        ("e/app", 0, 6),
+        ("f/app", 0, 6),
+        ("f/app", 14, 6),
+        // Once its time is over, it is read again, and its password is right by now.
+        ("f/app", 1, 7),
+        ("a/app", 0, 8),
+    ] {
+        pass(Duration::from_secs(60 * minutes)).await;
+        drop(source.open_blob(&repository(name), &digest, 0).await.expect("a reader"));
+        assert_eq!(near.seen().len(), of_mirror, "{name} after {minutes} min");
+    }
+}
+
+/// Where we have no login, those ask for one that we may not see; and a bare 401 is how Harbor tells of a project that is missing.
+#[tokio::test]
+async fn a_mirror_that_wants_a_login_for_one_repository_is_asked_for_others() {
+    for challenge in [&[("www-authenticate", "Basic realm=\"r\"")][..], &[]] {
+        let (bytes, digest) = blob(1000, 1);
+        let given = bytes.clone();
+        let near = Server::start(move |request, _| match request.target.contains("/secret/") {
+            true => answer(401, challenge, ""),
+            false => answer(200, &[], given.clone()),
+        })
+        .await;
+        let src = full(bytes).await;
+        let (limiter, any) = (Limiter::default(), Limits::default);
+        let end = open_with(&limiter, &src, any());
+        let source = mirrored(&end, open_with(&limiter, &near, any()));
+        for (name, of_mirror) in [("secret", 1), ("open", 2), ("secret", 2), ("open", 3)] {
+            drop(source.open_blob(&repository(name), &digest, 0).await.expect("a reader"));
+            assert_eq!(near.seen().len(), of_mirror, "{name} {challenge:?}");
+        }
     }
 }
