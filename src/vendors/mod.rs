@@ -25,6 +25,8 @@ mod gitlab;
 mod gitlab_repositories;
 mod google;
 mod google_create;
+mod google_credentials;
+mod google_exchange;
 mod google_key;
 mod google_login;
 mod harbor;

@@ -9,6 +9,7 @@ mod frame;
 mod github;
 mod gitlab;
 mod google;
+mod google_credentials;
 mod habits;
 mod harbor;
 mod huawei;
