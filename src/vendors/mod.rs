@@ -33,6 +33,7 @@ mod harbor;
 mod harbor_projects;
 mod huawei;
 mod huawei_api;
+mod huawei_instance;
 mod hub;
 mod kept;
 mod keyed;

@@ -42,7 +42,7 @@ pub(super) static GOOGLE: Section = Section {
 
 pub(super) static HUAWEI: Section = Section {
     path: "registries.<name>.huawei",
-    about: "Who we are at Huawei Cloud. Without an access key here that of the environment is used.",
+    about: "Who we are at Huawei Cloud. Without an access key here that of the environment is used, else that of the agency of the ECS instance.",
     keys: &[
         optional(
             "region",
