@@ -35,7 +35,10 @@ pub(super) async fn verify(
     let mut rule = engine.rule_value(&request.rule)?;
     // Memory is what is not trusted here.
     rule.trust_destination = std::time::Duration::ZERO;
-    let context = engine.context(rule.clone(), RunId(0), true, Claims::Look, control.clone())?;
+    let context = RunContext {
+        looks_anew: true,
+        ..engine.context(rule.clone(), RunId(0), true, Claims::Look, control.clone())?
+    };
     super::rates::restore(&context).await;
     super::learnt::restore(&context).await;
     let mut found = Found::default();

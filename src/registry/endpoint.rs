@@ -326,6 +326,14 @@ impl Endpoint {
         }
     }
 
+    /// Whether what the digests of its list of one repository mean they mean in its lists of all.
+    pub fn lists_alike(&self) -> bool {
+        match self {
+            Self::Registry(registry) => registry.vendor().ways().lists_alike,
+            Self::Layout(_) => false,
+        }
+    }
+
     /// What it is; `None` where that is not known (yet), and for a layout.
     pub fn kind(&self) -> Option<super::Kind> {
         match self {

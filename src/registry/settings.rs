@@ -297,7 +297,7 @@ impl AzureImport {
 /// `google:` of a registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GoogleSettings {
-    /// The key of a service account (JSON).
+    /// Credentials as Google and gcloud write them (JSON): the key of a service account, say.
     pub credentials_file: Option<PathBuf>,
     /// The service account of the machine that we run on, where it has several.
     pub service_account: Option<String>,

@@ -118,7 +118,10 @@ fn is_secret(name: &str) -> bool {
         .iter()
         .any(|word| name.contains(word))
         // Where to go on in a list, and what kind of a proof there is.
-        && !matches!(name.as_str(), "nexttoken" | "client_assertion_type")
+        && !matches!(
+            name.as_str(),
+            "nexttoken" | "client_assertion_type" | "subject_token_type" | "requested_token_type"
+        )
 }
 
 fn any_text(value: &serde_json::Value, held: &impl Fn(&str) -> bool) -> bool {

@@ -26,6 +26,7 @@ pub mod ecr_public;
 pub mod github;
 pub mod gitlab;
 pub mod google;
+pub mod google_exchange;
 pub mod harbor;
 pub mod huawei;
 pub mod hub;
