@@ -30,7 +30,7 @@ use super::transfer::{Spool, TransferContext, TransferPool};
 use super::turn::Turn;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::plan::{Decision, RepositoryPlan, SelectedTagsByPattern};
+use crate::plan::{Decision, PlannedDestination, RepositoryPlan, SelectedTagsByPattern};
 use crate::registry::{Endpoint, Limiter, MirrorSettings, RegistrySettings, RemoteSettings, TlsSettings};
 use crate::rules::{MatchedRepository, RegistryName, Rule, RuleName};
 use crate::store::{RunId, RunOutcome, Store, StoreError, Trigger};
@@ -413,7 +413,7 @@ impl Engine {
         let context = self.context(rule, RunId(0), false, Claims::Look, control.clone())?;
         super::rates::restore(&context).await;
         super::learnt::restore(&context).await;
-        let mut work = false;
+        let mut copies = 0;
         let mut failed = false;
         let run::Matches {
             repositories: matched,
@@ -430,8 +430,13 @@ impl Engine {
         while let Some((pattern, plan)) = planning.next().await {
             selected.count(&pattern, plan.tags_listed, plan.images.len());
             failed |= plan.problem.is_some();
+            let is_copied = |to: &PlannedDestination| matches!(to.decision, Decision::Copy { .. });
+            let to_copy = plan
+                .images
+                .iter()
+                .filter(|image| image.destinations.iter().any(is_copied));
+            copies += to_copy.count() as u64;
             for destination in plan.images.iter().flat_map(|image| &image.destinations) {
-                work |= matches!(destination.decision, Decision::Copy { .. });
                 failed |= matches!(destination.decision, Decision::Fail { .. });
             }
             each(plan);
@@ -443,6 +448,7 @@ impl Engine {
         if control.may_start() {
             warnings.extend(selected.warnings(context.source.name()));
         }
+        warnings.extend(super::metered::forecast(context, copies));
         let (failures, left_out) = context.ledger.failures();
         failed |= !failures.is_empty();
         if left_out > 0 {
@@ -453,7 +459,7 @@ impl Engine {
             repositories: Vec::new(),
             warnings,
             failures,
-            work,
+            work: copies > 0,
             failed,
         })
     }

@@ -157,6 +157,48 @@ pub(super) fn is_planned(context: &RunContext) -> bool {
     context.claims == Claims::Make && context.source.is_metered()
 }
 
+/// True where nothing is read of the source to find out what tags come to: what is read is counted, and whether it is needed is seen
+/// when it is copied.
+pub(super) fn is_spared(context: &RunContext) -> bool {
+    let only_plans = context.claims == Claims::Look && !context.looks_anew;
+    is_planned(context) || (only_plans && context.source.is_metered())
+}
+
+/// What the quota of the source means for so many images to copy, where they may not fit.
+pub(super) fn forecast(context: &RunContext, images: u64) -> Option<String> {
+    let (source, now) = (&context.source, context.clock.now());
+    if !source.is_metered() {
+        return None;
+    }
+    let meter = context.meters.of(source);
+    meter.hear(source, now);
+    let left = meter.budget().left(now)?;
+    // What was read before is not read again, so that it may be less.
+    let reads = images.saturating_mul(guess(0, 0));
+    if reads <= left {
+        return None;
+    }
+    let of = share(source);
+    let renewed = source.quota().map_or(now, |quota| quota.renewed_at());
+    Some(format!(
+        "{} counts the manifests that are read, and lets us read {left} {of}; {images} images are to be copied, of two manifests or \
+         more each: those that do not fit wait for a later run, until {} for the first of them",
+        source.name(),
+        seconds(renewed)
+    ))
+}
+
+/// Of how many reads in which time.
+fn share(source: &Endpoint) -> String {
+    match source.quota() {
+        Some(quota) => {
+            let limit = quota.limit.map(|limit| format!("of {limit} ")).unwrap_or_default();
+            format!("{limit}in {} h", quota.window.as_secs().div_ceil(3600))
+        }
+        None => "for now".to_owned(),
+    }
+}
+
 /// What is known when a whole rule has been looked at.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
@@ -282,13 +324,7 @@ fn guess(read: u64, looked: u64) -> u64 {
 fn wait(context: &RunContext, meter: &Meter, until: Timestamp) -> Wait {
     let name = context.source.name();
     let left = meter.budget().left(context.clock.now()).unwrap_or_default();
-    let of = match context.source.quota() {
-        Some(quota) => {
-            let limit = quota.limit.map(|limit| format!("of {limit} ")).unwrap_or_default();
-            format!("{limit}in {} h", quota.window.as_secs().div_ceil(3600))
-        }
-        None => "for now".to_owned(),
-    };
+    let of = share(&context.source);
     let message = format!(
         "{name} counts the manifests that are read, and lets us read {left} {of}: it fits at {until} at the latest"
     );

@@ -27,8 +27,7 @@ pub(super) async fn resolve_found(
         Err(fault) => return Observation::Unknown(unknown(fault)),
     }
     // Which platforms it has is seen when its turn comes to be read.
-    if metered::is_planned(context)
-        && !manifests::is_kept(&context.manifests, &context.source, repository, source).await
+    if metered::is_spared(context) && !manifests::is_kept(&context.manifests, &context.source, repository, source).await
     {
         return Observation::Known(WantedImage {
             source: source.clone(),

@@ -9,9 +9,9 @@ use crate::support::fake::{Fake, Nobody};
 use crate::support::images::{image, two_platforms};
 use transship::clock::Clock;
 use transship::demo::registry::{Options, Registry, Running};
-use transship::engine::RunReport;
+use transship::engine::{Control, RunReport};
 use transship::registry::{BulkListing, Endpoint, Limiter};
-use transship::rules::RegistryName;
+use transship::rules::{RegistryName, RuleName};
 use transship::store::{JobOutcome, RunOutcome};
 
 async fn plain() -> Running {
@@ -275,6 +275,19 @@ async fn docker_hub_images_beyond_the_quota_wait_for_the_next_run() {
             let images = report.destinations[0].images;
             (images.copied, images.deferred, images.failed)
         };
+        // A plan reads nothing of it, and says that it will not do.
+        let engine = workshop.engine().await;
+        let plan = engine
+            .plan(&RuleName::new("r"), &Control::never(), &mut drop)
+            .await
+            .expect("a plan");
+        let told = plan.warnings.join("; ");
+        assert!(
+            plan.work && told.contains("lets us read 7 of 100 in 6 h; 4 images"),
+            "{told}"
+        );
+        assert_eq!(hub.pulled(), 0);
+
         let report = scheduled(&workshop.engine().await, "r").await;
         assert_eq!(counts(&report), (2, 2, 0), "{:?}", report.failures);
         assert_eq!((report.outcome, report.failures.len()), (RunOutcome::Ok, 0));
