@@ -3,11 +3,13 @@
 
 use std::sync::atomic::Ordering;
 
+use http::Method;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::registry::ErrorKind;
 
-use crate::support::engine::{Workshop, by_hand, only_failure};
+use crate::support::engine::{Workshop, by_hand, only_failure, scheduled};
 use crate::support::fake::artifactory::Artifactory;
+use crate::support::fake::harbor::Harbor;
 use crate::support::fake::nexus::Nexus;
 use crate::support::images::image;
 
@@ -137,5 +139,32 @@ async fn nexus_manifests_that_lack_something_are_not_told_to_lack_a_repository()
         let report = by_hand(&workshop.engine().await, "r").await;
         let message = &only_failure(&report).message;
         assert!(!message.contains("no repository"), "{message}");
+    }
+}
+
+/// A proxy that answers 404 in the place of a registry that starts again says nothing of a repository: the images are not put aside.
+#[tokio::test]
+async fn registries_that_start_again_during_a_push_are_not_told_to_lack_a_repository() {
+    for (method, part) in [(Method::POST, "/blobs/uploads/"), (Method::PUT, "/manifests/")] {
+        let (artifactory, keys) = Artifactory::with_keys(&[("team", "LOCAL")]).await;
+        keys.is_strict.store(true, Ordering::SeqCst);
+        for (fake, keys) in [
+            (Nexus::start().await, Nexus::keys()),
+            (artifactory, Artifactory::keys()),
+            (Harbor::start(&["team"]).await.0, Harbor::keys()),
+        ] {
+            let (_from, workshop) = workshop(&fake.rules("dst", &keys), ["team/app", "team/app"]).await;
+            let engine = workshop.engine().await;
+            fake.go_away_before(method.clone(), part);
+            let report = by_hand(&engine, "r").await;
+            let failure = only_failure(&report);
+            assert_eq!(failure.kind, ErrorKind::Server, "{keys}: {}", failure.message);
+            assert!(failure.message.contains("it may be starting"), "{}", failure.message);
+            assert!(fake.come_back(), "{keys}: it was never away");
+            let report = scheduled(&engine, "r").await;
+            assert!(report.failures.is_empty(), "{keys}: {:?}", report.failures);
+            assert!(fake.resolve("team/app", "v1").is_some(), "{keys}");
+            fake.finish();
+        }
     }
 }

@@ -144,6 +144,8 @@ struct Switches {
     throttle: Option<(Option<Method>, String, u32)>,
     /// Tags that may not be moved once they are there.
     immutable: Vec<String>,
+    /// Before which request it goes away: method, part of the path; and whether it has gone.
+    go_away: Option<(Method, String, bool)>,
     /// Before which request all logins end: method, part of the path, how many of them come before it.
     end_logins: Option<(Method, String, u32)>,
 }
@@ -256,6 +258,18 @@ impl Fake {
         lock(&self.book.switches).end_logins = Some((method, part.to_owned(), after));
     }
 
+    /// Before the first request by this method with `part` in the path it stops, and until [`Fake::come_back`] the proxy before it
+    /// answers everything, in its own words (Traefik's, for a route whose service is gone).
+    pub fn go_away_before(&self, method: Method, part: &str) {
+        lock(&self.book.switches).go_away = Some((method, part.to_owned(), false));
+    }
+
+    /// It is back; whether it was away.
+    pub fn come_back(&self) -> bool {
+        let gone = lock(&self.book.switches).go_away.take();
+        gone.is_some_and(|(_, _, gone)| gone)
+    }
+
     /// From now on its clock is ahead by so many seconds, or behind.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.book.ahead.store(seconds, Ordering::SeqCst);
@@ -340,6 +354,14 @@ impl Switches {
         }
         self.end_logins = None;
         true
+    }
+
+    fn is_away(&mut self, request: &Asking) -> bool {
+        let Some((method, part, gone)) = &mut self.go_away else {
+            return false;
+        };
+        *gone |= *method == request.method && request.path.contains(part.as_str());
+        *gone
     }
 
     fn throttles(&mut self, request: &Asking) -> bool {
@@ -430,6 +452,9 @@ impl Front {
             .is_some_and(|range| range.contains("bytes"))
         {
             return Asked::Wrong("the content range of an upload has no unit".to_owned());
+        }
+        if lock(&book.switches).is_away(request) {
+            return Asked::Answer((StatusCode::NOT_FOUND, "404 page not found\n").into_response());
         }
         if lock(&book.switches).ends_logins(request) {
             book.era.fetch_add(1, Ordering::SeqCst);
