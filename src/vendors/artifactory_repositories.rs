@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Deserialize;
 use url::Url;
 
+use super::artifactory_address as address;
 use super::gathered::Gathered;
 use super::names::namespaces;
 use crate::oci::RepositoryName;
@@ -51,7 +52,7 @@ impl Key {
     }
 
     /// It holds what it has fetched, or shows what others hold.
-    fn lists_in_part(&self) -> bool {
+    pub(super) fn lists_in_part(&self) -> bool {
         ["remote", "virtual"]
             .iter()
             .any(|class| self.class.eq_ignore_ascii_case(class))
@@ -81,7 +82,7 @@ pub(super) async fn list(
         Err(error) => return Err(error),
     };
     // The address is that of one key already.
-    if api.settings().url.path.contains("/api/docker/") {
+    if address::key_of_path(&api.settings().url).is_some() {
         return Err(refusal.unwrap_or_else(|| no_catalogue(api)));
     }
     let of_keys = Box::pin(by_key(api, below, told, refusal.as_ref(), learn)).await;
@@ -112,7 +113,11 @@ async fn by_key(
     };
     learn(&known);
     // The host is that of one key (the subdomain method), and names have none in them: what was refused is that key's catalogue.
-    if refusal.is_some() && known.iter().any(|key| is_host(api, &key.key)) {
+    if refusal.is_some()
+        && known
+            .iter()
+            .any(|key| address::is_host_of(&api.settings().url, &key.key))
+    {
         return Err(no_catalogue(api));
     }
     let keys: Vec<Key> = match wanted {
@@ -143,8 +148,11 @@ async fn by_key(
 }
 
 /// Those that Artifactory shows this user, for images.
-async fn keys(api: &Api) -> Result<Vec<Key>> {
-    let url = api.own("/artifactory/api/repositories?packageType=docker")?;
+///
+/// # Errors
+/// They may not be listed, or cannot be now.
+pub(super) async fn keys(api: &Api) -> Result<Vec<Key>> {
+    let url = address::url(api, "/api/repositories?packageType=docker")?;
     let mut call = ApiCall::get(Operation::ListRepositories, api.place(None), url);
     call.login = ApiLogin::Basic;
     let answer = api.call(call).await?;
@@ -156,15 +164,30 @@ async fn keys(api: &Api) -> Result<Vec<Key>> {
     Ok(keys)
 }
 
-fn is_host(api: &Api, key: &str) -> bool {
-    let first = api.settings().url.host.split_once('.').map(|(first, _)| first);
-    first.is_some_and(|first| first.eq_ignore_ascii_case(key))
+/// One image of a key, by its name behind the key; `None` where there is none, or none for this user.
+///
+/// # Errors
+/// It cannot be looked for now.
+pub(super) async fn first_image(api: &Api, key: &str) -> Result<Option<RepositoryName>> {
+    let url = address::url(api, &format!("/api/docker/{key}/v2/_catalog?n=1"))?;
+    let mut call = ApiCall::get(Operation::ListRepositories, api.place(None), url);
+    call.login = ApiLogin::Basic;
+    let names = match api.call(call).await {
+        Ok(answer) if answer.status == 200 => answer.json::<Catalogue>().ok().and_then(|page| page.repositories),
+        Ok(answer) => match answer.refused("") {
+            error if error.kind.is_temporary() => return Err(error),
+            _ => None,
+        },
+        Err(error) if error.kind.is_temporary() => return Err(error),
+        Err(_) => None,
+    };
+    let first = names.unwrap_or_default().into_iter().flatten().next();
+    Ok(first.and_then(|name| format!("{key}/{name}").parse().ok()))
 }
 
 /// What a key holds, by the names that the registry has for it.
 async fn catalogue(api: &Api, key: &str) -> Result<Vec<RepositoryName>> {
-    let path = format!("/artifactory/api/docker/{key}/v2/_catalog?n={PAGE}");
-    let first = api.own(&path)?;
+    let first = address::url(api, &format!("/api/docker/{key}/v2/_catalog?n={PAGE}"))?;
     let mut pages = ApiPages::new(Operation::ListRepositories, api.place(None));
     let mut known = HashSet::new();
     let mut names = Vec::new();

@@ -8,6 +8,7 @@ mod alibaba_enterprise;
 mod alibaba_keys;
 mod alibaba_personal;
 mod artifactory;
+mod artifactory_address;
 mod artifactory_create;
 mod artifactory_repositories;
 mod asked;

@@ -93,6 +93,8 @@ pub enum Asked {
     Pass,
     /// The registry answers another query at the same path.
     PassAs(String),
+    /// The registry answers for another path.
+    PassTo(String),
     /// The registry answers, and gets no more than so many bytes of the body.
     PassPart(usize),
     /// No careful client asks so: the test fails.
@@ -540,6 +542,11 @@ async fn answer(State(front): State<Arc<Front>>, request: axum::extract::Request
         Asked::PassAs(query) => {
             let asking = Asking { query, ..asking };
             let passed = front.pass(&asking, body).await;
+            front.face.answered(&front.book, &asking, passed)
+        }
+        Asked::PassTo(path) => {
+            let inner = Asking { path, ..asking.clone() };
+            let passed = front.pass(&inner, body).await;
             front.face.answered(&front.book, &asking, passed)
         }
         Asked::PassPart(most) => {
