@@ -29,7 +29,7 @@ fn ends(context: &RunContext) -> impl Iterator<Item = &Endpoint> {
 /// Tells the ends of a run what earlier processes found out. To be called before the first request.
 pub(super) async fn restore(context: &RunContext) {
     let now = context.clock.now();
-    for end in ends(context) {
+    for end in ends(context).filter(|end| !context.moved.contains(end.name())) {
         match context.store.capabilities(end.name(), now).await {
             Ok(known) => {
                 tell(end, &known, now);
@@ -103,7 +103,7 @@ pub(super) async fn keep(context: &RunContext) {
 /// former place is not forgotten before the first run.
 pub(super) async fn keep_of_pinged(store: &Store, end: &Endpoint, now: Timestamp) {
     let is_there = async || -> Result<bool, StoreError> {
-        if addresses::has_moved(store, [end]).await? {
+        if addresses::has_moved(store, end).await? {
             return Ok(false);
         }
         // Else a change of the address before the first run would not be seen.

@@ -84,6 +84,9 @@ async fn remembered(
     endpoint: &Endpoint,
     repository: &RepositoryName,
 ) -> Result<Agreement, Unknown> {
+    if context.moved.contains(endpoint.name()) {
+        return Ok(Agreement::default());
+    }
     let now = context.clock.now();
     let known = context
         .store

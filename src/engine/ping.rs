@@ -342,14 +342,11 @@ async fn habit(engine: &Engine, end: &Endpoint) -> &'static str {
     if let Some(habit) = end.habits().upload {
         return habit.as_str();
     }
-    let now = engine.clock().now();
-    let known = engine
-        .store()
-        .capability(end.name(), "*", super::transfer::UPLOAD_HABIT, now)
-        .await;
-    let habit = known
-        .ok()
-        .flatten()
-        .and_then(|word| crate::plan::UploadHabit::from_word(&word));
+    let known = known::remembered(engine.store(), end, engine.clock().now()).await;
+    let known = known.unwrap_or_default().into_iter();
+    let mut habits = known.filter(|known| known.name == super::transfer::UPLOAD_HABIT && known.class == learnt::ALL);
+    let habit = habits
+        .next()
+        .and_then(|known| crate::plan::UploadHabit::from_word(&known.value));
     habit.map_or("not_known", crate::plan::UploadHabit::as_str)
 }

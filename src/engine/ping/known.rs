@@ -1,5 +1,7 @@
 //! What is known of a registry: what was found out by runs and is kept, and what `ping` may find out by asking.
 
+use jiff::Timestamp;
+
 use crate::engine::facade::Engine;
 use crate::engine::learnt::{self, ALL, BULK_LISTING, KIND};
 use crate::engine::report::PingCapability;
@@ -7,7 +9,7 @@ use crate::engine::transfer::{BLOB_RANGES, UPLOAD_HABIT};
 use crate::engine::{addresses, blob_memory, listings};
 use crate::plan::TriedRepositories;
 use crate::registry::{ABSENT, Endpoint, Fact};
-use crate::store::{Capability, MountRefusal};
+use crate::store::{Capability, MountRefusal, Store, StoreError};
 
 /// Repositories that are asked for until something is known: one that is missing tells little.
 const MOST_ASKED: usize = 3;
@@ -17,12 +19,7 @@ const MOST_MOUNTS: usize = 20;
 /// Asks for what is not known yet, or was missing or refused when it was asked for last. Nothing is left behind by that.
 pub(super) async fn explore(engine: &Engine, end: &Endpoint, tried: Option<&TriedRepositories>) {
     let now = engine.clock().now();
-    let known = async || match addresses::has_moved(engine.store(), [end]).await? {
-        // It is known of another place.
-        true => Ok(Vec::new()),
-        false => engine.store().capabilities(end.name(), now).await,
-    };
-    match known().await {
+    match remembered(engine.store(), end, now).await {
         Ok(known) => learnt::tell_what_is_there(end, &known, now),
         Err(error) => return tracing::warn!("cannot read what was learnt of {}: {error}", end.name()),
     }
@@ -34,21 +31,31 @@ pub(super) async fn explore(engine: &Engine, end: &Endpoint, tried: Option<&Trie
     }
 }
 
+/// What is kept of an end; nothing where that is of another place.
+///
+/// # Errors
+/// The state database fails.
+pub(super) async fn remembered(store: &Store, end: &Endpoint, now: Timestamp) -> Result<Vec<Capability>, StoreError> {
+    match addresses::has_moved(store, end).await? {
+        true => Ok(Vec::new()),
+        false => store.capabilities(end.name(), now).await,
+    }
+}
+
 /// What is known and holds still.
 pub(super) async fn capabilities(engine: &Engine, end: &Endpoint) -> Vec<PingCapability> {
     let (store, now) = (engine.store(), engine.clock().now());
-    let unreadable = |error| tracing::warn!("cannot read what was learnt of {}: {error}", end.name());
-    let known = store.capabilities(end.name(), now).await.unwrap_or_else(|error| {
-        unreadable(error);
-        Vec::new()
+    let known = async || -> Result<_, StoreError> {
+        let mounts = match addresses::has_moved(store, end).await? {
+            true => Vec::new(),
+            false => store.mount_refusals(end.name(), MOST_MOUNTS, now).await?,
+        };
+        Ok((remembered(store, end, now).await?, mounts))
+    };
+    let (known, mounts) = known().await.unwrap_or_else(|error| {
+        tracing::warn!("cannot read what was learnt of {}: {error}", end.name());
+        (Vec::new(), Vec::new())
     });
-    let mounts = store
-        .mount_refusals(end.name(), MOST_MOUNTS, now)
-        .await
-        .unwrap_or_else(|error| {
-            unreadable(error);
-            Vec::new()
-        });
     let mounts = mounts.into_iter().map(
         |MountRefusal {
              from,

@@ -84,7 +84,7 @@ pub(super) async fn try_all(report: &mut PingReport, end: &Endpoint, tried: Opti
 /// Asks the vendor's API again for what it refused in earlier processes: a right may have been granted since. What it answers is
 /// refused no more; a refusal is found anew.
 pub(super) async fn ask_for_listings(store: &Store, now: Timestamp, end: &Endpoint, tried: Option<&TriedRepositories>) {
-    let known = match store.capabilities(end.name(), now).await {
+    let known = match super::known::remembered(store, end, now).await {
         Ok(known) => known,
         Err(error) => return tracing::warn!("cannot read what was learnt of {}: {error}", end.name()),
     };
