@@ -23,7 +23,7 @@ pub use answers::Answers;
 pub use blob::{BlobReader, BlobWrite, BodyStream, FinishedBlob, MountOutcome, Patience, SessionState};
 pub use endpoint::{BulkListing, Endpoint, HeadManifest, ListedTag, Listing, ReferrerList, UploadHabit};
 pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
-pub use facts::{ABSENT, ABSENT_LIFE, Fact, FactNews, Finding, PRESENT, PRESENT_LIFE};
+pub use facts::{ABSENT, ABSENT_LIFE, Fact, FactNews, Finding, KIND_LIFE, PRESENT, PRESENT_LIFE};
 pub use habits::Habits;
 pub use kind::Kind;
 pub use layout::{IMAGE_REPOSITORY, Layout};

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ pub trait Vendor: fmt::Debug + Send + Sync {
     /// What it is; `None` while that has not been found out.
     fn kind(&self) -> Option<Kind>;
 
-    /// What else sets its registries apart. May change once, when the kind is found out.
+    /// What else sets its registries apart. May change when the kind is found out, or found to be another one.
     fn ways(&self) -> &'static Ways {
         &Ways::PLAIN
     }
@@ -28,8 +29,8 @@ pub trait Vendor: fmt::Debug + Send + Sync {
         Box::pin(ready(Ok(())))
     }
 
-    /// Takes over what an earlier process found out; without effect where the kind is known.
-    fn assume(&self, _kind: Kind, _api: &Api) {}
+    /// Takes over what an earlier process found out, and how long that is still believed; without effect where the kind is known.
+    fn assume(&self, _kind: Kind, _left: Duration, _api: &Api) {}
 
     /// Its kind, where it was found out since this was asked last.
     fn take_found(&self) -> Option<Kind> {
