@@ -13,7 +13,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::artifactory_address as address;
 use super::artifactory_create::{self as creation, Begin};
-use super::artifactory_repositories::{self as repositories, Key, ToldOf};
+use super::artifactory_repositories::{self as repositories, Key};
+use super::in_part::InPart;
 use super::once::once;
 use super::product;
 use super::table::Row;
@@ -68,6 +69,8 @@ static WAYS: Ways = Ways {
 
 /// How long it is believed what a repository of Artifactory's own is.
 const CLASS_LIFE: Duration = Duration::from_secs(3600);
+/// Keys of which that is known; above it they are forgotten, which costs a request each.
+const MOST_CLASSES: usize = 10_000;
 /// The longest list of files, in bytes. A tag has a folder with a file for each layer, and each file has 300 bytes or so: these
 /// are eight thousand tags.
 const LONGEST: usize = 32 * 1024 * 1024;
@@ -79,7 +82,7 @@ struct Artifactory {
     classes: Mutex<HashMap<String, (Class, Duration)>>,
     /// Repositories whose lists are longer than answers of an API usually are.
     long: Mutex<HashSet<RepositoryName>>,
-    told_of: ToldOf,
+    told_of: InPart,
     /// Held while a key is looked for and made: whether names begin with keys, once that was looked at, and until when it is believed.
     making: tokio::sync::Mutex<Option<(Begin, Duration)>>,
     /// Held while one of those is read, so that no two of them are in memory.
@@ -236,7 +239,11 @@ impl Artifactory {
                 };
             }
         };
-        lock(&self.classes).insert(key.to_owned(), (class, now + CLASS_LIFE));
+        let mut classes = lock(&self.classes);
+        if classes.len() >= MOST_CLASSES {
+            classes.clear();
+        }
+        classes.insert(key.to_owned(), (class, now + CLASS_LIFE));
         Ok(class)
     }
 }

@@ -33,6 +33,7 @@ mod harbor_projects;
 mod huawei;
 mod huawei_api;
 mod hub;
+mod in_part;
 mod kept;
 mod keyed;
 mod names;

@@ -93,7 +93,7 @@ impl Pages {
         Ok(url)
     }
 
-    fn error(&self, message: impl Into<String>) -> Error {
+    pub(super) fn error(&self, message: impl Into<String>) -> Error {
         Error::new(self.operation, self.place.clone(), ErrorKind::Invalid, message)
     }
 }

@@ -275,6 +275,45 @@ async fn artifactory_of_one_key_is_not_listed_by_the_storage_of_another() {
     }
 }
 
+/// Whoever says that it is Artifactory can name as many keys as it likes.
+#[tokio::test]
+async fn artifactory_keys_are_read_up_to_a_bound_for_all_of_them() {
+    let (src, source) = Artifactory::with_keys(&[]).await;
+    for (keys, padding, pattern, read, told) in [
+        (
+            1001,
+            0,
+            "*/t*",
+            0,
+            Some("has 1001 repositories for images, of which 1000 are read at most"),
+        ),
+        (1001, 0, "key0001/*", 1, None),
+        // Of 64 MiB for all.
+        (12, 7 << 20, "*/t*", 10, Some("more than 64 MiB together")),
+    ] {
+        let named = (0..keys).map(|number| (format!("key{number:04}"), "REMOTE"));
+        *source.keys.lock().expect("not poisoned") = named.collect();
+        source.padding.store(padding, Ordering::SeqCst);
+        let dst = Artifactory::start().await;
+        src.forget();
+        let report = by_hand(&Workshop::new(&rules(&src, &dst, &[pattern])).engine().await, "r").await;
+        assert_eq!(
+            report.failures.len(),
+            usize::from(told.is_some()),
+            "{:?}",
+            report.failures
+        );
+        if let Some(told) = told {
+            assert!(
+                report.failures[0].message.contains(told),
+                "{}",
+                report.failures[0].message
+            );
+        }
+        assert_eq!(asked(&src), (1, 1, read), "{keys} {padding} {pattern}");
+    }
+}
+
 /// That this user is shown nothing does not say that nothing is there.
 #[tokio::test]
 async fn artifactory_that_shows_a_user_nothing_is_no_empty_artifactory() {

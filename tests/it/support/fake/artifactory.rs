@@ -60,6 +60,8 @@ pub struct Artifactory {
     pub makes_keys: AtomicU16,
     /// Entries of a catalogue's page at most, whatever is asked for; 0 for as many as that.
     pub short: AtomicUsize,
+    /// Spaces behind each page of a catalogue.
+    pub padding: AtomicUsize,
     /// Last entries of pages that were given out.
     lasts: Mutex<BTreeSet<String>>,
 }
@@ -94,6 +96,7 @@ impl Artifactory {
             is_strict: AtomicBool::default(),
             makes_keys: AtomicU16::default(),
             short: AtomicUsize::default(),
+            padding: AtomicUsize::default(),
             lasts: Mutex::default(),
         });
         (
@@ -201,7 +204,9 @@ impl Artifactory {
             short => short.min(size),
         };
         let shown = &names[..most.min(names.len())];
-        let answer = document(200, &json!({ "repositories": shown }));
+        let mut page = json!({ "repositories": shown }).to_string();
+        page.push_str(&" ".repeat(self.padding.load(Ordering::SeqCst)));
+        let answer = with_header(page.into_response(), "content-type", "application/json");
         let Some(last) = shown.last() else {
             return Asked::Answer(answer);
         };
