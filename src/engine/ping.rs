@@ -45,7 +45,9 @@ pub(super) async fn ping(engine: &Engine, names: &[String]) -> Result<Vec<PingRe
             known::explore(engine, end, tried).await;
         }
         learnt::keep_of_pinged(engine.store(), end, engine.clock().now()).await;
-        greeted.report.capabilities = known::capabilities(engine, end).await;
+        let (known, left_out) = known::capabilities(engine, end).await;
+        greeted.report.capabilities = known;
+        greeted.report.capabilities_left_out = left_out;
         greeted.report
     });
     Ok(join_all(pings).await)
@@ -74,6 +76,7 @@ async fn greet<'e>(engine: &Engine, name: &'e RegistryName, end: &'e Endpoint) -
         version: None,
         clock_skew_seconds: None,
         capabilities: Vec::new(),
+        capabilities_left_out: 0,
         upload_habit: habit(engine, end).await,
     };
     let mut greeted = Greeted {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use transship::clock::Clock;
+use transship::demo::registry::{Options, Registry};
 use transship::oci::RepositoryName;
 use transship::registry::{BulkListing, Endpoint, ErrorKind, Limiter};
 use transship::rules::RegistryName;
@@ -486,4 +487,33 @@ async fn harbor_says_its_version_to_who_has_logged_in() {
     let end = destination(&between(&fakes, "[team/app]"));
     let version = end.version().await.expect("an answer");
     assert_eq!(version.as_deref(), Some("Harbor v2.13.1-abcdef"));
+}
+
+/// What a proxy-cache project has not fetched yet no pattern finds.
+#[tokio::test]
+async fn harbor_patterns_that_rely_on_proxy_projects_are_warned_of_once() {
+    let (src, source) = Harbor::start(&["team"]).await;
+    source.project(
+        "hub",
+        Project {
+            proxy: true,
+            ..Project::default()
+        },
+    );
+    for name in ["team/app", "hub/alpine", "hub/nginx"] {
+        src.seed(name, "v1", &image(1, "amd64", &[20]));
+    }
+    for (pattern, warned) in [("team/*", 0), ("hub/alpine", 0), ("hub/*", 1), ("**", 1)] {
+        let dst = Registry::start(Options::default()).await.expect("a registry");
+        let home = Transship::new(&format!(
+            "version: 1\nregistries:\n{}  dst: {{ url: \"{}\" }}\nrules:\n  - {{ name: r, source: src, destinations: [dst], repositories: \
+             [\"{pattern}\"] }}\n  - {{ name: s, source: src, destinations: [{{ registry: dst, to: \"too/{{path}}\" }}], \
+             repositories: [\"{pattern}\"] }}\n",
+            src.rules("src", &Harbor::keys()),
+            dst.url()
+        ));
+        let told = home.run(&["sync"]).await.expect(0).stderr;
+        let warnings = told.matches("patterns may not find all there is in hub");
+        assert_eq!(warnings.count(), warned, "{pattern}: {told}");
+    }
 }
