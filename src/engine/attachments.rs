@@ -1,37 +1,27 @@
 //! Signatures, attestations, SBOMs and other referrers: they travel with the image that they name.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
 
 use super::context::RunContext;
+use super::fallback_tags::{Listed, list_at_target};
 use super::fault::Fault;
 use super::image::{Arrived, Target, copy_tree};
+use super::job::warn;
 use super::looks::head;
 use super::manifests;
 use super::observe::Attachments;
-use super::retry::persist;
 use super::tag_put::{KEPT, still_ours};
-use crate::oci::{Descriptor, Digest, Manifest, Reference, RepositoryName, Tag, media_type};
+use crate::oci::{Descriptor, Digest, Manifest, Reference, RepositoryName, Tag};
 use crate::plan::{Decision, ErrorKind, ImageTree, Observation, over_held};
-use crate::registry::{Endpoint, Side};
+use crate::registry::Side;
 use crate::rules::{MovedTags, OnConflict};
 use crate::store::Write;
 
 /// Referrers of referrers at most: a signature of an SBOM of an image is two.
 const DEEPEST: usize = 4;
 
-/// One lock for each fallback tag that this process changes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TagLocks(Arc<Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>>);
-
-impl TagLocks {
-    fn of(&self, registry: &str, repository: &RepositoryName, tag: &Tag) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Locks that nobody holds are not kept.
-        locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-        Arc::clone(locks.entry(format!("{registry}/{repository}:{tag}")).or_default())
-    }
-}
+/// Attachments of one image at most: who names more is broken or hostile, and would fill the destination.
+const MOST: usize = 10_000;
 
 /// Copies everything attached to the manifests of `tree` (and, for a rewritten index, not to the index itself, as its
 /// signatures do not hold for the rewritten bytes) to one target. Gives a warning for each attachment that failed.
@@ -45,9 +35,15 @@ pub(super) async fn copy_attachments(
     let mut faults = Vec::new();
     let mut level: Vec<Digest> = subjects.to_vec();
     let mut seen: BTreeSet<Digest> = level.iter().cloned().collect();
+    let most = seen.len() + MOST;
     for _ in 0..DEEPEST {
         let mut next = Vec::new();
         for subject in &level {
+            if seen.len() > most {
+                let message = format!("the image has more than {MOST} attachments, and the rest of them is left");
+                faults.push(Fault::new(ErrorKind::Invalid, message));
+                return faults;
+            }
             match copy_of_subject(context, repository, subject, tags, target).await {
                 Ok(copied) => next.extend(copied.into_iter().filter(|digest| seen.insert(digest.clone()))),
                 Err(fault) => faults.push(fault),
@@ -84,6 +80,7 @@ async fn copy_of_subject(
     }
     let referrers = source_referrers(context, repository, subject, own_tags.contains(&fallback)).await?;
     let mut present = Vec::new();
+    let mut one = None;
     for referrer in referrers {
         if context.rule.platforms.leaves_out(referrer.artifact_type.as_deref()) {
             continue;
@@ -92,6 +89,7 @@ async fn copy_of_subject(
             Ok(Some(manifest)) => {
                 copied.push(referrer.digest.clone());
                 present.push(Listed::of(&manifest));
+                one.get_or_insert(manifest);
             }
             Ok(None) => tracing::warn!(
                 source = %format!("{}/{repository}", context.source.name()), digest = %referrer.digest,
@@ -102,8 +100,8 @@ async fn copy_of_subject(
             }
         }
     }
-    if !present.is_empty() {
-        list_at_target(context, subject, &present, target).await?;
+    if let Some(one) = &one {
+        list_at_target(context, subject, &present, one, target).await?;
     }
     fault.map_or(Ok(copied), Err)
 }
@@ -124,6 +122,9 @@ async fn source_referrers(
     {
         return Ok(referrers);
     }
+    if context.source.refuses_referrers(repository) {
+        warn_of_refusal(context, repository);
+    }
     if !fallback_listed {
         return Ok(Vec::new());
     }
@@ -134,6 +135,22 @@ async fn source_referrers(
         .await
         .map_err(on_source)?;
     Ok(index.map(|index| index.entries().to_vec()).unwrap_or_default())
+}
+
+/// Says once a run that referrers may be there that are not seen, whether the refusal is of this run or of an earlier one. The manifest
+/// itself was read, so what is attached by tag comes, and a run that fails for ever helps nobody.
+fn warn_of_refusal(context: &RunContext, repository: &RepositoryName) {
+    let source = context.source.name();
+    if context.ledger.is_first(&format!("referrers of {source}")) {
+        warn(
+            context,
+            format!(
+                "the question for the referrers of {source}/{repository} is answered 403, and perhaps of others: the registry has no referrers \
+                 API, or this user may not ask it, so that signatures and other attachments are found by their tags alone; where it has \
+                 one, grant the right to list referrers (ECR: ecr:ListImageReferrers), and `transship ping` asks again"
+            ),
+        );
+    }
 }
 
 /// Copies an attachment tag, unless the target has it already. Gives the digest of what it holds.
@@ -254,175 +271,4 @@ where
     let result = |_, arrived: Arrived| async { arrived.result };
     let results = copy_tree(context, repository, tree, targets, |_| before_tag(), result).await;
     results.into_iter().collect()
-}
-
-/// Keeps the fallback tag up where the target has no referrers API (distribution-spec 1.1, "Pushing Manifests with Subject"):
-/// the union by digest, written under a lock, read again after the put.
-async fn list_at_target(
-    context: &RunContext,
-    subject: &Digest,
-    referrers: &[Listed],
-    target: &Target,
-) -> Result<(), Fault> {
-    let endpoint = &target.endpoint;
-    let at_target = |error: crate::registry::Error| Fault::from(error.on(Side::Destination));
-    if endpoint
-        .referrers_by_api(&target.repository, subject)
-        .await
-        .map_err(at_target)?
-        .is_some()
-    {
-        return Ok(());
-    }
-    let tag = subject.fallback_tag();
-    let lock = context.tag_locks.of(endpoint.name(), &target.repository, &tag);
-    let _held = lock.lock().await;
-    // Somebody else may put the same tag between our reading and our putting: then what we put is read again without it.
-    for _ in 0..3 {
-        let index = read_fallback(endpoint, &target.repository, &tag)
-            .await
-            .map_err(at_target)?;
-        let Some(bytes) = with_entries(index.as_ref(), referrers)? else {
-            return Ok(());
-        };
-        let reference = Reference::Tag(tag.clone());
-        let bytes = bytes::Bytes::from(bytes);
-        let putting = || async {
-            let put = endpoint.put_manifest(&target.repository, &reference, media_type::OCI_INDEX, bytes.clone());
-            put.await.map_err(at_target)
-        };
-        persist(context, putting).await.0?;
-    }
-    let index = read_fallback(endpoint, &target.repository, &tag)
-        .await
-        .map_err(at_target)?;
-    match with_entries(index.as_ref(), referrers)? {
-        None => Ok(()),
-        Some(_) => Err(Fault::new(
-            ErrorKind::Conflict,
-            format!(
-                "{}/{}:{tag} is being changed by somebody else: it is brought up to date in the next run",
-                endpoint.name(),
-                target.repository
-            ),
-        )),
-    }
-}
-
-async fn read_fallback(
-    endpoint: &Endpoint,
-    repository: &RepositoryName,
-    tag: &Tag,
-) -> crate::registry::Result<Option<Manifest>> {
-    endpoint.get_manifest(repository, &Reference::Tag(tag.clone())).await
-}
-
-/// The fallback index with the referrers added that it lacks; `None` where it lacks none.
-fn with_entries(index: Option<&Manifest>, referrers: &[Listed]) -> Result<Option<Vec<u8>>, Fault> {
-    let mut document: serde_json::Value = match index {
-        Some(index) => {
-            serde_json::from_slice(index.bytes()).map_err(|error| Fault::new(ErrorKind::Invalid, error.to_string()))?
-        }
-        None => serde_json::json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [] }),
-    };
-    let listed: BTreeSet<&Digest> = index
-        .into_iter()
-        .flat_map(Manifest::entries)
-        .map(|entry| &entry.digest)
-        .collect();
-    let missing: Vec<serde_json::Value> = referrers
-        .iter()
-        .filter(|referrer| !listed.contains(&referrer.digest))
-        .map(|referrer| referrer.entry.clone())
-        .collect();
-    if missing.is_empty() {
-        return Ok(None);
-    }
-    match document.get_mut("manifests").and_then(serde_json::Value::as_array_mut) {
-        Some(entries) => entries.extend(missing),
-        None => {
-            return Err(Fault::new(
-                ErrorKind::Invalid,
-                "the referrers fallback tag holds no index",
-            ));
-        }
-    }
-    serde_json::to_vec(&document)
-        .map(Some)
-        .map_err(|error| Fault::new(ErrorKind::Local, error.to_string()))
-}
-
-/// A referrer as a fallback index lists it.
-#[derive(Clone, Debug)]
-struct Listed {
-    digest: Digest,
-    entry: serde_json::Value,
-}
-
-impl Listed {
-    fn of(manifest: &Manifest) -> Self {
-        Self {
-            digest: manifest.digest().clone(),
-            entry: entry(manifest),
-        }
-    }
-}
-
-/// An entry of a fallback index: artifact type and all annotations of the referrer go along.
-fn entry(manifest: &Manifest) -> serde_json::Value {
-    let mut entry = serde_json::json!({
-        "mediaType": manifest.media_type(),
-        "digest": manifest.digest(),
-        "size": manifest.bytes().len(),
-    });
-    if let Some(artifact_type) = manifest.artifact_type() {
-        entry["artifactType"] = artifact_type.into();
-    }
-    let annotations = manifest.annotations();
-    if !annotations.is_empty() {
-        entry["annotations"] = serde_json::json!(annotations);
-    }
-    entry
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn manifest(text: &str) -> Manifest {
-        Manifest::parse(None, text.as_bytes().to_vec().into(), None).expect("a manifest")
-    }
-
-    fn referrer(name: &str) -> Listed {
-        let text = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{}","artifactType":"x/{name}","config":{{"mediaType":"{}","digest":"{}","size":2}},"layers":[],"annotations":{{"a":"{name}"}}}}"#,
-            media_type::OCI_MANIFEST,
-            media_type::OCI_EMPTY,
-            Digest::of(b"{}"),
-        );
-        Listed::of(&manifest(&text))
-    }
-
-    #[test]
-    fn the_union_keeps_what_is_there() {
-        let first = with_entries(None, &[referrer("one")])
-            .expect("valid")
-            .expect("something to add");
-        let first = manifest(std::str::from_utf8(&first).expect("utf-8"));
-        assert_eq!(with_entries(Some(&first), &[referrer("one")]).expect("valid"), None);
-        let both = with_entries(Some(&first), &[referrer("one"), referrer("two")])
-            .expect("valid")
-            .expect("one to add");
-        let both = manifest(std::str::from_utf8(&both).expect("utf-8"));
-        let listed: Vec<_> = both
-            .entries()
-            .iter()
-            .map(|e| (e.digest.clone(), e.artifact_type.clone()))
-            .collect();
-        assert_eq!(
-            listed,
-            [("one", "x/one"), ("two", "x/two")].map(|(name, kind)| (referrer(name).digest, Some(kind.to_owned())))
-        );
-        assert_eq!(both.entries()[1].annotations["a"], "two");
-    }
 }

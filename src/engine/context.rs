@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::attachments::TagLocks;
 use super::blob_table::BlobTable;
 use super::control::Control;
 use super::event::Events;
+use super::fallback_tags::TagLocks;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::metered::Meters;

@@ -8,11 +8,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 
 use super::addresses;
-use super::attachments::TagLocks;
 use super::blob_table::BlobTable;
 use super::context::{Claims, RunContext, RunParking};
 use super::control::Control;
 use super::event::Events;
+use super::fallback_tags::TagLocks;
 use super::fault::Fault;
 use super::lanes::IMAGES_AT_ONCE;
 use super::ledger::Ledger;

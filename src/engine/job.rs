@@ -361,15 +361,26 @@ async fn attach(context: &RunContext, group: &ImageGroup, prepared: &Prepared, t
     }
 }
 
+/// Attachments of one image that a warning names with what went wrong; the others are counted.
+const FAULTS_TOLD: usize = 5;
+
 /// Warns of attachments that failed, which are tried again in the next run; `None` where there are none.
 fn attachments_left(context: &RunContext, target: &Target, subject: &Digest, faults: Vec<Fault>) -> Option<String> {
     if faults.is_empty() {
         return None;
     }
     let registry = target.endpoint.name();
-    let what: Vec<String> = faults.into_iter().map(|fault| fault.message).collect();
+    let what: Vec<&str> = faults
+        .iter()
+        .take(FAULTS_TOLD)
+        .map(|fault| fault.message.as_str())
+        .collect();
+    let more = match faults.len() - what.len() {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
     let message = format!(
-        "attachments were not all copied, the next run tries again: {}",
+        "attachments were not all copied, the next run tries again: {}{more}",
         what.join("; ")
     );
     warn(
@@ -381,28 +392,37 @@ fn attachments_left(context: &RunContext, target: &Target, subject: &Digest, fau
 
 /// Looks after the attachments of an image that is in step already.
 pub(super) async fn refresh_attachments(context: &RunContext, group: &ImageGroup) {
-    let (Ok(Ok(prepared)), _) = prepare(context, group).await else {
-        return;
+    let prepared = match prepare(context, group).await.0 {
+        Ok(Ok(prepared)) => prepared,
+        // It is no longer wanted.
+        Ok(Err(_)) => return,
+        Err(fault) => {
+            for target in targets(context, group) {
+                attachments_left(context, &target, &group.source, vec![fault.clone()]);
+            }
+            return;
+        }
     };
     let prepared = &prepared;
-    let refreshing = group
-        .destinations
-        .iter()
-        .map(|destination| refresh_at(context, group, prepared, destination));
+    let refreshing = targets(context, group).map(|target| refresh_at(context, group, prepared, target));
     join_all(refreshing).await;
 }
 
-async fn refresh_at(context: &RunContext, group: &ImageGroup, prepared: &Prepared, destination: &GroupDestination) {
-    let Some(endpoint) = context.destinations.get(&destination.registry) else {
-        return;
-    };
-    let target = Target {
-        endpoint: endpoint.clone(),
-        repository: destination.repository.clone(),
-        absent: false,
-        tag: None,
-        previous: None,
-    };
+/// Where the attachments of an image go that is there.
+fn targets<'a>(context: &'a RunContext, group: &'a ImageGroup) -> impl Iterator<Item = Target> + 'a {
+    group.destinations.iter().filter_map(|destination| {
+        let endpoint = context.destinations.get(&destination.registry)?;
+        Some(Target {
+            endpoint: endpoint.clone(),
+            repository: destination.repository.clone(),
+            absent: false,
+            tag: None,
+            previous: None,
+        })
+    })
+}
+
+async fn refresh_at(context: &RunContext, group: &ImageGroup, prepared: &Prepared, target: Target) {
     let faults = copy_attachments(
         context,
         &group.repository,

@@ -1,5 +1,6 @@
 //! What a run has come to so far: the fold that becomes its report.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -64,6 +65,8 @@ struct Counts {
     changes: First<Change>,
     failures: First<Failure>,
     warnings: First<String>,
+    /// What is said once alone, and has been.
+    said: BTreeSet<String>,
 }
 
 impl Ledger {
@@ -111,6 +114,11 @@ impl Ledger {
 
     pub(super) fn warning(&self, message: String) {
         self.counts().warnings.push(message);
+    }
+
+    /// Whether this was asked for the first time in the run.
+    pub(super) fn is_first(&self, subject: &str) -> bool {
+        self.counts().said.insert(subject.to_owned())
     }
 
     pub(super) fn read(&self, bytes: u64) {

@@ -3,38 +3,94 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::context::RunContext;
 use super::fault::Fault;
+use super::learnt::ALL;
+use super::looks::Looks;
 use super::observe::observed;
 use crate::oci::{Digest, RepositoryName, Tag, media_type};
-use crate::plan::{Agreement, Observation, Unknown};
-use crate::registry::{BulkListing, Endpoint, HeadManifest, Side};
+use crate::plan::{Agreement, Observation};
+use crate::registry::{BulkListing, Endpoint, Side};
+use crate::store::{Capability, StoreError};
 
 /// How long a listing's digests are believed after looks at tags agreed with them.
 const AGREEMENT_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Name of the capability, by repository.
-pub(super) const LISTED_DIGESTS_AGREE: &str = "listed_digests_agree";
+/// In the last part of that life some tags are looked at again, so that it does not end with a look at every tag.
+const RENEWED: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// How long the listing of a repository is not believed after a look differed. It may have been a tag that moved just then.
+const DIFFERENCE_LIFE: Duration = Duration::from_secs(6 * 3600);
+
+/// Names of the capabilities: that looks agreed with what lists said of indexes, and of other manifests. Of a repository, or of all
+/// where they are listed alike.
+pub(super) const INDEXES_AGREE: &str = "listed_index_digests_agree";
+pub(super) const IMAGES_AGREE: &str = "listed_image_digests_agree";
+/// That a look at a tag differed from what the list said of it, by repository.
+pub(super) const DIFFERS: &str = "listed_digests_differ";
+
+/// Tags of each shape that are looked at to prove a listing.
+const SAMPLES: usize = 2;
 
 /// The tags of a repository at one end.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) tags: Vec<Tag>,
-    /// What tags point to, where the listing says so and is believed.
-    pub(super) believed: BTreeMap<Tag, Digest>,
-    /// What the listing says of the others, to be compared with looks at them.
-    unproven: BTreeMap<Tag, Digest>,
+    /// What the listing says that tags point to.
+    digests: BTreeMap<Tag, Listed>,
+    trust: Trust,
+}
+
+/// What a listing says of a tag.
+#[derive(Debug)]
+struct Listed {
+    digest: Digest,
+    /// `None` where it does not say.
+    is_index: Option<bool>,
+}
+
+/// How far the digests of a listing are believed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trust {
     agreement: Agreement,
+    /// The part of it that is to be proven again.
+    due: Agreement,
+    /// Looks may add to it.
+    may_grow: bool,
 }
 
 impl Listing {
     fn of_tags(tags: Vec<Tag>) -> Self {
         Self {
             tags,
-            believed: BTreeMap::new(),
-            unproven: BTreeMap::new(),
-            agreement: Agreement::default(),
+            digests: BTreeMap::new(),
+            trust: Trust::default(),
         }
+    }
+
+    /// What `looks` at some of its tags make of it, with what was known before: what its tags point to, where that is believed.
+    pub(super) fn believed(&self, looks: &Looks) -> BTreeMap<&Tag, &Digest> {
+        let Some(seen) = self.compare(looks) else {
+            return BTreeMap::new();
+        };
+        let agreement = match self.trust.may_grow {
+            true => self.trust.agreement.and(seen),
+            false => self.trust.agreement,
+        };
+        let believed = self.digests.iter();
+        let believed = believed.filter(|(_, listed)| agreement.holds_for(listed.is_index));
+        believed.map(|(tag, listed)| (tag, &listed.digest)).collect()
+    }
+
+    /// The shapes in which looks agreed; `None` where one differs.
+    fn compare(&self, looks: &Looks) -> Option<Agreement> {
+        Agreement::of_looks(looks.iter().filter_map(|(tag, look)| {
+            let Observation::Known(look) = look else { return None };
+            let is_index = look.media_type.as_deref().map(media_type::is_index)?;
+            Some((&self.digests.get(tag)?.digest, &look.digest, is_index))
+        }))
     }
 }
 
@@ -54,46 +110,110 @@ pub(super) async fn list(
         Ok(BulkListing::Known { tags, comparable }) => (tags, comparable),
         Err(error) => return Observation::Unknown(Fault::from(error.on(side)).into()),
     };
-    let agreement = match comparable {
-        true => Agreement::KNOWN,
+    let trust = match comparable {
+        true => Trust {
+            agreement: Agreement::KNOWN,
+            ..Trust::default()
+        },
+        // What memory says is what is in doubt, or is of another registry.
+        false if context.looks_anew || context.moved.contains(endpoint.name()) => Trust::default(),
         false => match remembered(context, endpoint, repository).await {
-            Ok(agreement) => agreement,
-            Err(unknown) => return Observation::Unknown(unknown),
+            Ok(trust) => trust,
+            Err(error) => return Observation::Unknown(Fault::from(error).into()),
         },
     };
     let mut listing = Listing {
-        agreement,
+        trust,
         ..Listing::of_tags(Vec::with_capacity(listed.len()))
     };
     for entry in listed {
         if let Some(digest) = entry.digest {
             let is_index = entry.media_type.as_deref().map(media_type::is_index);
-            let digests = match agreement.holds_for(is_index) {
-                true => &mut listing.believed,
-                false => &mut listing.unproven,
-            };
-            digests.insert(entry.tag.clone(), digest);
+            listing.digests.insert(entry.tag.clone(), Listed { digest, is_index });
         }
         listing.tags.push(entry.tag);
     }
     Observation::Known(listing)
 }
 
+/// Of which repositories it holds what looks at one of them showed.
+fn scope<'a>(endpoint: &Endpoint, repository: &'a RepositoryName) -> &'a str {
+    match endpoint.lists_alike() {
+        true => ALL,
+        false => repository.as_str(),
+    }
+}
+
 async fn remembered(
     context: &RunContext,
     endpoint: &Endpoint,
     repository: &RepositoryName,
-) -> Result<Agreement, Unknown> {
-    if context.moved.contains(endpoint.name()) {
-        return Ok(Agreement::default());
-    }
+) -> Result<Trust, StoreError> {
     let now = context.clock.now();
-    let known = context
-        .store
-        .capability(endpoint.name(), repository.as_str(), LISTED_DIGESTS_AGREE, now)
-        .await
-        .map_err(Fault::from)?;
-    Ok(known.map_or_else(Agreement::default, |text| Agreement::from_text(&text)))
+    let (registry, scope) = (endpoint.name(), scope(endpoint, repository));
+    let known = async |class: &str, name: &str, at| context.store.capability(registry, class, name, at).await;
+    if known(repository.as_str(), DIFFERS, now).await?.is_some() {
+        return Ok(Trust::default());
+    }
+    let renewed = SignedDuration::try_from(RENEWED).unwrap_or_default();
+    let mut trust = Trust {
+        may_grow: true,
+        ..Trust::default()
+    };
+    for (name, index) in [(INDEXES_AGREE, true), (IMAGES_AGREE, false)] {
+        let holds = async |at| Ok::<_, StoreError>(known(scope, name, at).await?.is_some());
+        let shape = Agreement { index, plain: !index };
+        if holds(now).await? {
+            trust.agreement = trust.agreement.and(shape);
+            if !holds(now + renewed).await? {
+                trust.due = trust.due.and(shape);
+            }
+        }
+    }
+    Ok(trust)
+}
+
+/// Tags to be looked at before the others, so that these need no look where the listing proves right: of each shape that is not
+/// proven (any more for long), as far as it is known which those are. `tags`: those that are of interest.
+pub(super) async fn samples(
+    context: &RunContext,
+    source: &RepositoryName,
+    listing: &Listing,
+    tags: impl IntoIterator<Item = &Tag>,
+) -> Vec<Tag> {
+    let trust = listing.trust;
+    let wanted = Agreement::KNOWN.beyond(trust.agreement.beyond(trust.due));
+    if !trust.may_grow || wanted.is_empty() {
+        return Vec::new();
+    }
+    let listed = tags
+        .into_iter()
+        .filter_map(|tag| Some((tag, listing.digests.get(tag)?)));
+    let listed: Vec<(&Tag, &Listed)> = listed.collect();
+    // All of them are looked at in any case.
+    if !trust.agreement.holds_for(None) && listed.len() <= 2 * SAMPLES {
+        return Vec::new();
+    }
+    let digests: Vec<&Digest> = listed.iter().map(|(_, listed)| &listed.digest).collect();
+    let shapes = context.manifests.shapes(&context.source, source, &digests).await;
+    let of_shape = |is_index: Option<bool>| {
+        let shape = |listed: &Listed| listed.is_index.or_else(|| shapes.get(&listed.digest).copied());
+        let meant = listed.iter().filter(move |(_, listed)| shape(listed) == is_index);
+        meant.map(|(tag, _)| (*tag).clone()).take(SAMPLES).collect::<Vec<Tag>>()
+    };
+    let mut samples = Vec::new();
+    let mut is_open = false;
+    for (is_wanted, is_index) in [(wanted.index, true), (wanted.plain, false)] {
+        if is_wanted {
+            let known = of_shape(Some(is_index));
+            is_open |= known.is_empty();
+            samples.extend(known);
+        }
+    }
+    if is_open {
+        samples.extend(of_shape(None));
+    }
+    samples
 }
 
 /// Compares what a listing said with what looks at its tags gave, and keeps the verdict where it is news.
@@ -102,34 +222,41 @@ pub(super) async fn learn(
     endpoint: &Endpoint,
     repository: &RepositoryName,
     listing: &Listing,
-    looks: &BTreeMap<Tag, Observation<HeadManifest>>,
+    looks: &Looks,
 ) {
-    let compared = looks.iter().filter_map(|(tag, look)| {
-        let Observation::Known(look) = look else { return None };
-        let is_index = look.media_type.as_deref().map(media_type::is_index)?;
-        let listed = listing.unproven.get(tag).or_else(|| listing.believed.get(tag))?;
-        Some((listed, &look.digest, is_index))
-    });
-    let agreement = listing.agreement.after(compared);
-    if agreement == listing.agreement {
+    let trust = listing.trust;
+    if !trust.may_grow {
         return;
     }
+    let (registry, scope) = (endpoint.name(), scope(endpoint, repository));
     let now = context.clock.now();
-    let (registry, class) = (endpoint.name(), repository.as_str());
-    let evidence = "the listing's digests compared with those of the tags";
-    let learnt = context
-        .store
-        .learn(
-            registry,
-            class,
-            LISTED_DIGESTS_AGREE,
-            agreement.as_str(),
-            evidence,
-            now,
-            now + AGREEMENT_LIFE,
-        )
-        .await;
-    if let Err(error) = learnt {
-        tracing::warn!("cannot keep what was learnt of {registry}/{class}: {error}");
+    let line = |class: &str, name: &str, evidence: &str, life: Duration| Capability {
+        class: class.to_owned(),
+        name: name.to_owned(),
+        value: "yes".to_owned(),
+        evidence: evidence.to_owned(),
+        learnt: now,
+        expires: now + SignedDuration::try_from(life).unwrap_or_default(),
+    };
+    let keep = async || -> Result<(), StoreError> {
+        let Some(seen) = listing.compare(looks) else {
+            for name in [INDEXES_AGREE, IMAGES_AGREE] {
+                context.store.forget_capability(registry, scope, name).await?;
+            }
+            let evidence = "a digest of the listing was not the tag's";
+            let differs = line(repository.as_str(), DIFFERS, evidence, DIFFERENCE_LIFE);
+            return context.store.learn_all(registry, &[differs]).await;
+        };
+        let news = seen.beyond(trust.agreement.beyond(trust.due));
+        let evidence = "the listing's digests compared with those of the tags";
+        let names = [(news.index, INDEXES_AGREE), (news.plain, IMAGES_AGREE)];
+        let news = names.into_iter().filter(|(is_news, _)| *is_news);
+        let news: Vec<Capability> = news
+            .map(|(_, name)| line(scope, name, evidence, AGREEMENT_LIFE))
+            .collect();
+        context.store.learn_all(registry, &news).await
+    };
+    if let Err(error) = keep().await {
+        tracing::warn!("cannot keep what was learnt of {registry}/{repository}: {error}");
     }
 }

@@ -27,11 +27,13 @@ enum FirstLook {
     Read,
     /// A listing says what it points to.
     Known(Digest),
+    /// It has been.
+    Seen(Observation<HeadManifest>),
     Ask,
 }
 
 /// Tags and what looks at them gave.
-type Looks = BTreeMap<Tag, Observation<HeadManifest>>;
+pub(super) type Looks = BTreeMap<Tag, Observation<HeadManifest>>;
 
 /// What is known of one destination.
 struct Seen<'l> {
@@ -53,20 +55,40 @@ pub(super) async fn look_at_tags(
 ) -> Ends {
     let repository = inventory.repository.clone();
     let to_read = to_read(context, &repository, tags, &inventory.destinations).await;
-    let known = |tag: &Tag| source.and_then(|listing| listing.believed.get(tag));
+    let asked = tags.iter().filter(|tag| !to_read.contains(*tag));
+    let samples = prove(
+        context,
+        &repository,
+        &context.source,
+        &repository,
+        source,
+        asked,
+        Side::Source,
+    )
+    .await;
+    let believed = source.map(|listing| listing.believed(&samples)).unwrap_or_default();
+    let known = |tag: &Tag| believed.get(tag).copied();
     let resolving = async {
         let each_tag = tags.iter().cloned().map(|tag| {
-            let first = match known(&tag) {
+            let first = match (samples.get(&tag), known(&tag)) {
                 _ if to_read.contains(&tag) => FirstLook::Read,
-                Some(digest) => FirstLook::Known(digest.clone()),
-                None => FirstLook::Ask,
+                (Some(look), _) => FirstLook::Seen(look.clone()),
+                (None, Some(digest)) => FirstLook::Known(digest.clone()),
+                (None, None) => FirstLook::Ask,
             };
             (tag, first)
         });
         let repository = &repository;
         let looked = one_by_one(each_tag.collect::<Vec<_>>(), |(tag, first)| async move {
             let (look, wanted) = match first {
-                FirstLook::Read => (None, resolve(context, repository, &tag).await),
+                FirstLook::Read => {
+                    let wanted = resolve(context, repository, &tag).await;
+                    (read(context, repository, &wanted), wanted)
+                }
+                FirstLook::Seen(look) => {
+                    let wanted = resolve_look(context, repository, &tag, &look).await;
+                    (Some(look), wanted)
+                }
                 FirstLook::Known(digest) => (None, resolve_found(context, repository, &tag, &digest).await),
                 FirstLook::Ask => look_at_source(context, repository, &tag).await,
             };
@@ -79,11 +101,12 @@ pub(super) async fn look_at_tags(
     };
     let mut silent = Ends::new();
     let ends = std::mem::take(&mut inventory.destinations);
+    let of_source = &repository;
     let looking = ends.iter().map(|destination| {
         let listing = listings.get(&destination.registry).copied();
         let answers = Answers::default();
         let counting = answers.clone();
-        let asking = async move { counting.to(look(context, destination, listing, tags)).await };
+        let asking = async move { counting.to(look(context, of_source, destination, listing, tags)).await };
         question(context, &destination.registry, patience, answers, asking, Result::is_ok)
     });
     let (resolved, looked) = ask_all(resolving, looking.collect()).await;
@@ -126,7 +149,7 @@ pub(super) async fn look_at_tags(
     // What is about to be acted upon is looked at first: the source, as what it gives decides over all destinations.
     let doubtful: Vec<Tag> = tags
         .iter()
-        .filter(|tag| known(tag).is_some() && !to_read.contains(*tag))
+        .filter(|tag| known(tag).is_some() && !to_read.contains(*tag) && !samples.contains_key(*tag))
         .filter(|tag| !in_step_everywhere(inventory.wanted.get(*tag), &seen, tag))
         .cloned()
         .collect();
@@ -200,12 +223,54 @@ async fn look_at_source(
     tag: &Tag,
 ) -> (Option<Observation<HeadManifest>>, Observation<WantedImage>) {
     let look = look_at(&context.source, repository, tag, Side::Source).await;
-    let wanted = match &look {
+    let wanted = resolve_look(context, repository, tag, &look).await;
+    (Some(look), wanted)
+}
+
+async fn resolve_look(
+    context: &RunContext,
+    repository: &RepositoryName,
+    tag: &Tag,
+    look: &Observation<HeadManifest>,
+) -> Observation<WantedImage> {
+    match look {
         Observation::Known(found) => resolve_found(context, repository, tag, &found.digest).await,
         Observation::Absent => Observation::Absent,
         Observation::Unknown(unknown) => Observation::Unknown(unknown.clone()),
+    }
+}
+
+/// What a source tag was seen to point to when its manifest was read, while that is remembered.
+fn read(
+    context: &RunContext,
+    repository: &RepositoryName,
+    wanted: &Observation<WantedImage>,
+) -> Option<Observation<HeadManifest>> {
+    let Observation::Known(WantedImage { source, .. }) = wanted else {
+        return None;
     };
-    (Some(look), wanted)
+    let manifest = context.manifests.peek(&context.source, repository, source)?;
+    Some(Observation::Known(HeadManifest {
+        digest: source.clone(),
+        media_type: Some(manifest.media_type().to_owned()),
+        size: Some(manifest.bytes().len() as u64),
+    }))
+}
+
+/// Looks at those tags first that show whether the others need a look: see [`listings::samples`]. `source`: the repository that these
+/// images come from.
+async fn prove(
+    context: &RunContext,
+    source: &RepositoryName,
+    endpoint: &Endpoint,
+    repository: &RepositoryName,
+    listing: Option<&Listing>,
+    tags: impl IntoIterator<Item = &Tag>,
+    side: Side,
+) -> Looks {
+    let Some(listing) = listing else { return Looks::new() };
+    let samples = listings::samples(context, source, listing, tags).await;
+    look_at_all(endpoint, repository, samples, side).await
 }
 
 /// What is known of a destination's tags after a first look.
@@ -221,6 +286,7 @@ struct Looked {
 
 async fn look(
     context: &RunContext,
+    source: &RepositoryName,
     destination: &DestinationInventory,
     listing: Option<&Listing>,
     tags: &[Tag],
@@ -237,10 +303,20 @@ async fn look(
     }
     let (registry, repository) = (destination.registry.as_str(), &destination.repository);
     looked.written = context.store.written_under(registry, repository, &common).await?;
+    looked.looks = prove(
+        context,
+        source,
+        endpoint,
+        repository,
+        listing,
+        &common,
+        Side::Destination,
+    )
+    .await;
     if let Some(listing) = listing {
-        let known = common
-            .iter()
-            .filter_map(|tag| Some((tag.clone(), listing.believed.get(tag)?.clone())));
+        let believed = listing.believed(&looked.looks);
+        let known = common.iter().filter(|tag| !looked.looks.contains_key(*tag));
+        let known = known.filter_map(|tag| Some((tag.clone(), (*believed.get(tag)?).clone())));
         looked.believed.extend(known);
     }
     let trust = context.rule.trust_destination;
@@ -248,7 +324,7 @@ async fn look(
         let now = context.clock.now();
         let unknown: Vec<Tag> = common
             .iter()
-            .filter(|tag| !looked.believed.contains_key(*tag))
+            .filter(|tag| !looked.believed.contains_key(*tag) && !looked.looks.contains_key(*tag))
             .cloned()
             .collect();
         let seen = context
@@ -260,9 +336,10 @@ async fn look(
     }
     let rest = common
         .into_iter()
-        .filter(|tag| !looked.believed.contains_key(tag))
+        .filter(|tag| !looked.believed.contains_key(tag) && !looked.looks.contains_key(tag))
         .collect();
-    looked.looks = look_at_all(endpoint, repository, rest, Side::Destination).await;
+    let rest = look_at_all(endpoint, repository, rest, Side::Destination).await;
+    looked.looks.extend(rest);
     Ok(looked)
 }
 

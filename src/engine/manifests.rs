@@ -10,7 +10,7 @@ use super::choice::Rewritten;
 use super::fault::Fault;
 use super::several::unordered;
 use crate::clock::Clock;
-use crate::oci::{Descriptor, Digest, Manifest, Reference, RepositoryName, Tag};
+use crate::oci::{Descriptor, Digest, Manifest, ManifestShape, Reference, RepositoryName, Tag, media_type};
 use crate::plan::{ErrorKind, ImageTree};
 use crate::registry::{Endpoint, Side};
 use crate::store::{NewManifest, Store};
@@ -202,6 +202,28 @@ impl ManifestCache {
         }
         kept.keep(key, &manifest);
         Some(manifest)
+    }
+
+    /// Which of these manifests are indexes, as far as the same repository gave them before.
+    pub(super) async fn shapes(
+        &self,
+        endpoint: &Endpoint,
+        repository: &RepositoryName,
+        digests: &[&Digest],
+    ) -> BTreeMap<Digest, bool> {
+        let mut known = BTreeMap::new();
+        if let Some((store, _)) = &self.state {
+            let kept = store.kept_media_types(endpoint.name(), repository, digests).await;
+            let kept = kept.inspect_err(|error| tracing::warn!("cannot look for kept manifests: {error}"));
+            let kept = kept.unwrap_or_default().into_iter();
+            known.extend(kept.map(|(digest, media_type)| (digest, media_type::is_index(&media_type))));
+        }
+        for digest in digests {
+            if let Some(manifest) = self.peek(endpoint, repository, digest) {
+                known.insert((*digest).clone(), manifest.shape() == ManifestShape::Index);
+            }
+        }
+        known
     }
 
     /// Those of `tags` whose manifest was read before and kept: what they point to is cheaper to ask for than to read.

@@ -15,6 +15,7 @@ pub mod daemon;
 mod deferral;
 mod event;
 mod facade;
+mod fallback_tags;
 mod fault;
 mod history;
 mod image;

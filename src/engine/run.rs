@@ -106,6 +106,9 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
         return;
     }
     let place = context.meters.enter(context);
+    // What is found out late, for destinations that said nothing, has the rule's priority too: it is kept from the beginning, and
+    // given back at once where nothing is put off.
+    let place_alone = context.meters.enter(context);
     let Some(Matches {
         repositories: matched,
         warnings,
@@ -161,7 +164,7 @@ pub(super) async fn execute(context: &RunContext, only: &[Only]) {
             };
             join_all(later.into_iter().map(|later| later.plan(each))).await;
             let wanted = outlet.wanted.into_inner().unwrap_or_else(PoisonError::into_inner);
-            metered::admit(context, context.meters.enter(context), wanted, &waited, &sender).await;
+            metered::admit(context, place_alone, wanted, &waited, &sender).await;
         };
         join(together, alone).await;
     };

@@ -40,6 +40,7 @@ pub(super) async fn verify(
     let moved = addresses::moved(engine.store(), engine.ends_of(&rule)).await?;
     let context = RunContext {
         moved: Arc::new(moved),
+        looks_anew: true,
         ..engine.context(rule.clone(), RunId(0), true, Claims::Look, control.clone())?
     };
     super::rates::restore(&context).await;

@@ -30,37 +30,44 @@ impl Agreement {
         }
     }
 
-    /// What `looks` add to it: what the listing said, what the look gave, and whether that is an index. One that differs
-    /// takes everything away, as then the listing's digests mean something else.
-    pub fn after<'a>(mut self, looks: impl IntoIterator<Item = (&'a Digest, &'a Digest, bool)>) -> Self {
+    /// The shapes of which `looks` (what the listing said, what the look gave, and whether that is an index) agreed; `None` where one
+    /// differs, as then the listing's digests mean something else.
+    pub fn of_looks<'a>(looks: impl IntoIterator<Item = (&'a Digest, &'a Digest, bool)>) -> Option<Self> {
+        let mut seen = Self::default();
         for (listed, looked, is_index) in looks {
             if listed != looked {
-                return Self::default();
+                return None;
             }
             if is_index {
-                self.index = true;
+                seen.index = true;
             } else {
-                self.plain = true;
+                seen.plain = true;
             }
         }
-        self
+        Some(seen)
     }
 
-    /// The text that a capability keeps.
-    pub fn as_str(self) -> &'static str {
-        match (self.index, self.plain) {
-            (true, true) => "index and plain",
-            (true, false) => "index",
-            (false, true) => "plain",
-            (false, false) => "none",
+    /// What either has.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            index: self.index || other.index,
+            plain: self.plain || other.plain,
         }
     }
 
-    /// Reads it back; anything else is no agreement.
-    pub fn from_text(text: &str) -> Self {
-        let all = [(true, true), (true, false), (false, true)];
-        let all = all.map(|(index, plain)| Self { index, plain });
-        all.into_iter().find(|known| known.as_str() == text).unwrap_or_default()
+    /// What this has and the other lacks.
+    #[must_use]
+    pub fn beyond(self, other: Self) -> Self {
+        Self {
+            index: self.index && !other.index,
+            plain: self.plain && !other.plain,
+        }
+    }
+
+    /// True where it has nothing.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
     }
 }
 
@@ -102,28 +109,18 @@ mod tests {
     #[test]
     fn a_listing_is_believed_for_what_agreed() {
         let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
-        let nothing = Agreement::default();
-        let plain = nothing.after([(&one, &one, false)]);
+        let plain = Agreement::of_looks([(&one, &one, false)]).expect("nothing differs");
         assert!(plain.holds_for(Some(false)) && !plain.holds_for(Some(true)) && !plain.holds_for(None));
-        let both = plain.after([(&two, &two, true)]);
-        assert_eq!(both, Agreement::KNOWN);
-        assert!(both.holds_for(None));
+        let index = Agreement::of_looks([(&two, &two, true)]).expect("nothing differs");
+        assert_eq!(plain.and(index), Agreement::KNOWN);
+        assert!(plain.and(index).holds_for(None));
+        assert_eq!(Agreement::KNOWN.beyond(index), plain);
+        assert!(plain.beyond(Agreement::KNOWN).is_empty());
         assert_eq!(
-            both.after([(&one, &one, false), (&one, &two, false)]),
-            nothing,
+            Agreement::of_looks([(&one, &one, false), (&one, &two, false)]),
+            None,
             "one difference is enough"
         );
-        assert_eq!(both.after([]), both);
-    }
-
-    #[test]
-    fn an_agreement_is_kept_as_text() {
-        for index in [true, false] {
-            for plain in [true, false] {
-                let agreement = Agreement { index, plain };
-                assert_eq!(Agreement::from_text(agreement.as_str()), agreement);
-            }
-        }
-        assert_eq!(Agreement::from_text("yes"), Agreement::default());
+        assert_eq!(Agreement::of_looks([]), Some(Agreement::default()));
     }
 }

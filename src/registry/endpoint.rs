@@ -61,6 +61,17 @@ pub enum BulkListing {
     },
 }
 
+impl BulkListing {
+    /// True where it says that nothing is there.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Absent => true,
+            Self::Known { tags, .. } => tags.is_empty(),
+        }
+    }
+}
+
 /// Referrers of a manifest, and where they were found.
 #[derive(Clone, Debug, Default)]
 pub struct ReferrerList {
@@ -284,7 +295,7 @@ impl Endpoint {
         }
     }
 
-    /// Referrers by the API alone; `None` where the end has none. A layout finds them in its index.
+    /// Referrers by the API alone; `None` where the end has none, or refuses it to us. A layout finds them in its index.
     pub async fn referrers_by_api(
         &self,
         repository: &RepositoryName,
@@ -296,6 +307,30 @@ impl Endpoint {
                 .referrers(repository, subject)
                 .await
                 .map(|list| Some(list.referrers)),
+        }
+    }
+
+    /// Whether the end lists the referrers of a manifest by itself, asked for no more than the first page of them.
+    pub async fn has_referrers_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<bool> {
+        match self {
+            Self::Registry(registry) => registry.has_referrers_api(repository, subject).await,
+            Self::Layout(_) => Ok(true),
+        }
+    }
+
+    /// Whether [`Endpoint::referrers_by_api`] gave `None` because the question was refused to us: there may be referrers.
+    pub fn refuses_referrers(&self, repository: &RepositoryName) -> bool {
+        match self {
+            Self::Registry(registry) => registry.refuses_referrers(repository),
+            Self::Layout(_) => false,
+        }
+    }
+
+    /// Whether what the digests of its list of one repository mean they mean in its lists of all.
+    pub fn lists_alike(&self) -> bool {
+        match self {
+            Self::Registry(registry) => registry.vendor().ways().lists_alike,
+            Self::Layout(_) => false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Facts that are remembered; above it those that are kept elsewhere are forgotten, which costs a request each.
+/// Facts that are remembered; above it those that are kept elsewhere are forgotten, then no more are taken: each costs a request.
 const MOST: usize = 10_000;
 
 /// Value of a [`Fact`] that says whether there is something.
@@ -128,9 +128,6 @@ impl Facts {
     /// written in every run.
     pub(super) fn learn(&self, finding: Finding, now: Duration) {
         let mut facts = self.lock();
-        if facts.len() >= MOST {
-            facts.retain(|_, held| held.is_news);
-        }
         let Finding {
             fact,
             class,
@@ -139,6 +136,12 @@ impl Facts {
             left,
         } = finding;
         let key = (fact, class);
+        if facts.len() >= MOST && !facts.contains_key(&key) {
+            facts.retain(|_, held| held.is_news);
+            if facts.len() >= MOST {
+                return;
+            }
+        }
         let is_known = facts.get(&key).is_some_and(|held| {
             let same = held.found.as_ref().is_some_and(|(known, _)| *known == value);
             same && held.until > now + left / 2
@@ -262,6 +265,23 @@ mod tests {
         assert_eq!(second.get(Fact::Search, None, 11 * HOUR).as_deref(), Some(ABSENT));
         assert_eq!(second.get(Fact::Search, None, 12 * HOUR), None);
         assert_eq!(second.take_news(7 * HOUR), [], "what is kept is no news");
+    }
+
+    #[test]
+    fn facts_beyond_so_many_are_not_taken_before_the_others_are_kept() {
+        let facts = Facts::default();
+        let learn = |number: usize| {
+            facts.learn(
+                finding(Fact::ReferrersApi, Some(&format!("a{number}")), "refused"),
+                HOUR,
+            );
+        };
+        (0..MOST + 2).for_each(learn);
+        let known = |number: usize| facts.get(Fact::ReferrersApi, Some(&format!("a{number}")), HOUR);
+        assert_eq!((known(MOST - 1).as_deref(), known(MOST)), (Some("refused"), None));
+        assert_eq!(facts.take_news(HOUR).len(), MOST);
+        learn(MOST);
+        assert_eq!((known(0), known(MOST).as_deref()), (None, Some("refused")));
     }
 
     #[test]

@@ -159,6 +159,8 @@ pub struct Ways {
     pub nowhere: &'static str,
     /// True where [`Vendor::list_digests`] leaves tags out that `tags/list` has: both are asked.
     pub hides_tags: bool,
+    /// True where one service lists the tags of all repositories, so that what its digests mean in one of them they mean in all.
+    pub lists_alike: bool,
     /// How many blobs [`Vendor::held_blobs`] takes at once; 0 where there is no such API.
     pub blobs_at_once: usize,
     /// What the user needs to be allowed to for [`Vendor::list_digests`], for the warning: "the permission `ecr:ListImages`".
@@ -188,6 +190,7 @@ impl Ways {
         create_when_refused: false,
         nowhere: "",
         hides_tags: false,
+        lists_alike: false,
         blobs_at_once: 0,
         right_to_list: "",
         list_action: None,

@@ -1,6 +1,6 @@
 //! Manifests read earlier, by place and digest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -116,6 +116,33 @@ impl Store {
             .fetch_all(&mut *self.0.reader().await?)
             .await?;
             rows.iter().map(|row| parsed(row, "tag")).collect()
+        })
+        .await
+    }
+
+    /// Media types of those of these manifests that a repository gave and that are kept.
+    pub async fn kept_media_types(
+        &self,
+        registry: &str,
+        repository: &RepositoryName,
+        digests: &[&Digest],
+    ) -> Result<BTreeMap<Digest, String>> {
+        if digests.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.verb("look for kept manifests", async {
+            let rows = sqlx::query(
+                "SELECT digest, media_type FROM manifests WHERE registry = $1 AND repository = $2 \
+                 AND digest IN (SELECT value FROM json_each($3))",
+            )
+            .bind(registry)
+            .bind(repository.as_str())
+            .bind(json(digests)?)
+            .fetch_all(&mut *self.0.reader().await?)
+            .await?;
+            rows.iter()
+                .map(|row| Ok((parsed(row, "digest")?, row.try_get("media_type")?)))
+                .collect()
         })
         .await
     }

@@ -15,6 +15,7 @@ use super::alibaba_keys::AccessKeys;
 pub(super) use super::alibaba_keys::Surroundings;
 use super::alibaba_personal::Personal;
 use super::awaited::Awaited;
+use super::keyed::heeded;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
@@ -143,13 +144,13 @@ pub(super) struct Request<'a> {
 }
 
 impl Account {
-    pub(super) fn new(settings: &RemoteSettings, surroundings: Surroundings) -> Self {
-        let (written, settings) = match &settings.cloud {
+    pub(super) fn new(remote: &RemoteSettings, surroundings: Surroundings) -> Self {
+        let (written, settings) = match &remote.cloud {
             CloudSettings::Alibaba(alibaba) => (true, alibaba.clone()),
             _ => (false, AlibabaSettings::default()),
         };
         Self {
-            keys: AccessKeys::new(settings.clone(), written, surroundings),
+            keys: AccessKeys::new(settings.clone(), written, heeded(remote, written, surroundings)),
             settings,
             site: Awaited::default(),
         }

@@ -29,6 +29,7 @@ static WAYS: Ways = Ways {
     must_create: true,
     // Pages by number: a tag that is deleted while another is pushed moves one past the reader, and the total stays.
     hides_tags: true,
+    lists_alike: true,
     right_to_list: "the RAM actions cr:GetRepository, cr:ListRepository and cr:ListRepoTag",
     // help.aliyun.com, "Configure a repository to be immutable": these words, and neither status nor code.
     phrases: &[Phrase {

@@ -25,6 +25,7 @@ static WAYS: Ways = Ways {
     must_create: true,
     // Pages by number: a tag that is deleted while another is pushed moves one past the reader, and the total stays.
     hides_tags: true,
+    lists_alike: true,
     right_to_list: "the RAM actions cr:ListRepository and cr:ListRepositoryTag",
     catalogue: false,
     empty_config: Some(false),

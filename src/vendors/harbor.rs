@@ -156,28 +156,30 @@ impl Vendor for Harbor {
                 return Ok(BulkListing::None);
             };
             let known = Projects::known(api, project);
-            if self.lists_all.load(Ordering::Relaxed) {
-                self.tell(api, project, known);
-            }
             let listed = match known {
                 Some(known) => tags(api, repository, (project, rest), known).await,
                 None => Ok(None),
             };
-            match listed {
-                Ok(Some(listing)) => return Ok(listing),
-                Err(error) if !is_doubtful(&error) => return Err(error),
-                Ok(None) | Err(_) => {}
-            }
-            // It may have gone, or be another one by now.
-            let found = self.projects.ask(api, project).await?;
-            if let Err(error) = listed
-                && known == Some(found)
-            {
-                return Err(error);
-            }
+            let is_doubted = match &listed {
+                // A proxy cache has what it has not fetched yet.
+                Ok(Some(listing)) => listing.is_empty() && !self.projects.is_fresh(api, project),
+                Ok(None) => true,
+                Err(error) => is_doubtful(error),
+            };
+            // The project may have gone, or be another one by now.
+            let found = match is_doubted {
+                true => Some(self.projects.ask(api, project).await?),
+                false => known,
+            };
             if self.lists_all.load(Ordering::Relaxed) {
-                self.tell(api, project, Some(found));
+                self.tell(api, project, found);
             }
+            if found == known
+                && let Some(listed) = listed.transpose()
+            {
+                return listed;
+            }
+            let found = found.unwrap_or(Project::Missing);
             let listing = tags(api, repository, (project, rest), found).await?;
             listing.ok_or_else(|| {
                 let message = "its list of artifacts is that of another project";

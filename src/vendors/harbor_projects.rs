@@ -18,7 +18,10 @@ use crate::registry::{
 
 /// How long a project counts as what it was seen to be: a proxy cache stays one, and another project has another id.
 const LIFE: Duration = Duration::from_secs(6 * 3600);
-/// Projects that are being asked for; above it those that nobody waits for are forgotten.
+/// For how long that a repository is not there is believed without asking what its project is by now: a proxy cache that was made in
+/// its place has what it has not fetched yet.
+const FRESH: Duration = Duration::from_secs(10 * 60);
+/// Projects that were asked for; above it those that nobody waits for are forgotten.
 const MOST: usize = 10_000;
 /// What is kept of a project, with its id behind it.
 const OWN: &str = "own";
@@ -26,7 +29,14 @@ const PROXY: &str = "proxy";
 
 /// The projects of one Harbor that were asked for.
 #[derive(Debug, Default)]
-pub(super) struct Projects(Mutex<HashMap<String, Arc<Awaited<Project>>>>);
+pub(super) struct Projects(Mutex<HashMap<String, Arc<Asked>>>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    what: Awaited<Project>,
+    /// When an answer came last, by the clock's monotonic time.
+    answered: Mutex<Option<Duration>>,
+}
 
 /// What a project is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +100,8 @@ impl Projects {
     pub(super) async fn ask(&self, api: &Api, name: &str) -> Result<Project> {
         let project = self.of(name);
         let life = |_: &Result<Project>| Duration::ZERO;
-        let asked = project.get(api.clock(), |_| true, life, ask(api, name)).await;
+        let asked = project.what.get(api.clock(), |_| true, life, ask(api, name)).await;
+        *project.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(api.clock().elapsed());
         match asked.as_ref().map(|project| project.value()) {
             Ok(Some(value)) => {
                 let evidence = "Harbor's API says so of the project";
@@ -101,7 +112,16 @@ impl Projects {
         asked
     }
 
-    fn of(&self, name: &str) -> Arc<Awaited<Project>> {
+    /// Whether this process asked for a project just now, so that what is known of it needs no second look.
+    pub(super) fn is_fresh(&self, api: &Api, name: &str) -> bool {
+        let projects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = projects
+            .get(name)
+            .and_then(|project| *project.answered.lock().unwrap_or_else(PoisonError::into_inner));
+        answered.is_some_and(|at| api.clock().elapsed() < at + FRESH)
+    }
+
+    fn of(&self, name: &str) -> Arc<Asked> {
         let mut projects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if projects.len() >= MOST {
             projects.retain(|_, project| Arc::strong_count(project) > 1);

@@ -6,12 +6,12 @@ use std::time::Duration;
 use http::Method;
 
 use super::acs3;
+use super::keyed::heeded;
 use super::sdk_hmac::{self, AccessKey, Unsigned};
 use super::words::{code, said};
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, CloudSettings, Error, ErrorKind, HuaweiSettings, LoginSource, Operation, RemoteSettings,
-    Result,
+    Api, ApiAnswer, ApiCall, CloudSettings, Error, ErrorKind, HuaweiSettings, Operation, RemoteSettings, Result,
 };
 use crate::telemetry::Secret;
 
@@ -41,14 +41,24 @@ impl Surroundings {
     }
 }
 
+#[cfg(test)]
+impl Surroundings {
+    /// With a lasting key.
+    pub(super) fn with_key(id: &str, secret: &str) -> Self {
+        Self {
+            access_key: Some(id.to_owned()),
+            secret_key: Some(Secret::new(secret)),
+            ..Self::default()
+        }
+    }
+}
+
 /// Who asks the API of one registry.
 #[derive(Debug)]
 pub(super) struct Account {
     settings: HuaweiSettings,
     /// Whether the rules have `huawei:` at all.
     written: bool,
-    /// Whether the rules leave it to their surroundings who logs in.
-    is_found: bool,
     around: Surroundings,
     /// That there is no key was told.
     told: AtomicBool,
@@ -84,10 +94,9 @@ impl Account {
             _ => (false, HuaweiSettings::default()),
         };
         Self {
-            is_found: matches!(remote.login, LoginSource::DockerConfig),
+            around: heeded(remote, written, around),
             settings,
             written,
-            around,
             told: AtomicBool::new(false),
         }
     }
@@ -144,19 +153,14 @@ impl Account {
                 around.project_id.clone(),
             ),
         ];
-        // Whoever logs in as somebody else has nothing to do with the environment's user, who sees other repositories.
-        let asked = if self.written || self.is_found { 2 } else { 1 };
-        places
-            .into_iter()
-            .take(asked)
-            .find_map(|(id, secret, token, project_id)| {
-                let key = AccessKey {
-                    id: id.clone()?,
-                    secret: secret.clone()?,
-                    token: token.clone(),
-                };
-                Some((key, rules.project_id.clone().or(project_id)))
-            })
+        places.into_iter().find_map(|(id, secret, token, project_id)| {
+            let key = AccessKey {
+                id: id.clone()?,
+                secret: secret.clone()?,
+                token: token.clone(),
+            };
+            Some((key, rules.project_id.clone().or(project_id)))
+        })
     }
 }
 
@@ -274,6 +278,7 @@ fn advice(status: u16, message: &str, right: &str, is_temporary: bool) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::LoginSource;
 
     #[test]
     fn huawei_regions_by_host_lead_to_huaweis_own_hosts_alone() {

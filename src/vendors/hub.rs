@@ -55,6 +55,7 @@ const FAILURE_LIFE: Duration = Duration::from_secs(60);
 static WAYS: Ways = Ways {
     // The API may be behind the registry, and a tag that it does not show is no tag that is gone.
     hides_tags: true,
+    lists_alike: true,
     right_to_list: "read access by Docker Hub's API",
     // Asking for it is refused.
     catalogue: false,

@@ -1,10 +1,20 @@
-//! Lists that the key of a cloud's account asks for: what Alibaba's and Tencent's registries have in common.
+//! Registries whose APIs a key of a cloud's account asks: when the environment's key counts, and what lists by it have in common.
 
 use std::future::Future;
 
 use super::names::namespaces;
 use crate::oci::RepositoryName;
-use crate::registry::{Api, Error, ErrorKind, Operation, Result};
+use crate::registry::{Api, Error, ErrorKind, LoginSource, Operation, RemoteSettings, Result};
+
+/// What of the environment counts for a registry: nothing where the rules say who logs in and say nothing of the cloud. The
+/// environment's key may be another account's then, and what it does not see would be taken for what is not there. `written`:
+/// the rules have the cloud's own keys for this registry.
+pub(super) fn heeded<A: Default>(remote: &RemoteSettings, written: bool, around: A) -> A {
+    match remote.login {
+        LoginSource::Given(_) | LoginSource::Anonymous if !written => A::default(),
+        _ => around,
+    }
+}
 
 /// The key was there a moment ago, and cannot be had any more.
 pub(super) fn keyless(api: &Api, operation: Operation) -> Error {

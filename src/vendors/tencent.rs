@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::awaited::Awaited;
+use super::keyed::heeded;
 use super::table::Row;
 use super::tencent_api::{TcCall, ask, response};
 use super::tencent_enterprise::Enterprise;
@@ -122,13 +123,13 @@ pub(super) struct Request<'a> {
 }
 
 impl Account {
-    pub(super) fn new(settings: &RemoteSettings, around: Surroundings) -> Self {
-        let (written, settings) = match &settings.cloud {
+    pub(super) fn new(remote: &RemoteSettings, around: Surroundings) -> Self {
+        let (written, settings) = match &remote.cloud {
             CloudSettings::Tencent(tencent) => (true, tencent.clone()),
             _ => (false, TencentSettings::default()),
         };
         Self {
-            keys: SecretKeys::new(settings.clone(), written, around),
+            keys: SecretKeys::new(settings.clone(), written, heeded(remote, written, around)),
             settings,
             site: Awaited::default(),
         }

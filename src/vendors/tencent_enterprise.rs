@@ -24,6 +24,7 @@ static WAYS: Ways = Ways {
     must_create: true,
     // Pages by number: a tag that is deleted while another is pushed moves one past the reader, and the total stays.
     hides_tags: true,
+    lists_alike: true,
     right_to_list: "the CAM actions tcr:DescribeInstances, tcr:DescribeRepositories and tcr:DescribeImages",
     ..Ways::PLAIN
 };

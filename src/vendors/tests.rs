@@ -1,6 +1,7 @@
 //! Clouds whose API and registry are one scripted server.
 
 mod alibaba;
+mod environment;
 mod huawei;
 mod nexus;
 mod tencent;

@@ -12,7 +12,7 @@ use crate::support::compare::{Reader, Side, assert_same_images};
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::ends::{Ends, images, rules, sync};
 use crate::support::images::{self as samples, SampleImage, image};
-use crate::support::proxy::{Act, Fault};
+use crate::support::proxy::{Act, Exchange, Fault, Gate};
 use crate::support::wire::Wire;
 
 const RULE: &str = "    repositories: [a]\n    retry: { attempts: 1 }\n";
@@ -169,6 +169,68 @@ async fn fallback_tags_become_the_union_of_both_ends() {
     let (run, _) = sync(&home, 0).await;
     assert_eq!(images(&run, "in_step"), 1);
     ends.assert_nothing_moved();
+}
+
+/// A put that failed is repeated seconds or minutes later: what others have listed meanwhile must not go.
+#[tokio::test]
+async fn a_fallback_tag_is_read_again_before_a_put_that_failed_is_repeated() {
+    let ends = Ends::plain().await;
+    let (src, dst) = (ends.src_wire(), ends.dst_wire());
+    let sample = image(1, "amd64", &[100]);
+    let sbom = samples::referrer(&sample, "application/x.sbom", 11);
+    let (first, second) = (
+        samples::referrer(&sample, "application/x.local", 12),
+        samples::referrer(&sample, "application/x.scan", 13),
+    );
+    src.push("a", "v1", &sample).await;
+    let fallback = refer(&src, &sample, vec![sbom.clone()]).await;
+    refer(&dst, &sample, vec![first.clone()]).await;
+    let (path, gate) = (format!("/manifests/{fallback}"), Gate::new());
+    let busy = Act::Answer(StatusCode::SERVICE_UNAVAILABLE, None);
+    ends.dst_proxy.add(Fault::nth(1, "PUT", &path, busy));
+    // Whatever follows a read and the put that failed.
+    ends.dst_proxy
+        .add(Fault::nth(3, "*", &path, Act::HoldBefore(gate.clone())));
+    let home = ends.home("    repositories: [a]\n    retry: { attempts: 2 }\n");
+    let syncing = sync(&home, 0);
+    let listing = async {
+        let held = |all: &[Exchange]| all.iter().any(|exchange| exchange.held);
+        ends.dst_proxy.wait_for("something follows the put", held).await;
+        refer(&dst, &sample, vec![first.clone(), second.clone()]).await;
+        gate.open();
+    };
+    let ((run, _), ()) = tokio::join!(syncing, listing);
+    assert_eq!(images(&run, "copied"), 1, "{run:#}");
+    assert_eq!(listed(&dst, &fallback).await, expected(&[&first, &second, &sbom]));
+}
+
+/// What is attached later to an image that cannot be read any more at the source is missed, and that is said.
+#[tokio::test]
+async fn attachments_that_cannot_be_looked_for_are_a_warning_each_time() {
+    let ends = Ends::plain().await;
+    let index = samples::two_platforms(1, &[100]);
+    ends.src_wire().push("a", "v1", &index).await;
+    let home = ends.home(RULE);
+    sync(&home, 0).await;
+    // The new state knows no manifest, and the image is in step.
+    let home = ends.home(RULE);
+    let child = format!("/manifests/{}", index.children[0].digest());
+    let missing = Act::Answer(StatusCode::NOT_FOUND, None);
+    ends.src_proxy.add(Fault::every("GET", &child, missing));
+    for _ in 0..2 {
+        let (run, output) = sync(&home, 0).await;
+        assert_eq!(images(&run, "in_step"), 1, "{run:#}");
+        let warnings = run["warnings"].as_array().expect("warnings");
+        let warned = warnings.iter().filter_map(Value::as_str);
+        assert_eq!(
+            warned
+                .filter(|line| line.contains("attachments were not all copied"))
+                .count(),
+            1,
+            "{run:#}\n{}",
+            output.stderr
+        );
+    }
 }
 
 async fn with_api() -> Running {

@@ -4,6 +4,7 @@ mod alibaba;
 mod artifactory;
 mod asked;
 mod azure;
+mod believed;
 mod ecr_public;
 mod frame;
 mod github;

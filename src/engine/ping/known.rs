@@ -156,12 +156,13 @@ fn words(class: &str, name: &str, value: &str) -> String {
         (None, BULK_LISTING) => {
             format!("its API refuses to list tags of {class}{to_whom}: each tag is looked at by itself")
         }
-        (None, listings::LISTED_DIGESTS_AGREE) => match value {
-            "none" => format!("digests in its list of {class} are not those of the tags"),
-            "index" => format!("digests in its list of {class} agreed with the tags that are indexes"),
-            "plain" => format!("digests in its list of {class} agreed with the tags that are no indexes"),
-            _ => format!("digests in its list of {class} agreed with the tags"),
-        },
+        (None, listings::INDEXES_AGREE) if of_all => "digests of indexes in its lists agreed with the tags".to_owned(),
+        (None, listings::INDEXES_AGREE) => format!("digests of indexes in its list of {class} agreed with the tags"),
+        (None, listings::IMAGES_AGREE) if of_all => "digests of images in its lists agreed with the tags".to_owned(),
+        (None, listings::IMAGES_AGREE) => format!("digests of images in its list of {class} agreed with the tags"),
+        (None, listings::DIFFERS) => {
+            format!("a digest in its list of {class} was not the tag's: each tag is looked at by itself")
+        }
         (None, blob_memory::REFUSES_MISSING_BLOBS) => {
             "it refuses a manifest whose blobs it lacks: blobs that were seen within a day need no look".to_owned()
         }
@@ -182,7 +183,7 @@ fn words(class: &str, name: &str, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Agreement, UploadHabit};
+    use crate::plan::UploadHabit;
 
     #[test]
     fn what_is_known_of_thousands_of_repositories_is_counted() {
@@ -226,8 +227,11 @@ mod tests {
             ("*", "kind", "zot"),
             ("*", "bulk_listing", "refused"),
             ("team", "bulk_listing", "refused to robot$a"),
-            ("team/app", "listed_digests_agree", Agreement::KNOWN.as_str()),
-            ("team/app", "listed_digests_agree", Agreement::default().as_str()),
+            ("*", "listed_index_digests_agree", "yes"),
+            ("team/app", "listed_index_digests_agree", "yes"),
+            ("*", "listed_image_digests_agree", "yes"),
+            ("team/app", "listed_image_digests_agree", "yes"),
+            ("team/app", "listed_digests_differ", "yes"),
             ("*", "refuses_missing_blobs", "yes"),
             ("*", "upload_habit", UploadHabit::KeepsPieces.as_str()),
             ("*", "blob_ranges", "none"),

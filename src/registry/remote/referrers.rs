@@ -16,7 +16,7 @@ use super::refusal::content_type;
 use super::throttle::Class;
 use crate::oci::{Descriptor, Digest, ManifestShape, Reference, RepositoryName, media_type};
 use crate::registry::{
-    ABSENT, ABSENT_LIFE, Error, ErrorKind, Fact, Operation, PRESENT, PRESENT_LIFE, ReferrerList, Result,
+    ABSENT, ABSENT_LIFE, Error, ErrorKind, Fact, Kind, Operation, PRESENT, PRESENT_LIFE, ReferrerList, Result,
 };
 
 /// Referrers of one manifest: signatures, SBOMs and attestations of every build and scan are tens, and each is a copy to make.
@@ -27,6 +27,9 @@ const MAX_LIST_SIZE: usize = 32 * 1024 * 1024;
 /// How long an API that never answered yet and let us wait in vain is not asked: each image would wait for minutes.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
 
+/// How long a refusal is believed where the login is not of the rules: it may be another one at any time (`docker login`, a role).
+const LOGIN_LIFE: Duration = Duration::from_secs(5 * 60);
+
 /// What is known of the API, as far as only this process may know it.
 #[derive(Debug, Default)]
 pub(super) struct Api {
@@ -36,8 +39,6 @@ pub(super) struct Api {
     asked: tokio::sync::Mutex<bool>,
     /// It is not asked before that.
     silent_until: Mutex<Option<Instant>>,
-    /// The user has been warned that it is refused.
-    told: AtomicBool,
 }
 
 /// What is known of it for one repository.
@@ -65,6 +66,14 @@ struct Index {
     manifests: Option<Vec<Descriptor>>,
 }
 
+/// How much of a list is of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    All,
+    /// Whether there is such a list.
+    FirstPage,
+}
+
 /// What an answer to the first page means.
 enum Found {
     List(Vec<Descriptor>),
@@ -87,25 +96,37 @@ impl Registry {
         Ok(ReferrerList { referrers, api: false })
     }
 
-    /// Referrers by the API alone; `None` where the registry has none, which is asked once in some hours.
+    /// Referrers by the API alone; `None` where the registry has none, which is asked once in some hours, or where it is refused to us
+    /// ([`Registry::refuses_referrers`]).
     pub async fn referrers_by_api(
         &self,
         repository: &RepositoryName,
         subject: &Digest,
     ) -> Result<Option<Vec<Descriptor>>> {
-        let found = match self.state(repository) {
-            State::Absent => return Ok(None),
-            State::Refused => {
-                self.tell_refused(repository);
-                return Ok(None);
-            }
-            State::Unknown => self.ask_first(repository, subject).await?,
-            State::Present => self.ask_api(repository, subject).await?,
-        };
-        match found {
+        match self.ask(repository, subject, Wanted::All).await? {
             Found::List(referrers) => Ok(Some(referrers)),
             Found::NoApi => Ok(None),
         }
+    }
+
+    /// Whether the registry lists the referrers of a manifest by itself; as [`Registry::referrers_by_api`], but for the length of
+    /// the list, of which the first page is read alone.
+    pub async fn has_referrers_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<bool> {
+        let found = self.ask(repository, subject, Wanted::FirstPage).await?;
+        Ok(matches!(found, Found::List(_)))
+    }
+
+    async fn ask(&self, repository: &RepositoryName, subject: &Digest, wanted: Wanted) -> Result<Found> {
+        match self.state(repository) {
+            State::Absent | State::Refused => Ok(Found::NoApi),
+            State::Unknown => self.ask_first(repository, subject, wanted).await,
+            State::Present => self.ask_api(repository, subject, wanted).await,
+        }
+    }
+
+    /// Whether the question for referrers was refused to us there, so that nobody can tell whether there is such an API.
+    pub fn refuses_referrers(&self, repository: &RepositoryName) -> bool {
+        self.state(repository) == State::Refused
     }
 
     /// That there is one is believed of an earlier process only as far as a refusal goes: else each answer says it anew.
@@ -143,23 +164,23 @@ impl Registry {
     }
 
     /// One asks while the others wait for what it learns; where nothing was learnt all ask at once from then on.
-    async fn ask_first(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
+    async fn ask_first(&self, repository: &RepositoryName, subject: &Digest, wanted: Wanted) -> Result<Found> {
         let mut asked = self.shared.referrers.asked.lock().await;
         if matches!(self.state(repository), State::Absent | State::Refused) {
             return Ok(Found::NoApi);
         }
         if !*asked {
             // A failure is an answer, too: those who wait must not ask one behind the other.
-            let found = self.ask_api(repository, subject).await;
+            let found = self.ask_api(repository, subject, wanted).await;
             // Once it is over that there is none, one asks for all again.
             *asked = self.state(repository) != State::Absent;
             return found;
         }
         drop(asked);
-        self.ask_api(repository, subject).await
+        self.ask_api(repository, subject, wanted).await
     }
 
-    async fn ask_api(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
+    async fn ask_api(&self, repository: &RepositoryName, subject: &Digest, wanted: Wanted) -> Result<Found> {
         let api = &self.shared.referrers;
         if let Some(left) = self.silent_for(repository) {
             let place = self.place(Some(repository), Some(&Reference::Digest(subject.clone())));
@@ -169,14 +190,14 @@ impl Registry {
             );
             return Err(Error::new(Operation::ListReferrers, place, ErrorKind::Network, message));
         }
-        let found = self.read_referrers(repository, subject).await;
+        let found = self.read_referrers(repository, subject, wanted).await;
         if found.as_ref().is_err_and(Late::caused) {
             api.fell_silent();
         }
         found
     }
 
-    async fn read_referrers(&self, repository: &RepositoryName, subject: &Digest) -> Result<Found> {
+    async fn read_referrers(&self, repository: &RepositoryName, subject: &Digest, wanted: Wanted) -> Result<Found> {
         let operation = Operation::ListReferrers;
         let place = self.place(Some(repository), Some(&Reference::Digest(subject.clone())));
         let mut pages = Pages::new(operation, place.clone());
@@ -221,6 +242,9 @@ impl Registry {
                 self.learn(Fact::ReferrersApi, None, PRESENT, evidence, PRESENT_LIFE);
             }
             referrers.extend(page.manifests.unwrap_or_default());
+            if wanted == Wanted::FirstPage {
+                break;
+            }
             if referrers.len() > MAX_REFERRERS {
                 let message = format!(
                     "the manifest has more than {MAX_REFERRERS} referrers, which are not read: delete old signatures and attestations there"
@@ -246,9 +270,10 @@ impl Registry {
         let refusal = answer.refusal().await;
         let subject_unknown = matches!(refusal.code.as_deref(), Some("MANIFEST_UNKNOWN" | "MANIFEST_INVALID"));
         let is_present = self.state(repository) == State::Present;
+        let is_quay = self.vendor().kind() == Some(Kind::Quay);
         // Quay answers so to a subject that it does not have, instead of by an empty list. A registry says it in an envelope.
         if is_present && status == StatusCode::NOT_FOUND && refusal.enveloped
-            || subject_unknown && status == StatusCode::BAD_REQUEST
+            || (is_present || is_quay) && subject_unknown && status == StatusCode::BAD_REQUEST
         {
             return Ok(Found::List(Vec::new()));
         }
@@ -267,23 +292,11 @@ impl Registry {
         if error.kind != ErrorKind::Denied || is_there || self.state(repository) == State::Present {
             return Err(error);
         }
-        self.tell_refused(repository);
         let (class, refused) = (Some(repository.as_str()), self.refused_to_us());
         let evidence = "the question for referrers was answered 403";
-        self.learn(Fact::ReferrersApi, class, &refused, evidence, ABSENT_LIFE);
+        let life = self.account_name().map_or(LOGIN_LIFE, |_| ABSENT_LIFE);
+        self.learn(Fact::ReferrersApi, class, &refused, evidence, life);
         Ok(Found::NoApi)
-    }
-
-    /// Says once that referrers may be there that are not seen, whether the refusal is of this process or of an earlier one.
-    fn tell_refused(&self, repository: &RepositoryName) {
-        if !self.shared.referrers.told.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                registry = self.name(),
-                "the question for the referrers of {repository} is answered 403, and perhaps of others: the registry has no referrers API, or \
-                 this user may not ask it, so that signatures and other attachments are found by their tags alone; where it has one, \
-                 grant the right to list referrers (ECR: ecr:ListImageReferrers), and `transship ping` asks again"
-            );
-        }
     }
 
     /// There seems to be no API; `for_all`: not for other manifests either. Where it has answered before, that is an error: somebody

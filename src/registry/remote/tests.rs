@@ -79,7 +79,11 @@ fn open_as(vendor: Arc<dyn Vendor>, limiter: &Limiter, settings: RemoteSettings,
 
 /// An end at a plain-http address of this machine with `places` for requests at once.
 fn end_with_places(host: &str, places: usize) -> Endpoint {
-    let settings = RemoteSettings {
+    end_of_kind(Kind::Generic, settings_with_places(host, places))
+}
+
+fn settings_with_places(host: &str, places: usize) -> RemoteSettings {
+    RemoteSettings {
         url: RegistryUrl {
             plain_http: true,
             host: host.to_owned(),
@@ -91,9 +95,17 @@ fn end_with_places(host: &str, places: usize) -> Endpoint {
             ..Limits::default()
         },
         ..RemoteSettings::default()
-    };
-    let vendor = Arc::new(Generic(Kind::Generic));
-    open_as(vendor, &Limiter::default(), settings, Habits::default())
+    }
+}
+
+/// With the ways of any registry.
+fn end_of_kind(kind: Kind, settings: RemoteSettings) -> Endpoint {
+    open_as(
+        Arc::new(Generic(kind)),
+        &Limiter::default(),
+        settings,
+        Habits::default(),
+    )
 }
 
 /// So much time goes by at once.

@@ -158,6 +158,27 @@ async fn what_harbors_projects_are_is_known_to_later_processes_for_hours() {
     assert_eq!(projects(), (2, 1));
 }
 
+/// A proxy cache has what it has not fetched yet; that its list does not know a repository says nothing.
+#[tokio::test]
+async fn a_harbor_project_that_became_a_proxy_cache_does_not_lack_what_it_has_not_fetched() {
+    let (src, harbor) = Harbor::start(&[]).await;
+    let (dst, _destination) = Harbor::start(&["team"]).await;
+    harbor.project("team", project(1, false));
+    let names = ["team/app", "team/base", "team/web"];
+    names.iter().for_each(|name| seed(&src, name));
+    let workshop = workshop(&src, &dst, [&Harbor::keys(), &Harbor::keys()], &names.join(", "));
+    process(&workshop).await;
+    harbor.project("team", project(2, true));
+    harbor.change(|state| state.not_fetched.extend(names.map(str::to_owned)));
+    src.seed("team/app", "v9", &image(9, "amd64", &[20]));
+    src.forget();
+    process(&workshop).await;
+    assert!(dst.resolve("team/app", "v9").is_some());
+    let asked = src.exchanges();
+    let asked = asked.iter().filter(|one| one.target == "/api/v2.0/projects/team");
+    assert_eq!(asked.count(), 1, "one asks for all");
+}
+
 #[tokio::test]
 async fn a_harbor_project_that_is_gone_is_missing_whatever_was_known_of_it() {
     let (src, harbor) = Harbor::start(&["team"]).await;

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use transship::demo::registry::{Options, Registry};
 use transship::engine::{Engine, Event, RunReport};
 use transship::store::{JobFilter, JobOutcome, JobRow, RunId, RunOutcome};
 
 use super::Scene;
 use crate::support::command::Transship;
 use crate::support::engine::{by_hand, scheduled};
-use crate::support::proxy::{Act, Exchange, Fault, Gate, Pulls};
+use crate::support::ours::{repository, tag};
+use crate::support::proxy::{Act, Exchange, Fault, Gate, Proxy, Pulls};
 
 const WINDOW: Duration = Duration::from_secs(21_600);
 
@@ -194,6 +196,54 @@ async fn the_rule_of_the_higher_priority_has_the_quota() {
     let (urgent, other, ()) = tokio::join!(scheduled(&engine, "urgent"), other, opening);
     assert_eq!(counts(&urgent), (1, 0, 0), "{:?}", urgent.failures);
     assert_eq!(counts(&other), (0, 1, 0), "{:?}", other.failures);
+    assert_eq!(pulls.left(), 0);
+}
+
+/// What a rule of the higher priority finds out late, for a destination that said nothing, is not what others have the quota for.
+#[tokio::test]
+async fn the_rule_of_the_higher_priority_has_the_quota_for_a_destination_that_is_planned_later_too() {
+    let mut scene = Scene::new().await;
+    let third = Registry::start(Options::default()).await.expect("a registry");
+    let far = Proxy::start(&third.url()).await;
+    let rules = scene.rules("    tags: { include: [v1] }\n");
+    let (registries, web) = rules.split_once("rules:\n").expect("rules");
+    let urgent = web.replace("name: web", "name: urgent").replace("[v1]", "[v2]");
+    let urgent = urgent.replace("destinations: [to]", "destinations: [to, far]");
+    scene.workshop.set_rules(&format!(
+        "{registries}  far: {{ url: \"{}\" }}\nrules:\n{web}{urgent}    priority: 5\n",
+        far.url()
+    ));
+    scene.seed("v1", 1);
+    // One of the two destinations has it.
+    let image = scene.seed("v2", 2);
+    scene.destination.seed(&repository(), &tag("v2"), &image);
+    let pulls = meter(&scene, 3, 100);
+    let engine = scene.workshop.engine().await;
+    let gate = Gate::new();
+    far.add(Fault::every("GET", "/tags/list", Act::HoldReply(gate.clone())));
+    let mut events = engine.events().listen();
+    let other = async {
+        // For the one that answers: the other is not waited for any more.
+        while !matches!(events.recv().await.expect("an event"), Event::RepositoryPlanned { .. }) {}
+        scheduled(&engine, "web").await
+    };
+    let opening = async {
+        let looked = |exchange: &Exchange| exchange.is("HEAD", "/manifests/v1") && exchange.done;
+        scene
+            .src
+            .wait_for("a rule that has looked", |all| all.iter().any(looked))
+            .await;
+        gate.open();
+    };
+    let (urgent, other, ()) = tokio::join!(scheduled(&engine, "urgent"), other, opening);
+    assert_eq!(counts(&other), (0, 1, 0), "{:?}", other.failures);
+    let far = urgent
+        .destinations
+        .iter()
+        .find(|destination| destination.registry.as_str() == "far")
+        .expect("a destination");
+    assert_eq!(far.images.copied, 1, "{:?}", urgent.failures);
+    assert_eq!(third.resolve(&repository(), &tag("v2")), Some(image.digest()));
     assert_eq!(pulls.left(), 0);
 }
 

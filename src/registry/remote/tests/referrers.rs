@@ -11,9 +11,9 @@ use tokio::io::AsyncReadExt;
 use rstest::rstest;
 
 use super::server::{Server, answer};
-use super::{end_with_places, pass, repository};
-use crate::oci::Digest;
-use crate::registry::{ErrorKind, Fact, FactNews, Finding, PRESENT};
+use super::{end_of_kind, end_with_places, pass, repository, settings_with_places};
+use crate::oci::{Digest, media_type};
+use crate::registry::{AwsSettings, CloudSettings, ErrorKind, Fact, FactNews, Finding, Kind, PRESENT, RemoteSettings};
 
 /// Attempts of one question that fails.
 const ATTEMPTS: usize = 4;
@@ -222,4 +222,68 @@ async fn an_api_that_has_answered_an_earlier_process_is_gone_where_a_registry_sa
     let again = end.referrers_by_api(&name, &subject).await;
     assert_eq!((again.is_ok(), registry.seen().len() > asked), (gone, !gone));
     assert_eq!(end.take_fact_news().len(), usize::from(gone));
+}
+
+/// Where the login is not of the rules the next one may have the right.
+#[tokio::test]
+async fn a_refusal_to_a_login_that_is_not_of_the_rules_is_believed_for_minutes() {
+    let registry = Server::start(|_, _| answer(403, &[], "")).await;
+    let settings = RemoteSettings {
+        cloud: CloudSettings::Aws(AwsSettings::default()),
+        ..settings_with_places(&registry.host(), 16)
+    };
+    let end = end_of_kind(Kind::Generic, settings);
+    let (name, subject) = (repository("a"), Digest::of(b"a"));
+    for _ in 0..2 {
+        assert_eq!(end.referrers_by_api(&name, &subject).await.expect("none"), None);
+        assert!(end.refuses_referrers(&name));
+    }
+    assert_eq!(registry.seen().len(), 1);
+    pass(Duration::from_secs(5 * 60)).await;
+    assert_eq!(end.referrers_by_api(&name, &subject).await.expect("none"), None);
+    assert_eq!(registry.seen().len(), 2);
+}
+
+/// A list that is too long to be copied is one all the same.
+#[tokio::test]
+async fn that_there_is_an_api_is_told_by_the_first_page() {
+    let digest = Digest::of(b"referrer");
+    let entry = format!(
+        r#"{{"mediaType":"{}","digest":"{digest}","size":1}}"#,
+        media_type::OCI_MANIFEST
+    );
+    let entries = vec![entry; 600].join(",");
+    let page = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[{entries}]}}"#,
+        media_type::OCI_INDEX
+    );
+    let registry = Server::start(move |_, number| {
+        let link = format!("</v2/a/referrers/x?page={number}>; rel=\"next\"");
+        answer(
+            200,
+            &[("content-type", media_type::OCI_INDEX), ("link", &link)],
+            page.clone(),
+        )
+    })
+    .await;
+    let end = end_with_places(&registry.host(), 16);
+    let (name, subject) = (repository("a"), Digest::of(b"a"));
+    let error = end.referrers_by_api(&name, &subject).await.expect_err("too many");
+    assert!(error.message.contains("more than 1000 referrers"), "{error}");
+    let asked = registry.seen().len();
+    assert!(end.has_referrers_api(&name, &subject).await.expect("an answer"));
+    assert_eq!((asked, registry.seen().len()), (2, 3));
+}
+
+/// Quay says so of a subject that it does not have; elsewhere it is a router that takes the digest for a tag.
+#[rstest]
+#[case::quay(Kind::Quay, true)]
+#[case::any(Kind::Generic, false)]
+#[tokio::test]
+async fn a_manifest_that_is_unknown_is_an_empty_list_of_quay_alone(#[case] kind: Kind, #[case] listed: bool) {
+    let unknown = r#"{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid"}]}"#;
+    let registry = Server::start(move |_, _| answer(400, &[], unknown)).await;
+    let end = end_of_kind(kind, settings_with_places(&registry.host(), 16));
+    let found = end.referrers_by_api(&repository("a"), &Digest::of(b"a")).await;
+    assert_eq!(found.expect("an answer"), listed.then(Vec::new));
 }

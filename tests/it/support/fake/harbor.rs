@@ -1,6 +1,6 @@
 //! Harbor 2.x (goharbor/harbor `src/server/middleware/v2auth`, `src/server/v2.0/handler`, `src/server/registry`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
@@ -41,6 +41,8 @@ pub struct State {
     pub over_quota: bool,
     /// What the robot is called, where not [`ROBOT`].
     pub robot: Option<String>,
+    /// Repositories that are there to be pulled, and that a proxy-cache project has not fetched yet.
+    pub not_fetched: BTreeSet<String>,
     /// What proxy-cache projects fetch from cannot be reached, and what is asked of them fails.
     pub broken_proxies: bool,
     /// It is 2.1, which says in another way that a proxy-cache project takes no pushes.
@@ -355,6 +357,7 @@ impl Harbor {
             return Asked::Answer(refusal(403, "FORBIDDEN", "forbidden"));
         }
         let id = state.projects.get(project).map(|project| project.id);
+        let is_fetched = !state.not_fetched.contains(repository);
         drop(state);
         if request.parameter("with_tag").as_deref() != Some("true") {
             return Asked::Wrong("without `with_tag` there are no tags".to_owned());
@@ -364,7 +367,7 @@ impl Harbor {
         }
         let held = repository.parse().ok().and_then(|name| book.registry.manifests(&name));
         // Harbor does not look whether there is such a repository.
-        let held = held.unwrap_or_default();
+        let held = held.filter(|_| is_fetched).unwrap_or_default();
         let entries = held.iter().filter(|held| !held.tags.is_empty() && !is_accessory(held));
         let entries = entries.map(|held| {
             let tags: Vec<Value> = held

@@ -18,6 +18,7 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 use transship::clock::Clock;
 use transship::demo::registry::Options;
+use transship::oci::Digest;
 
 use super::acs3::{hex, hmac};
 use super::sdk_hmac::{Signature, Signatures};
@@ -51,6 +52,8 @@ pub struct Huawei {
     pub shifts: AtomicBool,
     /// The list says of an index what its first child is.
     pub lists_children: AtomicBool,
+    /// What its API says that a tag points to, where it is behind.
+    pub stale: Mutex<BTreeMap<String, Digest>>,
     /// Lists do not say how many entries they have.
     pub without_totals: AtomicBool,
     /// Pages have no more entries than this, whatever is asked for; 0 for as many.
@@ -72,6 +75,7 @@ impl Huawei {
             missing_is_empty: AtomicBool::default(),
             shifts: AtomicBool::default(),
             lists_children: AtomicBool::default(),
+            stale: Mutex::default(),
             without_totals: AtomicBool::default(),
             most: AtomicUsize::default(),
             pages: Mutex::default(),
@@ -183,7 +187,9 @@ impl Huawei {
                 Some(child) => child.to_owned(),
                 None => entry.digest.to_string(),
             };
-            tags.extend(entry.tags.iter().map(|tag| (tag.to_string(), shown.clone())));
+            let stale = lock(&self.stale);
+            let shown = |tag: &str| stale.get(tag).map_or(shown.clone(), ToString::to_string);
+            tags.extend(entry.tags.iter().map(|tag| (tag.to_string(), shown(tag.as_str()))));
         }
         tags.sort();
         if self.shifts.load(Ordering::Relaxed) {

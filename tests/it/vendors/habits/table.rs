@@ -311,6 +311,8 @@ fn habits(kind: Kind) -> BTreeSet<String> {
         create_when_refused,
         nowhere,
         hides_tags,
+        // No habit: which lists are believed together.
+        lists_alike: _,
         blobs_at_once,
         right_to_list: _,
         list_action,
