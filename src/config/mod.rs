@@ -4,6 +4,7 @@
 //! with the one table of keys ([`keys`], [`shape`]), and what is left is read into values ([`registries`], [`rule`]) and
 //! checked for meaning across rules ([`meaning`]). Every step collects its mistakes and goes on.
 
+mod azure;
 mod clouds;
 mod duration;
 mod files;
@@ -232,6 +233,7 @@ fn whole(findings: &mut Findings<'_>, roots: &[Node]) -> (BTreeMap<RegistryName,
     );
     let registries = registries::read_all(findings, &entries);
     reach::check_mirrors(findings, &entries, &registries);
+    azure::check_credentials(findings, &entries, &registries);
 
     let defaults = in_one_file(findings, roots, "defaults");
 

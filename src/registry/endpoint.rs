@@ -579,6 +579,34 @@ impl Endpoint {
         }
     }
 
+    /// Whether it fetches images from there by itself.
+    pub fn imports_from(&self, source: &Self) -> super::Imports {
+        match (self, source) {
+            (Self::Registry(registry), Self::Registry(source)) => registry.imports_from(source),
+            _ => super::Imports::Never,
+        }
+    }
+
+    /// Has it fetch an image from there by itself, by digest and under no tag, and waits until it has. `bytes`: of its blobs.
+    ///
+    /// # Errors
+    /// It refuses, fails or takes too long: the image is to be copied.
+    pub async fn import(
+        &self,
+        source: &Self,
+        from: &RepositoryName,
+        digest: &Digest,
+        to: &RepositoryName,
+        bytes: u64,
+    ) -> Result<()> {
+        match (self, source) {
+            (Self::Registry(registry), Self::Registry(source)) => {
+                registry.import(source, from, digest, to, bytes).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Mounts a blob from another repository of the same end.
     pub async fn mount(
         &self,

@@ -274,12 +274,30 @@ pub struct AzureSettings {
     pub federated_token_file: Option<PathBuf>,
     /// Where Entra ID is, in place of where the host's cloud has it.
     pub authority: Option<Url>,
+    /// The registry as Azure's resource manager knows it: `/subscriptions/…/registries/name`.
+    pub resource_id: Option<String>,
+    /// Whether it fetches images by itself where it can.
+    pub import: Option<AzureImport>,
+}
+
+/// `azure.import:` of a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AzureImport {
+    /// Fewer missing bytes than these are brought by us.
+    pub at_least: u64,
+    /// Registries of the rules, by name, whose user and password may be given to Azure.
+    pub credentials_of: Vec<String>,
+}
+
+impl AzureImport {
+    /// [`AzureImport::at_least`] where the rules do not say it: what most links carry in the seconds that an import takes.
+    pub const AT_LEAST: u64 = 16 << 20;
 }
 
 /// `google:` of a registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GoogleSettings {
-    /// The key of a service account (JSON).
+    /// Credentials as Google and gcloud write them (JSON): the key of a service account, say.
     pub credentials_file: Option<PathBuf>,
     /// The service account of the machine that we run on, where it has several.
     pub service_account: Option<String>,

@@ -12,8 +12,8 @@ use http::HeaderMap;
 use super::table::of_claimed;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Generic, KIND_LIFE, Kind, ListedTag,
-    Operation, Probe, Result, Told, Vendor, Ways,
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Generic, ImportSource, ImportedImage,
+    Imports, KIND_LIFE, Kind, ListedTag, Operation, Probe, RemoteSettings, Result, Told, Vendor, Ways,
 };
 
 /// Tags in one repository from which on a listing with digests is worth up to three questions.
@@ -230,6 +230,21 @@ impl Vendor for Asked {
             match self.last() {
                 Some(vendor) => vendor.may_delete(api, repository).await,
                 None => Ok(None),
+            }
+        }
+        .boxed()
+    }
+
+    fn imports_from(&self, own: &RemoteSettings, source: ImportSource<'_>) -> Imports {
+        self.last()
+            .map_or(Imports::Never, |vendor| vendor.imports_from(own, source))
+    }
+
+    fn import<'a>(&'a self, api: &'a Api, image: &'a ImportedImage<'a>) -> Told<'a, ()> {
+        async move {
+            match self.last() {
+                Some(vendor) => vendor.import(api, image).await,
+                None => Ok(()),
             }
         }
         .boxed()

@@ -11,7 +11,7 @@ use serde_json::json;
 use url::{Host, Url};
 
 /// What an access token may be used for; what of that our account may do is said elsewhere.
-const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
+pub(super) const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// The longest life of an assertion, in seconds.
 const LIFE: i64 = 3600;
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";

@@ -1,4 +1,4 @@
-//! Access tokens of Google: for the key of a service account, or of the machine that we run on.
+//! Access tokens of Google: for what a file says of us, or of the machine that we run on (google.aip.dev, AIP-4110).
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::entra::{post_form, refusal};
+use super::google_credentials::{Credentials, Source};
+use super::google_exchange::{of_external, of_user, take_on};
 use super::google_key::ServiceAccount;
 use crate::registry::{Api, ApiAnswer, Error, ErrorKind, GoogleSettings, Operation, Result};
 use crate::telemetry::Secret;
@@ -22,6 +24,8 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 #[derive(Clone, Debug, Default)]
 pub(super) struct Surroundings {
     pub(super) credentials_file: Option<PathBuf>,
+    /// Where gcloud puts the credentials of `gcloud auth application-default login`.
+    pub(super) gcloud_file: Option<PathBuf>,
     /// Where the machine tells of itself, in place of where it does: host, and port where there is one.
     pub(super) metadata: Option<String>,
 }
@@ -30,8 +34,11 @@ impl Surroundings {
     /// As this process has them.
     pub(super) fn of_process() -> Self {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let own = || text("HOME").map(|home| PathBuf::from(home).join(".config/gcloud"));
+        let gcloud_folder = text("CLOUDSDK_CONFIG").map(PathBuf::from).or_else(own);
         Self {
             credentials_file: text("GOOGLE_APPLICATION_CREDENTIALS").map(PathBuf::from),
+            gcloud_file: gcloud_folder.map(|folder| folder.join("application_default_credentials.json")),
             metadata: text("GCE_METADATA_HOST"),
         }
     }
@@ -62,7 +69,7 @@ struct Granted {
     expires_in: i64,
 }
 
-fn fault(api: &Api, kind: ErrorKind, message: impl Into<String>) -> Error {
+pub(super) fn fault(api: &Api, kind: ErrorKind, message: impl Into<String>) -> Error {
     Error::new(Operation::Authenticate, api.place(None), kind, message)
 }
 
@@ -95,17 +102,28 @@ impl Identity {
                     return Ok(None);
                 }
             },
-            (None, _) if self.written => self.of_machine(api).await?,
-            (None, _) => return Ok(None),
+            (None, _) if !self.written => return Ok(None),
+            (None, _) => match self.of_gcloud().await {
+                Some(file) => of_file(api, file).await?,
+                None => self.of_machine(api).await?,
+            },
         };
         Ok(Some(token))
+    }
+
+    /// The file that gcloud has written, where there is one and no service account of the machine is meant. One that may not be
+    /// looked for, as of another user's home, is none.
+    async fn of_gcloud(&self) -> Option<&Path> {
+        let file = self.around.gcloud_file.as_deref()?;
+        let is_meant = self.settings.service_account.is_none();
+        (is_meant && tokio::fs::try_exists(file).await.unwrap_or(false)).then_some(file)
     }
 
     async fn of_machine(&self, api: &Api) -> Result<AccessToken> {
         let none = |kind, why: &str| {
             let message = format!(
-                "no service account answers on this machine ({why}): run it on Google Cloud, or set \
-                 `google.credentials_file` of this registry"
+                "no service account answers on this machine ({why}): run it on Google Cloud, set `google.credentials_file` of this \
+                 registry, or run gcloud auth application-default login"
             );
             fault(api, kind, message)
         };
@@ -134,18 +152,26 @@ impl Identity {
     }
 }
 
-/// The token that the key in a file gets.
+/// The token that the credentials in a file get.
 async fn of_file(api: &Api, file: &Path) -> Result<AccessToken> {
-    of_key(api, &read(api, file).await?).await
+    let credentials = read(api, file).await?;
+    let token = match &credentials.source {
+        Source::Key(key) => of_key(api, key).await?,
+        Source::User(user) => of_user(api, user).await?,
+        Source::External(external) => of_external(api, external).await?,
+    };
+    match &credentials.taken_on {
+        Some(account) => take_on(api, account, token.secret).await,
+        None => Ok(token),
+    }
 }
 
-/// Reads the key of a service account.
-async fn read(api: &Api, file: &Path) -> Result<ServiceAccount> {
+async fn read(api: &Api, file: &Path) -> Result<Credentials> {
     let text = tokio::fs::read_to_string(file).await.map_err(|error| {
         let message = format!("the credentials cannot be read from {}", file.display());
         fault(api, ErrorKind::Config, message).caused_by(error)
     })?;
-    ServiceAccount::read(&text).map_err(|why| {
+    super::google_credentials::read(&text).map_err(|why| {
         let message = format!("{} cannot be used as credentials: {why}", file.display());
         fault(api, ErrorKind::Config, message)
     })
@@ -167,7 +193,7 @@ pub(super) async fn of_key(api: &Api, key: &ServiceAccount) -> Result<AccessToke
     }
 }
 
-fn granted(api: &Api, answer: &ApiAnswer) -> Result<AccessToken> {
+pub(super) fn granted(api: &Api, answer: &ApiAnswer) -> Result<AccessToken> {
     let granted: Granted = answer.json()?;
     let life = SignedDuration::from_secs(granted.expires_in.clamp(0, 24 * 3600));
     Ok(AccessToken {

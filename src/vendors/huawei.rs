@@ -21,6 +21,7 @@ use serde_json::json;
 use super::gathered::Gathered;
 pub(super) use super::huawei_api::Surroundings;
 use super::huawei_api::{Account, Request, Site, ask};
+use super::keyed::keyless;
 use super::names::{absent_or_names, namespaces, whole};
 use super::once::once;
 use super::sdk_hmac::password;
@@ -100,7 +101,7 @@ struct Login {
 
 /// A list by pages.
 struct List<'a> {
-    site: &'a Site,
+    account: &'a Account,
     repository: Option<&'a RepositoryName>,
     path: &'a str,
     namespace: Option<&'a str>,
@@ -129,7 +130,10 @@ impl List<'_> {
             query: &query,
             right: self.right,
         };
-        let answer = ask(api, self.site, request).await?;
+        // A long list may outlive the key that it began with.
+        let site = self.account.site(api).await?;
+        let site = site.ok_or_else(|| keyless(api, request.operation))?;
+        let answer = ask(api, self.account, &site, &request).await?;
         let total = total(&answer.headers);
         let entries: Vec<T> = answer.json::<Option<Vec<T>>>()?.unwrap_or_default();
         let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
@@ -164,11 +168,11 @@ impl Huawei {
         let Some((organisation, name)) = repository.as_str().split_once('/') else {
             return Ok(BulkListing::None);
         };
-        let Some(site) = self.account.site(api)? else {
+        if self.account.site(api).await?.is_none() {
             return Ok(BulkListing::None);
-        };
+        }
         let list = List {
-            site: &site,
+            account: &self.account,
             repository: Some(repository),
             // A slash of the name is written so.
             path: &format!(
@@ -191,9 +195,9 @@ impl Huawei {
     }
 
     /// All repositories, or those of an organisation.
-    async fn repositories(&self, api: &Api, site: &Site, organisation: Option<&str>) -> Result<Vec<RepositoryName>> {
+    async fn repositories(&self, api: &Api, organisation: Option<&str>) -> Result<Vec<RepositoryName>> {
         let list = List {
-            site,
+            account: &self.account,
             repository: None,
             path: "/v2/manage/repos",
             namespace: organisation,
@@ -218,7 +222,7 @@ impl Huawei {
             query: &[("projectname", &site.project)],
             right: "swr::createLoginSecret",
         };
-        let answer = ask(api, site, request).await?;
+        let answer = ask(api, &self.account, site, &request).await?;
         let logins = answer.json::<Logins>()?.auths;
         let login = match logins.get(&api.settings().url.host) {
             Some(login) => Some(login),
@@ -267,7 +271,7 @@ impl Vendor for Huawei {
 
     fn login<'a>(&'a self, api: &'a Api) -> Told<'a, Option<Issued>> {
         async move {
-            let Some(site) = self.account.site(api)? else {
+            let Some(site) = self.account.site(api).await? else {
                 return Ok(None);
             };
             if site.key.token.is_some() {
@@ -290,15 +294,15 @@ impl Vendor for Huawei {
 
     fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
         async move {
-            let Some(site) = self.account.site(api)? else {
+            if self.account.site(api).await?.is_none() {
                 return Ok(None);
-            };
+            }
             let Some(organisations) = namespaces(below) else {
-                return self.repositories(api, &site, None).await.map(Some);
+                return self.repositories(api, None).await.map(Some);
             };
             let mut gathered = Gathered::default();
             for organisation in organisations {
-                let listed = self.repositories(api, &site, Some(organisation)).await;
+                let listed = self.repositories(api, Some(organisation)).await;
                 gathered.take(organisation, listed)?;
             }
             Ok(Some(gathered.names(api)?))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::acs3;
+use super::huawei_instance::Instance;
 use super::keyed::heeded;
 use super::sdk_hmac::{self, AccessKey, Unsigned};
 use super::words::{code, said};
@@ -22,10 +23,12 @@ const SIGNATURE_LIFE: Duration = Duration::from_secs(14 * 60);
 /// those of Huawei's own SDKs (PyPI `huaweicloudsdkcore` 3.1.219, `auth/provider.py`).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Surroundings {
-    access_key: Option<String>,
-    secret_key: Option<Secret>,
-    security_token: Option<Secret>,
-    project_id: Option<String>,
+    pub(super) access_key: Option<String>,
+    pub(super) secret_key: Option<Secret>,
+    pub(super) security_token: Option<Secret>,
+    pub(super) project_id: Option<String>,
+    /// Where the ECS instance tells of itself, in place of where it does.
+    pub(super) metadata: Option<String>,
 }
 
 impl Surroundings {
@@ -37,18 +40,7 @@ impl Surroundings {
             secret_key: text("HUAWEICLOUD_SDK_SK").map(Secret::new),
             security_token: text("HUAWEICLOUD_SDK_SECURITY_TOKEN").map(Secret::new),
             project_id: text("HUAWEICLOUD_SDK_PROJECT_ID"),
-        }
-    }
-}
-
-#[cfg(test)]
-impl Surroundings {
-    /// With a lasting key.
-    pub(super) fn with_key(id: &str, secret: &str) -> Self {
-        Self {
-            access_key: Some(id.to_owned()),
-            secret_key: Some(Secret::new(secret)),
-            ..Self::default()
+            metadata: None,
         }
     }
 }
@@ -60,6 +52,7 @@ pub(super) struct Account {
     /// Whether the rules have `huawei:` at all.
     written: bool,
     around: Surroundings,
+    instance: Instance,
     /// That there is no key was told.
     told: AtomicBool,
 }
@@ -97,6 +90,7 @@ impl Account {
             around: heeded(remote, written, around),
             settings,
             written,
+            instance: Instance::default(),
             told: AtomicBool::new(false),
         }
     }
@@ -104,13 +98,14 @@ impl Account {
     /// The key and the API; `None` without a key, and where only the environment has one and the region is not known.
     ///
     /// # Errors
-    /// `Config` where the rules name a key and no region can be told.
-    pub(super) fn site(&self, api: &Api) -> Result<Option<Site>> {
-        let Some((key, project_id)) = self.key() else {
+    /// `Config` where the rules name a key and no region can be told; the instance gave out a key before, and does not now.
+    pub(super) async fn site(&self, api: &Api) -> Result<Option<Site>> {
+        let Some((key, project_id)) = self.key(api).await? else {
             if self.written && !self.told.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     registry = %api.place(None).registry,
-                    "no access key of Huawei Cloud was found, in the rules and in the environment: its API is not asked"
+                    "no access key of Huawei Cloud was found, in the rules, in the environment and by the instance's agency: its API \
+                     is not asked"
                 );
             }
             return Ok(None);
@@ -141,8 +136,21 @@ impl Account {
         }))
     }
 
-    /// A key with the id of its project, where that is said.
-    fn key(&self) -> Option<(AccessKey, Option<String>)> {
+    /// A key with the id of its project, where that is said: of the rules, of the environment, of the ECS instance that we run on.
+    async fn key(&self, api: &Api) -> Result<Option<(AccessKey, Option<String>)>> {
+        if let Some(found) = self.lasting_key() {
+            return Ok(Some(found));
+        }
+        // Nobody is asked who was not spoken of.
+        if !self.written {
+            return Ok(None);
+        }
+        let key = self.instance.key(api, self.around.metadata.as_deref()).await?;
+        Ok(key.map(|key| (key, self.settings.project_id.clone())))
+    }
+
+    /// A key that is there for as long as the process.
+    fn lasting_key(&self) -> Option<(AccessKey, Option<String>)> {
         let (rules, around) = (&self.settings, &self.around);
         let places = [
             (&rules.access_key, &rules.secret_key, &rules.security_token, None),
@@ -189,12 +197,24 @@ fn api_host(region: &str) -> String {
     format!("swr-api.{region}.{}", domain_of(region))
 }
 
-/// Sends a request that the site's key signs, to Huawei's own host of the region or to `endpoint:`, and gives the answer where
-/// it is no refusal.
+/// Sends a request that the account's key signs, to Huawei's own host of the region or to `endpoint:`, and gives the answer where
+/// it is no refusal. A key of the instance that is not taken any more is got anew, once.
 ///
 /// # Errors
 /// What its status says; `NotFound` only in words of the API's.
-pub(super) async fn ask(api: &Api, site: &Site, request: Request<'_>) -> Result<ApiAnswer> {
+pub(super) async fn ask(api: &Api, account: &Account, site: &Site, request: &Request<'_>) -> Result<ApiAnswer> {
+    let refused = match ask_by(api, site, request).await {
+        Err(error) if error.kind == ErrorKind::Unauthorized && site.key.token.is_some() => error,
+        told => return told,
+    };
+    account.instance.forget(&site.key).await;
+    match account.site(api).await? {
+        Some(renewed) if renewed.key != site.key => ask_by(api, &renewed, request).await,
+        _ => Err(refused),
+    }
+}
+
+async fn ask_by(api: &Api, site: &Site, request: &Request<'_>) -> Result<ApiAnswer> {
     let path = match request.query {
         [] => request.path.to_owned(),
         query => format!("{}?{}", request.path, acs3::query(query)),
@@ -330,13 +350,14 @@ mod tests {
             secret_key: Some(Secret::new("s")),
             security_token: Some(Secret::new("t")),
             project_id: Some("penv".to_owned()),
+            metadata: None,
         };
         let of = |settings: HuaweiSettings| {
             let remote = RemoteSettings {
                 cloud: CloudSettings::Huawei(settings),
                 ..RemoteSettings::default()
             };
-            let found = Account::new(&remote, around.clone()).key();
+            let found = Account::new(&remote, around.clone()).lasting_key();
             found.map(|(key, project)| (key.id, key.token.is_some(), project))
         };
         let rules = HuaweiSettings {
@@ -351,7 +372,7 @@ mod tests {
             Some(("AKenv".to_owned(), true, Some("penv".to_owned())))
         );
         let without = Account::new(&RemoteSettings::default(), Surroundings::default());
-        assert_eq!(without.key(), None);
+        assert_eq!(without.lasting_key(), None);
         // Somebody else logs in than the environment's user.
         for login in [LoginSource::Anonymous, LoginSource::DockerConfig] {
             let is_found = login == LoginSource::DockerConfig;
@@ -359,7 +380,7 @@ mod tests {
                 login,
                 ..RemoteSettings::default()
             };
-            assert_eq!(Account::new(&remote, around.clone()).key().is_some(), is_found);
+            assert_eq!(Account::new(&remote, around.clone()).lasting_key().is_some(), is_found);
         }
     }
 

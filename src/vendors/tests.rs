@@ -3,6 +3,7 @@
 mod alibaba;
 mod environment;
 mod huawei;
+mod huawei_instance;
 mod nexus;
 mod tencent;
 

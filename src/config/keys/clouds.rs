@@ -23,13 +23,13 @@ pub(super) const TENCENT_ENTRY: Entry = optional(
 
 pub(super) static GOOGLE: Section = Section {
     path: "registries.<name>.google",
-    about: "Who we are at Google Cloud. `{}` is `GOOGLE_APPLICATION_CREDENTIALS`, else the service account of the machine.",
+    about: "Who we are at Google Cloud. `{}` is `GOOGLE_APPLICATION_CREDENTIALS`, else the login of `gcloud auth application-default login`, else the service account of the machine.",
     keys: &[
         optional(
             "credentials_file",
             Kind::Text("the path of a JSON file"),
             "`GOOGLE_APPLICATION_CREDENTIALS`",
-            "The key of a service account. A relative path starts at the folder of the rules file.",
+            "Credentials as Google and gcloud write them: the key of a service account, a user's login, workload identity federation, or a service account that one of these takes on. A relative path starts at the folder of the rules file.",
         ),
         optional(
             "service_account",
@@ -42,7 +42,7 @@ pub(super) static GOOGLE: Section = Section {
 
 pub(super) static HUAWEI: Section = Section {
     path: "registries.<name>.huawei",
-    about: "Who we are at Huawei Cloud. Without an access key here that of the environment is used.",
+    about: "Who we are at Huawei Cloud. Without an access key here that of the environment is used, else that of the agency of the ECS instance.",
     keys: &[
         optional(
             "region",

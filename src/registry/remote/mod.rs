@@ -15,6 +15,7 @@ mod create;
 mod echo;
 mod heed;
 mod held;
+mod import;
 mod known;
 mod links;
 mod lists;

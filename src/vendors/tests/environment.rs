@@ -64,6 +64,14 @@ fn of_tencent() -> tencent::Surroundings {
     }
 }
 
+fn of_huawei() -> huawei::Surroundings {
+    huawei::Surroundings {
+        access_key: Some("AKenv".to_owned()),
+        secret_key: Some(Secret::new("of-the-environment")),
+        ..huawei::Surroundings::default()
+    }
+}
+
 /// Each with what a rules file may say of its cloud without a key.
 fn all() -> [(&'static str, CloudSettings, Make); 5] {
     let alibaba = CloudSettings::Alibaba(AlibabaSettings {
@@ -93,9 +101,7 @@ fn all() -> [(&'static str, CloudSettings, Make); 5] {
         ("tencent_personal", tencent, |remote| {
             tencent::personal(remote, of_tencent())
         }),
-        ("huawei", huawei, |remote| {
-            huawei::of(remote, huawei::Surroundings::with_key("AKenv", "of-the-environment"))
-        }),
+        ("huawei", huawei, |remote| huawei::of(remote, of_huawei())),
     ]
 }
 

@@ -178,11 +178,11 @@ async fn google_credentials_that_are_none_are_told_where_they_are_meant() {
         assert_eq!(told, 1, "{}", output.stderr);
     };
     not_used().await;
-    std::fs::write(&file, r#"{ "type": "external_account" }"#).expect("written");
+    std::fs::write(&file, r#"{ "type": "gdch_service_account" }"#).expect("written");
     not_used().await;
     let (_, output) = sync(&home(&fake, &src, &written, repository), 1).await;
     assert!(
-        output.stdout.contains("external_account") && output.stdout.contains(&shown),
+        output.stdout.contains("gdch_service_account") && output.stdout.contains(&shown),
         "{}",
         output.stdout
     );

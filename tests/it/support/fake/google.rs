@@ -102,13 +102,13 @@ impl Google {
             .store(self.given.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    fn give_token(&self) -> Value {
+    pub(super) fn give_token(&self) -> Value {
         let number = self.given.fetch_add(1, Ordering::SeqCst);
         json!({ "access_token": format!("ya29.minted-{number}"), "expires_in": 3600, "token_type": "Bearer" })
     }
 
     /// What an access token is worth.
-    fn worth(&self, token: &str) -> Login {
+    pub(super) fn worth(&self, token: &str) -> Login {
         let number = token
             .strip_prefix("ya29.minted-")
             .and_then(|number| number.parse::<u32>().ok());
@@ -249,6 +249,9 @@ impl Google {
 
 impl Face for Arc<Google> {
     fn asked(&self, book: &Book, request: &Asking) -> Asked {
+        if let Some(asked) = super::google_exchange::asked(self, request) {
+            return asked;
+        }
         if request.path == "/oauth2/token" {
             return self.grant(book, request);
         }

@@ -26,6 +26,7 @@ pub mod ecr_public;
 pub mod github;
 pub mod gitlab;
 pub mod google;
+pub mod google_exchange;
 pub mod harbor;
 pub mod huawei;
 pub mod hub;
@@ -168,12 +169,17 @@ struct Front {
 impl Fake {
     /// Starts a registry with a face on a free loopback port.
     pub async fn start(face: impl Face, options: Options) -> Self {
+        Self::start_as(face, options, None).await
+    }
+
+    /// The same, which says that it is at this address, without a slash at the end.
+    pub async fn start_as(face: impl Face, options: Options, url: Option<String>) -> Self {
         let registry = Registry::start(options).await.expect("a registry");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let book = Arc::new(Book {
             registry,
-            url: format!("http://{addr}"),
+            url: url.unwrap_or_else(|| format!("http://{addr}")),
             era: AtomicU64::new(0),
             ahead: AtomicI64::new(0),
             exchanges: Mutex::default(),
@@ -201,6 +207,11 @@ impl Fake {
     /// Where it is.
     pub fn url(&self) -> &str {
         &self.book.url
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// Host and port.

@@ -72,7 +72,6 @@ pub static GOOGLE: Row = Row {
         "which lengths its pieces of an upload may have, and what remains of one that broke off",
         "which registries of `gcr.io` make the repository with the first push",
         "how long a repository takes to be made (30 looks at its operation, a second apart)",
-        "other credentials than keys of service accounts (gcloud's own, workload identity federation)",
         "Google Cloud itself",
     ],
 };

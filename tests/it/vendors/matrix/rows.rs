@@ -216,7 +216,6 @@ static AZURE: Row = Row {
     not: &[],
     unchecked: &[
         "whether pages of its API have more than 100 tags (they are asked for)",
-        "the clouds of China and of the US government but for their hosts",
         "Azure itself",
     ],
 };
