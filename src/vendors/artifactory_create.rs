@@ -101,7 +101,7 @@ async fn make_one(
 enum Look {
     /// No key is to be made for that.
     Ends(Created),
-    Missing(ApiAnswer),
+    Missing(Box<ApiAnswer>),
 }
 
 async fn look(api: &Api, repository: &RepositoryName, key: &str) -> Result<Look> {
@@ -119,7 +119,7 @@ async fn look(api: &Api, repository: &RepositoryName, key: &str) -> Result<Look>
         }
         200 => Ok(Look::Ends(Created::WasThere)),
         // Before 7, and for some users since, a key that is missing is 400.
-        400 | 404 => Ok(Look::Missing(seen)),
+        400 | 404 => Ok(Look::Missing(Box::new(seen))),
         // Whether it is there is for others to know.
         401 | 403 => Ok(Look::Ends(Created::Nothing)),
         _ => Err(seen.refused(&words::said(&seen.body))),
