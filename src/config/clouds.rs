@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use super::azure;
 use super::registries::{address, flag, word};
 use super::shape::Findings;
 use super::tree::Node;
@@ -118,12 +119,15 @@ pub(super) fn cloud(findings: &mut Findings<'_>, node: &Node) -> CloudSettings {
             needs(findings, cloud, "client_secret", "client_id");
             let file = cloud.get("federated_token_file");
             let file = file.and_then(|file| Some(findings.sources.path(file.place, file.text()?)));
+            needs(findings, cloud, "import", "resource_id");
             CloudSettings::Azure(AzureSettings {
                 tenant_id: word(cloud, "tenant_id"),
                 client_id: word(cloud, "client_id"),
                 client_secret: secret("client_secret"),
                 federated_token_file: file,
                 authority: cloud.get("authority").and_then(|node| authority(findings, node)),
+                resource_id: azure::resource_id(findings, cloud),
+                import: cloud.get("import").map(azure::import),
             })
         }
     }
@@ -175,6 +179,9 @@ pub(super) fn kind_and_cloud(
             ),
             Some(format!("remove kind, or write kind: {}", by_host.as_str())),
         );
+    }
+    if let Some(azure) = node.get("azure") {
+        azure::of_host(findings, azure, url);
     }
     if by_host == Some(Kind::Ecr)
         && let Some(aws) = node.get("aws")
@@ -248,7 +255,7 @@ fn pair(findings: &mut Findings<'_>, node: &Node, one: &str, other: &str) {
 }
 
 /// `key` has a meaning only beside `other`.
-fn needs(findings: &mut Findings<'_>, node: &Node, key: &str, other: &str) {
+pub(super) fn needs(findings: &mut Findings<'_>, node: &Node, key: &str, other: &str) {
     if let (Some((written, _)), None) = (node.entry(key), node.entry(other)) {
         findings.error(
             written.place,

@@ -1,8 +1,10 @@
 //! Every key of a rules file: the one table from which the checks, the JSON Schema and the reference for users come.
 
+mod azure;
 mod clouds;
 mod reach;
 
+use azure::AZURE_ENTRY;
 use reach::{
     BULK_LISTING_ENTRY, HEADERS_ENTRY, MIRRORS_ENTRY, MIRRORS_RESOLVE_TAGS_ENTRY, NEXUS_REPOSITORY_ENTRY, PROXY_ENTRY,
     RESOLVE_ENTRY, TIMEOUTS_ENTRY,
@@ -229,12 +231,7 @@ pub(super) static REGISTRY: Section = Section {
             "none",
             "Who we are at Alibaba Cloud, and which instance of its registry this is.",
         ),
-        optional(
-            "azure",
-            Kind::Map(&AZURE),
-            "none",
-            "Who we are at Azure, where it is no user of the registry itself.",
-        ),
+        AZURE_ENTRY,
         clouds::GOOGLE_ENTRY,
         clouds::HUAWEI_ENTRY,
         clouds::TENCENT_ENTRY,
@@ -262,6 +259,15 @@ static CREATE: Section = Section {
             Kind::Choice(&["mutable", "immutable"]),
             "the registry's own",
             "Whether a tag may be moved (ECR, Alibaba, Google).",
+        ),
+        optional(
+            "tag_mutability_exceptions",
+            Kind::List {
+                of: &Kind::Text("a tag, or a pattern such as dev-*"),
+                may_be_empty: false,
+            },
+            "none",
+            "Tags for which the opposite of `tag_mutability` holds, five at most (ECR).",
         ),
         optional(
             "scan_on_push",
@@ -402,43 +408,6 @@ static ALIBABA: Section = Section {
             Kind::Text("a name"),
             "none",
             "The RAM role of the ECS instance that transship runs on.",
-        ),
-    ],
-};
-
-static AZURE: Section = Section {
-    path: "registries.<name>.azure",
-    about: "Who we are at Azure. `{}` is the machine's managed identity, or the workload identity of a pod.",
-    keys: &[
-        optional(
-            "tenant_id",
-            Kind::Text("an id or a domain"),
-            "`AZURE_TENANT_ID`",
-            "The directory (tenant).",
-        ),
-        optional(
-            "client_id",
-            Kind::Text("an id"),
-            "`AZURE_CLIENT_ID`",
-            "The application, or the managed identity where the machine has several.",
-        ),
-        optional(
-            "client_secret",
-            Kind::Text("a reference such as ${AZURE_SECRET}"),
-            "none",
-            "The application's secret. Write a reference, not the secret itself.",
-        ),
-        optional(
-            "federated_token_file",
-            Kind::Text("the path of a file"),
-            "`AZURE_FEDERATED_TOKEN_FILE`",
-            "A token of another issuer that proves who we are (workload identity).",
-        ),
-        optional(
-            "authority",
-            Kind::Text("an address such as https://login.microsoftonline.com"),
-            "by the host name",
-            "Where Entra ID is.",
         ),
     ],
 };
@@ -826,7 +795,8 @@ pub(super) static SECTIONS: &[&Section] = &[
     &CREATE,
     &AWS,
     &ALIBABA,
-    &AZURE,
+    &azure::AZURE,
+    &azure::IMPORT,
     &clouds::GOOGLE,
     &clouds::HUAWEI,
     &clouds::TENCENT,

@@ -4,7 +4,9 @@
 //! with the one table of keys ([`keys`], [`shape`]), and what is left is read into values ([`registries`], [`rule`]) and
 //! checked for meaning across rules ([`meaning`]). Every step collects its mistakes and goes on.
 
+mod azure;
 mod clouds;
+mod create;
 mod duration;
 mod files;
 mod keys;
@@ -232,6 +234,7 @@ fn whole(findings: &mut Findings<'_>, roots: &[Node]) -> (BTreeMap<RegistryName,
     );
     let registries = registries::read_all(findings, &entries);
     reach::check_mirrors(findings, &entries, &registries);
+    azure::check_credentials(findings, &entries, &registries);
 
     let defaults = in_one_file(findings, roots, "defaults");
 

@@ -269,6 +269,6 @@ where
     };
     let targets = std::slice::from_ref(&target);
     let result = |_, arrived: Arrived| async { arrived.result };
-    let results = copy_tree(context, repository, tree, targets, |_| before_tag(), result).await;
+    let results = copy_tree(context, repository, tree, targets, false, |_| before_tag(), result).await;
     results.into_iter().collect()
 }

@@ -36,6 +36,8 @@ pub(super) struct Brought {
     pub(super) arrived: Vec<Digest>,
     /// True where some were taken to be there without a look.
     pub(super) believed: bool,
+    /// True where the registry fetched them by itself.
+    pub(super) imported: bool,
 }
 
 impl Brought {

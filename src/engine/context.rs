@@ -10,6 +10,7 @@ use super::blob_table::BlobTable;
 use super::control::Control;
 use super::event::Events;
 use super::fallback_tags::TagLocks;
+use super::import::RunImports;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
 use super::metered::Meters;
@@ -61,6 +62,7 @@ pub(super) struct RunContext {
     pub(super) tag_locks: TagLocks,
     pub(super) meters: Meters,
     pub(super) planned: PlannedTags,
+    pub(super) imports: RunImports,
     pub(super) transfer: TransferContext,
     /// Process that executes, as jobs record it.
     pub(super) owner: Arc<str>,

@@ -14,6 +14,7 @@ use super::control::Control;
 use super::event::Events;
 use super::fallback_tags::TagLocks;
 use super::fault::Fault;
+use super::import::RunImports;
 use super::lanes::IMAGES_AT_ONCE;
 use super::ledger::Ledger;
 use super::manifests::ManifestCache;
@@ -378,6 +379,7 @@ impl Engine {
             tag_locks: shared.tag_locks.clone(),
             meters: shared.meters.clone(),
             planned: shared.planned.clone(),
+            imports: RunImports::default(),
             transfer,
             owner: Arc::clone(&shared.owner),
             claims,

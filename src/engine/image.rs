@@ -11,6 +11,7 @@ use super::blob_memory::{self, may_lack_blobs};
 use super::bring::{Brought, bring_blobs};
 use super::context::RunContext;
 use super::fault::Fault;
+use super::import;
 use super::put::put_manifests;
 use super::together::Together;
 use crate::oci::{Digest, RepositoryName, Tag};
@@ -45,6 +46,8 @@ pub(super) struct Arrived {
     pub(super) attempts: u32,
     /// Bytes of blobs sent for it.
     pub(super) bytes: u64,
+    /// True where the registry fetched it by itself.
+    pub(super) imported: bool,
 }
 
 /// What is to be done at one target.
@@ -59,12 +62,14 @@ pub(super) struct TargetPlan {
 
 /// Copies blobs, then manifests, children first, the tag last; at each target as soon as it has its own blobs, whatever others
 /// still wait for. `before_tag` is asked just before a target's tag is put (without a tag, the top manifest), and `arrived` is told
-/// how the tree fared there. Gives what `arrived` made of that, by target.
+/// how the tree fared there. Gives what `arrived` made of that, by target. `as_at_source`: the source has the whole tree as it
+/// is, so that a target may fetch it by itself.
 pub(super) async fn copy_tree<F, G, T>(
     context: &RunContext,
     repository: &RepositoryName,
     tree: &ImageTree,
     targets: &[Target],
+    as_at_source: bool,
     before_tag: impl Fn(usize) -> F,
     arrived: impl Fn(usize, Arrived) -> G,
 ) -> Vec<T>
@@ -77,7 +82,20 @@ where
         plans.push(plan(context, repository, tree, target).await);
     }
     let (tellers, listeners): (Vec<_>, Vec<_>) = targets.iter().map(|_| oneshot::channel()).unzip();
-    let bringing = bring_blobs(context, repository, targets, &plans, tellers);
+    let imports: Vec<Option<import::Wanted>> = targets
+        .iter()
+        .zip(&plans)
+        .map(|(target, plan)| import::wanted(context, tree, target, plan.as_ref().ok().filter(|_| as_at_source)?))
+        .collect();
+    let by_us;
+    let to_bring = match imports.iter().all(Option::is_none) {
+        true => &plans,
+        false => {
+            by_us = without_imported(&plans, &imports);
+            &by_us
+        }
+    };
+    let bringing = bring_blobs(context, repository, targets, to_bring, tellers);
     let together = Together::new(context, targets);
     let putting = targets
         .iter()
@@ -86,16 +104,20 @@ where
         .enumerate()
         .map(|(index, all)| {
             let ((target, plan), brought) = all;
-            let (before_tag, arrived, together) = (&before_tag, &arrived, &together);
+            let (before_tag, arrived, together, import) = (&before_tag, &arrived, &together, imports[index]);
             async move {
-                let brought = brought.await.unwrap_or_else(|_| Brought::untold());
-                let (attempts, bytes) = (brought.attempts, brought.bytes);
+                let mut brought = brought.await.unwrap_or_else(|_| Brought::untold());
+                if let (Some(wanted), Ok(plan)) = (import, plan) {
+                    brought = import::bring(context, repository, tree, target, plan, wanted).await;
+                }
+                let (attempts, bytes, imported) = (brought.attempts, brought.bytes, brought.imported);
                 let put = put_brought(context, repository, tree, target, plan, brought, || before_tag(index));
                 let (result, tried) = put.await;
                 let end = Arrived {
                     result,
                     attempts: attempts.max(tried),
                     bytes,
+                    imported,
                 };
                 let well = end.result.is_ok();
                 let end = arrived(index, end).await;
@@ -108,6 +130,20 @@ where
         (_, ends) = copying => ends,
         never = together.watch() => match never {},
     }
+}
+
+/// The plans by which blobs are brought: targets that fetch the image by themselves get none with the others.
+fn without_imported(
+    plans: &[Result<TargetPlan, Fault>],
+    imports: &[Option<import::Wanted>],
+) -> Vec<Result<TargetPlan, Fault>> {
+    let mut plans = plans.to_vec();
+    for (plan, import) in plans.iter_mut().zip(imports) {
+        if let (Ok(plan), Some(_)) = (plan, import) {
+            plan.image.blobs.clear();
+        }
+    }
+    plans
 }
 
 async fn plan(

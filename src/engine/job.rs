@@ -311,6 +311,7 @@ async fn copy_prepared(
                 result,
                 attempts,
                 bytes,
+                imported,
             } = arrived;
             let result = match result {
                 Ok(()) => record_put(context, group, root, target, destination, job).await,
@@ -324,6 +325,9 @@ async fn copy_prepared(
                 Err(fault) => End::failed(fault, attempts),
             };
             end.bytes = bytes;
+            if imported && end.outcome == JobOutcome::Copied && end.message.is_none() {
+                end.message = Some("the registry imported it by itself".to_owned());
+            }
             tell(index, end);
         }
     };
@@ -332,6 +336,7 @@ async fn copy_prepared(
         &group.repository,
         &prepared.tree,
         &targets,
+        prepared.as_at_source,
         before_tag,
         arrived,
     )

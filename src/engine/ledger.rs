@@ -45,6 +45,8 @@ pub(super) enum BlobWay {
     Copied,
     Mounted,
     Present,
+    /// Fetched by the registry itself.
+    Imported,
 }
 
 /// Counts of one run; shared by everything that works for it.
@@ -138,6 +140,7 @@ impl Ledger {
             BlobWay::Copied => d.blobs.copied += 1,
             BlobWay::Mounted => d.blobs.mounted += 1,
             BlobWay::Present => d.blobs.present += 1,
+            BlobWay::Imported => d.blobs.imported += 1,
         });
     }
 

@@ -19,6 +19,7 @@ mod fallback_tags;
 mod fault;
 mod history;
 mod image;
+mod import;
 mod job;
 mod lanes;
 mod latecomers;

@@ -17,6 +17,8 @@ pub(super) struct Prepared {
     /// What attachments may belong to.
     pub(super) subjects: Vec<Digest>,
     pub(super) missing_platforms: Vec<String>,
+    /// True where the source has the whole tree as it is, and nothing of it is left out.
+    pub(super) as_at_source: bool,
 }
 
 /// Why an image is not copied although nothing failed.
@@ -90,6 +92,7 @@ async fn read_all(
     Ok(Some(Ok(Prepared {
         tree,
         subjects,
+        as_at_source: rewritten.is_none(),
         missing_platforms: wanted.missing_platforms.iter().map(ToString::to_string).collect(),
     })))
 }

@@ -150,6 +150,8 @@ pub struct BlobCounts {
     pub mounted: u64,
     /// Already there.
     pub present: u64,
+    /// Fetched by the registry itself from the source.
+    pub imported: u64,
 }
 
 /// One image that changed, or that was left alone although it differs.

@@ -145,6 +145,14 @@ impl Endpoint {
         }
     }
 
+    /// Whether somebody has doubted it so before.
+    pub fn is_doubted(&self, digest: &Digest) -> bool {
+        match self {
+            Self::Registry(registry) => registry.is_doubted(digest),
+            Self::Layout(_) => false,
+        }
+    }
+
     /// The name in the rules, or the host for `copy`.
     pub fn name(&self) -> &str {
         match self {
@@ -576,6 +584,34 @@ impl Endpoint {
         match self {
             Self::Registry(registry) => registry.cancel_write(write).await,
             Self::Layout(layout) => layout.cancel_write(write).await,
+        }
+    }
+
+    /// Whether it fetches images from there by itself.
+    pub fn imports_from(&self, source: &Self) -> super::Imports {
+        match (self, source) {
+            (Self::Registry(registry), Self::Registry(source)) => registry.imports_from(source),
+            _ => super::Imports::Never,
+        }
+    }
+
+    /// Has it fetch an image from there by itself, by digest and under no tag, and waits until it has. `bytes`: of its blobs.
+    ///
+    /// # Errors
+    /// It refuses, fails or takes too long: the image is to be copied.
+    pub async fn import(
+        &self,
+        source: &Self,
+        from: &RepositoryName,
+        digest: &Digest,
+        to: &RepositoryName,
+        bytes: u64,
+    ) -> Result<()> {
+        match (self, source) {
+            (Self::Registry(registry), Self::Registry(source)) => {
+                registry.import(source, from, digest, to, bytes).await
+            }
+            _ => Ok(()),
         }
     }
 

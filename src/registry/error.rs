@@ -44,6 +44,8 @@ pub enum Operation {
     ListReferrers,
     /// Make a repository, or the project that it is in.
     CreateRepository,
+    /// Have the registry fetch an image by itself.
+    ImportImage,
 }
 
 impl Operation {
@@ -64,6 +66,7 @@ impl Operation {
             Self::MountBlob => "mount the blob",
             Self::ListReferrers => "list referrers",
             Self::CreateRepository => "create the repository",
+            Self::ImportImage => "have the registry import the image",
         }
     }
 }

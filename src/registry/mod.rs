@@ -9,6 +9,7 @@ mod error;
 mod facts;
 mod habits;
 mod hosts;
+mod import;
 mod kind;
 mod layout;
 mod local;
@@ -25,16 +26,18 @@ pub use endpoint::{BulkListing, Endpoint, HeadManifest, ListedTag, Listing, Refe
 pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
 pub use facts::{ABSENT, ABSENT_LIFE, Fact, FactNews, Finding, PRESENT, PRESENT_LIFE};
 pub use habits::Habits;
+pub use import::{ImportSource, ImportTerms, ImportedImage, Imports};
 pub use kind::Kind;
 pub use layout::{IMAGE_REPOSITORY, Layout};
 pub use local::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
 pub use program::{NoOutput, output_of};
 pub use remote::{
-    Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Certificate, Greeting, Identity, Limiter, ListingRefusal, Located,
-    NumberedPage, Probe, PushRight, numbered, numbered_and_seen_again, numbered_in_part, with_names,
+    Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Certificate, Greeting, Identity, Limiter, ListingRefusal,
+    ListingRight, Located, NumberedPage, Probe, PushRight, numbered, numbered_and_seen_again, numbered_in_part,
+    with_names,
 };
 pub use settings::{
-    AlibabaSettings, AwsSettings, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption,
+    AlibabaSettings, AwsSettings, AzureImport, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption,
     GoogleSettings, HuaweiSettings, Limits, LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl,
     RemoteSettings, TencentSettings, Timeouts, TlsSettings,
 };

@@ -152,6 +152,8 @@ pub struct CreateSettings {
     pub enabled: bool,
     /// `tag_mutability: immutable` or `mutable`, where it is said.
     pub immutable_tags: Option<bool>,
+    /// Tags for which the opposite holds, by patterns in which `*` stands for any characters.
+    pub tag_mutability_exceptions: Vec<String>,
     /// Whether what is pushed is scanned for vulnerabilities, where it is said.
     pub scan_on_push: Option<bool>,
     /// Whether anybody may read it.
@@ -171,6 +173,7 @@ impl Default for CreateSettings {
         Self {
             enabled: true,
             immutable_tags: None,
+            tag_mutability_exceptions: Vec::new(),
             scan_on_push: None,
             public: false,
             encryption: None,
@@ -274,6 +277,24 @@ pub struct AzureSettings {
     pub federated_token_file: Option<PathBuf>,
     /// Where Entra ID is, in place of where the host's cloud has it.
     pub authority: Option<Url>,
+    /// The registry as Azure's resource manager knows it: `/subscriptions/…/registries/name`.
+    pub resource_id: Option<String>,
+    /// Whether it fetches images by itself where it can.
+    pub import: Option<AzureImport>,
+}
+
+/// `azure.import:` of a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AzureImport {
+    /// Fewer missing bytes than these are brought by us.
+    pub at_least: u64,
+    /// Registries of the rules, by name, whose user and password may be given to Azure.
+    pub credentials_of: Vec<String>,
+}
+
+impl AzureImport {
+    /// [`AzureImport::at_least`] where the rules do not say it: what most links carry in the seconds that an import takes.
+    pub const AT_LEAST: u64 = 16 << 20;
 }
 
 /// `google:` of a registry.

@@ -7,7 +7,9 @@ use std::fmt;
 use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
 
-use super::{Api, BulkListing, Credentials, ErrorKind, Kind, Result};
+use super::{
+    Api, BulkListing, Credentials, ErrorKind, ImportSource, ImportedImage, Imports, Kind, RemoteSettings, Result,
+};
 use crate::oci::{Digest, RepositoryName};
 
 /// What a vendor is asked for.
@@ -104,6 +106,21 @@ pub trait Vendor: fmt::Debug + Send + Sync {
     /// It cannot be asked.
     fn may_delete<'a>(&'a self, _api: &'a Api, _repository: &'a RepositoryName) -> Told<'a, Option<bool>> {
         Box::pin(ready(Ok(None)))
+    }
+
+    /// Whether it fetches images from there by itself. `own` are its own settings.
+    fn imports_from(&self, _own: &RemoteSettings, _source: ImportSource<'_>) -> Imports {
+        Imports::Never
+    }
+
+    /// Has it fetch an image by itself, under no tag, and waits until that has ended. Called only where
+    /// [`Vendor::imports_from`] says so.
+    ///
+    /// # Errors
+    /// It refuses, fails or takes too long; the image is brought by us then. `Denied`, `Unauthorized`, `NotFound`, `Config`,
+    /// `Unsupported` and `Throttled` say that the next image would fare no better.
+    fn import<'a>(&'a self, _api: &'a Api, _image: &'a ImportedImage<'a>) -> Told<'a, ()> {
+        Box::pin(ready(Ok(())))
     }
 
     /// Finds out which [`Fact`]s hold of the registry, as far as that is not known yet, by questions that leave nothing behind.

@@ -12,8 +12,8 @@ use http::HeaderMap;
 use super::table::of_claimed;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Generic, Kind, ListedTag, Operation,
-    Probe, Result, Told, Vendor, Ways,
+    Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Generic, ImportSource, ImportedImage,
+    Imports, Kind, ListedTag, Operation, Probe, RemoteSettings, Result, Told, Vendor, Ways,
 };
 
 /// Tags in one repository from which on a listing with digests is worth up to three questions.
@@ -178,6 +178,19 @@ impl Vendor for Asked {
         match self.found.get() {
             Some(vendor) => vendor.may_delete(api, repository),
             None => Box::pin(ready(Ok(None))),
+        }
+    }
+
+    fn imports_from(&self, own: &RemoteSettings, source: ImportSource<'_>) -> Imports {
+        self.found
+            .get()
+            .map_or(Imports::Never, |vendor| vendor.imports_from(own, source))
+    }
+
+    fn import<'a>(&'a self, api: &'a Api, image: &'a ImportedImage<'a>) -> Told<'a, ()> {
+        match self.found.get() {
+            Some(vendor) => vendor.import(api, image),
+            None => Box::pin(ready(Ok(()))),
         }
     }
 

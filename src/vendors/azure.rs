@@ -6,13 +6,16 @@ use std::time::Duration;
 use futures_util::future::FutureExt;
 use serde::Deserialize;
 
+use super::azure_import;
 pub(super) use super::entra::Surroundings;
 use super::entra::{Identity, ends, post_form};
+use super::kept::{Found, Kept};
 use super::table::{Row, kind_of};
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
-    Api, ApiCall, ApiLogin, ApiPages, AzureSettings, BulkListing, CloudSettings, Credentials, Error, ErrorKind, Fact,
-    Issued, Kind, ListedTag, Operation, Phrase, RegistryUrl, RemoteSettings, Result, Told, Vendor, Ways,
+    Api, ApiCall, ApiLogin, ApiPages, AzureImport, AzureSettings, BulkListing, CloudSettings, Credentials, Error,
+    ErrorKind, Fact, ImportSource, ImportTerms, ImportedImage, Imports, Issued, Kind, ListedTag, Operation, Phrase,
+    RegistryUrl, RemoteSettings, Result, Told, Vendor, Ways,
 };
 use crate::telemetry::Secret;
 
@@ -99,6 +102,10 @@ fn manager_for(url: &RegistryUrl) -> Option<&'static str> {
 #[derive(Debug)]
 struct Azure {
     identity: Identity,
+    /// What the resource manager calls it, and how it imports, where the rules ask for that.
+    import: Option<(String, AzureImport)>,
+    /// Tokens for the resource manager.
+    manager_tokens: Kept<Secret>,
 }
 
 #[derive(Deserialize)]
@@ -136,9 +143,42 @@ impl Azure {
             CloudSettings::Azure(azure) => (true, azure.clone()),
             _ => (false, AzureSettings::default()),
         };
+        let import = settings.resource_id.clone().zip(settings.import.clone());
         Self {
             identity: Identity::new(settings, written, around),
+            import,
+            manager_tokens: Kept::default(),
         }
+    }
+
+    /// A token for the resource manager.
+    async fn manager_token(&self, api: &Api, cloud: &Cloud) -> Result<Option<Found<Secret>>> {
+        let token = self.identity.token(api, cloud.authority, cloud.manager).await?;
+        Ok(token.map(|value| Found {
+            ends: ends(value.expose()),
+            value,
+        }))
+    }
+
+    async fn fetch(&self, api: &Api, image: &ImportedImage<'_>) -> Result<()> {
+        let own = api.settings();
+        let refuse = |message| {
+            let place = api.place(Some(image.to));
+            Error::new(Operation::ImportImage, place, ErrorKind::Config, message)
+        };
+        let Some((resource_id, import)) = self.import.as_ref().filter(|_| manager_for(&own.url).is_some()) else {
+            return Err(refuse("the rules ask for no import".to_owned()));
+        };
+        let origin = azure_import::origin(own, import, image.source).map_err(refuse)?;
+        let cloud = cloud(&own.url.host);
+        let manager = azure_import::Manager {
+            api,
+            base: cloud.manager,
+            resource_id,
+            tokens: &self.manager_tokens,
+            login: || self.manager_token(api, cloud),
+        };
+        manager.import(&origin, image).await
     }
 
     /// A refresh token of the registry for a token of Entra ID; `None` where nothing says who we are.
@@ -264,6 +304,23 @@ impl Vendor for Azure {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         self.list(api, repository).boxed()
+    }
+
+    fn imports_from(&self, own: &RemoteSettings, source: ImportSource<'_>) -> Imports {
+        let Some((_, import)) = self.import.as_ref().filter(|_| manager_for(&own.url).is_some()) else {
+            return Imports::Never;
+        };
+        match azure_import::origin(own, import, source) {
+            Ok(_) => Imports::On(ImportTerms {
+                at_least: import.at_least,
+                manifests: azure_import::MANIFESTS,
+            }),
+            Err(why) => Imports::NotFrom(why),
+        }
+    }
+
+    fn import<'a>(&'a self, api: &'a Api, image: &'a ImportedImage<'a>) -> Told<'a, ()> {
+        self.fetch(api, image).boxed()
     }
 }
 

@@ -14,6 +14,7 @@ mod asked;
 mod awaited;
 mod aws;
 mod azure;
+mod azure_import;
 mod digests;
 mod distribution;
 mod ecr;

@@ -4,6 +4,8 @@ mod alibaba;
 mod artifactory;
 mod asked;
 mod azure;
+mod azure_import;
+mod azure_names;
 mod believed;
 mod ecr_public;
 mod frame;

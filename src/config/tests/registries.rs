@@ -1,7 +1,9 @@
 //! Keys of registries that are of one vendor.
 
 use super::*;
-use crate::registry::{AwsSettings, CloudSettings, CreateSettings, Encryption, HuaweiSettings, Kind, TencentSettings};
+use crate::registry::{
+    AwsSettings, AzureImport, CloudSettings, CreateSettings, Encryption, HuaweiSettings, Kind, TencentSettings,
+};
 use crate::telemetry::Secret;
 
 #[test]
@@ -14,7 +16,7 @@ registries:
     url: https://r.example
     kind: ecr
     endpoint: https://vpce-1.api.ecr.eu-west-1.vpce.amazonaws.com
-    create_repositories: { tag_mutability: immutable, scan_on_push: true, encryption: kms_dsse, kms_key: alias/k, tags: { team: web }, artifactory_local: true }
+    create_repositories: { tag_mutability: immutable, tag_mutability_exceptions: [latest, dev-*], scan_on_push: true, encryption: kms_dsse, kms_key: alias/k, tags: { team: web }, artifactory_local: true }
     aws: { role_arn: \"arn:aws:iam::1:role/r\", external_id: x, access_key_id: AKIA, secret_access_key: hunter2 }
   plain: { url: https://p.example, create_repositories: { enabled: false, public: true } }
 ",
@@ -25,6 +27,7 @@ registries:
     assert_eq!(endpoint.host, "vpce-1.api.ecr.eu-west-1.vpce.amazonaws.com");
     let create = CreateSettings {
         immutable_tags: Some(true),
+        tag_mutability_exceptions: vec!["latest".to_owned(), "dev-*".to_owned()],
         scan_on_push: Some(true),
         encryption: Some(Encryption::KmsDsse),
         kms_key: Some("alias/k".to_owned()),
@@ -106,6 +109,35 @@ registries:
     assert_eq!(remote(&loaded, "swr").account_name().as_deref(), Some("AK p"));
     assert_eq!(remote(&loaded, "own").account_name(), None);
     assert!(!format!("{loaded:?}").contains("hunter"));
+}
+
+#[test]
+fn exceptions_of_tags_are_those_that_ecr_takes() {
+    let long = "a".repeat(129);
+    for (create, words) in [
+        (
+            "{ tag_mutability_exceptions: [latest] }".to_owned(),
+            "tag_mutability_exceptions without tag_mutability",
+        ),
+        (
+            "{ tag_mutability: mutable, tag_mutability_exceptions: [a, b, c, d, e, f] }".to_owned(),
+            "6 exceptions, and a repository has 5 at most",
+        ),
+        (
+            "{ tag_mutability: mutable, tag_mutability_exceptions: [\"v[0-9]\"] }".to_owned(),
+            "\"v[0-9]\" is no exception of tags",
+        ),
+        (
+            format!("{{ tag_mutability: mutable, tag_mutability_exceptions: [{long}] }}"),
+            "is no exception of tags",
+        ),
+    ] {
+        let text =
+            format!("version: 1\nregistries:\n  a: {{ url: https://a.example, create_repositories: {create} }}\n");
+        let wrong = told(&parse_as(&text, Mode::Run, &Table::default()).expect_err("wrong"));
+        assert!(wrong.contains(words), "{words}: {wrong}");
+        assert_eq!(wrong.matches("error:").count(), 1, "{wrong}");
+    }
 }
 
 #[test]
@@ -273,4 +305,67 @@ fn a_host_that_a_reference_gives_is_judged_when_known_and_never_shown() {
     let told = told(&parse_as(text, Mode::Check, &table).expect_err("wrong"));
     assert!(told.contains("aws without kind: this host"), "{told}");
     assert!(!told.contains("secret.example"), "{told}");
+}
+
+const AZURES: &str = "/subscriptions/00000000-1111-2222-3333-444444444444/resourceGroups/rg/providers/Microsoft.ContainerRegistry/registries";
+
+#[test]
+fn imports_of_azure_are_read() {
+    let loaded = good(&format!(
+        "\
+version: 1
+registries:
+  hub: {{ url: https://docker.io, username: u, password: p }}
+  dev: {{ url: https://dev00.azurecr.io, azure: {{ client_id: a, client_secret: b, resource_id: {AZURES}/dev00/ }} }}
+  a: {{ url: https://Corp1.azurecr.io, azure: {{ resource_id: {AZURES}/corp1, import: {{}} }} }}
+  b: {{ url: https://corp1-a1b2.azurecr.us, azure: {{ resource_id: {AZURES}/Corp1, import: {{ at_least: 1GiB, credentials_of: [hub, dev] }} }} }}
+"
+    ));
+    let azure = |name: &str| match &loaded.config.registries[&RegistryName::new(name)] {
+        RegistrySettings::Remote(settings) => match &settings.cloud {
+            CloudSettings::Azure(azure) => azure.clone(),
+            other => panic!("{other:?}"),
+        },
+        RegistrySettings::Layout { .. } => panic!("a layout"),
+    };
+    assert_eq!(azure("dev").resource_id, Some(format!("{AZURES}/dev00")));
+    assert_eq!(azure("dev").import, None);
+    let import = |at_least, credentials_of: &[&str]| {
+        Some(AzureImport {
+            at_least,
+            credentials_of: credentials_of.iter().map(ToString::to_string).collect(),
+        })
+    };
+    assert_eq!(azure("a").import, import(16 << 20, &[]));
+    assert_eq!(azure("b").import, import(1 << 30, &["hub", "dev"]));
+}
+
+#[test]
+fn what_is_wrong_with_imports_of_azure_is_told() {
+    let text = format!(
+        "\
+version: 1
+registries:
+  hub: {{ url: https://docker.io }}
+  usb: {{ layout: /srv/bundle }}
+  a: {{ url: https://corp1.azurecr.io, azure: {{ import: {{}} }} }}
+  b: {{ url: https://corp1.azurecr.io, azure: {{ resource_id: corp1 }} }}
+  c: {{ url: https://corp1.azurecr.io, azure: {{ resource_id: {AZURES}/corp12, import: {{ at_least: 5, credentials_of: [hup, usb, hub] }} }} }}
+  d: {{ url: https://d.example, kind: azure, azure: {{ resource_id: {AZURES}/corp1, import: {{}} }} }}
+  e: {{ url: \"http://corp1.azurecr.io\", azure: {{ resource_id: {AZURES}/corp1, import: {{}} }} }}
+"
+    );
+    let told = told(&parse_as(&text, Mode::Run, &Table::default()).expect_err("wrong"));
+    for (words, times) in [
+        ("import without resource_id", 1),
+        ("\"corp1\" is no id of a registry of Azure", 1),
+        ("azure.resource_id is that of corp12, and the host is that of corp1", 1),
+        ("there is no registry \"hup\"", 1),
+        ("did you mean \"hub\"?", 1),
+        ("\"usb\" has no username and password", 1),
+        ("\"hub\" has no username and password", 1),
+        ("import has no meaning here", 2),
+    ] {
+        assert_eq!(told.matches(words).count(), times, "{words}: {told}");
+    }
 }

@@ -69,6 +69,8 @@ pub struct ApiCall {
     /// Whether an answer, by status and body, tells of trouble on the API's side, beside 5xx, which are known: it is then asked
     /// again, too, and its last answer holds.
     pub troubled: fn(u16, &[u8]) -> bool,
+    /// What was told before in calls of the same matter, and its words must not repeat.
+    pub secrets: Vec<Secret>,
 }
 
 /// Who asks an API.
@@ -153,6 +155,7 @@ impl ApiCall {
             throttled: |_, _| false,
             longest: MAX_ANSWER,
             troubled: |_, _| false,
+            secrets: Vec::new(),
         }
     }
 
@@ -285,6 +288,11 @@ impl Api {
     /// As with any listing.
     pub async fn list_catalogue(&self) -> Result<Listing<RepositoryName>> {
         self.registry()?.list_catalogue().await
+    }
+
+    /// Says that something is signed with the time, for who takes signatures of a clock that is off by `within` at most.
+    pub fn signs(&self, within: Duration) {
+        self.transport.signs(within);
     }
 
     /// Says that a part of a list is not known, for this reason, while the rest of it is.
@@ -481,6 +489,9 @@ impl ApiAnswer {
         sent.add_settings(&answer.settings);
         sent.add_headers(&call.headers);
         sent.add_body(&call.body);
+        for secret in &call.secrets {
+            sent.add(secret.expose());
+        }
         let body = answer.collect(call.longest).await?;
         Ok(Self {
             status,
@@ -497,6 +508,11 @@ impl ApiAnswer {
     /// What was asked, and where, for errors.
     pub(super) fn at(&self) -> (Operation, Place) {
         (self.operation, self.place.clone())
+    }
+
+    /// How long it wants to be left alone, or what was asked for still takes.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// What its head shows of the registry, where that is what answered.

@@ -67,18 +67,23 @@ impl Sent {
             return;
         }
         if let Ok(serde_json::Value::Object(fields)) = serde_json::from_slice(body) {
-            for (name, value) in &fields {
-                if is_secret(name)
-                    && let Some(text) = value.as_str()
-                {
-                    self.add(text);
-                }
-            }
+            self.add_fields(&fields);
         } else {
             for (name, value) in url::form_urlencoded::parse(body) {
                 if is_secret(&name) {
                     self.add(&value);
                 }
+            }
+        }
+    }
+
+    /// Those of a JSON object, and of objects within it.
+    fn add_fields(&mut self, fields: &serde_json::Map<String, serde_json::Value>) {
+        for (name, value) in fields {
+            match value {
+                serde_json::Value::String(text) if is_secret(name) => self.add(text),
+                serde_json::Value::Object(within) => self.add_fields(within),
+                _ => {}
             }
         }
     }
@@ -169,6 +174,10 @@ mod tests {
             sent(r#"{"identifier":"someone","secret":"hunter2","repositoryName":"team/app","nextToken":"page2"}"#);
         assert!(json.is_in(b"not hunter2"));
         assert!(!json.is_in(b"someone has no team/app, page2"));
+        let within =
+            sent(r#"{"source":{"image":"team/app","credentials":{"username":"someone","password":"hunter2"}}}"#);
+        assert!(within.is_in(b"not hunter2"));
+        assert!(!within.is_in(b"someone has no team/app"));
         let form =
             sent("client_id=someone&client_secret=hunter%2F2&client_assertion_type=urn:x&grant_type=refresh_token");
         assert!(form.is_in(b"not hunter/2"));

@@ -15,6 +15,7 @@ mod create;
 mod echo;
 mod heed;
 mod held;
+mod import;
 mod known;
 mod links;
 mod lists;
@@ -42,7 +43,7 @@ use url::Url;
 
 pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, Probe};
 pub use self::api_pages::ApiPages;
-pub use self::bulk::{ListingRefusal, with_names};
+pub use self::bulk::{ListingRefusal, ListingRight, with_names};
 pub use self::certificate::Certificate;
 pub use self::pages::{NumberedPage, numbered, numbered_and_seen_again, numbered_in_part};
 pub use self::ping::{Greeting, Identity, Located, PushRight};

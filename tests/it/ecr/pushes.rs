@@ -40,8 +40,8 @@ pub(super) fn seeded(aws: &Aws, repository: &str, tags: usize) {
 #[tokio::test]
 async fn a_first_copy_makes_the_repository_with_its_settings_and_a_second_run_asks_the_api() {
     let (from, aws) = (source(&["v1", "v2", "v3"]).await, Aws::start().await);
-    let create = "create_repositories: { tag_mutability: immutable, scan_on_push: true, encryption: kms, kms_key: alias/k, \
-                  tags: { team: web } }";
+    let create = "create_repositories: { tag_mutability: immutable, tag_mutability_exceptions: [latest, \"dev-*\"], \
+                  scan_on_push: true, encryption: kms, kms_key: alias/k, tags: { team: web } }";
     let workshop = Workshop::new(&rules(&from, &aws, &format!("{create}, {}", key())));
     let engine = workshop.engine().await;
     let report = by_hand(&engine, "up").await;
@@ -57,7 +57,11 @@ async fn a_first_copy_makes_the_repository_with_its_settings_and_a_second_run_as
     let wanted = json!({
         "registryId": "123456789012",
         "repositoryName": "app/web",
-        "imageTagMutability": "IMMUTABLE",
+        "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
+        "imageTagMutabilityExclusionFilters": [
+            { "filterType": "WILDCARD", "filter": "latest" },
+            { "filterType": "WILDCARD", "filter": "dev-*" },
+        ],
         "imageScanningConfiguration": { "scanOnPush": true },
         "encryptionConfiguration": { "encryptionType": "KMS", "kmsKey": "alias/k" },
         "tags": [{ "Key": "team", "Value": "web" }],

@@ -12,6 +12,7 @@ pub mod fake;
 pub mod images;
 pub mod link;
 pub mod moto;
+pub mod names;
 pub mod origin;
 pub mod ours;
 pub mod pair;

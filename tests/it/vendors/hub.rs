@@ -208,7 +208,7 @@ async fn ping_lists_docker_hub_below_what_the_rules_begin_with() {
     let told = home.run(&["ping", "src"]).await.expect(0).stdout;
     assert!(told.contains("1 repositories listed"), "{told}");
     assert_eq!(
-        fake.count("GET", "/v2/namespaces/library/repositories"),
+        fake.count("GET", "/v2/namespaces/library/repositories?"),
         1,
         "{:#?}",
         fake.exchanges()

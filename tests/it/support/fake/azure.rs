@@ -1,5 +1,7 @@
 //! A fake of Azure Container Registry, and of the Entra ID and the managed identity that it trusts.
 
+pub mod manager;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,6 +25,40 @@ pub const FEDERATED: &str = "eyJm.token.of-the-workload";
 /// The admin user, or a token of the registry.
 pub const ADMIN: (&str, &str) = ("corp", "admin-password-0123456789");
 const SERVICE: &str = "corp.azurecr.io";
+
+/// One of Azure's clouds by its own names (learn.microsoft.com, "Azure Container Registry endpoints", "National clouds").
+pub struct Names {
+    pub registry: &'static str,
+    /// The dedicated data endpoint, to which reads of blobs are sent on.
+    pub data: &'static str,
+    pub authority: &'static str,
+    pub manager: &'static str,
+}
+
+pub static PUBLIC: Names = Names {
+    registry: "corp00.azurecr.io",
+    data: "corp00.westeurope.data.azurecr.io",
+    authority: "login.microsoftonline.com",
+    manager: "management.azure.com",
+};
+/// Another registry of the same cloud.
+pub static OTHER: Names = Names {
+    registry: "other0.azurecr.io",
+    data: "other0.westeurope.data.azurecr.io",
+    ..PUBLIC
+};
+pub static CHINA: Names = Names {
+    registry: "corp00.azurecr.cn",
+    data: "corp00.chinaeast2.data.azurecr.cn",
+    authority: "login.chinacloudapi.cn",
+    manager: "management.chinacloudapi.cn",
+};
+pub static GOVERNMENT: Names = Names {
+    registry: "corp00.azurecr.us",
+    data: "corp00.usgovvirginia.data.azurecr.us",
+    authority: "login.microsoftonline.us",
+    manager: "management.usgovcloudapi.net",
+};
 const AUDIENCE: &str = "https://containerregistry.azure.net";
 /// Tags of a page, whatever is asked for.
 pub const PAGE: usize = 100;
@@ -46,8 +82,10 @@ pub struct Cloud {
     pub unreadable: Mutex<HashSet<String>>,
     /// As many first requests of an upload fail with 500, as in a new repository.
     pub fresh: AtomicU32,
+    /// The resource manager.
+    pub manager: Arc<manager::Manager>,
     /// Tokens of Entra ID, by what they are for.
-    entra: Mutex<BTreeMap<String, String>>,
+    entra: Arc<Mutex<BTreeMap<String, String>>>,
     refresh: Mutex<BTreeMap<String, u64>>,
     /// Links to next pages that were given out.
     links: Mutex<HashSet<String>>,
@@ -56,6 +94,9 @@ pub struct Cloud {
 struct Azure {
     cloud: Arc<Cloud>,
     tokens: Tokens,
+    service: &'static str,
+    /// By which names it is asked; `None`: by its address alone, and without a resource manager.
+    names: Option<&'static Names>,
 }
 
 /// A running fake.
@@ -64,8 +105,36 @@ pub async fn start() -> (Fake, Arc<Cloud>) {
     let face = Azure {
         cloud: Arc::clone(&cloud),
         tokens: Tokens::new("/oauth2/token", SERVICE),
+        service: SERVICE,
+        names: None,
     };
     (Fake::start(face, Options::default()).await, cloud)
+}
+
+/// One that is asked by a cloud's names, which lead to it.
+pub async fn start_as(names: &'static Names) -> (Fake, Arc<Cloud>) {
+    let cloud = Arc::new(Cloud::default());
+    (of_names(names, &cloud).await, cloud)
+}
+
+/// Another registry that trusts the same Entra ID.
+pub async fn start_beside(names: &'static Names, cloud: &Cloud) -> Fake {
+    let other = Cloud {
+        entra: Arc::clone(&cloud.entra),
+        ..Cloud::default()
+    };
+    of_names(names, &Arc::new(other)).await
+}
+
+async fn of_names(names: &'static Names, cloud: &Arc<Cloud>) -> Fake {
+    let face = Azure {
+        cloud: Arc::clone(cloud),
+        tokens: Tokens::new("/oauth2/token", names.registry),
+        service: names.registry,
+        names: Some(names),
+    };
+    let url = format!("https://{}", names.registry);
+    Fake::start_as(face, Options::default(), Some(url)).await
 }
 
 fn form(request: &Asking) -> Vec<(String, String)> {
@@ -145,7 +214,7 @@ impl Azure {
         let field = |name: &str| field(&form, name);
         if request.method != Method::POST
             || field("grant_type") != Some("access_token")
-            || field("service") != Some(SERVICE)
+            || field("service") != Some(self.service)
             || field("tenant").is_some_and(|tenant| tenant != TENANT)
             || request.authorization().is_some()
         {
@@ -154,12 +223,13 @@ impl Azure {
         let audience = lock(&self.cloud.entra)
             .get(field("access_token").unwrap_or_default())
             .cloned();
+        let manager = self.names.map_or("management.azure.com", |names| names.manager);
         match audience.as_deref() {
             None => Asked::Wrong("a token that Entra ID did not give out".to_owned()),
             Some(AUDIENCE) if self.cloud.manager_only.load(Ordering::Relaxed) => {
                 Asked::Answer(refusal(401, "UNAUTHORIZED", "authentication required"))
             }
-            Some(AUDIENCE | "https://management.azure.com") => {
+            Some(audience) if audience == AUDIENCE || audience.strip_prefix("https://") == Some(manager) => {
                 let mut refresh = lock(&self.cloud.refresh);
                 let token = jwt(refresh.len());
                 refresh.insert(token.clone(), 0);
@@ -239,7 +309,7 @@ impl Azure {
             .collect();
         let answer = document(
             200,
-            &json!({ "registry": SERVICE, "imageName": repository, "tags": entries }),
+            &json!({ "registry": self.service, "imageName": repository, "tags": entries }),
         );
         let more = after.count() > page.len();
         Asked::Answer(match page.last().filter(|_| more) {
@@ -274,6 +344,43 @@ impl Azure {
         })
     }
 
+    /// What comes to the hosts beside the registry; `None` where that is asked.
+    fn elsewhere(&self, book: &Book, request: &Asking) -> Option<Asked> {
+        let names = self.names?;
+        let host = request.header("host").unwrap_or_default();
+        let is_login = request.path == format!("/{TENANT}/oauth2/v2.0/token");
+        match host {
+            host if host == names.authority => {
+                (!is_login).then(|| Asked::Wrong("Entra ID is asked for something else".to_owned()))
+            }
+            host if host == names.manager => {
+                let audience = request
+                    .bearer()
+                    .and_then(|token| lock(&self.cloud.entra).get(token).cloned());
+                Some(match audience {
+                    Some(audience) if audience == format!("https://{host}") => {
+                        self.cloud.manager.asked(request, host, &book.registry.url())
+                    }
+                    _ => Asked::Wrong("the resource manager sees a token for somebody else".to_owned()),
+                })
+            }
+            // Its addresses are signed, and hold for a read of one blob.
+            host if host == names.data => Some(match (request.authorization(), request.parameter("sig")) {
+                (None, Some(_)) if request.method == Method::GET && request.path.contains("/blobs/") => {
+                    Asked::PassAs(String::new())
+                }
+                (Some(_), _) => Asked::Wrong("a login goes to the data endpoint".to_owned()),
+                _ => Asked::Wrong("the data endpoint is asked for something else".to_owned()),
+            }),
+            host if host == names.registry => {
+                is_login.then(|| Asked::Wrong("a host that is not Entra ID's is asked for its tokens".to_owned()))
+            }
+            // The machine's own service.
+            _ if request.path.starts_with("/metadata/") => None,
+            _ => Some(Asked::Wrong(format!("another cloud's host is asked: {host}"))),
+        }
+    }
+
     fn guarded(&self, book: &Book, request: &Asking, needed: Vec<String>) -> Option<Asked> {
         // Basic works everywhere too.
         let basic = request.basic();
@@ -293,6 +400,9 @@ impl Azure {
 
 impl Face for Azure {
     fn asked(&self, book: &Book, request: &Asking) -> Asked {
+        if let Some(asked) = self.elsewhere(book, request) {
+            return asked;
+        }
         if request.path == format!("/{TENANT}/oauth2/v2.0/token") {
             return self.entra(request);
         }
@@ -350,6 +460,15 @@ impl Face for Azure {
         if !request.writes() && hidden {
             return Asked::Answer(disallowed());
         }
+        if let Some(names) = self.names
+            && request.method == Method::GET
+            && request.path.contains("/blobs/sha256:")
+        {
+            let mut answer = Response::default();
+            *answer.status_mut() = http::StatusCode::TEMPORARY_REDIRECT;
+            let at = format!("https://{}{}?sig=a%2Fb&se=1", names.data, request.path);
+            return Asked::Answer(with_header(answer, "location", &at));
+        }
         // What the place of an upload says of it goes with each piece.
         let is_piece =
             [Method::PATCH, Method::PUT].contains(&request.method) && request.path.contains("/blobs/uploads/");
@@ -360,12 +479,15 @@ impl Face for Azure {
     }
 
     /// The place of an upload is a path, with a query of its own.
-    fn answered(&self, book: &Book, request: &Asking, mut answer: Response) -> Response {
+    fn answered(&self, _book: &Book, request: &Asking, mut answer: Response) -> Response {
         let at = answer.headers().get(header::LOCATION).and_then(|at| at.to_str().ok());
         if request.path.contains("/blobs/uploads/")
             && let Some((path, query)) = at.and_then(|at| at.split_once('?'))
         {
-            let path = path.strip_prefix(book.url.as_str()).unwrap_or(path);
+            // The registry behind writes the name by which it was asked.
+            let path = path
+                .split_once("://")
+                .map_or(path, |(_, rest)| &rest[rest.find('/').unwrap_or(0)..]);
             let at = format!("{path}?{NO_CACHE}=false&{query}");
             answer
                 .headers_mut()

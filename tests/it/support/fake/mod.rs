@@ -145,6 +145,8 @@ struct Switches {
     throttle: Option<(Option<Method>, String, u32)>,
     /// Tags that may not be moved once they are there.
     immutable: Vec<String>,
+    /// A part of the paths that this user may not ask for.
+    denied: Option<String>,
     /// Before which request all logins end: method, part of the path, how many of them come before it.
     end_logins: Option<(Method, String, u32)>,
 }
@@ -165,12 +167,17 @@ struct Front {
 impl Fake {
     /// Starts a registry with a face on a free loopback port.
     pub async fn start(face: impl Face, options: Options) -> Self {
+        Self::start_as(face, options, None).await
+    }
+
+    /// The same, which says that it is at this address, without a slash at the end.
+    pub async fn start_as(face: impl Face, options: Options, url: Option<String>) -> Self {
         let registry = Registry::start(options).await.expect("a registry");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let addr = listener.local_addr().expect("an address");
         let book = Arc::new(Book {
             registry,
-            url: format!("http://{addr}"),
+            url: url.unwrap_or_else(|| format!("http://{addr}")),
             era: AtomicU64::new(0),
             ahead: AtomicI64::new(0),
             exchanges: Mutex::default(),
@@ -198,6 +205,11 @@ impl Fake {
     /// Where it is.
     pub fn url(&self) -> &str {
         &self.book.url
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// Host and port.
@@ -245,6 +257,11 @@ impl Fake {
     /// The next `times` requests by a method (`None`: any) with `part` in the path are told to come later.
     pub fn throttle(&self, method: Option<Method>, part: &str, times: u32) {
         lock(&self.book.switches).throttle = Some((method, part.to_owned(), times));
+    }
+
+    /// From now on this user may not ask for what has `part` in its path.
+    pub fn deny(&self, part: &str) {
+        lock(&self.book.switches).denied = Some(part.to_owned());
     }
 
     /// A tag that may not be moved from now on.
@@ -437,6 +454,10 @@ impl Front {
         }
         if lock(&book.switches).throttles(request) {
             return Asked::Answer(self.face.throttled(request));
+        }
+        let denied = lock(&book.switches).denied.clone();
+        if denied.is_some_and(|part| request.path.contains(&part)) {
+            return Asked::Answer(refusal(403, "DENIED", "this user may not ask for that"));
         }
         let asked = self.face.asked(book, request);
         if !matches!(asked, Asked::Pass | Asked::PassAs(_)) {
