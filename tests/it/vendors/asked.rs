@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use axum::response::IntoResponse as _;
 use http::StatusCode;
-use transship::clock::Clock;
 use transship::demo::registry::{Options, Registry};
-use transship::registry::{Endpoint, Kind, Limiter};
-use transship::rules::RegistryName;
+use transship::registry::{Endpoint, Kind};
 
 use crate::support::command::Transship;
 use crate::support::ends::{images, sync};
@@ -123,10 +121,7 @@ fn end_of(fake: &Fake) -> Endpoint {
         fake.rules("src", &format!("username: {USERNAME}, password: \"{PASSWORD}\"")),
         "http://127.0.0.1:1"
     ));
-    let config = workshop.config();
-    let settings = &config.registries[&RegistryName::new("src")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    Endpoint::open("src", settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end")
+    workshop.end("src")
 }
 
 async fn pass(time: Duration) {
