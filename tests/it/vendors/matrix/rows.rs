@@ -210,7 +210,7 @@ static AZURE: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Tags(100),
-    referrers: Referrers::Tag,
+    referrers: Referrers::Api,
     pattern: "team/app*",
     beside: "team/tool",
     not: &[],
