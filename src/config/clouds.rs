@@ -255,7 +255,7 @@ fn pair(findings: &mut Findings<'_>, node: &Node, one: &str, other: &str) {
 }
 
 /// `key` has a meaning only beside `other`.
-fn needs(findings: &mut Findings<'_>, node: &Node, key: &str, other: &str) {
+pub(super) fn needs(findings: &mut Findings<'_>, node: &Node, key: &str, other: &str) {
     if let (Some((written, _)), None) = (node.entry(key), node.entry(other)) {
         findings.error(
             written.place,

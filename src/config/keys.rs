@@ -261,6 +261,15 @@ static CREATE: Section = Section {
             "Whether a tag may be moved (ECR, Alibaba, Google).",
         ),
         optional(
+            "tag_mutability_exceptions",
+            Kind::List {
+                of: &Kind::Text("a tag, or a pattern such as dev-*"),
+                may_be_empty: false,
+            },
+            "none",
+            "Tags for which the opposite of `tag_mutability` holds, five at most (ECR).",
+        ),
+        optional(
             "scan_on_push",
             Kind::Flag,
             "the registry's own",

@@ -6,6 +6,7 @@
 
 mod azure;
 mod clouds;
+mod create;
 mod duration;
 mod files;
 mod keys;

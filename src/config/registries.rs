@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::clouds::{cloud, kind_and_cloud};
+use super::create;
 use super::mistake::Place;
 use super::nexus;
 use super::reach;
@@ -12,8 +13,7 @@ use super::shape::{Findings, positive, shown};
 use super::size;
 use super::tree::{Key, Node};
 use crate::registry::{
-    CreateSettings, Credentials, Encryption, Kind, Limits, LoginSource, RegistrySettings, RegistryUrl, RemoteSettings,
-    TlsSettings,
+    Credentials, Kind, Limits, LoginSource, RegistrySettings, RegistryUrl, RemoteSettings, TlsSettings,
 };
 use crate::rules::RegistryName;
 use crate::telemetry::Secret;
@@ -74,7 +74,8 @@ fn remote(findings: &mut Findings<'_>, node: &Node, url: &Node) -> Option<Regist
     let token_hosts = token_hosts(findings, node);
     let kind = node.get("kind").and_then(Node::text).and_then(Kind::from_word);
     let endpoint = node.get("endpoint").and_then(|endpoint| address(findings, endpoint));
-    let create = node.get("create_repositories").map(create).unwrap_or_default();
+    let create = node.get("create_repositories");
+    let create = create.map(|node| create::create(findings, node)).unwrap_or_default();
     let cloud = cloud(findings, node);
     kind_and_cloud(findings, node, kind, url.as_ref());
     if let Some(node) = node
@@ -128,27 +129,6 @@ pub(super) fn word(node: &Node, key: &str) -> Option<String> {
 
 pub(super) fn flag(node: &Node, key: &str) -> Option<bool> {
     Some(node.get(key)?.text()? == "true")
-}
-
-fn create(node: &Node) -> CreateSettings {
-    let tags = node.get("tags").into_iter().flat_map(Node::entries);
-    CreateSettings {
-        enabled: flag(node, "enabled").unwrap_or(true),
-        immutable_tags: word(node, "tag_mutability").map(|word| word == "immutable"),
-        scan_on_push: flag(node, "scan_on_push"),
-        public: flag(node, "public").unwrap_or(false),
-        encryption: word(node, "encryption").and_then(|word| match word.as_str() {
-            "aes256" => Some(Encryption::Aes256),
-            "kms" => Some(Encryption::Kms),
-            "kms_dsse" => Some(Encryption::KmsDsse),
-            _ => None,
-        }),
-        kms_key: word(node, "kms_key"),
-        tags: tags
-            .filter_map(|(key, value)| Some((key.text.clone(), value.text()?.to_owned())))
-            .collect(),
-        artifactory_local: flag(node, "artifactory_local").unwrap_or(false),
-    }
 }
 
 /// Reads `limits:`, of a registry or of all; what is wrong with it has been told.

@@ -180,8 +180,11 @@ async fn read_small_blob(
     limit: u64,
 ) -> Result<Vec<u8>, Fault> {
     match read_bytes(context, repository, digest, limit).await {
-        // A mirror gave other bytes: the source itself is asked now.
-        Err(fault) if fault.kind == ErrorKind::Corrupt && context.source.doubt(digest) => {
+        // A mirror gave other bytes, perhaps to several at once: the source itself is asked now.
+        Err(fault)
+            if fault.kind == ErrorKind::Corrupt
+                && (context.source.doubt(digest) || context.source.is_doubted(digest)) =>
+        {
             read_bytes(context, repository, digest, limit).await
         }
         read => read,

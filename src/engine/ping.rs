@@ -3,6 +3,8 @@
 mod known;
 mod rights;
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use jiff::SignedDuration;
 
@@ -18,8 +20,6 @@ use crate::rules::RegistryName;
 
 /// Clocks that differ by more are told.
 const SKEW_TOLD: i64 = 30;
-/// Clocks that differ by more break signatures (AWS: 5 minutes) and tokens.
-const SKEW_BREAKS: i64 = 300;
 /// A certificate that ends sooner is told as one.
 const DAYS_LEFT_TOLD: i64 = 14;
 
@@ -40,9 +40,11 @@ pub(super) async fn ping(engine: &Engine, names: &[String]) -> Result<Vec<PingRe
         let end = greeted.end;
         if greeted.reached {
             let tried = tried.get(greeted.name);
-            rights::try_all(&mut greeted.report, end, tried).await;
-            rights::ask_for_listings(engine.store(), engine.clock().now(), end, tried).await;
+            let unlisted = rights::ask_for_listings(engine.store(), engine.clock().now(), end, tried).await;
+            rights::try_all(&mut greeted.report, end, tried, unlisted).await;
             known::explore(engine, end, tried).await;
+            // Whether something is signed shows only when all was asked.
+            clock(&mut greeted.report, &greeted.greeting, end.signatures());
         }
         learnt::keep_of_pinged(engine.store(), end, engine.clock().now()).await;
         greeted.report.capabilities = known::capabilities(engine, end).await;
@@ -56,6 +58,8 @@ struct Greeted<'e> {
     name: &'e RegistryName,
     end: &'e Endpoint,
     report: PingReport,
+    /// What the registry's first answer told.
+    greeting: Greeting,
     /// False where a step failed that stands in the way of all others.
     reached: bool,
     /// Its repositories, where rules need them and they could be listed.
@@ -80,6 +84,7 @@ async fn greet<'e>(engine: &Engine, name: &'e RegistryName, end: &'e Endpoint) -
         name,
         end,
         report,
+        greeting: Greeting::default(),
         reached: false,
         listed: None,
     };
@@ -96,8 +101,8 @@ async fn greet<'e>(engine: &Engine, name: &'e RegistryName, end: &'e Endpoint) -
     if !login(report, end, tls.is_some()).await {
         return greeted;
     }
-    let kind = kind(report, end, tls.is_some()).await;
-    clock(report, &greeting, kind);
+    kind(report, end, tls.is_some()).await;
+    greeted.greeting = greeting;
     greeted.listed = rights::list(report, end, &below(engine, name)).await;
     greeted.reached = true;
     greeted
@@ -234,10 +239,9 @@ async fn login(report: &mut PingReport, end: &Endpoint, remote: bool) -> bool {
     }
 }
 
-async fn kind(report: &mut PingReport, end: &Endpoint, remote: bool) -> Option<Kind> {
+async fn kind(report: &mut PingReport, end: &Endpoint, remote: bool) {
     if !remote {
-        skipped(report, "kind", "a directory");
-        return None;
+        return skipped(report, "kind", "a directory");
     }
     let kind = end.recognised().await;
     report.kind = kind.map(Kind::as_str);
@@ -260,10 +264,17 @@ async fn kind(report: &mut PingReport, end: &Endpoint, remote: bool) -> Option<K
             fine(report, "kind", &format!("{kind}{version}"));
         }
     }
-    kind
 }
 
-fn clock(report: &mut PingReport, greeting: &Greeting, kind: Option<Kind>) {
+/// The step before those about rights. `signatures`: by how much our clock may be off for who checks them, where something is signed.
+fn clock(report: &mut PingReport, greeting: &Greeting, signatures: Option<Duration>) {
+    let after = report.steps.iter().position(|step| step.step == "list");
+    let after = report.steps.split_off(after.unwrap_or(report.steps.len()));
+    skew(report, greeting, signatures);
+    report.steps.extend(after);
+}
+
+fn skew(report: &mut PingReport, greeting: &Greeting, signatures: Option<Duration>) {
     let (Some(theirs), Some(ours)) = (greeting.date, greeting.received) else {
         return skipped(report, "clock", "it does not say what time it is");
     };
@@ -271,19 +282,9 @@ fn clock(report: &mut PingReport, greeting: &Greeting, kind: Option<Kind>) {
     report.clock_skew_seconds = Some(skew);
     let off = SignedDuration::from_secs(skew.abs());
     let way = if skew > 0 { "ahead of" } else { "behind" };
-    let signs = matches!(
-        kind,
-        Some(
-            Kind::Ecr
-                | Kind::EcrPublic
-                | Kind::AlibabaEnterprise
-                | Kind::AlibabaPersonal
-                | Kind::TencentEnterprise
-                | Kind::TencentPersonal
-        )
-    );
+    let breaks = signatures.is_some_and(|within| skew.unsigned_abs() >= within.as_secs());
     match skew.abs() {
-        SKEW_BREAKS.. if signs => {
+        _ if breaks => {
             let message =
                 format!("its clock is {off:#} {way} ours, and it takes no signatures so old: set this machine's clock");
             failed(report, "clock", Fault::new(ErrorKind::Config, message));

@@ -76,6 +76,13 @@ pub(super) fn beginnings<'p>(patterns: impl Iterator<Item = &'p RepositoryPatter
     below
 }
 
+/// What stands in the way of patterns that read at this registry.
+pub(super) fn no_catalogue(registry: &str) -> Fault {
+    let message =
+        format!("{registry} has no catalogue of its repositories: name them in the rule instead of using a pattern");
+    Fault::new(ErrorKind::Unsupported, message)
+}
+
 /// The catalogue of the source; `None` where it could not be listed, which is a failure of the run, as is a part that could not.
 async fn list_catalogue(context: &RunContext) -> Option<Vec<RepositoryName>> {
     let name = context.source.name().to_owned();
@@ -87,10 +94,7 @@ async fn list_catalogue(context: &RunContext) -> Option<Vec<RepositoryName>> {
             }
             return Some(repositories);
         }
-        Ok((None, _)) => Fault::new(
-            ErrorKind::Unsupported,
-            format!("{name} has no catalogue of its repositories: name them in the rule instead of using a pattern"),
-        ),
+        Ok((None, _)) => no_catalogue(&name),
         Err(error) => Fault::from(error.on(Side::Source)),
     };
     place_failed(context, name, &fault);

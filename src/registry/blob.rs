@@ -104,6 +104,8 @@ pub struct BlobReader {
     /// True where a registry has shown, or says, that it gives parts of blobs. A layout holds no connection that anyone
     /// would gain by closing.
     pub gives_parts: bool,
+    /// True where a mirror gives it: what that makes of ranges says nothing of the registry.
+    pub mirrored: bool,
     pub(super) stream: futures_util::stream::BoxStream<'static, Result<Bytes>>,
 }
 

@@ -145,6 +145,14 @@ impl Endpoint {
         }
     }
 
+    /// Whether somebody has doubted it so before.
+    pub fn is_doubted(&self, digest: &Digest) -> bool {
+        match self {
+            Self::Registry(registry) => registry.is_doubted(digest),
+            Self::Layout(_) => false,
+        }
+    }
+
     /// The name in the rules, or the host for `copy`.
     pub fn name(&self) -> &str {
         match self {

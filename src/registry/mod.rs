@@ -32,8 +32,9 @@ pub use layout::{IMAGE_REPOSITORY, Layout};
 pub use local::{LocalAnswer, LocalClient, NoAnswer, http_client, local_client};
 pub use program::{NoOutput, output_of};
 pub use remote::{
-    Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Certificate, Greeting, Identity, Limiter, ListingRefusal, Located,
-    NumberedPage, Probe, PushRight, numbered, numbered_and_seen_again, numbered_in_part, with_names,
+    Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Certificate, Greeting, Identity, Limiter, ListingRefusal,
+    ListingRight, Located, NumberedPage, Probe, PushRight, numbered, numbered_and_seen_again, numbered_in_part,
+    with_names,
 };
 pub use settings::{
     AlibabaSettings, AwsSettings, AzureImport, AzureSettings, CloudSettings, CreateSettings, Credentials, Encryption,

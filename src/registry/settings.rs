@@ -152,6 +152,8 @@ pub struct CreateSettings {
     pub enabled: bool,
     /// `tag_mutability: immutable` or `mutable`, where it is said.
     pub immutable_tags: Option<bool>,
+    /// Tags for which the opposite holds, by patterns in which `*` stands for any characters.
+    pub tag_mutability_exceptions: Vec<String>,
     /// Whether what is pushed is scanned for vulnerabilities, where it is said.
     pub scan_on_push: Option<bool>,
     /// Whether anybody may read it.
@@ -171,6 +173,7 @@ impl Default for CreateSettings {
         Self {
             enabled: true,
             immutable_tags: None,
+            tag_mutability_exceptions: Vec::new(),
             scan_on_push: None,
             public: false,
             encryption: None,

@@ -1,6 +1,8 @@
 //! What `ping` asks of an end.
 
-use super::remote::{Greeting, Identity, Located, PushRight};
+use std::time::Duration;
+
+use super::remote::{Greeting, Identity, ListingRight, Located, PushRight};
 use super::{BlobWrite, Endpoint, Kind, Result};
 use crate::oci::RepositoryName;
 
@@ -32,6 +34,14 @@ impl Endpoint {
         match self {
             Self::Registry(registry) => registry.identity().await.map(Some),
             Self::Layout(_) => Ok(None),
+        }
+    }
+
+    /// By how much our clock may be off for who checks what we sign there; `None` where nothing was signed in this process.
+    pub fn signatures(&self) -> Option<Duration> {
+        match self {
+            Self::Registry(registry) => registry.signatures(),
+            Self::Layout(_) => None,
         }
     }
 
@@ -84,10 +94,10 @@ impl Endpoint {
     ///
     /// # Errors
     /// It does not say.
-    pub async fn may_list_digests(&self, repository: &RepositoryName) -> Result<bool> {
+    pub async fn may_list_digests(&self, repository: &RepositoryName) -> Result<ListingRight> {
         match self {
             Self::Registry(registry) => registry.may_list_digests(repository).await,
-            Self::Layout(_) => Ok(true),
+            Self::Layout(_) => Ok(ListingRight::Granted),
         }
     }
 

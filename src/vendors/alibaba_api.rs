@@ -14,6 +14,8 @@ use crate::registry::{Api, ApiAnswer, ApiCall, Error, ErrorKind, Operation, Plac
 /// How often a request is signed: an attempt that failed on the way may have used up its nonce, and one that waited for its turn
 /// may have grown too old.
 const SIGNATURES: usize = 4;
+/// By how much this machine's clock may be off.
+const CLOCK_OFF: Duration = Duration::from_secs(15 * 60);
 /// A signature is good for a quarter of an hour. What was signed longer ago than this and is called too old has waited.
 const SIGNATURE_LIFE: Duration = Duration::from_secs(14 * 60);
 
@@ -91,6 +93,7 @@ pub(super) async fn ask(api: &Api, call: AcsCall<'_>, key: &AccessKey) -> Result
         to_send.headers = headers;
         to_send.body = call.body.clone();
         to_send.throttled = is_throttled;
+        api.signs(CLOCK_OFF);
         let answer = api.call(to_send).await?;
         let refused = refusal(&answer, call.action);
         let has_waited = api.clock().elapsed().saturating_sub(signed_at) > SIGNATURE_LIFE;

@@ -12,11 +12,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+pub(super) use self::answers::pushed_at;
 use self::answers::{Details, ImageDetail, Images};
 use super::aws::{
     Asked, AuthorizationData, Aws, BLOBS_AT_ONCE, Listed, PAGE, RegistryHost, Repositories, Said, Site, ecr_api,
     environment_of_process, is, is_region, labels,
 };
+use super::once::once;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
@@ -86,6 +88,17 @@ pub(super) const PHRASES: &[Phrase] = &[
         writes: None,
         kind: ErrorKind::Throttled,
         advice: "too many requests; lower limits.requests_per_second",
+    },
+    // containers/image#584; containers/skopeo#869 met it with encrypted layers. The field is optional elsewhere (image-spec 1.1,
+    // "Image Manifest"), and to add it would make another image of it.
+    Phrase {
+        status: 0,
+        code: "UNSUPPORTED",
+        says: "invalid json syntax",
+        writes: Some(true),
+        kind: ErrorKind::Unsupported,
+        advice: "ECR takes a manifest only with `mediaType` in it, and with layers of types that it knows: build the image anew with \
+                 a newer tool, or leave the tag out of the rule",
     },
 ];
 
@@ -230,7 +243,18 @@ fn creation(repository: &RepositoryName, api: &Api) -> Map<String, Value> {
     body.insert("repositoryName".to_owned(), repository.as_str().into());
     if let Some(immutable) = settings.immutable_tags {
         let word = if immutable { "IMMUTABLE" } else { "MUTABLE" };
+        let exceptions = settings.tag_mutability_exceptions.iter();
+        let filters: Vec<Value> = exceptions
+            .map(|pattern| json!({ "filterType": "WILDCARD", "filter": pattern }))
+            .collect();
+        let word = match filters.is_empty() {
+            true => word.to_owned(),
+            false => format!("{word}_WITH_EXCLUSION"),
+        };
         body.insert("imageTagMutability".to_owned(), word.into());
+        if !filters.is_empty() {
+            body.insert("imageTagMutabilityExclusionFilters".to_owned(), filters.into());
+        }
     }
     if let Some(scans) = settings.scan_on_push {
         body.insert("imageScanningConfiguration".to_owned(), json!({ "scanOnPush": scans }));
@@ -318,7 +342,11 @@ impl Vendor for Ecr {
                 Listed::Absent => BulkListing::Absent,
                 // Nothing at all is confirmed by the registry itself, for one request.
                 Listed::All if tags.is_empty() => BulkListing::None,
-                Listed::All => BulkListing::Known { tags, comparable: true },
+                // A tag that moved meanwhile may be in it twice.
+                Listed::All => BulkListing::Known {
+                    tags: once(tags),
+                    comparable: true,
+                },
             })
         }
         .boxed()

@@ -15,7 +15,8 @@ use super::aws::{
     Asked, AuthorizationData, Aws, BLOBS_AT_ONCE, Listed, PAGE, Repositories, Said, Site, environment_of_process,
     labels,
 };
-use super::ecr::PHRASES;
+use super::ecr::{PHRASES, pushed_at};
+use super::once::once;
 use super::table::Row;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::{
@@ -110,6 +111,8 @@ struct ImageTag {
 struct ImageDetail {
     image_digest: Option<Digest>,
     image_manifest_media_type: Option<String>,
+    /// `ReferencedImageDetail` of the API model, in seconds since 1970.
+    image_pushed_at: Option<f64>,
 }
 
 impl EcrPublic {
@@ -244,8 +247,8 @@ impl Vendor for EcrPublic {
                             media_type: detail
                                 .as_ref()
                                 .and_then(|image| image.image_manifest_media_type.clone()),
+                            pushed: detail.as_ref().and_then(|image| pushed_at(image.image_pushed_at)),
                             digest: detail.and_then(|image| image.image_digest),
-                            pushed: None,
                         })
                     }));
                     page.next_token
@@ -254,7 +257,10 @@ impl Vendor for EcrPublic {
             Ok(match listed {
                 Listed::Absent => BulkListing::Absent,
                 // As with the private registry, nothing at all is confirmed.
-                Listed::All if !tags.is_empty() => BulkListing::Known { tags, comparable: true },
+                Listed::All if !tags.is_empty() => BulkListing::Known {
+                    tags: once(tags),
+                    comparable: true,
+                },
                 Listed::All | Listed::NoCredential => BulkListing::None,
             })
         }

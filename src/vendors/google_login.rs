@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -18,6 +19,10 @@ use crate::telemetry::Secret;
 
 /// What says that the token which comes with it is one (RFC 7523).
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// By how much this machine's clock may be off: Google wants "a reasonable timeframe" and does not say which; its own libraries
+/// allow for so much (googleapis/google-auth-library-python#145).
+const CLOCK_OFF: Duration = Duration::from_secs(5 * 60);
 
 /// What the process's environment says, as a value, so that only [`Surroundings::of_process`] reads it. The variables are
 /// those of Google's own libraries.
@@ -183,6 +188,7 @@ pub(super) async fn of_key(api: &Api, key: &ServiceAccount) -> Result<AccessToke
         .assertion(api.clock().now())
         .ok_or_else(|| fault(api, ErrorKind::Config, "the key of the service account signs nothing"))?;
     let form = [("assertion", assertion), ("grant_type", GRANT.to_owned())];
+    api.signs(CLOCK_OFF);
     let answer = api.call(post_form(api, key.token_uri.clone(), &form)).await?;
     match answer.status {
         200 => granted(api, &answer),

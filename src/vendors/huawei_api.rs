@@ -16,6 +16,8 @@ use crate::registry::{
 };
 use crate::telemetry::Secret;
 
+/// By how much this machine's clock may be off.
+const CLOCK_OFF: Duration = Duration::from_secs(15 * 60);
 /// A signature is good for 15 minutes. What was signed longer ago than this and is called too old has waited for its turn.
 const SIGNATURE_LIFE: Duration = Duration::from_secs(14 * 60);
 
@@ -245,6 +247,7 @@ async fn ask_by(api: &Api, site: &Site, request: &Request<'_>) -> Result<ApiAnsw
             headers,
             ..ApiCall::get(request.operation, place, url.clone())
         };
+        api.signs(CLOCK_OFF);
         let answer = api.call(call).await?;
         if (200..300).contains(&answer.status) {
             return Ok(answer);

@@ -55,8 +55,9 @@ const FAILURE_LIFE: Duration = Duration::from_secs(60);
 static WAYS: Ways = Ways {
     // The API may be behind the registry, and a tag that it does not show is no tag that is gone.
     hides_tags: true,
+    // docs.docker.com, "Organization access tokens": what these need beside Image Pull. Others see what their user does.
+    right_to_list: "read access by Docker Hub's API (an organisation access token: the scope Tag Read, `scope-tag-read`)",
     lists_alike: true,
-    right_to_list: "read access by Docker Hub's API",
     // Asking for it is refused.
     catalogue: false,
     phrases: &[Phrase {

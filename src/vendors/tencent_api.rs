@@ -14,6 +14,8 @@ use crate::registry::{Api, ApiAnswer, ApiCall, Error, ErrorKind, Operation, Plac
 /// The registry's product, and the version of its API.
 const SERVICE: &str = "tcr";
 const VERSION: &str = "2019-09-24";
+/// By how much this machine's clock may be off.
+const CLOCK_OFF: Duration = Duration::from_secs(5 * 60);
 /// A signature is good for five minutes. What was signed longer ago than this and is called too old has waited for its turn.
 const SIGNATURE_LIFE: Duration = Duration::from_secs(4 * 60);
 
@@ -103,6 +105,7 @@ pub(super) async fn ask(api: &Api, call: TcCall<'_>, key: &SecretKey) -> Result<
         to_send.throttled = |_, body| means(body, Meaning::Throttled);
         // With another status it was tried again already.
         to_send.troubled = |status, body| status == 200 && means(body, Meaning::Trouble);
+        api.signs(CLOCK_OFF);
         let answer = api.call(to_send).await?;
         let Some(error) = refusal(&answer, &call) else {
             return Ok(answer);

@@ -2,13 +2,14 @@
 
 use http::StatusCode;
 use serde_json::Value;
+use transship::oci::Digest;
 
 use crate::support::command::{Output, Transship};
 use crate::support::compare::{Reader, assert_same_images};
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::ends::{Ends, images, sync};
 use crate::support::images::{SampleImage, image, two_platforms};
-use crate::support::proxy::{Act, Fault, Gate, Proxy};
+use crate::support::proxy::{Act, Exchange, Fault, Gate, Proxy};
 use crate::support::wire::Wire;
 
 /// A source and a destination, and a mirror of the source behind a proxy of its own, under `cache/`.
@@ -183,6 +184,32 @@ async fn a_mirror_by_its_address_is_waited_for_as_the_registry_is() {
     gate.open();
 }
 
+/// Both want the same config to learn its platform, and both get it wrong.
+#[tokio::test]
+async fn wrong_bytes_that_a_mirror_gives_to_several_at_once_come_from_the_source_for_each() {
+    let all = Mirrored::start().await;
+    let image = sample(1);
+    for tag in ["v1", "v2"] {
+        all.push(tag, &image, true).await;
+    }
+    let gate = Gate::new();
+    let config = format!("/blobs/{}", Digest::of(&image.blobs[0]));
+    all.near.add(Fault::every("GET", &config, Act::FlipResponse(1)));
+    all.near
+        .add(Fault::every("GET", &config, Act::HoldBefore(gate.clone())));
+    let home = all.home(&all.near.url(), "");
+    let rules = std::fs::read_to_string(home.rules()).expect("rules");
+    let rules = rules.replace("retry:", "platforms: [linux/amd64]\n    retry:");
+    home.set_rules(&rules.replace("answer: 300ms", "answer: 10s"));
+    let copying = all.copies(&home, &["v1", "v2"]);
+    let both = async {
+        let held = |all: &[Exchange]| all.iter().filter(|exchange| exchange.held).count() == 2;
+        all.near.wait_for("both ask the mirror", held).await;
+        gate.open();
+    };
+    tokio::join!(copying, both);
+}
+
 #[tokio::test]
 async fn what_breaks_off_at_a_mirror_goes_on_at_the_source() {
     let all = Mirrored::start().await;
@@ -195,4 +222,27 @@ async fn what_breaks_off_at_a_mirror_goes_on_at_the_source() {
         exchange.path.contains("/blobs/") && range.starts_with("bytes=1000-")
     });
     assert!(went_on, "{:#?}", all.ends.src_proxy.exchanges());
+}
+
+/// What a mirror makes of ranges says nothing of the registry behind it.
+#[tokio::test]
+async fn heavy_a_mirror_that_ignores_ranges_is_read_whole_and_the_source_is_not_taken_for_it() {
+    let all = Mirrored::start().await;
+    let large = image(1, "amd64", &[65 << 20]);
+    all.push("v1", &large, true).await;
+    all.near.add(Fault::every("GET", "/blobs/", Act::IgnoreRange));
+    let home = all.home(&all.near.url(), "");
+    all.copies(&home, &["v1"]).await;
+    let layer = format!("/blobs/{}", Digest::of(&large.blobs[1]));
+    assert!(all.near.count("GET", &layer) > 0, "{:#?}", all.near.exchanges());
+    // The next one comes from the source, which is asked for parts.
+    let second = image(2, "amd64", &[65 << 20]);
+    all.push("v2", &second, false).await;
+    sync(&home, 0).await;
+    let layer = format!("/blobs/{}", Digest::of(&second.blobs[1]));
+    let asked = all.ends.src_proxy.exchanges();
+    let parts = asked
+        .iter()
+        .filter(|one| one.path.contains(&layer) && one.range.is_some());
+    assert!(parts.count() > 0, "{asked:#?}");
 }

@@ -168,6 +168,39 @@ async fn a_proxy_of_its_own_with_a_login() {
     assert_eq!(tunnel.take(), []);
 }
 
+/// Where the name leads is written, so that no name server is asked for it; a proxy finds out by itself.
+#[tokio::test]
+async fn the_environments_proxy_is_used_for_other_machines_that_no_proxy_does_not_name() {
+    let (src, dst) = tokio::join!(DockerRegistry::plain(), DockerRegistry::plain());
+    Wire::new(&src.url())
+        .push("team/app", "v1", &image(1, "amd64", &[1000]))
+        .await;
+    let tunnel = Tunnel::start(None).await;
+    let (_, port) = src.host().rsplit_once(':').expect("a port");
+    let address = format!("http://registry.invalid:{port}");
+    let from = format!("url: \"{address}\", resolve: {{ registry.invalid: 127.0.0.1 }}");
+    let mut home = Transship::new(&rules(&from, &format!("url: \"{}\"", dst.url())));
+    home.set_env("HTTP_PROXY", &tunnel.url());
+    let (run, _) = sync(&home, 0).await;
+    assert_eq!(images(&run, "copied"), 1, "{run:#}");
+    let passages = tunnel.take();
+    let blobs = format!("{address}/v2/team/app/blobs/");
+    assert!(
+        passages.iter().any(|passage| passage.target.starts_with(&blobs)),
+        "{passages:?}"
+    );
+    // The destination is on this machine.
+    assert!(
+        passages.iter().all(|passage| passage.target.starts_with(&address)),
+        "{passages:?}"
+    );
+
+    home.set_env("NO_PROXY", "registry.invalid");
+    let (run, _) = sync(&home, 0).await;
+    assert_eq!(images(&run, "in_step"), 1, "{run:#}");
+    assert_eq!(tunnel.take(), []);
+}
+
 /// What holds for the registry's own host and port holds for no other host that it sends us to.
 #[tokio::test]
 async fn trust_in_the_registry_is_no_trust_in_its_api() {

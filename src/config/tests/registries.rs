@@ -16,7 +16,7 @@ registries:
     url: https://r.example
     kind: ecr
     endpoint: https://vpce-1.api.ecr.eu-west-1.vpce.amazonaws.com
-    create_repositories: { tag_mutability: immutable, scan_on_push: true, encryption: kms_dsse, kms_key: alias/k, tags: { team: web }, artifactory_local: true }
+    create_repositories: { tag_mutability: immutable, tag_mutability_exceptions: [latest, dev-*], scan_on_push: true, encryption: kms_dsse, kms_key: alias/k, tags: { team: web }, artifactory_local: true }
     aws: { role_arn: \"arn:aws:iam::1:role/r\", external_id: x, access_key_id: AKIA, secret_access_key: hunter2 }
   plain: { url: https://p.example, create_repositories: { enabled: false, public: true } }
 ",
@@ -27,6 +27,7 @@ registries:
     assert_eq!(endpoint.host, "vpce-1.api.ecr.eu-west-1.vpce.amazonaws.com");
     let create = CreateSettings {
         immutable_tags: Some(true),
+        tag_mutability_exceptions: vec!["latest".to_owned(), "dev-*".to_owned()],
         scan_on_push: Some(true),
         encryption: Some(Encryption::KmsDsse),
         kms_key: Some("alias/k".to_owned()),
@@ -108,6 +109,35 @@ registries:
     assert_eq!(remote(&loaded, "swr").account_name().as_deref(), Some("AK p"));
     assert_eq!(remote(&loaded, "own").account_name(), None);
     assert!(!format!("{loaded:?}").contains("hunter"));
+}
+
+#[test]
+fn exceptions_of_tags_are_those_that_ecr_takes() {
+    let long = "a".repeat(129);
+    for (create, words) in [
+        (
+            "{ tag_mutability_exceptions: [latest] }".to_owned(),
+            "tag_mutability_exceptions without tag_mutability",
+        ),
+        (
+            "{ tag_mutability: mutable, tag_mutability_exceptions: [a, b, c, d, e, f] }".to_owned(),
+            "6 exceptions, and a repository has 5 at most",
+        ),
+        (
+            "{ tag_mutability: mutable, tag_mutability_exceptions: [\"v[0-9]\"] }".to_owned(),
+            "\"v[0-9]\" is no exception of tags",
+        ),
+        (
+            format!("{{ tag_mutability: mutable, tag_mutability_exceptions: [{long}] }}"),
+            "is no exception of tags",
+        ),
+    ] {
+        let text =
+            format!("version: 1\nregistries:\n  a: {{ url: https://a.example, create_repositories: {create} }}\n");
+        let wrong = told(&parse_as(&text, Mode::Run, &Table::default()).expect_err("wrong"));
+        assert!(wrong.contains(words), "{words}: {wrong}");
+        assert_eq!(wrong.matches("error:").count(), 1, "{wrong}");
+    }
 }
 
 #[test]

@@ -10,9 +10,10 @@ use crate::engine::facade::Engine;
 use crate::engine::fault::Fault;
 use crate::engine::learnt::BULK_LISTING;
 use crate::engine::report::{PingReport, PingRight, PingStep};
+use crate::engine::run::no_catalogue;
 use crate::oci::{Reference, RepositoryName};
 use crate::plan::TriedRepositories;
-use crate::registry::{Endpoint, PushRight};
+use crate::registry::{Endpoint, ListingRight, PushRight};
 use crate::rules::RegistryName;
 use crate::store::Store;
 
@@ -21,19 +22,27 @@ const MOST_TRIED: usize = 20;
 /// Patterns that are told of at most for which nothing could be tried.
 const MOST_WHYS: usize = 3;
 
-/// Lists the repositories below, where there is anything to list.
+/// Lists the repositories below, where there is anything to list. What a run would fail for is a fault.
 pub(super) async fn list(report: &mut PingReport, end: &Endpoint, below: &[String]) -> Option<Vec<RepositoryName>> {
     if below.is_empty() {
         skipped(report, "list", "no rule needs the catalogue");
         return None;
     }
-    match end.list_repositories(below).await.map_err(Fault::from) {
-        Ok(Some(repositories)) => {
-            fine(report, "list", &format!("{} repositories listed", repositories.len()));
+    match end.list_repositories_in_part(below).await {
+        Ok((Some(repositories), left_out)) => {
+            let found = format!("{} repositories listed", repositories.len());
+            match left_out.into_iter().next() {
+                None => fine(report, "list", &found),
+                Some(error) => {
+                    let fault = Fault::from(error);
+                    let message = format!("{found}, but not all: {}", fault.message);
+                    failed(report, "list", Fault { message, ..fault });
+                }
+            }
             return Some(repositories);
         }
-        Ok(None) => fine(report, "list", "no catalogue here: rules must name their repositories"),
-        Err(fault) => failed(report, "list", fault),
+        Ok((None, _)) => failed(report, "list", no_catalogue(end.name())),
+        Err(error) => failed(report, "list", Fault::from(error)),
     }
     None
 }
@@ -73,50 +82,96 @@ pub(super) async fn catalogues(
 }
 
 /// The steps that are about repositories.
-pub(super) async fn try_all(report: &mut PingReport, end: &Endpoint, tried: Option<&TriedRepositories>) {
+pub(super) async fn try_all(
+    report: &mut PingReport,
+    end: &Endpoint,
+    tried: Option<&TriedRepositories>,
+    mut unlisted: Unlisted,
+) {
     let nothing = TriedRepositories::default();
     let tried = tried.unwrap_or(&nothing);
-    pull(report, end, tried).await;
-    push(report, end, tried).await;
+    // Each is told of once: where it is read, or else where it is written.
+    let mut of = |repositories: &BTreeSet<RepositoryName>| -> Vec<String> {
+        let containers = repositories.iter().map(|repository| end.container(repository));
+        containers.filter_map(|container| unlisted.remove(container)).collect()
+    };
+    let (read, written) = (of(&tried.read), of(&tried.written));
+    pull(report, end, tried, &read).await;
+    push(report, end, tried, &written).await;
     delete(report, end, tried).await;
 }
 
-/// Asks the vendor's API again for what it refused in earlier processes: a right may have been granted since. What it answers is
-/// refused no more; a refusal is found anew.
-pub(super) async fn ask_for_listings(store: &Store, now: Timestamp, end: &Endpoint, tried: Option<&TriedRepositories>) {
-    let known = match store.capabilities(end.name(), now).await {
-        Ok(known) => known,
-        Err(error) => return tracing::warn!("cannot read what was learnt of {}: {error}", end.name()),
-    };
+/// Why the vendor's API does not list tags with what they point to, by project or repository.
+pub(super) type Unlisted = BTreeMap<String, String>;
+
+/// Asks the vendor's API for the tags of one repository of each project, or of each repository where its rights are by those: without
+/// the right to them a run asks for tags one by one. What was refused in earlier processes is asked for again, too: a right may
+/// have been granted since. What is answered is refused no more; a refusal is found anew.
+pub(super) async fn ask_for_listings(
+    store: &Store,
+    now: Timestamp,
+    end: &Endpoint,
+    tried: Option<&TriedRepositories>,
+) -> Unlisted {
+    let known = store.capabilities(end.name(), now).await.unwrap_or_else(|error| {
+        tracing::warn!("cannot read what was learnt of {}: {error}", end.name());
+        Vec::new()
+    });
     let refused = known.into_iter().filter(|known| known.name == BULK_LISTING);
-    for class in refused.map(|known| known.class).take(MOST_TRIED) {
-        let granted = match repository_of(end, &class, tried) {
-            // The list of repositories was asked for already, where rules need it.
-            None => false,
-            Some(repository) => end.may_list_digests(&repository).await.unwrap_or_else(|error| {
-                tracing::debug!("whether {class} may be listed is not known: {error}");
-                false
-            }),
-        };
-        if granted && let Err(error) = store.forget_capability(end.name(), &class, BULK_LISTING).await {
-            tracing::warn!("cannot forget that {class} may not be listed: {error}");
+    let refused: BTreeSet<String> = refused.map(|known| known.class).take(MOST_TRIED).collect();
+    // Who counts what is read of it is not pressed for lists either.
+    let most = if end.is_metered() { 1 } else { MOST_TRIED };
+    let mut asked: BTreeMap<&str, RepositoryName> = BTreeMap::new();
+    for repository in all_of(tried) {
+        if asked.len() < most {
+            asked
+                .entry(end.container(repository))
+                .or_insert_with(|| repository.clone());
         }
     }
+    // The list of repositories was asked for already, where rules need it.
+    for class in &refused {
+        if let Some(repository) = repository_of(end, class, tried) {
+            asked.entry(class).or_insert(repository);
+        }
+    }
+    let answers = asked.into_iter().map(|(container, repository)| {
+        let refused = &refused;
+        async move {
+            let why = match end.may_list_digests(&repository).await {
+                Ok(ListingRight::Refused(why)) => why,
+                Ok(ListingRight::NotAsked) => return None,
+                Ok(ListingRight::Granted) => {
+                    if refused.contains(container)
+                        && let Err(error) = store.forget_capability(end.name(), container, BULK_LISTING).await
+                    {
+                        tracing::warn!("cannot forget that {container} may not be listed: {error}");
+                    }
+                    return None;
+                }
+                Err(error) => error.to_string(),
+            };
+            Some((container.to_owned(), why))
+        }
+    });
+    join_all(answers).await.into_iter().flatten().collect()
+}
+
+fn all_of(tried: Option<&TriedRepositories>) -> impl Iterator<Item = &RepositoryName> {
+    let tried = tried.into_iter();
+    tried.flat_map(|tried| tried.read.iter().chain(&tried.written))
 }
 
 /// A repository by which is seen whether the tags of a project, or of itself, may be listed.
 fn repository_of(end: &Endpoint, container: &str, tried: Option<&TriedRepositories>) -> Option<RepositoryName> {
-    let tried = tried
-        .into_iter()
-        .flat_map(|tried| tried.read.iter().chain(&tried.written));
-    let mut within = tried.filter(|repository| end.container(repository) == container);
+    let mut within = all_of(tried).filter(|repository| end.container(repository) == container);
     within.next().cloned().or_else(|| {
         let itself: RepositoryName = container.parse().ok()?;
         (end.container(&itself) == container).then_some(itself)
     })
 }
 
-async fn pull(report: &mut PingReport, end: &Endpoint, tried: &TriedRepositories) {
+async fn pull(report: &mut PingReport, end: &Endpoint, tried: &TriedRepositories, unlisted: &[String]) {
     let looks = tried.read.iter().take(MOST_TRIED).map(|repository| async move {
         let tags = match end.list_tags(repository).await.map_err(Fault::from) {
             Ok(Some(tags)) => tags,
@@ -139,10 +194,11 @@ async fn pull(report: &mut PingReport, end: &Endpoint, tried: &TriedRepositories
     });
     let rights = join_all(looks).await;
     let none = "no rule reads here";
-    told(report, "pull", rights, tried.read.len(), &tried.none_read, none);
+    let words = words(&tried.none_read, unlisted);
+    told(report, "pull", rights, tried.read.len(), &words, none);
 }
 
-async fn push(report: &mut PingReport, end: &Endpoint, tried: &TriedRepositories) {
+async fn push(report: &mut PingReport, end: &Endpoint, tried: &TriedRepositories, unlisted: &[String]) {
     let looks = tried.written.iter().take(MOST_TRIED).map(|repository| async move {
         match end.try_write(repository).await.map_err(Fault::from) {
             // An upload that is opened and given up leaves nothing behind.
@@ -165,7 +221,8 @@ async fn push(report: &mut PingReport, end: &Endpoint, tried: &TriedRepositories
     });
     let rights = join_all(looks).await;
     let none = "no rule writes here";
-    told(report, "push", rights, tried.written.len(), &tried.none_written, none);
+    let words = words(&tried.none_written, unlisted);
+    told(report, "push", rights, tried.written.len(), &words, none);
 }
 
 /// Told, but no fault where it is missing: a right that no rule needs.
@@ -183,7 +240,8 @@ async fn delete(report: &mut PingReport, end: &Endpoint, tried: &TriedRepositori
     });
     let rights = join_all(looks).await;
     let none = "no rule writes here";
-    told(report, "delete", rights, tried.written.len(), &tried.none_written, none);
+    let words = words(&tried.none_written, &[]);
+    told(report, "delete", rights, tried.written.len(), &words, none);
 }
 
 fn right(repository: &RepositoryName, ok: Option<bool>, message: String) -> PingRight {
@@ -194,20 +252,25 @@ fn right(repository: &RepositoryName, ok: Option<bool>, message: String) -> Ping
     }
 }
 
-/// One step of what was tried on each of `all` repositories, of which `rights` were: the first that is worst speaks for it.
-/// `untried`: why there are not more.
-fn told(
-    report: &mut PingReport,
-    step: &'static str,
-    rights: Vec<PingRight>,
-    all: usize,
-    untried: &BTreeSet<String>,
-    none: &str,
-) {
+/// What is said beside what was tried: why it was not tried on more, and why tags are not listed by the vendor's API, of which one
+/// stands for all.
+fn words(untried: &BTreeSet<String>, unlisted: &[String]) -> Vec<String> {
     let mut words: Vec<String> = untried.iter().take(MOST_WHYS).cloned().collect();
     if untried.len() > MOST_WHYS {
         words.push(format!("and {} more such patterns", untried.len() - MOST_WHYS));
     }
+    if let Some(why) = unlisted.first() {
+        words.push(match unlisted.len() - 1 {
+            0 => why.clone(),
+            more => format!("{why} (and {more} more like it)"),
+        });
+    }
+    words
+}
+
+/// One step of what was tried on each of `all` repositories, of which `rights` were: the first that is worst speaks for it.
+/// `words` are said beside that.
+fn told(report: &mut PingReport, step: &'static str, rights: Vec<PingRight>, all: usize, words: &[String], none: &str) {
     let rank = |right: &&PingRight| match right.ok {
         Some(false) => 0,
         None => 1,
@@ -228,7 +291,7 @@ fn told(
     }
     for why in words {
         message.push_str("; ");
-        message.push_str(&why);
+        message.push_str(why);
     }
     report.steps.push(PingStep {
         step,

@@ -380,6 +380,7 @@ impl Layout {
             offset,
             total: Some(total),
             gives_parts: false,
+            mirrored: false,
             stream: stream.boxed(),
         })
     }

@@ -290,6 +290,11 @@ impl Api {
         self.registry()?.list_catalogue().await
     }
 
+    /// Says that something is signed with the time, for who takes signatures of a clock that is off by `within` at most.
+    pub fn signs(&self, within: Duration) {
+        self.transport.signs(within);
+    }
+
     /// Says that a part of a list is not known, for this reason, while the rest of it is.
     pub fn leave_out(&self, why: Error) {
         self.left_out.lock().unwrap_or_else(PoisonError::into_inner).push(why);

@@ -185,6 +185,7 @@ impl Registry {
             offset,
             total,
             gives_parts,
+            mirrored: false,
             stream: stream.boxed(),
         })
     }

@@ -18,6 +18,9 @@ const TROUBLE_LIFE: Duration = Duration::from_secs(300);
 /// Refusals that are remembered; above it all are forgotten, which costs a request each.
 const MOST_REFUSALS: usize = 10_000;
 
+/// What is done where tags are not listed with what they point to.
+const TAG_BY_TAG: &str = "digests are asked for tag by tag";
+
 /// Where the API refused to list, or failed to.
 #[derive(Debug, Default)]
 pub(super) struct Refusals(Mutex<Refused>);
@@ -57,6 +60,17 @@ pub struct ListingRefusal {
     pub said: String,
     /// For how long it is left alone still.
     pub left: Duration,
+}
+
+/// Whether the vendor's API lists the tags of a repository for us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListingRight {
+    /// It does.
+    Granted,
+    /// It was not asked: there is none, or the rules leave it alone.
+    NotAsked,
+    /// It refused. In words, with what is done instead and what this user lacks.
+    Refused(String),
 }
 
 /// What stands in the way of a listing by the API. Other ways to the same are tried; all other errors say nothing of what
@@ -226,20 +240,19 @@ impl Registry {
         }
     }
 
-    /// Asks the API for the tags of the repository, however it was refused before. False where it is refused still, which is news
-    /// then ([`Registry::take_refusals`]), and where there is no such API.
+    /// Asks the API for the tags of the repository, however it was refused before. A refusal is news then
+    /// ([`Registry::take_refusals`]).
     ///
     /// # Errors
     /// It does not say.
-    pub async fn may_list_digests(&self, repository: &RepositoryName) -> Result<bool> {
+    pub async fn may_list_digests(&self, repository: &RepositoryName) -> Result<ListingRight> {
         if self.shared.settings.lists_names_only {
-            return Ok(false);
+            return Ok(ListingRight::NotAsked);
         }
         let vendor = &self.shared.vendor;
         match vendor.list_digests(&self.api(), repository).await {
-            // It was not asked.
-            Ok(BulkListing::None) => Ok(false),
-            Ok(BulkListing::Absent | BulkListing::Known { .. }) => Ok(true),
+            Ok(BulkListing::None) => Ok(ListingRight::NotAsked),
+            Ok(BulkListing::Absent | BulkListing::Known { .. }) => Ok(ListingRight::Granted),
             // Who may not log in was not heard of by the API.
             Err(error)
                 if self.hindrance(&error) == Some(Hindrance::Refusal) && error.operation != Operation::Authenticate =>
@@ -247,7 +260,7 @@ impl Registry {
                 let now = self.shared.transport.clock().elapsed();
                 let container = vendor.container(repository);
                 self.shared.refusals.take(Hindrance::Refusal, &error, container, now);
-                Ok(false)
+                Ok(ListingRight::Refused(self.told(&error, Hindrance::Refusal, TAG_BY_TAG)))
             }
             Err(error) => Err(error),
         }
@@ -269,7 +282,7 @@ impl Registry {
     fn hold(&self, error: &Error, hindrance: Hindrance, container: &str) {
         let now = self.shared.transport.clock().elapsed();
         if self.shared.refusals.take(hindrance, error, container, now) {
-            self.warn(error, hindrance, "digests are asked for tag by tag");
+            self.warn(error, hindrance, TAG_BY_TAG);
         }
     }
 
@@ -331,13 +344,17 @@ impl Registry {
     }
 
     fn warn(&self, error: &Error, hindrance: Hindrance, instead: &str) {
+        tracing::warn!(registry = self.name(), "{}", self.told(error, hindrance, instead));
+    }
+
+    fn told(&self, error: &Error, hindrance: Hindrance, instead: &str) -> String {
         let right = self.shared.vendor.ways().right_to_list;
         let more = match (hindrance, right) {
             (Hindrance::Refusal, "") => String::new(),
             (Hindrance::Refusal, right) => format!("; listing is faster once this user has {right}"),
             _ => "; the API is asked again in five minutes".to_owned(),
         };
-        tracing::warn!(registry = self.name(), "{error}: {instead}{more}");
+        format!("{error}: {instead}{more}")
     }
 }
 

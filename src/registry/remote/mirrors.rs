@@ -128,7 +128,8 @@ impl Mirrors {
         true
     }
 
-    fn is_doubted(&self, digest: &Digest) -> bool {
+    /// Whether bytes of `digest` came wrong from a mirror.
+    pub(super) fn is_doubted(&self, digest: &Digest) -> bool {
         lock(&self.doubted).contains(digest)
     }
 
@@ -393,6 +394,11 @@ impl Registry {
         self.mirrors.as_ref().is_some_and(|mirrors| mirrors.doubt(self, digest))
     }
 
+    /// Whether the bytes of a blob came wrong from a mirror once, so that it is read from the registry itself.
+    pub fn is_doubted(&self, digest: &Digest) -> bool {
+        self.mirrors.as_ref().is_some_and(|mirrors| mirrors.is_doubted(digest))
+    }
+
     /// A place and a turn at this mirror, for who has a place at another registry: one of the process is waited for. `None` where the
     /// mirror is busy, or wants to be asked later.
     async fn place_beside(&self, by: &Permit, class: Class) -> Option<Permit> {
@@ -451,6 +457,7 @@ impl Registry {
             offset,
             total,
             gives_parts,
+            mirrored: true,
             stream: stream.boxed(),
         })
     }
@@ -501,7 +508,14 @@ impl Followed {
                 Ok(mut bytes) => {
                     let again = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
                     self.skip -= again as u64;
-                    let bytes = bytes.split_off(again);
+                    let mut bytes = bytes.split_off(again);
+                    // What the registry gives beyond what was asked for would come twice.
+                    if self.mirror.is_none() {
+                        bytes.truncate(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
+                        if bytes.is_empty() && self.at == self.end {
+                            return None;
+                        }
+                    }
                     if bytes.is_empty() {
                         continue;
                     }

@@ -43,7 +43,7 @@ use url::Url;
 
 pub use self::api::{Api, ApiAnswer, ApiCall, ApiLogin, Probe};
 pub use self::api_pages::ApiPages;
-pub use self::bulk::{ListingRefusal, with_names};
+pub use self::bulk::{ListingRefusal, ListingRight, with_names};
 pub use self::certificate::Certificate;
 pub use self::pages::{NumberedPage, numbered, numbered_and_seen_again, numbered_in_part};
 pub use self::ping::{Greeting, Identity, Located, PushRight};

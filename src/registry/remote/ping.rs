@@ -1,6 +1,7 @@
 //! What `ping` asks: the way to the registry, who we are there, and what we may do, with nothing left behind.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::{Method, StatusCode, header};
 use jiff::Timestamp;
@@ -115,6 +116,12 @@ impl Registry {
     pub async fn identity(&self) -> Result<Identity> {
         let Self { shared, account, .. } = self;
         shared.auth.identity(&shared.transport, account).await
+    }
+
+    /// By how much our clock may be off for who checks what we sign there; `None` where nothing was signed in this process, as with
+    /// user and password.
+    pub fn signatures(&self) -> Option<Duration> {
+        self.shared.transport.signatures()
     }
 
     /// What it is, asked for where that is not known yet.

@@ -152,6 +152,9 @@ impl Refusal {
             400 if matches!(code, "BLOB_UPLOAD_INVALID" | "SIZE_INVALID") => ErrorKind::Corrupt,
             404 => ErrorKind::NotFound,
             405 | 501 => ErrorKind::Unsupported,
+            // zot's and Quay's word for a media type that they do not know (project-zot/zot `pkg/api/routes.go`, quay/quay
+            // `endpoints/v2/manifest.py`).
+            415 if operation == Operation::WriteManifest => ErrorKind::Unsupported,
             // The proxy's own answer to what is not https.
             407 => ErrorKind::Config,
             _ if code == "UNSUPPORTED" => ErrorKind::Unsupported,
@@ -337,6 +340,8 @@ mod tests {
             ),
             (507, String::new(), O::WriteBlob, K::Quota),
             (401, String::new(), O::ReadBlob, K::Unauthorized),
+            (415, enveloped("MANIFEST_INVALID", ""), O::WriteManifest, K::Unsupported),
+            (415, String::new(), O::WriteBlob, K::Invalid),
             (416, enveloped("RANGE_INVALID", ""), O::WriteBlob, K::Server),
             (
                 416,

@@ -63,6 +63,8 @@ struct Inner {
     /// Whether the registry has a public address; found out when first needed.
     public: OnceLock<bool>,
     heed: Heed,
+    /// By how much our clock may be off for who checks our signatures; `None` while nothing was signed.
+    signatures: Mutex<Option<Duration>>,
     clock: Clock,
 }
 
@@ -89,8 +91,20 @@ impl Transport {
             vendor,
             seen: Mutex::default(),
             public: OnceLock::new(),
+            signatures: Mutex::default(),
             clock,
         }))
+    }
+
+    /// Takes note that something was signed for who takes signatures of a clock that is off by `within` at most.
+    pub(super) fn signs(&self, within: Duration) {
+        let mut signatures = self.0.signatures.lock().unwrap_or_else(PoisonError::into_inner);
+        *signatures = Some(signatures.map_or(within, |least| least.min(within)));
+    }
+
+    /// By how much our clock may be off for who checks our signatures; `None` where nothing was signed so far.
+    pub(super) fn signatures(&self) -> Option<Duration> {
+        *self.0.signatures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The name in the rules.

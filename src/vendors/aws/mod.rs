@@ -28,6 +28,9 @@ use crate::registry::{
     Api, ApiAnswer, ApiCall, AwsSettings, CloudSettings, Error, ErrorKind, Operation, Place, RemoteSettings, Result,
 };
 
+/// By how much this machine's clock may be off: the least that AWS's services allow.
+const CLOCK_OFF: Duration = Duration::from_secs(5 * 60);
+
 /// How long a credential without an end is used before it is looked for again: files may change.
 const UNENDING_LIFE: Duration = Duration::from_secs(5 * 60);
 
@@ -175,6 +178,7 @@ impl Aws {
             let mut call = ApiCall::post(asked.operation, asked.place.clone(), url.clone(), body.clone());
             call.headers = headers;
             call.throttled = |status, body| status == 400 && Fault::read(body).is_throttling();
+            api.signs(CLOCK_OFF);
             let answer = api.call(call).await?;
             let ended = answer.status != 200 && Fault::read(&answer.body).is_ended_credential();
             if !ended {

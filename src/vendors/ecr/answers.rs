@@ -40,14 +40,17 @@ pub(super) struct ImageDetail {
     image_status: Option<String>,
 }
 
+/// A time of AWS's APIs, in seconds since 1970.
+pub(in crate::vendors) fn pushed_at(seconds: Option<f64>) -> Option<Timestamp> {
+    Timestamp::from_second(seconds? as i64).ok()
+}
+
 impl ImageDetail {
     /// Its tags.
     pub(super) fn tags(self) -> impl Iterator<Item = ListedTag> {
         let is_active = self.image_status.is_none_or(|status| status == "ACTIVE");
         let digest = self.image_digest.filter(|_| is_active);
-        let pushed = self
-            .image_pushed_at
-            .and_then(|seconds| Timestamp::from_second(seconds as i64).ok());
+        let pushed = pushed_at(self.image_pushed_at);
         let media_type = self.image_manifest_media_type;
         self.image_tags.into_iter().map(move |tag| ListedTag {
             tag,

@@ -14,6 +14,7 @@ use crate::registry::{
 use crate::telemetry::Secret;
 
 const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+const OTHER: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// What the API answers to an action.
 fn api(action: &str, body: &Value) -> (u16, Value) {
@@ -27,6 +28,16 @@ fn api(action: &str, body: &Value) -> (u16, Value) {
         ("DescribeImageTags", Some("web"), Some("t")) => (
             200,
             json!({ "imageTagDetails": [{ "imageTag": "2", "imageDetail": { "imageDigest": DIGEST } }] }),
+        ),
+        // As `ReferencedImageDetail` of botocore's model has it.
+        ("DescribeImageTags", Some("moving"), None) => {
+            let detail = json!({ "imageDigest": DIGEST, "imagePushedAt": 1_767_225_600.25 });
+            let tags = ["1", "2"].map(|tag| json!({ "imageTag": tag, "imageDetail": detail }));
+            (200, json!({ "imageTagDetails": tags, "nextToken": "t" }))
+        }
+        ("DescribeImageTags", Some("moving"), Some("t")) => (
+            200,
+            json!({ "imageTagDetails": [{ "imageTag": "1", "imageDetail": { "imageDigest": OTHER } }] }),
         ),
         ("DescribeImageTags", ..) => (400, missing),
         ("DescribeRepositories", ..) => (200, json!({ "repositories": [{ "repositoryName": "web" }] })),
@@ -143,6 +154,27 @@ async fn our_own_alias_is_listed_and_made_and_others_are_left_alone() {
         ),
         (1, 3, 1)
     );
+}
+
+#[tokio::test]
+async fn tags_have_their_time_and_those_that_moved_meanwhile_no_digest() {
+    let keys = AwsSettings {
+        access_key_id: Some("AKIDEXAMPLE00000".to_owned()),
+        secret_access_key: Some(Secret::new("s")),
+        ..AwsSettings::default()
+    };
+    let (end, _) = start(keys, StaticEnv::default()).await;
+    let Ok(BulkListing::Known { tags, .. }) = end.list_digests(&name("ours/moving")).await else {
+        panic!("no listing");
+    };
+    let digest = |listed: &ListedTag| listed.digest.as_ref().map(ToString::to_string);
+    let listed: Vec<_> = tags
+        .iter()
+        .map(|listed| (listed.tag.as_str(), digest(listed)))
+        .collect();
+    assert_eq!(listed, [("1", None), ("2", Some(DIGEST.to_owned()))]);
+    let pushed = tags[1].pushed.map(|pushed| pushed.to_string());
+    assert_eq!(pushed.as_deref(), Some("2026-01-01T00:00:00Z"));
 }
 
 /// Nobody but who is in this file of keys.

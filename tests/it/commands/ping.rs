@@ -9,7 +9,9 @@ use crate::support::command::Transship;
 use crate::support::docker_registry::{DockerConfig, DockerRegistry};
 use crate::support::fake::Fake;
 use crate::support::fake::alibaba;
+use crate::support::fake::google::Google;
 use crate::support::fake::harbor::Harbor;
+use crate::support::fake::huawei::Huawei;
 use crate::support::images as samples;
 use crate::support::token_server::TokenServer;
 use crate::support::wire::Wire;
@@ -138,11 +140,15 @@ async fn each_step_is_tried_and_the_broken_one_named() {
 async fn a_clock_that_is_hours_off_is_told_and_a_fault_where_it_breaks_signatures() {
     const HOURS: i64 = 3 * 3600;
     let clock = async |fake: &Fake, keys: &str, status: i32| {
+        let repository = fake.book().registry.repositories().first().cloned();
+        let rules = repository.map_or("[]".to_owned(), |repository| {
+            format!("[{{ name: r, source: src, destinations: [dst], repositories: [{repository}] }}]")
+        });
         let home = Transship::new(&format!(
-            "version: 1\nregistries:\n{}rules: []\n",
+            "version: 1\nregistries:\n{}  dst: {{ url: \"http://127.0.0.1:1\" }}\nrules: {rules}\n",
             fake.rules("src", keys)
         ));
-        let document = home.run(&["ping", "-o", "json"]).await.expect(status).json();
+        let document = home.run(&["ping", "src", "-o", "json"]).await.expect(status).json();
         let found = &document["registries"][0];
         let skew = found["clock_skew_seconds"].as_i64().expect("seconds");
         let steps = found["steps"].as_array().expect("steps");
@@ -168,6 +174,37 @@ async fn a_clock_that_is_hours_off_is_told_and_a_fault_where_it_breaks_signature
     let (_, ok, message) = clock(&fake, &alibaba::keys(&fake, "alibaba_personal"), 1).await;
     assert_eq!(ok, Some(false), "{message}");
     assert!(message.contains("set this machine's clock"), "{message}");
+    // By user and password nothing is signed, whatever the kind.
+    let (fake, _cloud) = alibaba::personal().await;
+    fake.set_clock_ahead(HOURS);
+    let keys = "kind: alibaba_personal, username: cr_temp_user, password: temporary-0";
+    let (_, ok, message) = clock(&fake, keys, 0).await;
+    assert_eq!(ok, Some(true), "{message}");
+    assert!(message.contains("tokens"), "{message}");
+
+    // Its logins are made of the key without the time, and its lists are signed.
+    let (fake, _huawei) = Huawei::start(&["team"]).await;
+    fake.seed("team/app", "v1", &image(1, "amd64", &[20]));
+    for (ahead, keys, broken) in [
+        (HOURS, Huawei::keys(&fake), true),
+        (10 * 60, Huawei::keys(&fake), false),
+        (HOURS, Huawei::keys_of_user(), false),
+    ] {
+        fake.set_clock_ahead(ahead);
+        let (_, ok, message) = clock(&fake, &keys, i32::from(broken)).await;
+        assert_eq!(ok, Some(!broken), "{keys}: {message}");
+    }
+
+    let (fake, google) = Google::start().await;
+    fake.seed("project/images/app", "v1", &image(1, "amd64", &[20]));
+    let key = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(key.path(), google.new_key(&fake).to_string()).expect("written");
+    fake.set_clock_ahead(HOURS);
+    let of_key = format!("kind: google, google: {{ credentials_file: {} }}", key.path().display());
+    for (keys, broken) in [(of_key, true), (Google::keys(), false)] {
+        let (_, ok, message) = clock(&fake, &keys, i32::from(broken)).await;
+        assert_eq!(ok, Some(!broken), "{message}");
+    }
 }
 
 /// A real registry by TLS, and one whose token server grants everything to the account, and nothing but pulls to others.

@@ -1,5 +1,6 @@
 //! Rights are tried on real repositories, also where rules have nothing but patterns.
 
+use http::StatusCode;
 use serde_json::Value;
 use transship::demo::images::image;
 
@@ -7,6 +8,9 @@ use super::ping::{steps, walk};
 use super::{registry, seed};
 use crate::support::command::Transship;
 use crate::support::docker_registry::DockerRegistry;
+use crate::support::ends::sync;
+use crate::support::fake::hub::Hub;
+use crate::support::proxy::{Act, Fault, Proxy};
 
 /// A step of a registry.
 fn step<'d>(document: &'d Value, registry: &str, step: &str) -> &'d Value {
@@ -90,6 +94,45 @@ async fn without_a_list_nothing_is_tried_and_that_is_told() {
         );
     }
     assert!(to.log().iter().all(|entry| entry.method != "POST"), "nothing was tried");
+}
+
+/// In the words of the run, which would fail for it.
+#[tokio::test]
+async fn patterns_where_repositories_are_not_listed_are_a_fault_of_ping_as_of_a_run() {
+    let (from, to) = (registry().await, registry().await);
+    let proxy = Proxy::start(&from.url()).await;
+    let missing = Act::Answer(StatusCode::NOT_FOUND, None);
+    proxy.add(Fault::every("GET", "/v2/_catalog", missing));
+    let home = Transship::new(&rules(&proxy.url(), &to.url()));
+    let (run, _) = sync(&home, 1).await;
+    let document = home.run(&["ping", "from", "-o", "json"]).await.expect(1).json();
+    let list = step(&document, "from", "list");
+    assert_eq!(
+        (&list["ok"], &list["message"]),
+        (&false.into(), &run["failures"][0]["message"])
+    );
+    let message = list["message"].as_str().expect("words");
+    assert!(message.contains("name them in the rule"), "{message}");
+
+    // A part of a list is none of it.
+    let (hub, state) = Hub::start().await;
+    state.change(|state| state.hidden = Some("secret".to_owned()));
+    for name in ["corp/app", "secret/app"] {
+        hub.seed(name, "v1", &image(1, "amd64", &[100]));
+    }
+    home.set_rules(&format!(
+        "version: 1\nregistries:\n{}  to: {{ url: \"{}\" }}\nrules:\n  - {{ name: r, source: hub, destinations: [to], \
+         repositories: [\"corp/*\", \"secret/*\"] }}\n",
+        hub.rules("hub", &Hub::keys(&hub)),
+        to.url()
+    ));
+    let (run, _) = sync(&home, 1).await;
+    let document = home.run(&["ping", "hub", "-o", "json"]).await.expect(1).json();
+    let list = step(&document, "hub", "list");
+    let message = list["message"].as_str().expect("words");
+    let failed = run["failures"][0]["message"].as_str().expect("words");
+    assert_eq!(message, format!("1 repositories listed, but not all: {failed}"));
+    assert_eq!(tried(step(&document, "hub", "pull")), ["corp/app=true"]);
 }
 
 /// What a registry is is kept by `ping` as by runs.

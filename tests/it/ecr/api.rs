@@ -247,3 +247,31 @@ async fn without_the_registry_s_account_the_api_is_asked_for_logins_only() {
         "{actions:?}"
     );
 }
+
+/// Of two digests for a tag nobody knows which is the newer one.
+#[tokio::test]
+async fn tags_that_move_while_they_are_listed_are_said_to_be_looked_at() {
+    let (from, aws) = (source(&[]).await, Aws::start().await);
+    let mut images = [image(1, "amd64", &[100]), image(2, "amd64", &[100])];
+    // Images are listed in the order of their digests.
+    images.sort_by_key(SampleImage::digest);
+    let [first, last] = images.map(|image| image.digest().to_string());
+    {
+        let mut book = aws.book();
+        let stored = book.repositories.entry("app/web".to_owned()).or_default();
+        let tags = [("v1", &first), ("stays", &first), ("v2", &last)];
+        stored.tags = tags.map(|(tag, digest)| (tag.to_owned(), digest.clone())).into();
+        book.page = 1;
+        book.moves = Some(("app/web".to_owned(), "v1".to_owned(), last.clone()));
+    }
+    let end = end(&rules(&from, &aws, &key()), Clock::system());
+    let Ok(BulkListing::Known { tags, .. }) = end.list_digests(&name("app/web")).await else {
+        panic!("no listing");
+    };
+    let mut listed: Vec<_> = tags
+        .iter()
+        .map(|listed| (listed.tag.as_str(), listed.digest.as_ref().map(ToString::to_string)))
+        .collect();
+    listed.sort();
+    assert_eq!(listed, [("stays", Some(first)), ("v1", None), ("v2", Some(last))]);
+}

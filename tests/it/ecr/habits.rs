@@ -25,7 +25,7 @@ fn statuses(aws: &Aws, method: &str, part: &str) -> Vec<u16> {
 
 /// "Low tens" of listings a second were seen; the rates are not published.
 #[test]
-fn ecr_api_is_asked_10_times_a_second_at_most() {
+fn ecr_has_a_pace_of_10_requests_a_second_for_its_api() {
     let habits = habits_for("123456789012.dkr.ecr.eu-west-1.amazonaws.com");
     assert_eq!(habits.api_per_second, Some(10));
 }
@@ -201,4 +201,51 @@ async fn ecr_rates_that_are_exceeded_are_waited_for_whatever_the_status() {
         assert_eq!(proxy.count("PUT", "/manifests/v1"), 2);
         assert!(aws.book().repositories["app/web"].tags.contains_key("v1"));
     }
+}
+
+/// containers/image#584; which status it has is not published. The field is optional in OCI, and so no client may add it.
+#[tokio::test]
+async fn ecr_manifests_without_a_media_type_are_refused_in_words() {
+    let (from, aws) = (source(&[]).await, Aws::start().await);
+    let mut plain = image(1, "amd64", &[100]);
+    let mut manifest: serde_json::Value = serde_json::from_slice(&plain.manifest).expect("a manifest");
+    manifest.as_object_mut().expect("a map").remove("mediaType");
+    plain.manifest = manifest.to_string().into();
+    from.seed(&name("app/web"), &"v1".parse().expect("a tag"), &plain);
+    let workshop = Workshop::new(&rules(&from, &aws, &key()));
+    let report = by_hand(&workshop.engine().await, "up").await;
+    let by_itself = only_failure(&report);
+
+    let words = r#"{"errors":[{"code":"UNSUPPORTED","message":"Invalid parameter at 'ImageManifest' failed to satisfy constraint: 'Invalid JSON syntax'"}]}"#;
+    let refuse = Act::AnswerAfter(StatusCode::BAD_REQUEST, words);
+    let (_aws, _proxy, report) = behind(Fault::every("PUT", "/manifests/", refuse)).await;
+    for (failure, status) in [(by_itself, 405), (only_failure(&report), 400)] {
+        assert_eq!(
+            (failure.kind, failure.status),
+            (ErrorKind::Unsupported, Some(status)),
+            "{failure:?}"
+        );
+        assert!(
+            failure.message.contains("only with `mediaType` in it") && !failure.message.contains("read-only"),
+            "{failure:?}"
+        );
+    }
+    assert_eq!(statuses(&aws, "PUT", "/manifests/v1"), [405], "it is not tried again");
+}
+
+/// A repository creation template that is applied for CREATE_ON_PUSH, and a user who may push and make nothing.
+#[tokio::test]
+async fn ecr_templates_make_what_is_pushed_to_where_the_user_may_not() {
+    let (from, aws) = (source(&["v1"]).await, Aws::start().await);
+    let refused = (400, "AccessDeniedException".to_owned());
+    aws.book()
+        .refusals
+        .insert("CreateRepository".to_owned(), vec![refused; 9]);
+    aws.book().creates_on_push = true;
+    let workshop = Workshop::new(&rules(&from, &aws, &key()));
+    let report = by_hand(&workshop.engine().await, "up").await;
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(report.destinations[0].images.copied, 1);
+    assert_eq!(aws.asked("CreateRepository"), 1);
+    assert!(aws.book().repositories["app/web"].tags.contains_key("v1"));
 }

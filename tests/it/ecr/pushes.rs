@@ -8,8 +8,7 @@ use serde_json::json;
 use transship::clock::Clock;
 use transship::demo::images::{image, noise};
 use transship::oci::{Digest, Reference, RepositoryName};
-use transship::registry::{BulkListing, Endpoint, ErrorKind, Limiter, RegistrySettings};
-use transship::rules::RegistryName;
+use transship::registry::{BulkListing, Endpoint, ErrorKind};
 
 use super::{key, rules, source};
 use crate::support::aws::{Aws, Stored};
@@ -18,10 +17,7 @@ use crate::support::proxy::{Act, Fault, Proxy};
 
 /// The end `ecr` of these rules, by a clock of the test.
 pub(super) fn end(rules: &str, clock: Clock) -> Endpoint {
-    let config = Workshop::new(rules).config();
-    let settings: &RegistrySettings = &config.registries[&RegistryName::new("ecr")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    Endpoint::open("ecr", settings, habits, vendor, clock, &Limiter::default()).expect("an end")
+    Workshop::new(rules).end_by("ecr", clock)
 }
 
 pub(super) fn name(text: &str) -> RepositoryName {
@@ -44,8 +40,8 @@ pub(super) fn seeded(aws: &Aws, repository: &str, tags: usize) {
 #[tokio::test]
 async fn a_first_copy_makes_the_repository_with_its_settings_and_a_second_run_asks_the_api() {
     let (from, aws) = (source(&["v1", "v2", "v3"]).await, Aws::start().await);
-    let create = "create_repositories: { tag_mutability: immutable, scan_on_push: true, encryption: kms, kms_key: alias/k, \
-                  tags: { team: web } }";
+    let create = "create_repositories: { tag_mutability: immutable, tag_mutability_exceptions: [latest, \"dev-*\"], \
+                  scan_on_push: true, encryption: kms, kms_key: alias/k, tags: { team: web } }";
     let workshop = Workshop::new(&rules(&from, &aws, &format!("{create}, {}", key())));
     let engine = workshop.engine().await;
     let report = by_hand(&engine, "up").await;
@@ -61,7 +57,11 @@ async fn a_first_copy_makes_the_repository_with_its_settings_and_a_second_run_as
     let wanted = json!({
         "registryId": "123456789012",
         "repositoryName": "app/web",
-        "imageTagMutability": "IMMUTABLE",
+        "imageTagMutability": "IMMUTABLE_WITH_EXCLUSION",
+        "imageTagMutabilityExclusionFilters": [
+            { "filterType": "WILDCARD", "filter": "latest" },
+            { "filterType": "WILDCARD", "filter": "dev-*" },
+        ],
         "imageScanningConfiguration": { "scanOnPush": true },
         "encryptionConfiguration": { "encryptionType": "KMS", "kmsKey": "alias/k" },
         "tags": [{ "Key": "team", "Value": "web" }],

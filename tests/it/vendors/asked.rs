@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use transship::clock::Clock;
 use transship::demo::registry::{Options, Registry};
-use transship::registry::{Endpoint, Kind, Limiter};
-use transship::rules::RegistryName;
+use transship::registry::Kind;
 
 use crate::support::command::Transship;
 use crate::support::ends::{images, sync};
@@ -112,10 +110,7 @@ async fn what_could_not_be_asked_once_is_found_out_later() {
         fake.rules("src", &format!("username: {USERNAME}, password: \"{PASSWORD}\"")),
         "http://127.0.0.1:1"
     ));
-    let config = workshop.config();
-    let settings = &config.registries[&RegistryName::new("src")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    let end = Endpoint::open("src", settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end");
+    let end = workshop.end("src");
     claims.out_of_order.store(true, Ordering::SeqCst);
     assert_eq!(end.version().await.expect("nothing to be told"), None);
     assert_eq!(end.kind(), None);

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use transship::clock::Clock;
 use transship::oci::RepositoryName;
-use transship::registry::{BulkListing, Endpoint, ErrorKind, Limiter};
-use transship::rules::RegistryName;
+use transship::registry::{BulkListing, ErrorKind};
 
 use crate::support::command::Transship;
 use crate::support::engine::{Workshop, by_hand, only_failure, scheduled};
@@ -35,14 +33,6 @@ fn between(fakes: &[Fake; 2], repositories: &str) -> Workshop {
         fakes[1].rules("dst", &Harbor::keys()),
     ];
     Workshop::new(&rules(&ends, repositories))
-}
-
-/// The end `dst` by itself.
-fn destination(workshop: &Workshop) -> Endpoint {
-    let config = workshop.config();
-    let settings = &config.registries[&RegistryName::new("dst")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    Endpoint::open("dst", settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end")
 }
 
 #[tokio::test]
@@ -145,7 +135,7 @@ async fn harbor_takes_a_new_repository_from_who_may_push_and_not_make_projects()
 #[tokio::test]
 async fn harbor_gets_no_project_for_a_name_without_one() {
     let (fakes, harbors) = two().await;
-    let end = destination(&between(&fakes, "[team/app]"));
+    let end = between(&fakes, "[team/app]").end("dst");
     let refused = end.begin_write(&"web".parse().expect("a name")).await;
     let error = refused.map(|_| ()).expect_err("no name of Harbor's");
     assert_eq!(error.kind, ErrorKind::Denied);
@@ -407,7 +397,7 @@ async fn harbor_is_asked_once_for_a_project_by_all_who_wait_for_it() {
             false => state.denies_listing = true,
             true => state.projects.clear(),
         });
-        let end = destination(&between(&fakes, "[team/app]"));
+        let end = between(&fakes, "[team/app]").end("dst");
         let names: Vec<RepositoryName> = (0..8).map(|n| format!("team/{n}").parse().expect("a name")).collect();
         let expected = match is_missing {
             false => BulkListing::None,
@@ -483,7 +473,7 @@ async fn harbor_public_projects_are_read_by_nobody() {
 #[tokio::test]
 async fn harbor_says_its_version_to_who_has_logged_in() {
     let (fakes, _) = two().await;
-    let end = destination(&between(&fakes, "[team/app]"));
+    let end = between(&fakes, "[team/app]").end("dst");
     let version = end.version().await.expect("an answer");
     assert_eq!(version.as_deref(), Some("Harbor v2.13.1-abcdef"));
 }

@@ -7,11 +7,9 @@ use crate::support::engine::{Workshop, by_hand, scheduled};
 use crate::support::fake::hub::{self, Hub};
 use crate::support::fake::{Fake, Nobody};
 use crate::support::images::{image, two_platforms};
-use transship::clock::Clock;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::engine::RunReport;
-use transship::registry::{BulkListing, Endpoint, Limiter};
-use transship::rules::RegistryName;
+use transship::registry::BulkListing;
 use transship::store::{JobOutcome, RunOutcome};
 
 async fn plain() -> Running {
@@ -171,10 +169,7 @@ async fn docker_hub_that_lets_nobody_log_in_is_asked_once_for_all_repositories()
     let dst = plain().await;
     hub.change(|state| state.refuses_logins = true);
     let workshop = pulling(&fake, &Hub::keys(&fake), &dst, "[library/alpine]");
-    let config = workshop.config();
-    let settings = &config.registries[&RegistryName::new("src")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    let end = Endpoint::open("src", settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end");
+    let end = workshop.end("src");
     for number in 0..8 {
         let name = format!("library/a{number}").parse().expect("a name");
         let listed = end.list_digests(&name).await.expect("an answer");
@@ -213,7 +208,7 @@ async fn ping_lists_docker_hub_below_what_the_rules_begin_with() {
     let told = home.run(&["ping", "src"]).await.expect(0).stdout;
     assert!(told.contains("1 repositories listed"), "{told}");
     assert_eq!(
-        fake.count("GET", "/v2/namespaces/library/repositories"),
+        fake.count("GET", "/v2/namespaces/library/repositories?"),
         1,
         "{:#?}",
         fake.exchanges()

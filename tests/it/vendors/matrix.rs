@@ -6,6 +6,7 @@
 
 mod clouds;
 mod document;
+mod rights;
 mod rows;
 mod scenarios;
 mod stores;
@@ -33,6 +34,9 @@ pub struct Row {
     /// One that needs something to be made first, where the kind has such.
     pub missing: &'static str,
     pub listing: Bulk,
+    /// Method and part of the path by which tags are listed at the vendor's API, where it is none of `/v2/`. Where all calls have one
+    /// path, a run that copies nothing makes no others.
+    pub api: Option<(&'static str, &'static str)>,
     pub referrers: Referrers,
     /// A pattern that `repository` is of, and one of the same name with a `2` behind it.
     pub pattern: &'static str,
@@ -120,6 +124,16 @@ pub trait Store: Send + Sync {
     /// No tag may be moved from now on.
     fn immutable(&self) {
         panic!("it has no immutable tags");
+    }
+
+    /// The next list of tags by the API is told to come later.
+    fn throttle_api(&self) {
+        panic!("it has no API");
+    }
+
+    /// The user may not list tags by the API from now on.
+    fn deny_listing(&self) {
+        panic!("it has no list with digests");
     }
 }
 
@@ -239,6 +253,14 @@ impl Site {
                     Act::Answer(StatusCode::TOO_MANY_REQUESTS, None),
                 ));
             }
+        }
+    }
+
+    /// The next request of the vendor's API is told to come later, in its own words.
+    pub fn throttle_api(&self, method: &str, part: &str) {
+        match self {
+            Self::Fake(fake) => fake.throttle(Some(method.parse().expect("a method")), part, 1),
+            Self::Behind { store, .. } => store.throttle_api(),
         }
     }
 

@@ -54,6 +54,7 @@ impl Origin {
             part.flow = Flow::Reading(reader);
             return;
         }
+        let mirrored = reader.mirrored;
         let whole = reader.offset < part.at || (part.bounded && !reader.gives_parts);
         if !whole {
             if reader.gives_parts && self.ranges == Ranges::Untried {
@@ -67,7 +68,11 @@ impl Origin {
             part.skip = part.at - reader.offset;
             part.flow = Flow::Reading(reader);
         }
-        self.never_again("a range was asked for, the whole blob came", index);
+        // What a mirror makes of ranges holds for this blob alone.
+        match mirrored {
+            true => self.whole_from(index),
+            false => self.never_again("a range was asked for, the whole blob came", index),
+        }
     }
 
     /// Nothing was asked: there was no place for one more, or it is a layout.

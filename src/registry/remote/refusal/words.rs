@@ -64,6 +64,11 @@ impl Refusal {
                 }
                 _ => "the registry takes images only, not artifacts of this type: leave the tag out of the rule".to_owned(),
             },
+            (ErrorKind::Unsupported, _) if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                "the registry takes no manifests of this type: leave the tag out of the rule, or have a newer version of the \
+                 registry"
+                    .to_owned()
+            }
             (ErrorKind::Unsupported, _) if pushes && self.status == StatusCode::METHOD_NOT_ALLOWED => {
                 "the registry takes no pushes: it may be read-only for maintenance, a mirror or a proxy cache"
                     .to_owned()

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
+use futures_util::StreamExt as _;
+
 use super::server::{Server, answer};
 use super::*;
+use crate::registry::Patience;
 
 /// One that has every blob.
 async fn full(bytes: Bytes) -> Server {
@@ -168,4 +172,43 @@ async fn a_mirror_that_wants_a_login_for_one_repository_is_asked_for_others() {
             assert_eq!(near.seen().len(), of_mirror, "{name} {challenge:?}");
         }
     }
+}
+
+/// What is asked for in part and breaks off at the mirror is not more than that part, whatever the registry sends.
+#[tokio::test]
+async fn a_part_that_goes_on_at_a_registry_without_ranges_ends_where_it_was_to_end() {
+    let bytes = Bytes::from((0..=255).collect::<Vec<u8>>());
+    let all = bytes.clone();
+    let registry = full(bytes.clone()).await;
+    let (breaks, read_so_far) = (Arc::new(tokio::sync::Notify::new()), 30);
+    let breaking = Arc::clone(&breaks);
+    let mirror = Server::start(move |_, _| {
+        let (begun, breaking) = (all.slice(10..10 + read_so_far), Arc::clone(&breaking));
+        let broken = async move {
+            breaking.notified().await;
+            Err(std::io::Error::other("it breaks off"))
+        };
+        let begun = futures_util::stream::iter([Ok(begun)]);
+        let body = Body::from_stream(begun.chain(futures_util::stream::once(broken)));
+        answer(206, &[("content-range", "bytes 10-99/256")], body)
+    })
+    .await;
+    let limiter = Limiter::default();
+    let end = mirrored(
+        &open_with(&limiter, &registry, Limits::default()),
+        open_with(&limiter, &mirror, Limits::default()),
+    );
+    let (name, digest) = (repository("a"), Digest::of(&bytes));
+    let reader = end.open_blob_range(&name, &digest, 10..100, Patience::Waits).await;
+    let mut reader = reader.expect("opened").expect("asked");
+    assert!(reader.mirrored && reader.gives_parts);
+    let mut read = Vec::new();
+    while let Some(part) = reader.next().await {
+        read.extend_from_slice(&part.expect("bytes"));
+        if read.len() == read_so_far {
+            breaks.notify_one();
+        }
+    }
+    assert_eq!((mirror.seen().len(), registry.seen().len()), (1, 1));
+    assert_eq!(read, bytes[10..100]);
 }

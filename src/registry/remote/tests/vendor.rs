@@ -700,3 +700,33 @@ async fn a_login_of_the_vendor_is_renewed_once_under_load_before_it_ends() {
     assert_eq!((server.seen().len(), sent.len()), (96, 96));
     assert!(sent[..64].iter().all(|login| login == "AWS:t1") && sent[64..].iter().all(|login| login == "AWS:t2"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_api_at_another_origin_is_asked_at_the_pace_of_its_kind() {
+    const A_SECOND: u32 = 5;
+    const REQUESTS: u32 = 11;
+    for paced in [true, false] {
+        let api = Server::start(|_, _| answer(200, &[], "")).await;
+        let registry = Server::start(|_, _| answer(404, &[], "")).await;
+        let mut settings = settings(&registry);
+        settings.endpoint = Some(RegistryUrl {
+            plain_http: true,
+            host: api.host(),
+            path: String::new(),
+        });
+        let habits = Habits {
+            api_per_second: paced.then_some(A_SECOND),
+            ..Habits::default()
+        };
+        let vendor = Arc::new(Elsewhere);
+        let end = open_as(vendor, &Limiter::default(), settings, habits);
+        let start = tokio::time::Instant::now();
+        let repository = repository("a");
+        let listed = join_all((0..REQUESTS).map(|_| end.list_digests(&repository))).await;
+        assert!(listed.into_iter().all(|listed| listed.is_ok()));
+        assert_eq!(count(&api, "/tags"), REQUESTS as usize);
+        // The first is at once; it may be ahead by a twentieth of a second.
+        let least = Duration::from_millis(u64::from(1000 * (REQUESTS - 1) / A_SECOND)) - Duration::from_millis(50);
+        assert_eq!(start.elapsed() >= least, paced, "{:?}", start.elapsed());
+    }
+}

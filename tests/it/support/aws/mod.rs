@@ -44,6 +44,10 @@ pub struct Book {
     pub ends: Option<f64>,
     /// Answers to these actions, used up: status, `__type`.
     pub refusals: BTreeMap<String, Vec<(u16, String)>>,
+    /// After a page that is not the last of a list: this tag of a repository names this image from then on.
+    pub moves: Option<(String, String, String)>,
+    /// The registry has a template that makes what is pushed to (ECR user guide, "Repository creation templates", create on push).
+    pub creates_on_push: bool,
     /// Entries of a page.
     pub page: usize,
     /// Page tokens that were given out and not used yet.
@@ -327,6 +331,10 @@ impl Book {
             let token = format!("opaque+{}/{to}==", self.actions.len());
             answer["nextToken"] = token.as_str().into();
             self.pages.insert(token, to);
+            if let Some((repository, tag, digest)) = self.moves.take() {
+                let stored = self.repositories.get_mut(&repository).expect("seeded");
+                stored.tags.insert(tag, digest);
+            }
         }
         reply(
             200,

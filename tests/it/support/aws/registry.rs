@@ -131,6 +131,9 @@ impl Book {
             .find_map(|marker| Some((marker, path.rfind(marker)?)))
             .unwrap_or(("", 0));
         let (name, rest) = (&path[..at], &path[at + marker.len()..]);
+        if self.creates_on_push && head.method == "POST" && rest == "uploads/" {
+            self.repositories.entry(name.to_owned()).or_default();
+        }
         if !self.repositories.contains_key(name) {
             let message = format!("The repository with name '{name}' does not exist in the registry with id '1'");
             return refused(404, "NAME_UNKNOWN", &message);
@@ -219,6 +222,11 @@ impl Book {
         if head.method == "PUT" {
             let digest = digest(body);
             let manifest: Value = serde_json::from_slice(body).unwrap_or_default();
+            if manifest["mediaType"].is_null() {
+                let message =
+                    "Invalid parameter at 'ImageManifest' failed to satisfy constraint: 'Invalid JSON syntax'";
+                return refused(405, "UNSUPPORTED", message);
+            }
             if let Some(missing) = repository.lacks(&manifest) {
                 let message = format!("The specified layers or images could not be found: {missing}");
                 return refused(lacks.0, lacks.1, &message);

@@ -24,6 +24,8 @@ const MIB: u64 = 1024 * 1024;
 
 pub struct EcrPublic {
     tokens: Tokens,
+    /// Actions that the key may not do.
+    pub forbidden: Mutex<BTreeSet<String>>,
     /// Those that were made and have no image yet.
     made: Mutex<BTreeSet<String>>,
     /// Marks of pages that were given out.
@@ -34,6 +36,7 @@ impl EcrPublic {
     pub async fn start() -> (Fake, Arc<Self>) {
         let public = Arc::new(Self {
             tokens: Tokens::new("/token/", "public.ecr.aws"),
+            forbidden: Mutex::default(),
             made: Mutex::default(),
             marks: Mutex::default(),
         });
@@ -58,6 +61,9 @@ impl EcrPublic {
     fn api(&self, book: &Book, request: &Asking, action: &str) -> Asked {
         if let Err(why) = signed(request) {
             return Asked::Wrong(why);
+        }
+        if lock(&self.forbidden).contains(action) {
+            return fault("AccessDeniedException");
         }
         let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let repository = format!("{ALIAS}/{}", asked["repositoryName"].as_str().unwrap_or_default());
@@ -111,7 +117,9 @@ impl EcrPublic {
         let held = repository.parse().ok().and_then(|name| book.registry.manifests(&name));
         let mut tags: Vec<Value> = Vec::new();
         for held in held.unwrap_or_default() {
-            let detail = json!({ "imageDigest": held.digest, "imageManifestMediaType": held.media_type });
+            let detail = json!({
+                "imageDigest": held.digest, "imageManifestMediaType": held.media_type, "imagePushedAt": 1_767_225_600.25,
+            });
             let tagged = held.tags.iter();
             tags.extend(tagged.map(|tag| json!({ "imageTag": tag, "imageDetail": detail })));
         }
@@ -246,7 +254,13 @@ impl Face for Arc<EcrPublic> {
         answer
     }
 
-    fn throttled(&self, _request: &Asking) -> Response {
-        refusal(429, "TOOMANYREQUESTS", "Rate exceeded")
+    fn throttled(&self, request: &Asking) -> Response {
+        match request.header("x-amz-target") {
+            Some(_) => document(
+                400,
+                &json!({ "__type": "ThrottlingException", "message": "Rate exceeded" }),
+            ),
+            None => refusal(429, "TOOMANYREQUESTS", "Rate exceeded"),
+        }
     }
 }

@@ -145,6 +145,8 @@ struct Switches {
     throttle: Option<(Option<Method>, String, u32)>,
     /// Tags that may not be moved once they are there.
     immutable: Vec<String>,
+    /// A part of the paths that this user may not ask for.
+    denied: Option<String>,
     /// Before which request all logins end: method, part of the path, how many of them come before it.
     end_logins: Option<(Method, String, u32)>,
 }
@@ -255,6 +257,11 @@ impl Fake {
     /// The next `times` requests by a method (`None`: any) with `part` in the path are told to come later.
     pub fn throttle(&self, method: Option<Method>, part: &str, times: u32) {
         lock(&self.book.switches).throttle = Some((method, part.to_owned(), times));
+    }
+
+    /// From now on this user may not ask for what has `part` in its path.
+    pub fn deny(&self, part: &str) {
+        lock(&self.book.switches).denied = Some(part.to_owned());
     }
 
     /// A tag that may not be moved from now on.
@@ -447,6 +454,10 @@ impl Front {
         }
         if lock(&book.switches).throttles(request) {
             return Asked::Answer(self.face.throttled(request));
+        }
+        let denied = lock(&book.switches).denied.clone();
+        if denied.is_some_and(|part| request.path.contains(&part)) {
+            return Asked::Answer(refusal(403, "DENIED", "this user may not ask for that"));
         }
         let asked = self.face.asked(book, request);
         if !matches!(asked, Asked::Pass | Asked::PassAs(_)) {

@@ -9,7 +9,7 @@ use crate::support::{PASSWORD, USERNAME};
 
 /// What goharbor/harbor, adapter aliacr, keeps to.
 #[test]
-fn alibaba_api_is_asked_15_times_a_second_at_most() {
+fn alibaba_has_a_pace_of_15_requests_a_second_for_its_api() {
     for host in [
         "registry.cn-hangzhou.aliyuncs.com",
         "corp-registry.cn-hangzhou.cr.aliyuncs.com",

@@ -12,7 +12,7 @@ use crate::support::proxy::{Act, Fault, Proxy};
 
 /// As ECR's.
 #[test]
-fn ecr_public_api_is_asked_10_times_a_second_at_most() {
+fn ecr_public_has_a_pace_of_10_requests_a_second_for_its_api() {
     assert_eq!(habits_for("public.ecr.aws").api_per_second, Some(10));
 }
 
@@ -55,11 +55,17 @@ async fn ecr_public_says_in_words_what_is_the_matter() {
             ErrorKind::Conflict,
             "the repository's tags are immutable",
         ),
+        (
+            405,
+            "Invalid parameter at 'ImageManifest' failed to satisfy constraint: 'Invalid JSON syntax'",
+            ErrorKind::Unsupported,
+            "only with `mediaType` in it",
+        ),
     ] {
-        let code = if kind == ErrorKind::Conflict {
-            "TAG_INVALID"
-        } else {
-            "DENIED"
+        let code = match kind {
+            ErrorKind::Conflict => "TAG_INVALID",
+            ErrorKind::Unsupported => "UNSUPPORTED",
+            _ => "DENIED",
         };
         let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] }).to_string();
         let (fake, _public) = EcrPublic::start().await;

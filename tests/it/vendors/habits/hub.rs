@@ -13,7 +13,7 @@ use crate::support::proxy::{Act, Fault, Proxy};
 
 /// Its limit is not documented.
 #[test]
-fn docker_hub_api_is_asked_5_times_a_second_at_most() {
+fn docker_hub_has_a_pace_of_5_requests_a_second_for_its_api() {
     assert_eq!(habits_for("docker.io").api_per_second, Some(5));
 }
 
@@ -45,6 +45,39 @@ async fn docker_hub_says_pull_rate_limit_of_a_quota_that_is_used_up() {
     assert_eq!((error.kind, error.status), (ErrorKind::Throttled, Some(429)), "{error}");
     assert!(
         error.message.contains("log in, with a plan that has more, or wait"),
+        "{error}"
+    );
+}
+
+/// docs.docker.com/docker-hub/usage, "Abuse rate limit": by address, with plain words and no header. No quota of pulls is used up by it.
+#[tokio::test]
+async fn docker_hub_says_too_many_requests_in_plain_text_and_is_asked_again() {
+    let (fake, _hub) = Hub::start().await;
+    let sample = image(1, "amd64", &[20]);
+    fake.seed("corp/app", "v1", &sample);
+    let proxy = Proxy::start(fake.url()).await;
+    let url = format!("url: \"{}\"", fake.url());
+    // Its token server and its API are at its own address.
+    let keys = format!("{}, token_hosts: [\"{}\"]", Hub::keys(&fake), fake.host());
+    let dst = fake
+        .rules("dst", &keys)
+        .replacen(&url, &format!("url: \"{}\"", proxy.url()), 1);
+    let plain = || Act::AnswerAfter(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n");
+    let tag = Reference::Tag("v1".parse().expect("a tag"));
+    let name = "corp/app".parse().expect("a name");
+    proxy.add(Fault::once("GET", "/manifests/", plain()));
+    let read = destination(&dst).get_manifest(&name, &tag).await.expect("read");
+    assert_eq!(read.map(|manifest| manifest.digest().clone()), Some(sample.digest()));
+    let statuses: Vec<_> = proxy.exchanges().into_iter().filter_map(|one| one.status).collect();
+    let wanted = [StatusCode::TOO_MANY_REQUESTS, StatusCode::UNAUTHORIZED, StatusCode::OK];
+    assert_eq!(statuses, wanted);
+
+    proxy.add(Fault::every("GET", "/manifests/", plain()));
+    let read = destination(&dst).get_manifest(&name, &tag).await;
+    let error = read.map(|_| ()).expect_err("too many");
+    assert_eq!((error.kind, error.status), (ErrorKind::Throttled, Some(429)), "{error}");
+    assert!(
+        error.message.contains("too many requests") && !error.message.contains("six hours"),
         "{error}"
     );
 }

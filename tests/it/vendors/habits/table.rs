@@ -39,7 +39,7 @@ alibaba_enterprise
         already exists and cannot be overwritten
     src/vendors/table.rs alibabas_token_servers_are_known_by_name_and_region:
         token_hosts
-    vendors/habits/alibaba.rs alibaba_api_is_asked_15_times_a_second_at_most:
+    vendors/habits/alibaba.rs alibaba_has_a_pace_of_15_requests_a_second_for_its_api:
         api_per_second
     vendors/alibaba.rs alibaba_enterprise_as_destination_makes_namespaces_and_repositories:
         must_create
@@ -52,7 +52,7 @@ alibaba_enterprise
 alibaba_personal
     src/vendors/table.rs alibabas_token_servers_are_known_by_name_and_region:
         token_hosts
-    vendors/habits/alibaba.rs alibaba_api_is_asked_15_times_a_second_at_most:
+    vendors/habits/alibaba.rs alibaba_has_a_pace_of_15_requests_a_second_for_its_api:
         api_per_second
     vendors/alibaba.rs alibaba_personal_lists_makes_and_logs_in_by_its_own_api:
         must_create
@@ -71,7 +71,7 @@ ecr
         201 for a piece, none below 5 MiB; trust_upload_range
     ecr/habits.rs ecr_layers_are_believed_for_a_day_and_sent_where_a_manifest_is_refused_for_them:
         refuses_missing_blobs
-    ecr/habits.rs ecr_api_is_asked_10_times_a_second_at_most:
+    ecr/habits.rs ecr_has_a_pace_of_10_requests_a_second_for_its_api:
         api_per_second
     ecr/pushes.rs a_first_copy_makes_the_repository_with_its_settings_and_a_second_run_asks_the_api:
         login_first; must_create
@@ -89,12 +89,16 @@ ecr
         absolute links with an opaque mark, no page beyond 1,000
     ecr/habits.rs ecr_mounts_blobs_where_the_account_has_that_switched_on:
         mounts by a setting of the account
+    ecr/habits.rs ecr_manifests_without_a_media_type_are_refused_in_words:
+        UNSUPPORTED invalid json syntax
+    ecr/habits.rs ecr_templates_make_what_is_pushed_to_where_the_user_may_not:
+        repositories made by a template
 ecr_public
     vendors/ecr_public.rs ecr_public_pieces_are_so_long_that_a_thousand_are_enough_for_the_largest_layer:
         min_piece; max_piece
     vendors/ecr_public.rs ecr_public_large_layers_go_in_pieces_of_10_mib_and_a_rest:
         trust_upload_range; upload
-    vendors/habits/ecr_public.rs ecr_public_api_is_asked_10_times_a_second_at_most:
+    vendors/habits/ecr_public.rs ecr_public_has_a_pace_of_10_requests_a_second_for_its_api:
         api_per_second
     src/vendors/ecr_public/tests.rs our_own_alias_is_listed_and_made_and_others_are_left_alone:
         must_create
@@ -103,7 +107,7 @@ ecr_public
     vendors/ecr_public.rs ecr_public_blobs_of_our_own_are_looked_for_by_one_request:
         blobs_at_once
     vendors/habits/ecr_public.rs ecr_public_says_in_words_what_is_the_matter:
-        TAG_INVALID immutable; authorization token has expired; is not authorized to perform; rate exceeded
+        TAG_INVALID immutable; authorization token has expired; is not authorized to perform; rate exceeded; UNSUPPORTED invalid json syntax
 azure
     vendors/azure.rs azure_says_what_is_wrong_with_an_application_and_with_a_scope:
         list_action
@@ -122,7 +126,7 @@ docker_hub
         api_host; credential_key; default_namespace; token_hosts
     vendors/hub.rs docker_hub_images_beyond_the_quota_wait_for_the_next_run:
         metered
-    vendors/habits/hub.rs docker_hub_api_is_asked_5_times_a_second_at_most:
+    vendors/habits/hub.rs docker_hub_has_a_pace_of_5_requests_a_second_for_its_api:
         api_per_second
     vendors/habits/hub.rs docker_hub_tags_that_its_api_does_not_show_are_looked_at:
         hides_tags
@@ -130,6 +134,8 @@ docker_hub
         catalogue
     vendors/habits/hub.rs docker_hub_says_pull_rate_limit_of_a_quota_that_is_used_up:
         429 TOOMANYREQUESTS pull rate limit
+    vendors/habits/hub.rs docker_hub_says_too_many_requests_in_plain_text_and_is_asked_again:
+        429 in plain text
     vendors/habits/hub.rs docker_hub_mounts_blobs_of_another_repository:
         mounts
 distribution
@@ -148,8 +154,10 @@ zot
         mounts from anywhere
     vendors/zot.rs zot_says_400_of_a_blob_that_a_manifest_lacks_and_gets_it:
         400 for a blob that a manifest lacks
+    vendors/habits/zot.rs zot_manifests_of_a_type_that_it_does_not_know_are_refused_in_words:
+        415 for a type of manifests that it does not know
 tencent_enterprise
-    vendors/habits/tencent.rs tencent_api_is_asked_10_times_a_second_at_most:
+    vendors/habits/tencent.rs tencent_has_a_pace_of_10_requests_a_second_for_its_api:
         api_per_second
     vendors/tencent.rs tencent_enterprise_as_destination_makes_namespaces_and_repositories:
         must_create
@@ -160,7 +168,7 @@ tencent_enterprise
     vendors/habits/tencent.rs tencent_mounts_blobs_of_another_repository:
         mounts
 tencent_personal
-    vendors/habits/tencent.rs tencent_api_is_asked_10_times_a_second_at_most:
+    vendors/habits/tencent.rs tencent_has_a_pace_of_10_requests_a_second_for_its_api:
         api_per_second
     vendors/tencent.rs tencent_personal_lists_and_makes_by_its_api_and_logs_in_by_its_user:
         must_create

@@ -7,7 +7,7 @@ use crate::support::fake::tencent;
 
 /// What goharbor/harbor, adapter tencentcr, keeps to.
 #[test]
-fn tencent_api_is_asked_10_times_a_second_at_most() {
+fn tencent_has_a_pace_of_10_requests_a_second_for_its_api() {
     for host in ["corp.tencentcloudcr.com", "ccr.ccs.tencentyun.com"] {
         assert_eq!(habits_for(host).api_per_second, Some(10), "{host}");
     }

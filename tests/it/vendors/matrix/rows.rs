@@ -4,7 +4,7 @@ use futures_util::future::FutureExt;
 use transship::demo::registry::Options;
 
 use super::clouds::{ECR_PUBLIC, GITHUB, GOOGLE, HUAWEI, TENCENT_ENTERPRISE, TENCENT_PERSONAL};
-use super::scenarios::run;
+use super::scenarios::{one, run};
 use super::stores::{Docker, Ecr};
 use super::{Bulk, End, Not, Referrers, Row, Scenario, Shown, Site};
 use crate::support::aws::{ACCOUNT, Aws, KEY};
@@ -76,6 +76,7 @@ static HARBOR: Row = Row {
     repository: "team/web/app",
     missing: "new/app",
     listing: Bulk::Images(100),
+    api: Some(("GET", "/artifacts")),
     referrers: Referrers::Api,
     pattern: "team/web/*",
     beside: "team/tool",
@@ -107,6 +108,7 @@ static ALIBABA_ENTERPRISE: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Tags(100),
+    api: Some(("POST", "/?")),
     referrers: Referrers::Tag,
     pattern: "team/app*",
     beside: "team/tool",
@@ -140,6 +142,7 @@ static ALIBABA_PERSONAL: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Tags(100),
+    api: Some(("GET", "/repos/")),
     referrers: Referrers::Tag,
     pattern: "team/app*",
     beside: "team/tool",
@@ -180,6 +183,7 @@ static ECR: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Images(1000),
+    api: Some(("POST", "/")),
     referrers: Referrers::Api,
     pattern: "team/app*",
     beside: "team/tool",
@@ -210,6 +214,7 @@ static AZURE: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Tags(100),
+    api: Some(("GET", "/acr/v1/")),
     referrers: Referrers::Api,
     pattern: "team/app*",
     beside: "team/tool",
@@ -239,6 +244,7 @@ static DOCKER_HUB: Row = Row {
     repository: "corp/app",
     missing: "corp/new",
     listing: Bulk::Tags(100),
+    api: Some(("GET", "/hub/v2/namespaces/")),
     referrers: Referrers::Tag,
     pattern: "corp/app*",
     beside: "corp/tool",
@@ -283,6 +289,7 @@ static DISTRIBUTION: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::None,
+    api: None,
     referrers: Referrers::Tag,
     pattern: "team/app*",
     beside: "team/tool",
@@ -308,6 +315,7 @@ static ZOT: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::Tags(1000),
+    api: Some(("GET", "/_zot/ext/")),
     referrers: Referrers::Api,
     pattern: "team/app*",
     beside: "team/tool",
@@ -336,6 +344,7 @@ static GENERIC: Row = Row {
     repository: "team/app",
     missing: "new/app",
     listing: Bulk::None,
+    api: None,
     referrers: Referrers::Tag,
     pattern: "team/app*",
     beside: "team/tool",
@@ -361,6 +370,7 @@ static QUAY: Row = Row {
     repository: "team/app",
     missing: "team/new",
     listing: Bulk::Tags(100),
+    api: Some(("GET", "/api/v1/repository/")),
     referrers: Referrers::Api,
     pattern: "team/app*",
     beside: "team/tool",
@@ -389,6 +399,7 @@ static ARTIFACTORY: Row = Row {
     missing: "docker/new",
     // All in one answer.
     listing: Bulk::Tags(1_000_000),
+    api: Some(("GET", "/artifactory/api/storage/")),
     referrers: Referrers::Tag,
     pattern: "docker/app*",
     beside: "docker/tool",
@@ -419,16 +430,46 @@ static NEXUS: Row = Row {
     repository: "team/app",
     missing: "team/new",
     listing: Bulk::None,
+    api: None,
     referrers: Referrers::Tag,
     pattern: "team/app*",
     beside: "team/tool",
     not: &[],
     unchecked: &[
-        "its search, whose index lags behind: it is used with `bulk_listing: true` alone, and no part of this table",
+        "its search, whose index lags behind: it is used with `bulk_listing: true` alone, and its no-op is at most 50 requests a side",
         "the service of its tokens, and how long they are good",
         "group repositories, and the caps of the Community Edition",
     ],
 };
+
+/// With `bulk_listing: true`. Its pages are as long as Nexus likes: some 50 components.
+pub static NEXUS_WITH_SEARCH: Row = Row {
+    start: || {
+        async {
+            let (fake, nexus) = Nexus::start_with_search().await;
+            let keys = Nexus::keys_with_search(&fake);
+            End {
+                site: Site::Fake(fake),
+                keys,
+                _kept: Box::new(nexus),
+            }
+        }
+        .boxed()
+    },
+    listing: Bulk::Tags(50),
+    api: Some(("GET", "/service/rest/v1/search")),
+    ..NEXUS
+};
+
+#[tokio::test]
+async fn nexus_nothing_to_do_over_2000_tags_costs_pages_of_its_search() {
+    one(&NEXUS_WITH_SEARCH, Scenario::NoOp).await;
+}
+
+#[tokio::test]
+async fn nexus_search_that_wants_to_be_asked_later_is() {
+    one(&NEXUS_WITH_SEARCH, Scenario::Throttled).await;
+}
 
 static GITLAB: Row = Row {
     kind: "gitlab",
@@ -449,6 +490,7 @@ static GITLAB: Row = Row {
     repository: "group/project/app",
     missing: "group/project/new",
     listing: Bulk::Tags(1000),
+    api: Some(("GET", "/gitlab/v1/")),
     referrers: Referrers::Tag,
     pattern: "group/project/*",
     beside: "group/sub/tool",

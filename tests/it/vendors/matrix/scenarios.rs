@@ -30,7 +30,8 @@ pub async fn run(row: &Row) {
     }
 }
 
-async fn one(row: &Row, scenario: Scenario) {
+/// Runs one of them.
+pub async fn one(row: &Row, scenario: Scenario) {
     match scenario {
         Scenario::FirstCopy => first_copy(row).await,
         Scenario::NoOp => no_op(row).await,
@@ -350,6 +351,23 @@ async fn throttled(row: &Row) {
     };
     assert_eq!(Tally::of(site), gone_out);
     chain.assert_holds("v1", &sample).await;
+    let Some((method, part)) = row.api else {
+        return;
+    };
+    let asked = async || {
+        site.forget();
+        let report = by_hand(&chain.engine, "out").await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        (site.count(method, part), site.count("HEAD", "/manifests/"))
+    };
+    // Where its digests are compared with looks at the tags first, they are.
+    asked().await;
+    let (before, looks) = asked().await;
+    assert!(before > 0, "the API lists the tags");
+    site.throttle_api(method, part);
+    // It is asked again, and no tag is looked at in its stead. What Alibaba put off has used up its signature: it is signed anew.
+    let again = 1 + usize::from(row.kind.starts_with("alibaba"));
+    assert_eq!(asked().await, (before + again, looks));
 }
 
 /// Of two uploads the second meets the end, so that it is known which are under way then.

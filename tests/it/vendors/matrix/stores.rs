@@ -52,6 +52,20 @@ impl Store for Ecr {
             stored.immutable = true;
         }
     }
+
+    fn throttle_api(&self) {
+        let later = (400, "ThrottlingException".to_owned());
+        let refusals = &mut self.0.book().refusals;
+        refusals.insert("DescribeImages".to_owned(), vec![later]);
+    }
+
+    fn deny_listing(&self) {
+        for action in ["DescribeImages", "ListImages"] {
+            let refused = (400, "AccessDeniedException".to_owned());
+            let refusals = &mut self.0.book().refusals;
+            refusals.insert(action.to_owned(), vec![refused; 9]);
+        }
+    }
 }
 
 fn put(stored: &mut Stored, image: &SampleImage) {
