@@ -41,4 +41,4 @@ pub use settings::{
     GoogleSettings, HuaweiSettings, Limits, LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl,
     RemoteSettings, TencentSettings, Timeouts, TlsSettings,
 };
-pub use vendor::{Created, Generic, Issued, Mounts, Phrase, Told, Vendor, Ways};
+pub use vendor::{Created, Generic, Issued, Phrase, Told, Vendor, Ways};

@@ -188,12 +188,8 @@ pub struct Ways {
     pub repeat_scopes: bool,
     /// False where there is no catalogue to be asked for.
     pub catalogue: bool,
-    /// Whether blobs can be mounted.
-    pub mounts: Mounts,
     /// False where a blob's bytes must not come with the closing PUT alone.
     pub single_put: bool,
-    /// False where a manifest with an empty config (`application/vnd.oci.empty.v1+json`) is refused; `None` where unknown.
-    pub empty_config: Option<bool>,
     /// Refusals that mean something else here than elsewhere. The first that fits holds.
     pub phrases: &'static [Phrase],
     /// What a refused, expired login is called where the answer is no 401, in lower case: the login is renewed then.
@@ -213,23 +209,10 @@ impl Ways {
         list_action: None,
         repeat_scopes: false,
         catalogue: true,
-        mounts: Mounts::Try,
         single_put: true,
-        empty_config: None,
         phrases: &[],
         expired_login: None,
     };
-}
-
-/// Whether blobs can be mounted from one repository to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mounts {
-    /// It is tried.
-    Try,
-    /// Only where the first parts of both names are the same.
-    SameOwner,
-    /// Never: it is not even tried.
-    Never,
 }
 
 /// What a refusal means in the words of one kind.
