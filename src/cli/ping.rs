@@ -78,6 +78,10 @@ fn render(report: &PingReport, now: Timestamp) -> String {
         let age = ago(now.duration_since(known.learnt));
         text.push_str(&format!("\n  known: {} ({}; {age})", known.message, known.evidence));
     }
+    if report.capabilities_left_out > 0 {
+        let more = report.capabilities_left_out;
+        text.push_str(&format!("\n  known: and {more} more, of other repositories"));
+    }
     text
 }
 

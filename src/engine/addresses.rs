@@ -1,5 +1,7 @@
 //! Names of registries that lead elsewhere than they did: what is remembered under such a name is of another registry.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::context::RunContext;
@@ -27,21 +29,30 @@ pub(super) async fn forget_moved<'e>(
     Ok(())
 }
 
-/// True where what is remembered under the name of one of `ends` is of another registry.
+/// The names of those of `ends` that have moved: what is remembered under them is of another registry.
 ///
 /// # Errors
 /// The state database fails.
-pub(super) async fn has_moved<'e>(
+pub(super) async fn moved<'e>(
     store: &Store,
     ends: impl IntoIterator<Item = &'e Endpoint>,
-) -> Result<bool, StoreError> {
+) -> Result<BTreeSet<String>, StoreError> {
+    let mut moved = BTreeSet::new();
     for end in ends {
         let kept = store.address(end.name()).await?;
         if kept.is_some_and(|kept| kept != end.address()) {
-            return Ok(true);
+            moved.insert(end.name().to_owned());
         }
     }
-    Ok(false)
+    Ok(moved)
+}
+
+/// True where what is remembered under the name of an end is of another registry.
+///
+/// # Errors
+/// As [`moved`].
+pub(super) async fn has_moved(store: &Store, end: &Endpoint) -> Result<bool, StoreError> {
+    Ok(!moved(store, [end]).await?.is_empty())
 }
 
 /// Forgets what a run remembered of ends that have moved while it was under way: it went on with the rules of its start.

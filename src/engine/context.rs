@@ -75,6 +75,8 @@ pub(super) struct RunContext {
     pub(super) began: Duration,
     /// Where the run stands in time and among failures of earlier ones.
     pub(super) parking: RunParking,
+    /// Ends that have moved, of which nothing that is remembered may be used. Empty where a run writes: it has forgotten that.
+    pub(super) moved: Arc<BTreeSet<String>>,
     /// Blobs whose bytes at a destination were found damaged: that they are there is no reason not to send them.
     pub(super) damaged: Arc<BTreeSet<Digest>>,
 }

@@ -390,6 +390,7 @@ impl Engine {
                 obeys: false,
                 started_at: shared.clock.now(),
             },
+            moved: Arc::default(),
             damaged: Arc::default(),
         })
     }
@@ -406,11 +407,15 @@ impl Engine {
     ) -> Result<RulePlan, EngineError> {
         let mut rule = self.rule(rule.as_str())?.clone();
         // Not forgotten: a daemon may be at work with the rules as they were.
-        if addresses::has_moved(self.store(), self.ends_of(&rule)).await? {
+        let moved = addresses::moved(self.store(), self.ends_of(&rule)).await?;
+        if !moved.is_empty() {
             rule.trust_destination = Duration::ZERO;
         }
         let name = rule.name.to_string();
-        let context = self.context(rule, RunId(0), false, Claims::Look, control.clone())?;
+        let context = RunContext {
+            moved: Arc::new(moved),
+            ..self.context(rule, RunId(0), false, Claims::Look, control.clone())?
+        };
         super::rates::restore(&context).await;
         super::learnt::restore(&context).await;
         let mut copies = 0;

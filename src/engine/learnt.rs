@@ -6,13 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::addresses;
 use super::context::RunContext;
-use crate::registry::{ABSENT, Endpoint, Fact, FactNews, Finding, Kind, ListingRefusal};
+use crate::registry::{ABSENT, Endpoint, Fact, FactNews, Finding, KIND_LIFE, Kind, ListingRefusal};
 use crate::store::{Capability, Store, StoreError};
 
 /// What a registry is.
 pub(super) const KIND: &str = "kind";
-/// How long that is believed: a name may come to stand for another product.
-const KIND_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Where the vendor's API may not be asked for listings, by project or repository; [`ALL`] for that of repositories.
 pub(super) const BULK_LISTING: &str = "bulk_listing";
@@ -29,7 +27,7 @@ fn ends(context: &RunContext) -> impl Iterator<Item = &Endpoint> {
 /// Tells the ends of a run what earlier processes found out. To be called before the first request.
 pub(super) async fn restore(context: &RunContext) {
     let now = context.clock.now();
-    for end in ends(context) {
+    for end in ends(context).filter(|end| !context.moved.contains(end.name())) {
         match context.store.capabilities(end.name(), now).await {
             Ok(known) => {
                 tell(end, &known, now);
@@ -51,8 +49,10 @@ fn refused_to(end: &Endpoint) -> String {
 /// The kind first: whose refusals these are depends on it.
 fn tell(end: &Endpoint, known: &[Capability], now: Timestamp) {
     let kind = known.iter().find(|known| known.class == ALL && known.name == KIND);
-    if let Some(kind) = kind.and_then(|known| Kind::from_word(&known.value)) {
-        end.assume_kind(kind);
+    if let Some(known) = kind
+        && let Some(kind) = Kind::from_word(&known.value)
+    {
+        end.assume_kind(kind, left(known, now));
     }
     let refused = refused_to(end);
     let refusals = known
@@ -103,7 +103,7 @@ pub(super) async fn keep(context: &RunContext) {
 /// former place is not forgotten before the first run.
 pub(super) async fn keep_of_pinged(store: &Store, end: &Endpoint, now: Timestamp) {
     let is_there = async || -> Result<bool, StoreError> {
-        if addresses::has_moved(store, [end]).await? {
+        if addresses::has_moved(store, end).await? {
             return Ok(false);
         }
         // Else a change of the address before the first run would not be seen.

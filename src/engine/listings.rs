@@ -115,8 +115,8 @@ pub(super) async fn list(
             agreement: Agreement::KNOWN,
             ..Trust::default()
         },
-        // What memory says is what is in doubt.
-        false if context.looks_anew => Trust::default(),
+        // What memory says is what is in doubt, or is of another registry.
+        false if context.looks_anew || context.moved.contains(endpoint.name()) => Trust::default(),
         false => match remembered(context, endpoint, repository).await {
             Ok(trust) => trust,
             Err(error) => return Observation::Unknown(Fault::from(error).into()),

@@ -47,7 +47,9 @@ pub(super) async fn ping(engine: &Engine, names: &[String]) -> Result<Vec<PingRe
             clock(&mut greeted.report, &greeted.greeting, end.signatures());
         }
         learnt::keep_of_pinged(engine.store(), end, engine.clock().now()).await;
-        greeted.report.capabilities = known::capabilities(engine, end).await;
+        let (known, left_out) = known::capabilities(engine, end).await;
+        greeted.report.capabilities = known;
+        greeted.report.capabilities_left_out = left_out;
         greeted.report
     });
     Ok(join_all(pings).await)
@@ -78,6 +80,7 @@ async fn greet<'e>(engine: &Engine, name: &'e RegistryName, end: &'e Endpoint) -
         version: None,
         clock_skew_seconds: None,
         capabilities: Vec::new(),
+        capabilities_left_out: 0,
         upload_habit: habit(engine, end).await,
     };
     let mut greeted = Greeted {
@@ -343,14 +346,11 @@ async fn habit(engine: &Engine, end: &Endpoint) -> &'static str {
     if let Some(habit) = end.habits().upload {
         return habit.as_str();
     }
-    let now = engine.clock().now();
-    let known = engine
-        .store()
-        .capability(end.name(), "*", super::transfer::UPLOAD_HABIT, now)
-        .await;
-    let habit = known
-        .ok()
-        .flatten()
-        .and_then(|word| crate::plan::UploadHabit::from_word(&word));
+    let known = known::remembered(engine.store(), end, engine.clock().now()).await;
+    let known = known.unwrap_or_default().into_iter();
+    let mut habits = known.filter(|known| known.name == super::transfer::UPLOAD_HABIT && known.class == learnt::ALL);
+    let habit = habits
+        .next()
+        .and_then(|known| crate::plan::UploadHabit::from_word(&known.value));
     habit.map_or("not_known", crate::plan::UploadHabit::as_str)
 }

@@ -280,6 +280,8 @@ pub struct PingReport {
     pub clock_skew_seconds: Option<i64>,
     /// What was learnt of it and still holds.
     pub capabilities: Vec<PingCapability>,
+    /// How much more of the same sorts is known of single repositories.
+    pub capabilities_left_out: usize,
     /// What broken uploads leave: `keeps_bytes`, `keeps_pieces`, `keeps_nothing`, `not_known`.
     pub upload_habit: &'static str,
 }

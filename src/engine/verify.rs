@@ -1,9 +1,11 @@
 //! `verify`: every tag, manifest and blob is at the destination, judged by the registries alone.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures_util::StreamExt;
 
+use super::addresses;
 use super::context::{Claims, RunContext};
 use super::control::Control;
 use super::facade::{Engine, EngineError};
@@ -35,7 +37,9 @@ pub(super) async fn verify(
     let mut rule = engine.rule_value(&request.rule)?;
     // Memory is what is not trusted here.
     rule.trust_destination = std::time::Duration::ZERO;
+    let moved = addresses::moved(engine.store(), engine.ends_of(&rule)).await?;
     let context = RunContext {
+        moved: Arc::new(moved),
         looks_anew: true,
         ..engine.context(rule.clone(), RunId(0), true, Claims::Look, control.clone())?
     };

@@ -350,10 +350,10 @@ impl Endpoint {
         }
     }
 
-    /// Takes over what an earlier process found out of its kind; without effect where that is known.
-    pub fn assume_kind(&self, kind: super::Kind) {
+    /// Takes over what an earlier process found out of its kind, and how long that is still believed; without effect where it is known.
+    pub fn assume_kind(&self, kind: super::Kind, left: std::time::Duration) {
         if let Self::Registry(registry) = self {
-            registry.assume_kind(kind);
+            registry.assume_kind(kind, left);
         }
     }
 

@@ -13,6 +13,8 @@ pub const PRESENT: &str = "present";
 pub const ABSENT: &str = "absent";
 /// How long [`PRESENT`] is believed, which nothing is left undone for.
 pub const PRESENT_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long it is believed what kind of registry one was found to be: a name may come to stand for another product.
+pub const KIND_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long [`ABSENT`] is: what is switched on or upgraded is found within hours.
 pub const ABSENT_LIFE: Duration = Duration::from_secs(6 * 3600);
 

@@ -24,7 +24,7 @@ pub use answers::Answers;
 pub use blob::{BlobReader, BlobWrite, BodyStream, FinishedBlob, MountOutcome, Patience, SessionState};
 pub use endpoint::{BulkListing, Endpoint, HeadManifest, ListedTag, Listing, ReferrerList, UploadHabit};
 pub use error::{Error, ErrorKind, Operation, Place, Result, Side};
-pub use facts::{ABSENT, ABSENT_LIFE, Fact, FactNews, Finding, PRESENT, PRESENT_LIFE};
+pub use facts::{ABSENT, ABSENT_LIFE, Fact, FactNews, Finding, KIND_LIFE, PRESENT, PRESENT_LIFE};
 pub use habits::Habits;
 pub use import::{ImportSource, ImportTerms, ImportedImage, Imports};
 pub use kind::Kind;
@@ -41,4 +41,4 @@ pub use settings::{
     GoogleSettings, HuaweiSettings, Limits, LoginSource, MirrorSettings, ProxySettings, RegistrySettings, RegistryUrl,
     RemoteSettings, TencentSettings, Timeouts, TlsSettings,
 };
-pub use vendor::{Created, Generic, Issued, Mounts, Phrase, Told, Vendor, Ways};
+pub use vendor::{Created, Generic, Issued, Phrase, Told, Vendor, Ways};

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, ready};
 use jiff::Timestamp;
@@ -20,7 +21,7 @@ pub trait Vendor: fmt::Debug + Send + Sync {
     /// What it is; `None` while that has not been found out.
     fn kind(&self) -> Option<Kind>;
 
-    /// What else sets its registries apart. May change once, when the kind is found out.
+    /// What else sets its registries apart. May change when the kind is found out, or found to be another one.
     fn ways(&self) -> &'static Ways {
         &Ways::PLAIN
     }
@@ -30,8 +31,8 @@ pub trait Vendor: fmt::Debug + Send + Sync {
         Box::pin(ready(Ok(())))
     }
 
-    /// Takes over what an earlier process found out; without effect where the kind is known.
-    fn assume(&self, _kind: Kind, _api: &Api) {}
+    /// Takes over what an earlier process found out, and how long that is still believed; without effect where the kind is known.
+    fn assume(&self, _kind: Kind, _left: Duration, _api: &Api) {}
 
     /// Its kind, where it was found out since this was asked last.
     fn take_found(&self) -> Option<Kind> {
@@ -187,12 +188,8 @@ pub struct Ways {
     pub repeat_scopes: bool,
     /// False where there is no catalogue to be asked for.
     pub catalogue: bool,
-    /// Whether blobs can be mounted.
-    pub mounts: Mounts,
     /// False where a blob's bytes must not come with the closing PUT alone.
     pub single_put: bool,
-    /// False where a manifest with an empty config (`application/vnd.oci.empty.v1+json`) is refused; `None` where unknown.
-    pub empty_config: Option<bool>,
     /// Refusals that mean something else here than elsewhere. The first that fits holds.
     pub phrases: &'static [Phrase],
     /// What a refused, expired login is called where the answer is no 401, in lower case: the login is renewed then.
@@ -212,23 +209,10 @@ impl Ways {
         list_action: None,
         repeat_scopes: false,
         catalogue: true,
-        mounts: Mounts::Try,
         single_put: true,
-        empty_config: None,
         phrases: &[],
         expired_login: None,
     };
-}
-
-/// Whether blobs can be mounted from one repository to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mounts {
-    /// It is tried.
-    Try,
-    /// Only where the first parts of both names are the same.
-    SameOwner,
-    /// Never: it is not even tried.
-    Never,
 }
 
 /// What a refusal means in the words of one kind.

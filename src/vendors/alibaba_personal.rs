@@ -28,7 +28,6 @@ static WAYS: Ways = Ways {
     lists_alike: true,
     right_to_list: "the RAM actions cr:ListRepository and cr:ListRepositoryTag",
     catalogue: false,
-    empty_config: Some(false),
     ..Ways::PLAIN
 };
 

@@ -11,8 +11,10 @@ use futures_util::future::{FutureExt, ready};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::artifactory_create as creation;
-use super::artifactory_repositories::{self as repositories, Key, ToldOf};
+use super::artifactory_address as address;
+use super::artifactory_create::{self as creation, Begin};
+use super::artifactory_repositories::{self as repositories, Key};
+use super::in_part::InPart;
 use super::once::once;
 use super::product;
 use super::table::Row;
@@ -67,6 +69,8 @@ static WAYS: Ways = Ways {
 
 /// How long it is believed what a repository of Artifactory's own is.
 const CLASS_LIFE: Duration = Duration::from_secs(3600);
+/// Keys of which that is known; above it they are forgotten, which costs a request each.
+const MOST_CLASSES: usize = 10_000;
 /// The longest list of files, in bytes. A tag has a folder with a file for each layer, and each file has 300 bytes or so: these
 /// are eight thousand tags.
 const LONGEST: usize = 32 * 1024 * 1024;
@@ -74,15 +78,26 @@ const LONGEST: usize = 32 * 1024 * 1024;
 /// One Artifactory.
 #[derive(Debug, Default)]
 struct Artifactory {
-    /// By key: whether the repository holds all there is of it, and until when that is believed.
-    holds_all: Mutex<HashMap<String, (bool, Duration)>>,
+    /// By key: what is there, and until when that is believed.
+    classes: Mutex<HashMap<String, (Class, Duration)>>,
     /// Repositories whose lists are longer than answers of an API usually are.
     long: Mutex<HashSet<RepositoryName>>,
-    told_of: ToldOf,
-    /// Held while a key is looked for and made.
-    making: tokio::sync::Mutex<()>,
+    told_of: InPart,
+    /// Held while a key is looked for and made: whether names begin with keys, once that was looked at, and until when it is believed.
+    making: tokio::sync::Mutex<Option<(Begin, Duration)>>,
     /// Held while one of those is read, so that no two of them are in memory.
     alone: tokio::sync::Mutex<()>,
+}
+
+/// What a repository of Artifactory's own is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// It holds all there is of it.
+    Whole,
+    /// It holds what it has fetched, or shows what others hold.
+    InPart,
+    /// There is none of this name, or it is for others to know.
+    Missing,
 }
 
 /// Of the settings of a repository of Artifactory's own.
@@ -114,23 +129,22 @@ impl Vendor for Artifactory {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
-            // The first part is the key of Artifactory's own repository, unless the host has it: then this is not found.
-            let Some((key, _)) = repository.as_str().split_once('/') else {
+            let Some((key, image)) = self.placed(api, repository).await? else {
                 return Ok(BulkListing::None);
             };
-            if !self.holds_all(api, repository, key).await? {
+            if self.class(api, repository, key).await? != Class::Whole {
                 return Ok(BulkListing::None);
             }
             let is_long = lock(&self.long).contains(repository);
             if !is_long {
-                match list(api, repository, None).await {
+                match list(api, repository, (key, image), None).await {
                     Err(error) if error.kind == ErrorKind::TooLarge => {}
                     listed => return listed,
                 }
                 lock(&self.long).insert(repository.clone());
             }
             let _alone = self.alone.lock().await;
-            list(api, repository, Some(LONGEST)).await
+            list(api, repository, (key, image), Some(LONGEST)).await
         }
         .boxed()
     }
@@ -140,8 +154,8 @@ impl Vendor for Artifactory {
             let learn = |keys: &[Key]| {
                 let until = api.clock().elapsed() + CLASS_LIFE;
                 let classes = keys.iter().filter(|key| !key.class.is_empty());
-                let learnt = classes.map(|key| (key.key.clone(), (is_whole(&key.class), until)));
-                lock(&self.holds_all).extend(learnt);
+                let learnt = classes.map(|key| (key.key.clone(), (Class::of(&key.class), until)));
+                lock(&self.classes).extend(learnt);
             };
             Ok(Some(repositories::list(api, below, &self.told_of, learn).await?))
         }
@@ -150,14 +164,16 @@ impl Vendor for Artifactory {
 
     fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
         async move {
-            let Some((key, _)) = repository.as_str().split_once('/') else {
-                return Ok(Created::Nothing);
-            };
-            let _alone = self.making.lock().await;
-            let created = creation::make(api, repository, key).await?;
+            let mut begin = self.making.lock().await;
+            let now = api.clock().elapsed();
+            begin.take_if(|(_, until)| now >= *until);
+            let known = begin.map(|(begin, _)| begin);
+            let (made, seen) = creation::make(api, repository, known).await;
+            *begin = seen.map(|seen| (seen, now + CLASS_LIFE)).or(*begin);
+            let created = made?;
             if created == Created::Made {
                 // What was known of it is that it was not there.
-                lock(&self.holds_all).remove(key);
+                lock(&self.classes).retain(|_, (class, _)| *class != Class::Missing);
             }
             Ok(created)
         }
@@ -178,48 +194,83 @@ impl Vendor for Artifactory {
 }
 
 impl Artifactory {
-    /// Whether the storage of `key` holds all that its users see: a remote repository has what it has fetched, and a virtual one may
-    /// show what a remote one has. Only a look at a tag makes those ask where they fetch from.
-    async fn holds_all(&self, api: &Api, repository: &RepositoryName, key: &str) -> Result<bool> {
-        let now = api.clock().elapsed();
-        let known = |(all, until): &(bool, Duration)| (now < *until).then_some(*all);
-        if let Some(all) = lock(&self.holds_all).get(key).and_then(known) {
-            return Ok(all);
+    /// The key whose storage has the image, and the image's name in it. `None` where names have no key and only the host may tell it:
+    /// another repository may have the name of their first part.
+    async fn placed<'a>(&self, api: &'a Api, repository: &'a RepositoryName) -> Result<Option<(&'a str, &'a str)>> {
+        let url = &api.settings().url;
+        if let Some(key) = address::key_of_path(url) {
+            return Ok(Some((key, repository.as_str())));
         }
-        let path = format!("/artifactory/api/repositories/{key}");
-        let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), api.own(&path)?);
+        let Some(placed) = repository.as_str().split_once('/') else {
+            return Ok(None);
+        };
+        let Some(host) = address::key_of_host(url) else {
+            return Ok(Some(placed));
+        };
+        // Who may read what is behind the host may see its key.
+        let is_missing = match self.class(api, repository, host).await {
+            Ok(class) => class == Class::Missing,
+            Err(error) if matches!(error.kind, ErrorKind::Denied | ErrorKind::Unauthorized) => true,
+            Err(error) => return Err(error),
+        };
+        Ok(is_missing.then_some(placed))
+    }
+
+    /// What a key is: a remote repository has what it has fetched, and a virtual one may show what a remote one has. Only a look at a
+    /// tag makes those ask where they fetch from.
+    async fn class(&self, api: &Api, repository: &RepositoryName, key: &str) -> Result<Class> {
+        let now = api.clock().elapsed();
+        let known = |(class, until): &(Class, Duration)| (now < *until).then_some(*class);
+        if let Some(class) = lock(&self.classes).get(key).and_then(known) {
+            return Ok(class);
+        }
+        let url = address::url(api, &format!("/api/repositories/{key}"))?;
+        let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), url);
         call.login = ApiLogin::Basic;
         let answer = api.call(call).await?;
-        let all = match answer.status {
-            200 => is_whole(&answer.json::<Repository>()?.rclass.unwrap_or_default()),
-            // There is none of this name, or it is for others to know: the host itself may stand for a repository.
-            400 | 404 => false,
+        let class = match answer.status {
+            200 => Class::of(&answer.json::<Repository>()?.rclass.unwrap_or_default()),
+            400 | 404 => Class::Missing,
             _ => {
                 let error = answer.refused("");
                 return match error.kind {
-                    ErrorKind::Unsupported => Ok(false),
+                    ErrorKind::Unsupported => Ok(Class::Missing),
                     _ => Err(error),
                 };
             }
         };
-        lock(&self.holds_all).insert(key.to_owned(), (all, now + CLASS_LIFE));
-        Ok(all)
+        let mut classes = lock(&self.classes);
+        if classes.len() >= MOST_CLASSES {
+            classes.clear();
+        }
+        classes.insert(key.to_owned(), (class, now + CLASS_LIFE));
+        Ok(class)
     }
 }
 
-/// True for a class of repositories that hold all there is of them.
-fn is_whole(class: &str) -> bool {
-    matches!(class.to_ascii_lowercase().as_str(), "local" | "federated")
+impl Class {
+    fn of(word: &str) -> Self {
+        match word.to_ascii_lowercase().as_str() {
+            "local" | "federated" => Self::Whole,
+            _ => Self::InPart,
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// All tags, in one answer, which may be so `long` in bytes, or as long as any.
-async fn list(api: &Api, repository: &RepositoryName, long: Option<usize>) -> Result<BulkListing> {
-    let path = format!("/artifactory/api/storage/{repository}?list&deep=1&depth=2&listFolders=0");
-    let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), api.own(&path)?);
+/// All tags of an image of a key, in one answer, which may be so `long` in bytes, or as long as any.
+async fn list(
+    api: &Api,
+    repository: &RepositoryName,
+    (key, image): (&str, &str),
+    long: Option<usize>,
+) -> Result<BulkListing> {
+    let path = format!("/api/storage/{key}/{image}?list&deep=1&depth=2&listFolders=0");
+    let url = address::url(api, &path)?;
+    let mut call = ApiCall::get(Operation::ListTags, api.place(Some(repository)), url);
     call.login = ApiLogin::Basic;
     call.longest = long.unwrap_or(call.longest);
     let answer = api.call(call).await?;

@@ -6,12 +6,13 @@
 //! lead to.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 use url::Url;
 
-use super::gathered::Gathered;
+use super::artifactory_address as address;
+use super::gathered::{Gathered, MAX_NAMES};
+use super::in_part::InPart;
 use super::names::namespaces;
 use crate::oci::RepositoryName;
 use crate::registry::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Error, ErrorKind, Operation, Result};
@@ -19,9 +20,8 @@ use crate::registry::{Api, ApiAnswer, ApiCall, ApiLogin, ApiPages, Error, ErrorK
 /// Entries of a page.
 const PAGE: usize = 1000;
 
-/// Keys whose catalogues may lack something, as the user has been told.
-#[derive(Debug, Default)]
-pub(super) struct ToldOf(Mutex<HashSet<String>>);
+/// Keys whose catalogues are read for one list: each costs a request and more.
+const MOST_KEYS: usize = 1000;
 
 /// A repository of Artifactory's own.
 #[derive(Clone, Deserialize)]
@@ -51,7 +51,7 @@ impl Key {
     }
 
     /// It holds what it has fetched, or shows what others hold.
-    fn lists_in_part(&self) -> bool {
+    pub(super) fn lists_in_part(&self) -> bool {
         ["remote", "virtual"]
             .iter()
             .any(|class| self.class.eq_ignore_ascii_case(class))
@@ -70,7 +70,7 @@ struct Catalogue {
 pub(super) async fn list(
     api: &Api,
     below: &[String],
-    told: &ToldOf,
+    told: &InPart,
     learn: impl Fn(&[Key]),
 ) -> Result<Vec<RepositoryName>> {
     let refusal = match api.list_catalogue().await {
@@ -81,7 +81,7 @@ pub(super) async fn list(
         Err(error) => return Err(error),
     };
     // The address is that of one key already.
-    if api.settings().url.path.contains("/api/docker/") {
+    if address::key_of_path(&api.settings().url).is_some() {
         return Err(refusal.unwrap_or_else(|| no_catalogue(api)));
     }
     let of_keys = Box::pin(by_key(api, below, told, refusal.as_ref(), learn)).await;
@@ -99,7 +99,7 @@ pub(super) async fn list(
 async fn by_key(
     api: &Api,
     below: &[String],
-    told: &ToldOf,
+    told: &InPart,
     refusal: Option<&Error>,
     learn: impl Fn(&[Key]),
 ) -> Result<Vec<RepositoryName>> {
@@ -110,9 +110,12 @@ async fn by_key(
         Err(error) if wanted.is_some() && is_refusal(error.kind) => Vec::new(),
         Err(error) => return Err(error),
     };
-    learn(&known);
     // The host is that of one key (the subdomain method), and names have none in them: what was refused is that key's catalogue.
-    if refusal.is_some() && known.iter().any(|key| is_host(api, &key.key)) {
+    if refusal.is_some()
+        && known
+            .iter()
+            .any(|key| address::is_host_of(&api.settings().url, &key.key))
+    {
         return Err(no_catalogue(api));
     }
     let keys: Vec<Key> = match wanted {
@@ -134,17 +137,45 @@ async fn by_key(
             message,
         ));
     }
-    told.tell(api, &keys);
+    if keys.len() > MOST_KEYS {
+        let message = format!(
+            "Artifactory has {} repositories for images, of which {MOST_KEYS} are read at most: let the patterns begin with their keys",
+            keys.len()
+        );
+        let (operation, place) = (Operation::ListRepositories, api.place(None));
+        return Err(Error::new(operation, place, ErrorKind::Unsupported, message));
+    }
+    learn(&keys);
+    tell(api, told, &keys);
     let mut gathered = Gathered::default();
+    // All of them are one list, which is no longer than others may be.
+    let mut pages = ApiPages::new(Operation::ListRepositories, api.place(None));
     for Key { key, .. } in &keys {
-        gathered.take(key, catalogue(api, key).await)?;
+        pages.go_on()?;
+        let room = MAX_NAMES.saturating_sub(gathered.count());
+        gathered.take(key, catalogue(api, key, &mut pages, room).await)?;
     }
     gathered.names(api)
 }
 
+/// Says once of each key that its catalogue may lack something.
+fn tell(api: &Api, told: &InPart, keys: &[Key]) {
+    let in_part = keys.iter().filter(|key| key.lists_in_part());
+    if let Some(news) = told.news(in_part.map(|key| key.key.as_str())) {
+        tracing::warn!(
+            registry = api.place(None).registry,
+            "patterns may not find all there is in {news}: Artifactory lists of a remote repository what it has fetched so far, and of \
+             a virtual one what its members list; write the names of those that are missing"
+        );
+    }
+}
+
 /// Those that Artifactory shows this user, for images.
-async fn keys(api: &Api) -> Result<Vec<Key>> {
-    let url = api.own("/artifactory/api/repositories?packageType=docker")?;
+///
+/// # Errors
+/// They may not be listed, or cannot be now.
+pub(super) async fn keys(api: &Api) -> Result<Vec<Key>> {
+    let url = address::url(api, "/api/repositories?packageType=docker")?;
     let mut call = ApiCall::get(Operation::ListRepositories, api.place(None), url);
     call.login = ApiLogin::Basic;
     let answer = api.call(call).await?;
@@ -156,16 +187,30 @@ async fn keys(api: &Api) -> Result<Vec<Key>> {
     Ok(keys)
 }
 
-fn is_host(api: &Api, key: &str) -> bool {
-    let first = api.settings().url.host.split_once('.').map(|(first, _)| first);
-    first.is_some_and(|first| first.eq_ignore_ascii_case(key))
+/// One image of a key, by its name behind the key; `None` where there is none, or none for this user.
+///
+/// # Errors
+/// It cannot be looked for now.
+pub(super) async fn first_image(api: &Api, key: &str) -> Result<Option<RepositoryName>> {
+    let url = address::url(api, &format!("/api/docker/{key}/v2/_catalog?n=1"))?;
+    let mut call = ApiCall::get(Operation::ListRepositories, api.place(None), url);
+    call.login = ApiLogin::Basic;
+    let names = match api.call(call).await {
+        Ok(answer) if answer.status == 200 => answer.json::<Catalogue>().ok().and_then(|page| page.repositories),
+        Ok(answer) => match answer.refused("") {
+            error if error.kind.is_temporary() => return Err(error),
+            _ => None,
+        },
+        Err(error) if error.kind.is_temporary() => return Err(error),
+        Err(_) => None,
+    };
+    let first = names.unwrap_or_default().into_iter().flatten().next();
+    Ok(first.and_then(|name| format!("{key}/{name}").parse().ok()))
 }
 
 /// What a key holds, by the names that the registry has for it.
-async fn catalogue(api: &Api, key: &str) -> Result<Vec<RepositoryName>> {
-    let path = format!("/artifactory/api/docker/{key}/v2/_catalog?n={PAGE}");
-    let first = api.own(&path)?;
-    let mut pages = ApiPages::new(Operation::ListRepositories, api.place(None));
+async fn catalogue(api: &Api, key: &str, pages: &mut ApiPages, room: usize) -> Result<Vec<RepositoryName>> {
+    let first = address::url(api, &format!("/api/docker/{key}/v2/_catalog?n={PAGE}"))?;
     let mut known = HashSet::new();
     let mut names = Vec::new();
     let mut next = Some(first.clone());
@@ -184,6 +229,10 @@ async fn catalogue(api: &Api, key: &str) -> Result<Vec<RepositoryName>> {
             if known.insert(entry.clone()) {
                 names.extend(format!("{key}/{entry}").parse::<RepositoryName>());
             }
+        }
+        if known.len() > room {
+            let message = format!("the catalogues of its keys have more than {MAX_NAMES} entries together");
+            return Err(answer.error(ErrorKind::Invalid, message));
         }
         // What does not know `n` gives all at once, and what does not know `last` the same again.
         let is_full = count == PAGE && known.len() > before;
@@ -237,24 +286,4 @@ fn is_refusal(kind: ErrorKind) -> bool {
         kind,
         ErrorKind::Denied | ErrorKind::Unauthorized | ErrorKind::NotFound | ErrorKind::Unsupported
     )
-}
-
-impl ToldOf {
-    /// Says once of each key that its catalogue may lack something.
-    fn tell(&self, api: &Api, keys: &[Key]) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_part = keys.iter().filter(|key| key.lists_in_part());
-        let news: Vec<&str> = in_part
-            .filter(|key| told.insert(key.key.clone()))
-            .map(|key| key.key.as_str())
-            .collect();
-        if !news.is_empty() {
-            tracing::warn!(
-                registry = api.place(None).registry,
-                "patterns may not find all there is in {}: Artifactory lists of a remote repository what it has fetched so far, and of \
-                 a virtual one what its members list; write the names of those that are missing",
-                news.join(", ")
-            );
-        }
-    }
 }

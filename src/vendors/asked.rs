@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::{FutureExt, ready};
+use futures_util::future::FutureExt;
 use http::HeaderMap;
 
 use super::table::of_claimed;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{
     Api, ApiAnswer, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Generic, ImportSource, ImportedImage,
-    Imports, Kind, ListedTag, Operation, Probe, RemoteSettings, Result, Told, Vendor, Ways,
+    Imports, KIND_LIFE, Kind, ListedTag, Operation, Probe, RemoteSettings, Result, Told, Vendor, Ways,
 };
 
 /// Tags in one repository from which on a listing with digests is worth up to three questions.
@@ -24,11 +24,20 @@ const LEFT_ALONE: Duration = Duration::from_secs(300);
 /// A registry of a kind that is found out.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
-    found: OnceLock<Arc<dyn Vendor>>,
+    found: Mutex<Option<Found>>,
     /// It was found out here, and nobody has been told yet.
     is_news: AtomicBool,
     /// One asks: not before this, by the clock's monotonic time.
     asking: tokio::sync::Mutex<Duration>,
+}
+
+/// What was found out.
+#[derive(Clone, Debug)]
+struct Found {
+    kind: Kind,
+    vendor: Arc<dyn Vendor>,
+    /// Until when that is believed, by the clock's monotonic time. Then it is looked at anew, and holds until that has told more.
+    until: Duration,
 }
 
 /// What a look at a registry's answer tells.
@@ -40,10 +49,25 @@ enum Guess {
 }
 
 impl Asked {
-    /// The vendor by what was seen so far; nothing is asked.
-    fn seen(&self, api: &Api) -> Option<&Arc<dyn Vendor>> {
-        if let Some(vendor) = self.found.get() {
-            return Some(vendor);
+    fn found(&self) -> MutexGuard<'_, Option<Found>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The vendor as it was found last, whether that is believed still or not.
+    fn last(&self) -> Option<Arc<dyn Vendor>> {
+        self.found().as_ref().map(|found| Arc::clone(&found.vendor))
+    }
+
+    /// True where it was found out too long ago.
+    fn is_old(&self, api: &Api) -> bool {
+        let now = api.clock().elapsed();
+        self.found().as_ref().is_some_and(|found| now >= found.until)
+    }
+
+    /// The vendor by what was seen so far; nothing is asked. What was seen before it was found out says nothing of what it is now.
+    fn seen(&self, api: &Api) -> Option<Arc<dyn Vendor>> {
+        if let Some(vendor) = self.last() {
+            return (!self.is_old(api)).then_some(vendor);
         }
         match recognise(&api.seen()?) {
             Guess::Certain(kind) => Some(self.is(kind, api)),
@@ -51,39 +75,52 @@ impl Asked {
         }
     }
 
-    /// The vendor, asked for where need be: by three questions at most, once. What cannot be asked now counts as generic for
-    /// a while.
+    /// The vendor, asked for where need be: by three questions at most, once in its life. What cannot be asked now is for a while what it
+    /// was before, else generic.
     async fn ask(&self, api: &Api) -> Arc<dyn Vendor> {
         let mut not_before = self.asking.lock().await;
         if let Some(vendor) = self.seen(api) {
-            return Arc::clone(vendor);
+            return vendor;
         }
         if api.clock().elapsed() >= *not_before {
             match find_out(api).await {
-                Ok(kind) => return Arc::clone(self.is(kind, api)),
+                Ok(kind) => return self.is(kind, api),
                 Err(error) => tracing::debug!("the kind of the registry is not known yet: {error}"),
             }
             *not_before = api.clock().elapsed() + LEFT_ALONE;
         }
-        Arc::new(Generic(Kind::Generic))
+        self.last().unwrap_or_else(|| Arc::new(Generic(Kind::Generic)))
     }
 
-    fn is(&self, kind: Kind, api: &Api) -> &Arc<dyn Vendor> {
-        self.found.get_or_init(|| {
-            tracing::debug!(kind = kind.as_str(), "the kind of the registry was found out");
-            self.is_news.store(true, Ordering::Relaxed);
-            of_claimed(kind, api.settings())
-        })
+    /// It was found to be of this kind.
+    fn is(&self, kind: Kind, api: &Api) -> Arc<dyn Vendor> {
+        tracing::debug!(kind = kind.as_str(), "the kind of the registry was found out");
+        self.is_news.store(true, Ordering::Relaxed);
+        self.holds(kind, KIND_LIFE, api)
+    }
+
+    /// What the vendor has learnt stays with it while the kind is the same.
+    fn holds(&self, kind: Kind, life: Duration, api: &Api) -> Arc<dyn Vendor> {
+        let until = api.clock().elapsed() + life;
+        let mut found = self.found();
+        let same = found.take().filter(|found| found.kind == kind);
+        let vendor = same.map_or_else(|| of_claimed(kind, api.settings()), |found| found.vendor);
+        *found = Some(Found {
+            kind,
+            vendor: Arc::clone(&vendor),
+            until,
+        });
+        vendor
     }
 }
 
 impl Vendor for Asked {
     fn kind(&self) -> Option<Kind> {
-        self.found.get()?.kind()
+        self.last()?.kind()
     }
 
     fn ways(&self) -> &'static Ways {
-        self.found.get().map_or(&Ways::PLAIN, |vendor| vendor.ways())
+        self.last().map_or(&Ways::PLAIN, |vendor| vendor.ways())
     }
 
     fn recognise<'a>(&'a self, api: &'a Api) -> Told<'a, ()> {
@@ -94,8 +131,10 @@ impl Vendor for Asked {
         .boxed()
     }
 
-    fn assume(&self, kind: Kind, api: &Api) {
-        self.found.get_or_init(|| of_claimed(kind, api.settings()));
+    fn assume(&self, kind: Kind, left: Duration, api: &Api) {
+        if self.last().is_none() || self.is_old(api) {
+            self.holds(kind, left, api);
+        }
     }
 
     fn take_found(&self) -> Option<Kind> {
@@ -105,6 +144,9 @@ impl Vendor for Asked {
 
     fn list_digests<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, BulkListing> {
         async move {
+            if self.is_old(api) {
+                return self.ask(api).await.list_digests(api, repository).await;
+            }
             if let Some(vendor) = self.seen(api) {
                 return vendor.list_digests(api, repository).await;
             }
@@ -132,7 +174,7 @@ impl Vendor for Asked {
                 Err(error) => return Err(error),
             };
             let vendor = match self.seen(api) {
-                Some(vendor) => Arc::clone(vendor),
+                Some(vendor) => vendor,
                 None if tags.len() < WORTH_ASKING => return Ok(names(tags)),
                 None => self.ask(api).await,
             };
@@ -145,10 +187,17 @@ impl Vendor for Asked {
     }
 
     fn list_repositories<'a>(&'a self, api: &'a Api, below: &'a [String]) -> Told<'a, Option<Vec<RepositoryName>>> {
-        match self.seen(api) {
-            Some(vendor) => vendor.list_repositories(api, below),
-            None => Box::pin(ready(Ok(None))),
+        async move {
+            let vendor = match self.is_old(api) {
+                true => Some(self.ask(api).await),
+                false => self.seen(api),
+            };
+            match vendor {
+                Some(vendor) => vendor.list_repositories(api, below).await,
+                None => Ok(None),
+            }
         }
+        .boxed()
     }
 
     fn create<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Created> {
@@ -157,8 +206,7 @@ impl Vendor for Asked {
 
     fn container<'r>(&self, repository: &'r RepositoryName) -> &'r str {
         let generic = Generic(Kind::Generic);
-        self.found
-            .get()
+        self.last()
             .map_or_else(|| generic.container(repository), |vendor| vendor.container(repository))
     }
 
@@ -168,37 +216,48 @@ impl Vendor for Asked {
         repository: &'a RepositoryName,
         digests: &'a [Digest],
     ) -> Told<'a, BTreeMap<Digest, bool>> {
-        match self.found.get() {
-            Some(vendor) => vendor.held_blobs(api, repository, digests),
-            None => Box::pin(ready(Ok(BTreeMap::new()))),
+        async move {
+            match self.last() {
+                Some(vendor) => vendor.held_blobs(api, repository, digests).await,
+                None => Ok(BTreeMap::new()),
+            }
         }
+        .boxed()
     }
 
     fn may_delete<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, Option<bool>> {
-        match self.found.get() {
-            Some(vendor) => vendor.may_delete(api, repository),
-            None => Box::pin(ready(Ok(None))),
+        async move {
+            match self.last() {
+                Some(vendor) => vendor.may_delete(api, repository).await,
+                None => Ok(None),
+            }
         }
+        .boxed()
     }
 
     fn imports_from(&self, own: &RemoteSettings, source: ImportSource<'_>) -> Imports {
-        self.found
-            .get()
+        self.last()
             .map_or(Imports::Never, |vendor| vendor.imports_from(own, source))
     }
 
     fn import<'a>(&'a self, api: &'a Api, image: &'a ImportedImage<'a>) -> Told<'a, ()> {
-        match self.found.get() {
-            Some(vendor) => vendor.import(api, image),
-            None => Box::pin(ready(Ok(()))),
+        async move {
+            match self.last() {
+                Some(vendor) => vendor.import(api, image).await,
+                None => Ok(()),
+            }
         }
+        .boxed()
     }
 
     fn explore<'a>(&'a self, api: &'a Api, repository: &'a RepositoryName) -> Told<'a, ()> {
-        match self.found.get() {
-            Some(vendor) => vendor.explore(api, repository),
-            None => Box::pin(ready(Ok(()))),
+        async move {
+            match self.last() {
+                Some(vendor) => vendor.explore(api, repository).await,
+                None => Ok(()),
+            }
         }
+        .boxed()
     }
 
     fn version<'a>(&'a self, api: &'a Api) -> Told<'a, Option<String>> {
@@ -223,18 +282,26 @@ fn names(tags: Vec<crate::oci::Tag>) -> BulkListing {
 /// What it is, by its answers.
 ///
 /// # Errors
-/// It is out of reach or in trouble: what it is cannot be told from that.
+/// It is out of reach or in trouble, or something else answers in its place: what it is cannot be told from that.
 async fn find_out(api: &Api) -> Result<Kind> {
     let probe = api.probe().await?;
     let kind = match recognise(&probe) {
         Guess::Certain(kind) => return Ok(kind),
         Guess::Perhaps(kind) => kind,
     };
-    if probe.status == 429 || probe.status >= 500 {
+    let unknown = || {
         let message = format!("the registry answered {}", probe.status);
-        return Err(Error::new(Operation::Ping, api.place(None), ErrorKind::Server, message));
+        Error::new(Operation::Ping, api.place(None), ErrorKind::Server, message)
+    };
+    if probe.status == 429 || probe.status >= 500 {
+        return Err(unknown());
     }
-    Ok(look_closer(api).await?.unwrap_or(kind))
+    match look_closer(api).await? {
+        Some(kind) => Ok(kind),
+        // What stands before a registry that is not there yet answers as it likes.
+        None if !matches!(probe.status, 200 | 401) => Err(unknown()),
+        None => Ok(kind),
+    }
 }
 
 /// Asks for what only one kind has.

@@ -3,6 +3,9 @@
 use crate::oci::RepositoryName;
 use crate::registry::{Api, Error, ErrorKind, Result};
 
+/// Names of one list, of however many namespaces: as many as a list by links may have.
+pub(super) const MAX_NAMES: usize = 2_000_000;
+
 /// What the lists of some namespaces came to.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
@@ -30,6 +33,11 @@ impl Gathered {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// How many names it has so far.
+    pub(super) fn count(&self) -> usize {
+        self.names.len()
     }
 
     /// All names. A namespace that was refused is left out of the list, where others are in it.

@@ -4,12 +4,14 @@
 //! Facts: goharbor/harbor `api/v2.0/swagger.yaml`, `src/server/v2.0/handler`, `src/server/middleware`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::FutureExt;
 use serde::Deserialize;
 
 use super::gathered::Gathered;
 use super::harbor_projects::{Project, Projects, make};
+use super::in_part::InPart;
 use super::names::whole;
 use super::once::once;
 use super::table::Row;
@@ -102,6 +104,9 @@ static PHRASES: &[Phrase] = &[
 #[derive(Debug, Default)]
 struct Harbor {
     projects: Projects,
+    /// All projects are listed at once, of which each is seen to be a proxy cache only later.
+    lists_all: AtomicBool,
+    told_of: InPart,
 }
 
 #[derive(Deserialize, PartialEq, Eq, Hash)]
@@ -166,6 +171,9 @@ impl Vendor for Harbor {
                 true => Some(self.projects.ask(api, project).await?),
                 false => known,
             };
+            if self.lists_all.load(Ordering::Relaxed) {
+                self.tell(api, project, found);
+            }
             if found == known
                 && let Some(listed) = listed.transpose()
             {
@@ -240,16 +248,36 @@ impl Harbor {
             let names = entries.into_iter().filter_map(|entry| entry.name.parse().ok());
             Ok(names.collect())
         };
-        let Some(project) = project else { return read().await };
-        if Projects::known(api, project).is_some() {
+        let Some(project) = project else {
+            self.lists_all.store(true, Ordering::Relaxed);
+            return read().await;
+        };
+        let known = Projects::known(api, project);
+        if known.is_some() {
+            self.tell(api, project, known);
             let listed: Result<Vec<RepositoryName>> = read().await;
             if !listed.as_ref().is_err_and(is_doubtful) {
                 return listed;
             }
         }
-        match self.projects.ask(api, project).await? {
+        let found = self.projects.ask(api, project).await?;
+        self.tell(api, project, Some(found));
+        match found {
             Project::Missing => Ok(Vec::new()),
             Project::Own(_) | Project::Proxy(_) => read().await,
+        }
+    }
+
+    /// Says once of a project that patterns may not find all there is in it.
+    fn tell(&self, api: &Api, project: &str, found: Option<Project>) {
+        if matches!(found, Some(Project::Proxy(_)))
+            && let Some(news) = self.told_of.news([project])
+        {
+            tracing::warn!(
+                registry = api.place(None).registry,
+                "patterns may not find all there is in {news}: Harbor lists of a proxy-cache project what it has fetched so far; write the \
+                 names of the repositories that are missing"
+            );
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::registry::{
 
 /// A server whose answers a closure makes; it ends when it is dropped.
 struct Stage {
-    host: String,
+    at: RegistryUrl,
     seen: Arc<Mutex<Vec<String>>>,
     _serving: tokio::task::JoinSet<std::io::Result<()>>,
 }
@@ -29,8 +29,6 @@ struct Stage {
 impl Stage {
     /// Answers by `script`, which gets the action of the API, else method and path, and how many of the same came before.
     async fn open(script: impl Fn(&str, usize) -> Response<Body> + Send + Sync + 'static) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let host = listener.local_addr().expect("an address").to_string();
         let seen = Arc::new(Mutex::new(Vec::<String>::new()));
         let (script, log) = (Arc::new(script), Arc::clone(&seen));
         let app = axum::Router::new().fallback(move |request: axum::extract::Request| {
@@ -51,10 +49,9 @@ impl Stage {
                 script(&what, before)
             }
         });
-        let mut serving = tokio::task::JoinSet::new();
-        serving.spawn(async move { axum::serve(listener, app).await });
+        let (at, serving) = serve(app).await;
         Self {
-            host,
+            at,
             seen,
             _serving: serving,
         }
@@ -62,17 +59,7 @@ impl Stage {
 
     /// What the rules say of it.
     fn settings(&self, cloud: CloudSettings) -> RemoteSettings {
-        let at = RegistryUrl {
-            plain_http: true,
-            host: self.host.clone(),
-            path: String::new(),
-        };
-        RemoteSettings {
-            url: at.clone(),
-            endpoint: Some(at),
-            cloud,
-            ..RemoteSettings::default()
-        }
+        settings_at(&self.at, cloud)
     }
 
     fn count(&self, what: &str) -> usize {
@@ -81,7 +68,30 @@ impl Stage {
     }
 }
 
-fn end_of(vendor: Arc<dyn Vendor>, settings: RemoteSettings) -> Endpoint {
+/// Serves both a registry and its cloud's API, until what comes with the address is dropped.
+pub(super) async fn serve(app: axum::Router) -> (RegistryUrl, tokio::task::JoinSet<std::io::Result<()>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = RegistryUrl {
+        plain_http: true,
+        host: listener.local_addr().expect("an address").to_string(),
+        path: String::new(),
+    };
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(async move { axum::serve(listener, app).await });
+    (at, serving)
+}
+
+/// What the rules say of a registry whose API is at the same address.
+pub(super) fn settings_at(at: &RegistryUrl, cloud: CloudSettings) -> RemoteSettings {
+    RemoteSettings {
+        url: at.clone(),
+        endpoint: Some(at.clone()),
+        cloud,
+        ..RemoteSettings::default()
+    }
+}
+
+pub(super) fn end_of(vendor: Arc<dyn Vendor>, settings: RemoteSettings) -> Endpoint {
     let (limiter, settings) = (Limiter::default(), RegistrySettings::Remote(Box::new(settings)));
     Endpoint::open("cloud", &settings, Habits::default(), vendor, Clock::system(), &limiter).expect("an end")
 }

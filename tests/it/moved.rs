@@ -6,6 +6,9 @@ use transship::oci::Digest;
 use crate::support::command::Transship;
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::engine::{Workshop, by_hand};
+use crate::support::fake::Fake;
+use crate::support::fake::artifactory::Artifactory;
+use crate::support::fake::harbor::Harbor;
 use crate::support::images::image;
 
 use crate::support::pair::Pair;
@@ -135,4 +138,90 @@ async fn what_a_run_with_the_rules_of_before_remembers_ends_with_it() {
         Wire::new(&registry.url()).resolve("web", "v1").await,
         Some(web.digest())
     );
+}
+
+/// What the API of one refused, and how its uploads go on, says nothing of the other; and what is found out of that does not touch
+/// what is remembered of the first, which a daemon may be at work with.
+#[tokio::test]
+async fn commands_that_write_nothing_do_not_believe_of_one_registry_what_was_seen_of_another() {
+    let (src, harbor) = Harbor::start(&["team"]).await;
+    let (other, _) = Harbor::start(&["team"]).await;
+    let (dst, _) = Harbor::start(&["team"]).await;
+    harbor.change(|state| state.denies_listing = true);
+    for fake in [&src, &other] {
+        fake.seed("team/app", "v1", &image(1, "amd64", &[20]));
+    }
+    let rules = |at: &Fake| {
+        format!(
+            "version: 1\nregistries:\n{}{}rules:\n  - {{ name: r, source: src, destinations: [dst], repositories: [team/app] }}\n",
+            at.rules("src", &Harbor::keys()),
+            dst.rules("dst", &Harbor::keys())
+        )
+    };
+    let home = Transship::new(&rules(&src));
+    home.run(&["sync"]).await.expect(0);
+    let known = async |home: &Transship| {
+        let document = home.run(&["ping", "src", "-o", "json"]).await.expect(0).json();
+        document["registries"][0]["capabilities"]
+            .as_array()
+            .expect("a list")
+            .len()
+    };
+    let before = known(&home).await;
+    assert!(before > 0);
+    home.set_rules(&rules(&other));
+    for command in ["plan", "verify"] {
+        other.forget();
+        home.run(&[command]).await.expect(0);
+        assert_eq!(
+            other.count("GET", "/artifacts"),
+            1,
+            "{command}: {:?}",
+            other.exchanges()
+        );
+    }
+    assert_eq!(known(&home).await, 0);
+    home.set_rules(&rules(&src));
+    assert_eq!(known(&home).await, before);
+}
+
+/// A list whose digests agreed with looks at tags is believed at the registry whose list it is.
+#[tokio::test]
+async fn a_list_that_was_found_right_is_compared_anew_where_it_is_another_registrys() {
+    let (src, other, dst) = (
+        Artifactory::start().await,
+        Artifactory::start().await,
+        Artifactory::start().await,
+    );
+    for fake in [&src, &other] {
+        fake.seed("team/app", "v1", &image(1, "amd64", &[20]));
+    }
+    let rules = |at: &Fake| {
+        format!(
+            "version: 1\nregistries:\n{}{}rules:\n  - {{ name: r, source: src, destinations: [dst], repositories: [team/app] }}\n",
+            at.rules("src", &Artifactory::keys()),
+            dst.rules("dst", &Artifactory::keys())
+        )
+    };
+    let home = Transship::new(&rules(&src));
+    home.run(&["sync"]).await.expect(0);
+    home.run(&["sync"]).await.expect(0);
+    src.forget();
+    home.run(&["plan"]).await.expect(0);
+    assert_eq!(
+        src.count("HEAD", "/manifests/"),
+        0,
+        "it was believed: {:?}",
+        src.exchanges()
+    );
+    home.set_rules(&rules(&other));
+    for command in ["plan", "verify"] {
+        other.forget();
+        home.run(&[command]).await.expect(0);
+        assert!(
+            other.count("HEAD", "/manifests/") > 0,
+            "{command}: {:?}",
+            other.exchanges()
+        );
+    }
 }

@@ -1,5 +1,9 @@
 //! What is known of a registry: what was found out by runs and is kept, and what `ping` may find out by asking.
 
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
 use crate::engine::facade::Engine;
 use crate::engine::learnt::{self, ALL, BULK_LISTING, KIND};
 use crate::engine::report::PingCapability;
@@ -7,22 +11,19 @@ use crate::engine::transfer::{BLOB_RANGES, UPLOAD_HABIT};
 use crate::engine::{addresses, blob_memory, listings};
 use crate::plan::TriedRepositories;
 use crate::registry::{ABSENT, Endpoint, Fact};
-use crate::store::{Capability, MountRefusal};
+use crate::store::{Capability, MountRefusal, Store, StoreError};
 
 /// Repositories that are asked for until something is known: one that is missing tells little.
 const MOST_ASKED: usize = 3;
-/// Refused mounts that are told of at most; there may be one for each two repositories.
-const MOST_MOUNTS: usize = 20;
+/// Of what is known of single repositories, as many are told of each sort; there may be thousands of them.
+const MOST_TOLD: usize = 20;
+/// Refused mounts that are read to be counted; there may be one for each two repositories.
+const MOST_MOUNTS: usize = 10_000;
 
 /// Asks for what is not known yet, or was missing or refused when it was asked for last. Nothing is left behind by that.
 pub(super) async fn explore(engine: &Engine, end: &Endpoint, tried: Option<&TriedRepositories>) {
     let now = engine.clock().now();
-    let known = async || match addresses::has_moved(engine.store(), [end]).await? {
-        // It is known of another place.
-        true => Ok(Vec::new()),
-        false => engine.store().capabilities(end.name(), now).await,
-    };
-    match known().await {
+    match remembered(engine.store(), end, now).await {
         Ok(known) => learnt::tell_what_is_there(end, &known, now),
         Err(error) => return tracing::warn!("cannot read what was learnt of {}: {error}", end.name()),
     }
@@ -34,21 +35,31 @@ pub(super) async fn explore(engine: &Engine, end: &Endpoint, tried: Option<&Trie
     }
 }
 
-/// What is known and holds still.
-pub(super) async fn capabilities(engine: &Engine, end: &Endpoint) -> Vec<PingCapability> {
+/// What is kept of an end; nothing where that is of another place.
+///
+/// # Errors
+/// The state database fails.
+pub(super) async fn remembered(store: &Store, end: &Endpoint, now: Timestamp) -> Result<Vec<Capability>, StoreError> {
+    match addresses::has_moved(store, end).await? {
+        true => Ok(Vec::new()),
+        false => store.capabilities(end.name(), now).await,
+    }
+}
+
+/// What is known and holds still, and how much more of it is not told.
+pub(super) async fn capabilities(engine: &Engine, end: &Endpoint) -> (Vec<PingCapability>, usize) {
     let (store, now) = (engine.store(), engine.clock().now());
-    let unreadable = |error| tracing::warn!("cannot read what was learnt of {}: {error}", end.name());
-    let known = store.capabilities(end.name(), now).await.unwrap_or_else(|error| {
-        unreadable(error);
-        Vec::new()
+    let known = async || -> Result<_, StoreError> {
+        let mounts = match addresses::has_moved(store, end).await? {
+            true => Vec::new(),
+            false => store.mount_refusals(end.name(), MOST_MOUNTS, now).await?,
+        };
+        Ok((remembered(store, end, now).await?, mounts))
+    };
+    let (known, mounts) = known().await.unwrap_or_else(|error| {
+        tracing::warn!("cannot read what was learnt of {}: {error}", end.name());
+        (Vec::new(), Vec::new())
     });
-    let mounts = store
-        .mount_refusals(end.name(), MOST_MOUNTS, now)
-        .await
-        .unwrap_or_else(|error| {
-            unreadable(error);
-            Vec::new()
-        });
     let mounts = mounts.into_iter().map(
         |MountRefusal {
              from,
@@ -64,7 +75,19 @@ pub(super) async fn capabilities(engine: &Engine, end: &Endpoint) -> Vec<PingCap
             expires,
         },
     );
-    known.into_iter().chain(mounts).map(told).collect()
+    let (known, left_out) = first_of_each(known.into_iter().chain(mounts));
+    (known.into_iter().map(told).collect(), left_out)
+}
+
+/// What is known of all repositories, and of single ones the first of each sort; with how many are left out.
+fn first_of_each(known: impl Iterator<Item = Capability>) -> (Vec<Capability>, usize) {
+    let mut taken: HashMap<String, usize> = HashMap::new();
+    let (named, left_out): (Vec<_>, Vec<_>) = known.partition(|known| {
+        let count = taken.entry(known.name.clone()).or_default();
+        *count += usize::from(known.class != ALL);
+        known.class == ALL || *count <= MOST_TOLD
+    });
+    (named, left_out.len())
 }
 
 fn told(known: Capability) -> PingCapability {
@@ -161,6 +184,28 @@ fn words(class: &str, name: &str, value: &str) -> String {
 mod tests {
     use super::*;
     use crate::plan::UploadHabit;
+
+    #[test]
+    fn what_is_known_of_thousands_of_repositories_is_counted() {
+        let known = |class: &str, name: &str| Capability {
+            class: class.to_owned(),
+            name: name.to_owned(),
+            value: String::new(),
+            evidence: String::new(),
+            learnt: Timestamp::UNIX_EPOCH,
+            expires: Timestamp::UNIX_EPOCH,
+        };
+        let many = (0..1000).map(|number| format!("team/app{number}"));
+        let all = many
+            .flat_map(|class| [known(&class, "listed_digests_agree"), known(&class, "mounts")])
+            .chain([known(ALL, "mounts"), known(ALL, "kind"), known("team", "project")]);
+        let (told, left_out) = first_of_each(all);
+        assert_eq!((told.len(), left_out), (2 * MOST_TOLD + 3, 2 * (1000 - MOST_TOLD)));
+        assert_eq!(
+            told.iter().filter(|known| known.name == "mounts").count(),
+            MOST_TOLD + 1
+        );
+    }
 
     #[test]
     fn what_is_known_is_said_in_words() {

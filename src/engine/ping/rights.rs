@@ -113,7 +113,7 @@ pub(super) async fn ask_for_listings(
     end: &Endpoint,
     tried: Option<&TriedRepositories>,
 ) -> Unlisted {
-    let known = store.capabilities(end.name(), now).await.unwrap_or_else(|error| {
+    let known = super::known::remembered(store, end, now).await.unwrap_or_else(|error| {
         tracing::warn!("cannot read what was learnt of {}: {error}", end.name());
         Vec::new()
     });

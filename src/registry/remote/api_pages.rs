@@ -49,15 +49,28 @@ impl ApiPages {
     pub fn next_or(&mut self, answer: &ApiAnswer, is_full: bool, behind: Option<Url>) -> Result<Option<Url>> {
         let link = next_page(&answer.headers);
         if link.is_none() && !is_full {
-            return Ok(None);
+            return self.within_bounds(answer, None);
         }
         let linked = link.and_then(|target| resolve(&answer.url, &target).ok());
         let is_ours = |url: &Url| same_origin(url, &answer.url) && url.path() == answer.url.path();
         let Some(next) = linked.filter(is_ours).or(behind) else {
-            return Ok(None);
+            return self.within_bounds(answer, None);
         };
         let next = self.pages.lead(&answer.url, next)?;
         self.within_bounds(answer, Some(next))
+    }
+
+    /// Before the first page of a further list that is read as a part of this one: the bounds are those of all of them.
+    ///
+    /// # Errors
+    /// What was read so far is too long.
+    pub fn go_on(&self) -> Result<()> {
+        match self.read > MAX_LIST {
+            true => Err(self
+                .pages
+                .error(format!("the lists have more than {} MiB together", MAX_LIST >> 20))),
+            false => Ok(()),
+        }
     }
 
     fn within_bounds(&mut self, answer: &ApiAnswer, next: Option<Url>) -> Result<Option<Url>> {

@@ -100,8 +100,12 @@ impl Registry {
     /// missing, it is made, and the write is to be tried once more. [`refused_again`] knows what its refusal means then.
     ///
     /// # Errors
-    /// The refusal, or what stood in the way of making what is missing.
+    /// The refusal, as one that will pass where it is none of a registry; or what stood in the way of making what is missing.
     pub(super) async fn after_refusal(&self, repository: &RepositoryName, refusal: Error) -> Result<Created> {
+        // A proxy before a registry that starts again knows of no repository either, and nothing is missing then.
+        if is_bare(&refusal) && !self.is_present().await {
+            return Err(self.is_away(refusal));
+        }
         if !says_missing(&refusal) || !self.shared.settings.create.enabled {
             return Err(refusal);
         }
@@ -201,6 +205,11 @@ fn says_missing(error: &Error) -> bool {
         ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Unauthorized
     );
     refused && !error.login_was_renewed()
+}
+
+/// True for a 404 that no registry need have given: its own have a code.
+fn is_bare(error: &Error) -> bool {
+    error.status == Some(404) && error.code.is_none()
 }
 
 /// True where it is the repository that is not there, as far as that is said: 404 is the answer for a blob, too.

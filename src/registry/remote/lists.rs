@@ -93,7 +93,7 @@ impl Pages {
         Ok(url)
     }
 
-    fn error(&self, message: impl Into<String>) -> Error {
+    pub(super) fn error(&self, message: impl Into<String>) -> Error {
         Error::new(self.operation, self.place.clone(), ErrorKind::Invalid, message)
     }
 }
@@ -230,14 +230,7 @@ impl Registry {
                 // A proxy before a registry that starts answers so, too, and then nothing is known of the repository.
                 let own = enveloped || operation == Operation::ListRepositories || self.is_present().await;
                 if !own {
-                    error.kind = ErrorKind::Server;
-                    let nowhere = self.shared.vendor.ways().nowhere;
-                    let or = if nowhere.is_empty() { "" } else { "; or " };
-                    error.message = format!(
-                        "the answer ({status}) is not in a registry's words, and there is none at /v2/ either: it may be starting, or the \
-                         url lacks a path or names the wrong port{or}{nowhere}"
-                    );
-                    return Err(error);
+                    return Err(self.is_away(error));
                 }
                 return Ok(None);
             }

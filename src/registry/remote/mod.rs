@@ -258,9 +258,9 @@ impl Registry {
         &*self.shared.vendor
     }
 
-    /// Takes over what was found out of its kind before; without effect where that is known.
-    pub fn assume_kind(&self, kind: crate::registry::Kind) {
-        self.shared.vendor.assume(kind, &self.api());
+    /// Takes over what was found out of its kind before, and how long that is still believed; without effect where it is known.
+    pub fn assume_kind(&self, kind: crate::registry::Kind, left: std::time::Duration) {
+        self.shared.vendor.assume(kind, left, &self.api());
     }
 
     /// Product and version, where it tells them.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::Registry;
+use crate::registry::{Error, ErrorKind};
 
 /// How long it is believed that none answers: a start takes longer.
 const ABSENT_FOR: Duration = Duration::from_secs(10);
@@ -35,5 +38,21 @@ impl Registry {
         let life = if present { PRESENT_FOR } else { ABSENT_FOR };
         *last = Some((present, clock.elapsed() + life));
         present
+    }
+
+    /// The error of an answer that is no registry's, where none is to be found at `/v2/` either: that will pass.
+    pub(super) fn is_away(&self, error: Error) -> Error {
+        let status = error.status.and_then(|status| StatusCode::from_u16(status).ok());
+        let status = status.map(|status| status.to_string()).unwrap_or_default();
+        let nowhere = self.shared.vendor.ways().nowhere;
+        let or = if nowhere.is_empty() { "" } else { "; or " };
+        Error {
+            kind: ErrorKind::Server,
+            message: format!(
+                "the answer ({status}) is not in a registry's words, and there is none at /v2/ either: it may be starting, or the url \
+                 lacks a path or names the wrong port{or}{nowhere}"
+            ),
+            ..error
+        }
     }
 }

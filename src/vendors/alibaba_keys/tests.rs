@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::super::alibaba::Account;
 use super::super::alibaba_enterprise::Enterprise;
+use super::super::tests::{end_of, serve, settings_at};
 use super::*;
 use crate::clock::Clock;
 use crate::oci::RepositoryName;
-use crate::registry::{CloudSettings, Endpoint, Habits, Limiter, RegistrySettings, RegistryUrl, RemoteSettings};
+use crate::registry::CloudSettings;
 
 /// What an ECS instance tells of itself, and the API of a registry beside it.
 #[derive(Clone, Default)]
@@ -72,40 +73,24 @@ async fn ask_twice(
     settings: AlibabaSettings,
     written: bool,
 ) -> (Vec<String>, [Result<Option<Vec<RepositoryName>>>; 2]) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let host = listener.local_addr().expect("an address").to_string();
     let serving = instance.clone();
     let app = axum::Router::new().fallback(move |request| answer(serving.clone(), request));
-    // It ends with the test.
-    let mut serving = tokio::task::JoinSet::new();
-    serving.spawn(async move { axum::serve(listener, app).await });
-    let at = RegistryUrl {
-        plain_http: true,
-        host: host.clone(),
-        path: String::new(),
+    let (at, _serving) = serve(app).await;
+    let cloud = match written {
+        true => CloudSettings::Alibaba(AlibabaSettings {
+            instance_id: Some("cri-test".to_owned()),
+            region: Some("cn-test".to_owned()),
+            ..settings
+        }),
+        false => CloudSettings::None,
     };
-    let remote = RemoteSettings {
-        url: at.clone(),
-        endpoint: Some(at),
-        cloud: match written {
-            true => CloudSettings::Alibaba(AlibabaSettings {
-                instance_id: Some("cri-test".to_owned()),
-                region: Some("cn-test".to_owned()),
-                ..settings
-            }),
-            false => CloudSettings::None,
-        },
-        ..RemoteSettings::default()
-    };
+    let remote = settings_at(&at, cloud);
     let around = Surroundings {
-        metadata: Some(format!("http://{host}")),
+        metadata: Some(format!("http://{}", at.host)),
         ..Surroundings::default()
     };
     let vendor = Arc::new(Enterprise::new(Account::new(&remote, around)));
-    let clock = Clock::system();
-    let limiter = Limiter::default();
-    let remote = RegistrySettings::Remote(Box::new(remote));
-    let end = Endpoint::open("ali", &remote, Habits::default(), vendor, clock, &limiter).expect("an end");
+    let end = end_of(vendor, remote);
     let below = ["corp/".to_owned()];
     let first = end.list_repositories(&below).await;
     let again = end.list_repositories(&below).await;

@@ -8,10 +8,11 @@ use serde_json::json;
 
 use super::super::tencent::Account;
 use super::super::tencent_enterprise::Enterprise;
+use super::super::tests::{end_of, serve, settings_at};
 use super::*;
 use crate::clock::Clock;
 use crate::oci::RepositoryName;
-use crate::registry::{CloudSettings, Endpoint, Habits, Limiter, RegistrySettings, RegistryUrl, RemoteSettings};
+use crate::registry::CloudSettings;
 
 /// What a CVM instance tells of itself, and the API of a registry beside it.
 #[derive(Clone, Default)]
@@ -66,40 +67,25 @@ async fn ask_twice(
     role: &str,
     seconds: u64,
 ) -> (Vec<String>, [Result<Option<Vec<RepositoryName>>>; 2]) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let host = listener.local_addr().expect("an address").to_string();
     let serving = instance.clone();
     let app = axum::Router::new().fallback(move |request| answer(serving.clone(), request));
-    // It ends with the test.
-    let mut serving = tokio::task::JoinSet::new();
-    serving.spawn(async move { axum::serve(listener, app).await });
-    let at = RegistryUrl {
-        plain_http: true,
-        host: host.clone(),
-        path: String::new(),
-    };
-    let remote = RemoteSettings {
-        url: at.clone(),
-        endpoint: Some(at),
-        cloud: CloudSettings::Tencent(TencentSettings {
-            registry_id: Some("tcr-test".to_owned()),
-            region: Some("ap-test".to_owned()),
-            cvm_role: Some(role.to_owned()),
-            ..TencentSettings::default()
-        }),
-        ..RemoteSettings::default()
-    };
+    let (at, _serving) = serve(app).await;
+    let cloud = CloudSettings::Tencent(TencentSettings {
+        registry_id: Some("tcr-test".to_owned()),
+        region: Some("ap-test".to_owned()),
+        cvm_role: Some(role.to_owned()),
+        ..TencentSettings::default()
+    });
+    let remote = settings_at(&at, cloud);
     // What the environment has is not meant where the rules name a role.
     let around = Surroundings {
         secret_id: Some("AKIDenv".to_owned()),
         secret_key: Some(Secret::new("env")),
-        metadata: Some(format!("http://{host}")),
+        metadata: Some(format!("http://{}", at.host)),
         ..Surroundings::default()
     };
     let vendor = Arc::new(Enterprise::new(Account::new(&remote, around)));
-    let limiter = Limiter::default();
-    let remote = RegistrySettings::Remote(Box::new(remote));
-    let end = Endpoint::open("tcr", &remote, Habits::default(), vendor, Clock::system(), &limiter).expect("an end");
+    let end = end_of(vendor, remote);
     let below = ["corp/".to_owned()];
     let first = end.list_repositories(&below).await;
     tokio::time::advance(Duration::from_secs(seconds)).await;

@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::super::huawei::{Surroundings, of};
 use super::super::sdk_hmac::{AccessKey, Unsigned, sign};
-use super::{end_of, repository};
+use super::{end_of, repository, serve, settings_at};
 use crate::clock::Clock;
 use crate::oci::RepositoryName;
-use crate::registry::{CloudSettings, ErrorKind, HuaweiSettings, RegistryUrl, RemoteSettings, Result};
+use crate::registry::{CloudSettings, ErrorKind, HuaweiSettings, Result};
 use crate::telemetry::Secret;
 
 /// What the instance is like.
@@ -130,30 +130,16 @@ async fn ask_twice(
     cloud: CloudSettings,
     seconds: u64,
 ) -> (Vec<String>, [Result<Option<Vec<RepositoryName>>>; 2]) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let host = listener.local_addr().expect("an address").to_string();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let app = axum::Router::new().fallback(move |request: Request| {
         let log = Arc::clone(&log);
         async move { answer(like, &log, &request) }
     });
-    // It ends with the test.
-    let mut serving = tokio::task::JoinSet::new();
-    serving.spawn(async move { axum::serve(listener, app).await });
-    let at = RegistryUrl {
-        plain_http: true,
-        host: host.clone(),
-        path: String::new(),
-    };
-    let settings = RemoteSettings {
-        url: at.clone(),
-        endpoint: Some(at),
-        cloud,
-        ..RemoteSettings::default()
-    };
+    let (at, _serving) = serve(app).await;
+    let settings = settings_at(&at, cloud);
     let around = Surroundings {
-        metadata: Some(format!("http://{host}")),
+        metadata: Some(format!("http://{}", at.host)),
         ..Surroundings::default()
     };
     let end = end_of(of(&settings, around), settings);

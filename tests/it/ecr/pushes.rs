@@ -8,8 +8,7 @@ use serde_json::json;
 use transship::clock::Clock;
 use transship::demo::images::{image, noise};
 use transship::oci::{Digest, Reference, RepositoryName};
-use transship::registry::{BulkListing, Endpoint, ErrorKind, Limiter, RegistrySettings};
-use transship::rules::RegistryName;
+use transship::registry::{BulkListing, Endpoint, ErrorKind};
 
 use super::{key, rules, source};
 use crate::support::aws::{Aws, Stored};
@@ -18,10 +17,7 @@ use crate::support::proxy::{Act, Fault, Proxy};
 
 /// The end `ecr` of these rules, by a clock of the test.
 pub(super) fn end(rules: &str, clock: Clock) -> Endpoint {
-    let config = Workshop::new(rules).config();
-    let settings: &RegistrySettings = &config.registries[&RegistryName::new("ecr")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    Endpoint::open("ecr", settings, habits, vendor, clock, &Limiter::default()).expect("an end")
+    Workshop::new(rules).end_by("ecr", clock)
 }
 
 pub(super) fn name(text: &str) -> RepositoryName {

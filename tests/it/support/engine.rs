@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use transship::clock::Clock;
 use transship::config::{self, Config, Environment, Mode};
 use transship::engine::{ControlHandle, Engine, Failure, RunReport, RunRequest};
-use transship::rules::RuleName;
+use transship::registry::{Endpoint, Limiter};
+use transship::rules::{RegistryName, RuleName};
 use transship::store::{Store, Trigger};
 
 /// Rules, a state and a clock, from which one engine after the other is made.
@@ -45,6 +46,18 @@ impl Workshop {
         let loaded = config::parse(&files, &Environment, Mode::Run);
         let loaded = loaded.unwrap_or_else(|failure| panic!("the rules are wrong: {failure:?}"));
         Arc::new(loaded.config)
+    }
+
+    /// One end of the rules by itself, by the machine's clock.
+    pub fn end(&self, name: &str) -> Endpoint {
+        self.end_by(name, Clock::system())
+    }
+
+    /// The same by another clock.
+    pub fn end_by(&self, name: &str, clock: Clock) -> Endpoint {
+        let settings = &self.config().registries[&RegistryName::new(name)];
+        let (habits, vendor) = transship::vendors::for_settings(settings);
+        Endpoint::open(name, settings, habits, vendor, clock, &Limiter::default()).expect("an end")
     }
 
     /// An engine as a new process would make it.

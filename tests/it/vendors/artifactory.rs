@@ -232,6 +232,88 @@ async fn artifactory_at_an_address_of_one_key_is_not_looked_for_in_others() {
     }
 }
 
+/// `team/app` at the host or path of `docker` is `docker/team/app`, however much another key is called as its first part.
+#[tokio::test]
+async fn artifactory_of_one_key_is_not_listed_by_the_storage_of_another() {
+    for (host, path, lists) in [
+        ("docker.corp.example", "", 0),
+        ("localhost", "/artifactory/api/docker/docker", 1),
+    ] {
+        let (src, source) = Artifactory::with_keys(&[("docker", "LOCAL"), ("team", "LOCAL")]).await;
+        source.is_strict.store(true, Ordering::SeqCst);
+        let dst = Artifactory::start().await;
+        for number in 0..2 {
+            for name in ["docker/team/app", "team/app"] {
+                src.seed(name, &format!("v{number}"), &image(number, "amd64", &[20]));
+            }
+        }
+        let port = src.host().rsplit_once(':').expect("a port").1.to_owned();
+        let text = rules(&src, &dst, &["team/app"]).replacen(
+            &format!("url: \"{}\"", src.url()),
+            &format!("url: \"http://{host}:{port}{path}\", resolve: {{ {host}: 127.0.0.1 }}"),
+            1,
+        );
+        let workshop = Workshop::new(&text);
+        let engine = workshop.engine().await;
+        assert_eq!(by_hand(&engine, "r").await.failures, []);
+        assert_eq!(scheduled(&engine, "r").await.failures, []);
+        src.seed("docker/team/app", "v1", &image(7, "amd64", &[20]));
+        src.forget();
+        assert_eq!(scheduled(&engine, "r").await.failures, []);
+        assert_eq!(
+            dst.resolve("team/app", "v1"),
+            src.resolve("docker/team/app", "v1"),
+            "{host}{path}"
+        );
+        assert_eq!(src.count("GET", "/api/storage/"), lists, "{:?}", src.exchanges());
+        assert_eq!(
+            src.count("GET", "/api/storage/docker/team/app"),
+            lists,
+            "{:?}",
+            src.exchanges()
+        );
+    }
+}
+
+/// Whoever says that it is Artifactory can name as many keys as it likes.
+#[tokio::test]
+async fn artifactory_keys_are_read_up_to_a_bound_for_all_of_them() {
+    let (src, source) = Artifactory::with_keys(&[]).await;
+    for (keys, padding, pattern, read, told) in [
+        (
+            1001,
+            0,
+            "*/t*",
+            0,
+            Some("has 1001 repositories for images, of which 1000 are read at most"),
+        ),
+        (1001, 0, "key0001/*", 1, None),
+        // Of 64 MiB for all.
+        (12, 7 << 20, "*/t*", 10, Some("more than 64 MiB together")),
+    ] {
+        let named = (0..keys).map(|number| (format!("key{number:04}"), "REMOTE"));
+        *source.keys.lock().expect("not poisoned") = named.collect();
+        source.padding.store(padding, Ordering::SeqCst);
+        let dst = Artifactory::start().await;
+        src.forget();
+        let report = by_hand(&Workshop::new(&rules(&src, &dst, &[pattern])).engine().await, "r").await;
+        assert_eq!(
+            report.failures.len(),
+            usize::from(told.is_some()),
+            "{:?}",
+            report.failures
+        );
+        if let Some(told) = told {
+            assert!(
+                report.failures[0].message.contains(told),
+                "{}",
+                report.failures[0].message
+            );
+        }
+        assert_eq!(asked(&src), (1, 1, read), "{keys} {padding} {pattern}");
+    }
+}
+
 /// That this user is shown nothing does not say that nothing is there.
 #[tokio::test]
 async fn artifactory_that_shows_a_user_nothing_is_no_empty_artifactory() {

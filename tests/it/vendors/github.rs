@@ -2,11 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use transship::clock::Clock;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::oci::Digest;
-use transship::registry::{BodyStream, Endpoint, Limiter};
-use transship::rules::RegistryName;
+use transship::registry::BodyStream;
 
 use crate::support::engine::{Workshop, by_hand, scheduled};
 use crate::support::fake::github::Github;
@@ -130,11 +128,7 @@ async fn github_tokens_stay_at_the_registry_where_its_api_is_not_named() {
 async fn github_pieces_of_an_upload_have_4_mib_at_most() {
     let (fake, _github) = Github::start().await;
     let dst = plain().await;
-    let config = pulling(&fake, &Github::keys(&fake), &dst, "octo-org/app").config();
-    let settings = &config.registries[&RegistryName::new("src")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    let opened = Endpoint::open("src", settings, habits, vendor, Clock::system(), &Limiter::default());
-    let end = opened.expect("an end");
+    let end = pulling(&fake, &Github::keys(&fake), &dst, "octo-org/app").end("src");
     let piece = end.habits().max_piece.expect("a limit");
     assert_eq!((end.habits().min_piece, piece), (4 << 20, 4 << 20));
     let blob = noise(1, (9 << 20) + 5);

@@ -6,11 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use transship::clock::Clock;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::oci::Digest;
-use transship::registry::{Endpoint, Limiter};
-use transship::rules::RegistryName;
 
 use crate::support::command::{Output, Transship};
 use crate::support::ends::images;
@@ -244,11 +241,7 @@ async fn google_tokens_are_renewed_once_under_32_uploads_before_and_after_their_
             &format!("kind: google, google: {{ credentials_file: \"{}\" }}", file.display())
         )
     ));
-    let config = workshop.config();
-    let settings = &config.registries[&RegistryName::new("gar")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    let end = Endpoint::open("gar", settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end");
-    let end = Arc::new(end);
+    let end = Arc::new(workshop.end("gar"));
     let repository = "project/images/app".parse().expect("a name");
     let uploads = async |seed: u8| {
         let all = (0..32_u8).map(|number| {

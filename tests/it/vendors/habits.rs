@@ -19,12 +19,10 @@ mod tencent;
 mod zot;
 
 use serde_json::{Value, json};
-use transship::clock::Clock;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::engine::{Engine, RunReport};
 use transship::oci::Digest;
-use transship::registry::{BodyStream, Endpoint, ErrorKind, Limiter};
-use transship::rules::RegistryName;
+use transship::registry::{BodyStream, Endpoint, ErrorKind};
 
 use crate::support::engine::{Workshop, by_hand, only_failure};
 use crate::support::fake::Fake;
@@ -120,20 +118,13 @@ impl Pull {
     }
 }
 
-/// An end of the rules by itself.
-fn endpoint(workshop: &Workshop, name: &str) -> Endpoint {
-    let settings = &workshop.config().registries[&RegistryName::new(name)];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    Endpoint::open(name, settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end")
-}
-
 /// The end `dst` of rules that nobody runs.
 fn destination(dst: &str) -> Endpoint {
     let workshop = Workshop::new(&format!(
         "version: 1\nregistries:\n  src: {{ url: \"http://src.example\" }}\n{dst}rules:\n  - {{ name: r, source: src, \
          destinations: [dst], repositories: [a/b] }}\n"
     ));
-    endpoint(&workshop, "dst")
+    workshop.end("dst")
 }
 
 /// A part of a blob, as it is sent.

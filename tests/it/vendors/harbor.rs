@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use transship::clock::Clock;
+use transship::demo::registry::{Options, Registry};
 use transship::oci::RepositoryName;
-use transship::registry::{BulkListing, Endpoint, ErrorKind, Limiter};
-use transship::rules::RegistryName;
+use transship::registry::{BulkListing, ErrorKind};
 
 use crate::support::command::Transship;
 use crate::support::engine::{Workshop, by_hand, only_failure, scheduled};
@@ -35,14 +34,6 @@ fn between(fakes: &[Fake; 2], repositories: &str) -> Workshop {
         fakes[1].rules("dst", &Harbor::keys()),
     ];
     Workshop::new(&rules(&ends, repositories))
-}
-
-/// The end `dst` by itself.
-fn destination(workshop: &Workshop) -> Endpoint {
-    let config = workshop.config();
-    let settings = &config.registries[&RegistryName::new("dst")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    Endpoint::open("dst", settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end")
 }
 
 #[tokio::test]
@@ -145,7 +136,7 @@ async fn harbor_takes_a_new_repository_from_who_may_push_and_not_make_projects()
 #[tokio::test]
 async fn harbor_gets_no_project_for_a_name_without_one() {
     let (fakes, harbors) = two().await;
-    let end = destination(&between(&fakes, "[team/app]"));
+    let end = between(&fakes, "[team/app]").end("dst");
     let refused = end.begin_write(&"web".parse().expect("a name")).await;
     let error = refused.map(|_| ()).expect_err("no name of Harbor's");
     assert_eq!(error.kind, ErrorKind::Denied);
@@ -407,7 +398,7 @@ async fn harbor_is_asked_once_for_a_project_by_all_who_wait_for_it() {
             false => state.denies_listing = true,
             true => state.projects.clear(),
         });
-        let end = destination(&between(&fakes, "[team/app]"));
+        let end = between(&fakes, "[team/app]").end("dst");
         let names: Vec<RepositoryName> = (0..8).map(|n| format!("team/{n}").parse().expect("a name")).collect();
         let expected = match is_missing {
             false => BulkListing::None,
@@ -483,7 +474,36 @@ async fn harbor_public_projects_are_read_by_nobody() {
 #[tokio::test]
 async fn harbor_says_its_version_to_who_has_logged_in() {
     let (fakes, _) = two().await;
-    let end = destination(&between(&fakes, "[team/app]"));
+    let end = between(&fakes, "[team/app]").end("dst");
     let version = end.version().await.expect("an answer");
     assert_eq!(version.as_deref(), Some("Harbor v2.13.1-abcdef"));
+}
+
+/// What a proxy-cache project has not fetched yet no pattern finds.
+#[tokio::test]
+async fn harbor_patterns_that_rely_on_proxy_projects_are_warned_of_once() {
+    let (src, source) = Harbor::start(&["team"]).await;
+    source.project(
+        "hub",
+        Project {
+            proxy: true,
+            ..Project::default()
+        },
+    );
+    for name in ["team/app", "hub/alpine", "hub/nginx"] {
+        src.seed(name, "v1", &image(1, "amd64", &[20]));
+    }
+    for (pattern, warned) in [("team/*", 0), ("hub/alpine", 0), ("hub/*", 1), ("**", 1)] {
+        let dst = Registry::start(Options::default()).await.expect("a registry");
+        let home = Transship::new(&format!(
+            "version: 1\nregistries:\n{}  dst: {{ url: \"{}\" }}\nrules:\n  - {{ name: r, source: src, destinations: [dst], repositories: \
+             [\"{pattern}\"] }}\n  - {{ name: s, source: src, destinations: [{{ registry: dst, to: \"too/{{path}}\" }}], \
+             repositories: [\"{pattern}\"] }}\n",
+            src.rules("src", &Harbor::keys()),
+            dst.url()
+        ));
+        let told = home.run(&["sync"]).await.expect(0).stderr;
+        let warnings = told.matches("patterns may not find all there is in hub");
+        assert_eq!(warnings.count(), warned, "{pattern}: {told}");
+    }
 }

@@ -7,11 +7,10 @@ use crate::support::engine::{Workshop, by_hand, scheduled};
 use crate::support::fake::hub::{self, Hub};
 use crate::support::fake::{Fake, Nobody};
 use crate::support::images::{image, two_platforms};
-use transship::clock::Clock;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::engine::{Control, RunReport};
-use transship::registry::{BulkListing, Endpoint, Limiter};
-use transship::rules::{RegistryName, RuleName};
+use transship::registry::BulkListing;
+use transship::rules::RuleName;
 use transship::store::{JobOutcome, RunOutcome};
 
 async fn plain() -> Running {
@@ -171,10 +170,7 @@ async fn docker_hub_that_lets_nobody_log_in_is_asked_once_for_all_repositories()
     let dst = plain().await;
     hub.change(|state| state.refuses_logins = true);
     let workshop = pulling(&fake, &Hub::keys(&fake), &dst, "[library/alpine]");
-    let config = workshop.config();
-    let settings = &config.registries[&RegistryName::new("src")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    let end = Endpoint::open("src", settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end");
+    let end = workshop.end("src");
     for number in 0..8 {
         let name = format!("library/a{number}").parse().expect("a name");
         let listed = end.list_digests(&name).await.expect("an answer");

@@ -3,11 +3,14 @@
 
 use std::sync::atomic::Ordering;
 
+use http::Method;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::registry::ErrorKind;
 
-use crate::support::engine::{Workshop, by_hand, only_failure};
+use crate::support::engine::{Workshop, by_hand, only_failure, scheduled};
+use crate::support::fake::Fake;
 use crate::support::fake::artifactory::Artifactory;
+use crate::support::fake::harbor::Harbor;
 use crate::support::fake::nexus::Nexus;
 use crate::support::images::image;
 
@@ -95,6 +98,80 @@ async fn artifactory_key_that_cannot_be_made_and_one_that_takes_no_pushes_are_to
     }
 }
 
+/// The first part of a name is no key where the host, the path or the port has one.
+#[tokio::test]
+async fn artifactory_of_one_key_gets_no_other_keys_made() {
+    for (host, path, makes, told) in [
+        (
+            "docker-new.corp.example",
+            "",
+            false,
+            "nor docker-new where this host is that of one",
+        ),
+        ("docker-new.corp.example", "", true, "names do not begin with keys"),
+        (
+            "localhost",
+            "/artifactory/api/docker/docker-new",
+            false,
+            "Artifactory has no repository docker-new, which",
+        ),
+        // The key is there, and refuses for a reason of its own.
+        ("docker-old.corp.example", "", true, "NAME_UNKNOWN"),
+    ] {
+        let (fake, artifactory) = Artifactory::with_keys(&[("docker-old", "LOCAL"), ("empty", "LOCAL")]).await;
+        artifactory.is_strict.store(true, Ordering::SeqCst);
+        artifactory
+            .refuses_pushes
+            .store(host == "docker-old.corp.example", Ordering::SeqCst);
+        fake.seed("docker-old/web", "v1", &image(1, "amd64", &[20]));
+        let (_from, workshop) = workshop(&at(&fake, host, path, makes), ["team/app", "base/app"]).await;
+        let report = by_hand(&workshop.engine().await, "r").await;
+        assert_eq!(report.failures.len(), 2, "{:?}", report.failures);
+        for failure in &report.failures {
+            assert!(failure.message.contains(told), "{host}{path}: {}", failure.message);
+        }
+        assert_eq!(fake.count("PUT", ""), 0, "{:?}", fake.exchanges());
+        fake.finish();
+    }
+}
+
+/// What the path says is made; and where an image of another key is found by its name, names begin with keys.
+#[tokio::test]
+async fn artifactory_key_is_made_where_it_is_known_to_be_one() {
+    for (host, path, made, others) in [
+        (
+            "localhost",
+            "/artifactory/api/docker/docker-new",
+            "docker-new",
+            "docker-new/team/app",
+        ),
+        ("artifactory.other.example", "", "team", "team/app"),
+    ] {
+        let (fake, artifactory) = Artifactory::with_keys(&[("docker-old", "LOCAL")]).await;
+        artifactory.is_strict.store(true, Ordering::SeqCst);
+        artifactory.makes_keys.store(200, Ordering::SeqCst);
+        fake.seed("docker-old/web", "v1", &image(1, "amd64", &[20]));
+        let (_from, workshop) = workshop(&at(&fake, host, path, true), ["team/app", "team/app"]).await;
+        let report = by_hand(&workshop.engine().await, "r").await;
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert!(fake.resolve(others, "v1").is_some(), "{:?}", fake.exchanges());
+        assert_eq!(fake.count("PUT", "/artifactory/api/repositories/"), 1);
+        assert_eq!(fake.count("PUT", &format!("/artifactory/api/repositories/{made}")), 1);
+        fake.finish();
+    }
+}
+
+/// The entry of one at another host and path.
+fn at(fake: &Fake, host: &str, path: &str, makes: bool) -> String {
+    let port = fake.host().rsplit_once(':').expect("a port").1.to_owned();
+    let url = format!("http://{host}:{port}{path}");
+    let keys = format!(
+        "{}, resolve: {{ {host}: 127.0.0.1 }}, create_repositories: {{ artifactory_local: {makes} }}",
+        Artifactory::keys()
+    );
+    fake.rules("dst", &keys).replacen(fake.url(), &url, 1)
+}
+
 #[tokio::test]
 async fn nexus_repository_that_is_missing_is_told_with_who_makes_it() {
     // To anybody, and to who has logged in alone.
@@ -137,5 +214,32 @@ async fn nexus_manifests_that_lack_something_are_not_told_to_lack_a_repository()
         let report = by_hand(&workshop.engine().await, "r").await;
         let message = &only_failure(&report).message;
         assert!(!message.contains("no repository"), "{message}");
+    }
+}
+
+/// A proxy that answers 404 in the place of a registry that starts again says nothing of a repository: the images are not put aside.
+#[tokio::test]
+async fn registries_that_start_again_during_a_push_are_not_told_to_lack_a_repository() {
+    for (method, part) in [(Method::POST, "/blobs/uploads/"), (Method::PUT, "/manifests/")] {
+        let (artifactory, keys) = Artifactory::with_keys(&[("team", "LOCAL")]).await;
+        keys.is_strict.store(true, Ordering::SeqCst);
+        for (fake, keys) in [
+            (Nexus::start().await, Nexus::keys()),
+            (artifactory, Artifactory::keys()),
+            (Harbor::start(&["team"]).await.0, Harbor::keys()),
+        ] {
+            let (_from, workshop) = workshop(&fake.rules("dst", &keys), ["team/app", "team/app"]).await;
+            let engine = workshop.engine().await;
+            fake.go_away_before(method.clone(), part);
+            let report = by_hand(&engine, "r").await;
+            let failure = only_failure(&report);
+            assert_eq!(failure.kind, ErrorKind::Server, "{keys}: {}", failure.message);
+            assert!(failure.message.contains("it may be starting"), "{}", failure.message);
+            assert!(fake.come_back(), "{keys}: it was never away");
+            let report = scheduled(&engine, "r").await;
+            assert!(report.failures.is_empty(), "{keys}: {:?}", report.failures);
+            assert!(fake.resolve("team/app", "v1").is_some(), "{keys}");
+            fake.finish();
+        }
     }
 }

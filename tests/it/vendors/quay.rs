@@ -2,10 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use transship::clock::Clock;
 use transship::oci::Digest;
-use transship::registry::{BodyStream, Endpoint, ErrorKind, Limiter, SessionState};
-use transship::rules::RegistryName;
+use transship::registry::{BodyStream, ErrorKind, SessionState};
 
 use crate::support::command::Transship;
 use crate::support::docker_registry::DockerRegistry;
@@ -77,7 +75,7 @@ async fn quay_uploads_go_on_where_they_stand() {
          destinations: [quay], repositories: [team/app] }}\n",
         fake.rules("quay", &Quay::keys())
     ));
-    let end = endpoint(&home, "quay");
+    let end = home.end("quay");
     let blob = noise(1, (6 << 20) + 5);
     let body = |from: u64, to: u64| {
         let bytes = blob.slice(from as usize..to as usize);
@@ -100,12 +98,6 @@ async fn quay_uploads_go_on_where_they_stand() {
     closed.expect("closed");
     assert_eq!(end.head_blob(&repository, &digest).await.expect("answered"), Some(size));
     fake.finish();
-}
-
-fn endpoint(home: &Workshop, name: &str) -> Endpoint {
-    let settings = &home.config().registries[&RegistryName::new(name)];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    Endpoint::open(name, settings, habits, vendor, Clock::system(), &Limiter::default()).expect("an end")
 }
 
 /// From one Quay to another, by robots: names are listed, and tags looked at one by one.
@@ -177,9 +169,7 @@ async fn quay_pages_of_tags_are_followed_by_their_token() {
     }
     source.page_tokens.store(true, Ordering::SeqCst);
     let home = workshop(&src, &dst);
-    let listed = endpoint(&home, "src")
-        .list_tags(&"team/app".parse().expect("a name"))
-        .await;
+    let listed = home.end("src").list_tags(&"team/app".parse().expect("a name")).await;
     assert_eq!(listed.expect("listed").expect("tags").len(), 250);
     // The first page is asked for once more, with a token.
     assert_eq!(
@@ -200,7 +190,7 @@ async fn quay_knows_no_referrers_of_a_manifest_that_it_lacks() {
     let sample = image(1, "amd64", &[20]);
     src.seed("team/app", "v1", &sample);
     let home = workshop(&src, &dst);
-    let end = endpoint(&home, "src");
+    let end = home.end("src");
     let repository = "team/app".parse().expect("a name");
     for subject in [Digest::of(b"none"), sample.digest(), Digest::of(b"none")] {
         let list = end.referrers(&repository, &subject).await.expect("answered");

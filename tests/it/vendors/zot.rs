@@ -2,10 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use transship::clock::Clock;
 use transship::oci::Digest;
-use transship::registry::{BodyStream, Endpoint, ErrorKind, Limiter, SessionState};
-use transship::rules::RegistryName;
+use transship::registry::{BodyStream, ErrorKind, SessionState};
 
 use crate::support::command::Transship;
 use crate::support::docker_registry::DockerRegistry;
@@ -127,10 +125,7 @@ async fn zot_refuses_a_piece_at_a_wrong_offset_and_the_upload_goes_on_where_it_s
     let (fake, _zot) = Zot::start().await;
     let (src, _source) = Zot::start().await;
     let home = workshop(&src, &fake, &rule("r", "repositories: [a/b]"));
-    let settings = &home.config().registries[&RegistryName::new("dst")];
-    let (habits, vendor) = transship::vendors::for_settings(settings);
-    let opened = Endpoint::open("dst", settings, habits, vendor, Clock::system(), &Limiter::default());
-    let end = opened.expect("an end");
+    let end = home.end("dst");
     let blob = noise(1, (6 << 20) + 5);
     let body = |from: u64, to: u64| {
         let bytes = blob.slice(from as usize..to as usize);

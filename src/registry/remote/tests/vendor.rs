@@ -10,8 +10,7 @@ use super::server::{Seen, Server, answer};
 use super::*;
 use crate::oci::Tag;
 use crate::registry::{
-    Api, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Issued, ListedTag, MountOutcome, Mounts, Operation,
-    Phrase, Told, Ways,
+    Api, ApiCall, ApiLogin, BulkListing, Created, Error, ErrorKind, Issued, ListedTag, Operation, Phrase, Told, Ways,
 };
 
 /// A vendor that a test made up: it asks `/api/…` of the registry's own origin.
@@ -27,7 +26,6 @@ struct Maker {
 static MAKES: Ways = Ways {
     must_create: true,
     right_to_list: "the permission `x:List`",
-    mounts: Mounts::SameOwner,
     phrases: &[Phrase {
         status: 403,
         code: "DENIED",
@@ -604,17 +602,6 @@ async fn repositories_come_from_the_api_each_once() {
     let listed = end.list_repositories(&below).await.expect("listed");
     assert_eq!(listed, Some(vec![repository("a/web"), repository("b/web")]));
     assert_eq!(server.seen().len(), 0);
-}
-
-#[tokio::test]
-async fn mounts_across_owners_are_not_tried_where_they_cannot_be() {
-    let server = Server::start(|_, _| answer(201, &[], "")).await;
-    let end = end_of(Maker::new(), settings(&server), Habits::default());
-    let digest = DIGEST.parse().expect("a digest");
-    let mount = async |from: &str| end.mount(&repository("p/a"), &digest, &repository(from)).await;
-    assert!(matches!(mount("q/a").await, Ok(MountOutcome::Refused)));
-    assert_eq!(server.seen().len(), 0);
-    assert!(matches!(mount("p/b").await, Ok(MountOutcome::Mounted)));
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! JFrog Artifactory with repositories by path (jfrog.com, "Artifactory REST APIs").
+//! JFrog Artifactory with repositories by path, by host (those of [`DOMAIN`]) and below its own API (jfrog.com, "Artifactory REST APIs"
+//! and "Get Started With Artifactory as a Docker Registry").
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
@@ -35,6 +36,9 @@ pub enum Links {
     Elsewhere,
 }
 
+/// A host in it is that of the key which is its first part (the subdomain method).
+pub const DOMAIN: &str = "corp.example";
+
 const BASIC: &str = "Basic realm=\"Artifactory Realm\"";
 
 pub struct Artifactory {
@@ -56,6 +60,8 @@ pub struct Artifactory {
     pub makes_keys: AtomicU16,
     /// Entries of a catalogue's page at most, whatever is asked for; 0 for as many as that.
     pub short: AtomicUsize,
+    /// Spaces behind each page of a catalogue.
+    pub padding: AtomicUsize,
     /// Last entries of pages that were given out.
     lasts: Mutex<BTreeSet<String>>,
 }
@@ -90,6 +96,7 @@ impl Artifactory {
             is_strict: AtomicBool::default(),
             makes_keys: AtomicU16::default(),
             short: AtomicUsize::default(),
+            padding: AtomicUsize::default(),
             lasts: Mutex::default(),
         });
         (
@@ -197,7 +204,9 @@ impl Artifactory {
             short => short.min(size),
         };
         let shown = &names[..most.min(names.len())];
-        let answer = document(200, &json!({ "repositories": shown }));
+        let mut page = json!({ "repositories": shown }).to_string();
+        page.push_str(&" ".repeat(self.padding.load(Ordering::SeqCst)));
+        let answer = with_header(page.into_response(), "content-type", "application/json");
         let Some(last) = shown.last() else {
             return Asked::Answer(answer);
         };
@@ -264,6 +273,27 @@ fn files(book: &Book, request: &Asking, repository: &str) -> Asked {
 
 impl Artifactory {
     fn judge(&self, book: &Book, request: &Asking) -> Asked {
+        if let Some((key, _, rest)) = of_one_key(request)
+            && !matches!(rest.as_str(), "" | "_catalog")
+        {
+            if let Some(refused) = self.asks.refuses(book, request) {
+                return refused;
+            }
+            let inner = Asking {
+                path: format!("/v2/{key}/{rest}"),
+                ..request.clone()
+            };
+            return match self.images(book, &inner) {
+                Asked::Pass => Asked::PassTo(inner.path),
+                asked => asked,
+            };
+        }
+        if request.path.starts_with("/artifactory/api/docker/") && request.path.ends_with("/v2/") {
+            return self
+                .asks
+                .refuses(book, request)
+                .unwrap_or_else(|| Asked::PassTo("/v2/".to_owned()));
+        }
         // The API takes user and password at once, however images are asked for.
         if let Some(path) = request.path.strip_prefix("/artifactory/api/") {
             let refused = Asks::Basic(BASIC).refuses(book, request);
@@ -272,6 +302,10 @@ impl Artifactory {
         if let Some(refused) = self.asks.refuses(book, request) {
             return refused;
         }
+        self.images(book, request)
+    }
+
+    fn images(&self, book: &Book, request: &Asking) -> Asked {
         let length = request.header("content-length").unwrap_or("0");
         if request.method == Method::PUT && request.path.contains("/blobs/uploads/") && length != "0" {
             return Asked::Wrong("some versions lose bytes that come with the closing PUT".to_owned());
@@ -299,6 +333,22 @@ impl Artifactory {
     }
 }
 
+/// The key that the host or the path of a request has, the path to `/v2/`, and what is behind it.
+fn of_one_key(request: &Asking) -> Option<(String, String, String)> {
+    if let Some(path) = request.path.strip_prefix("/artifactory/api/docker/") {
+        let (key, rest) = path.split_once("/v2/")?;
+        return Some((
+            key.to_owned(),
+            format!("/artifactory/api/docker/{key}/v2/"),
+            rest.to_owned(),
+        ));
+    }
+    let host = request.header("host")?.split(':').next()?;
+    let key = host.strip_suffix(DOMAIN)?.strip_suffix('.')?;
+    let rest = request.path.strip_prefix("/v2/")?;
+    Some((key.to_owned(), "/v2/".to_owned(), rest.to_owned()))
+}
+
 impl Face for Arc<Artifactory> {
     fn asked(&self, book: &Book, request: &Asking) -> Asked {
         match self.judge(book, request) {
@@ -314,7 +364,14 @@ impl Face for Arc<Artifactory> {
         Some(document(403, &json!({ "errors": [error] })))
     }
 
-    fn answered(&self, _book: &Book, _request: &Asking, answer: Response) -> Response {
+    fn answered(&self, _book: &Book, request: &Asking, mut answer: Response) -> Response {
+        if let Some((key, before, _)) = of_one_key(request)
+            && let Some(location) = answer.headers().get("location")
+        {
+            let inside = location.to_str().expect("an address").to_owned();
+            let outside = inside.replacen(&format!("/v2/{key}/"), &before, 1);
+            answer = with_header(answer, "location", &outside);
+        }
         with_header(answer, "x-jfrog-version", "Artifactory/7.98.7 79800900")
     }
 }

@@ -99,6 +99,14 @@ struct Azure {
     names: Option<&'static Names>,
 }
 
+/// It has the referrers API (learn.microsoft.com, "Manage OCI artifacts and supply chain artifacts with ORAS").
+fn options() -> Options {
+    Options {
+        referrers_api: true,
+        ..Options::default()
+    }
+}
+
 /// A running fake.
 pub async fn start() -> (Fake, Arc<Cloud>) {
     let cloud = Arc::new(Cloud::default());
@@ -108,7 +116,7 @@ pub async fn start() -> (Fake, Arc<Cloud>) {
         service: SERVICE,
         names: None,
     };
-    (Fake::start(face, Options::default()).await, cloud)
+    (Fake::start(face, options()).await, cloud)
 }
 
 /// One that is asked by a cloud's names, which lead to it.
@@ -134,7 +142,7 @@ async fn of_names(names: &'static Names, cloud: &Arc<Cloud>) -> Fake {
         names: Some(names),
     };
     let url = format!("https://{}", names.registry);
-    Fake::start_as(face, Options::default(), Some(url)).await
+    Fake::start_as(face, options(), Some(url)).await
 }
 
 fn form(request: &Asking) -> Vec<(String, String)> {

@@ -94,6 +94,8 @@ pub enum Asked {
     Pass,
     /// The registry answers another query at the same path.
     PassAs(String),
+    /// The registry answers for another path.
+    PassTo(String),
     /// The registry answers, and gets no more than so many bytes of the body.
     PassPart(usize),
     /// No careful client asks so: the test fails.
@@ -145,6 +147,8 @@ struct Switches {
     throttle: Option<(Option<Method>, String, u32)>,
     /// Tags that may not be moved once they are there.
     immutable: Vec<String>,
+    /// Before which request it goes away: method, part of the path; and whether it has gone.
+    go_away: Option<(Method, String, bool)>,
     /// A part of the paths that this user may not ask for.
     denied: Option<String>,
     /// Before which request all logins end: method, part of the path, how many of them come before it.
@@ -274,6 +278,18 @@ impl Fake {
         lock(&self.book.switches).end_logins = Some((method, part.to_owned(), after));
     }
 
+    /// Before the first request by this method with `part` in the path it stops, and until [`Fake::come_back`] the proxy before it
+    /// answers everything, in its own words (Traefik's, for a route whose service is gone).
+    pub fn go_away_before(&self, method: Method, part: &str) {
+        lock(&self.book.switches).go_away = Some((method, part.to_owned(), false));
+    }
+
+    /// It is back; whether it was away.
+    pub fn come_back(&self) -> bool {
+        let gone = lock(&self.book.switches).go_away.take();
+        gone.is_some_and(|(_, _, gone)| gone)
+    }
+
     /// From now on its clock is ahead by so many seconds, or behind.
     pub fn set_clock_ahead(&self, seconds: i64) {
         self.book.ahead.store(seconds, Ordering::SeqCst);
@@ -358,6 +374,14 @@ impl Switches {
         }
         self.end_logins = None;
         true
+    }
+
+    fn is_away(&mut self, request: &Asking) -> bool {
+        let Some((method, part, gone)) = &mut self.go_away else {
+            return false;
+        };
+        *gone |= *method == request.method && request.path.contains(part.as_str());
+        *gone
     }
 
     fn throttles(&mut self, request: &Asking) -> bool {
@@ -449,6 +473,9 @@ impl Front {
         {
             return Asked::Wrong("the content range of an upload has no unit".to_owned());
         }
+        if lock(&book.switches).is_away(request) {
+            return Asked::Answer((StatusCode::NOT_FOUND, "404 page not found\n").into_response());
+        }
         if lock(&book.switches).ends_logins(request) {
             book.era.fetch_add(1, Ordering::SeqCst);
         }
@@ -537,6 +564,11 @@ async fn answer(State(front): State<Arc<Front>>, request: axum::extract::Request
         Asked::PassAs(query) => {
             let asking = Asking { query, ..asking };
             let passed = front.pass(&asking, body).await;
+            front.face.answered(&front.book, &asking, passed)
+        }
+        Asked::PassTo(path) => {
+            let inner = Asking { path, ..asking.clone() };
+            let passed = front.pass(&inner, body).await;
             front.face.answered(&front.book, &asking, passed)
         }
         Asked::PassPart(most) => {

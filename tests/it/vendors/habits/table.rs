@@ -61,7 +61,7 @@ alibaba_personal
     vendors/habits/alibaba.rs alibaba_has_no_catalogue_to_be_asked_for:
         catalogue
     vendors/alibaba.rs alibaba_refuses_attestations_in_words_that_name_the_way_out:
-        empty_config
+        manifests with an empty config are refused
     vendors/habits/alibaba.rs alibaba_mounts_blobs_of_another_repository:
         mounts
 ecr
@@ -326,9 +326,7 @@ fn habits(kind: Kind) -> BTreeSet<String> {
         list_action,
         repeat_scopes,
         catalogue,
-        mounts,
         single_put,
-        empty_config,
         phrases,
         expired_login,
     } = ways;
@@ -357,9 +355,7 @@ fn habits(kind: Kind) -> BTreeSet<String> {
         ("list_action", *list_action != plain.list_action),
         ("repeat_scopes", *repeat_scopes != plain.repeat_scopes),
         ("catalogue", *catalogue != plain.catalogue),
-        ("mounts", *mounts != plain.mounts),
         ("single_put", *single_put != plain.single_put),
-        ("empty_config", *empty_config != plain.empty_config),
         ("expired_login", *expired_login != plain.expired_login),
     ];
     let differ = fields.iter().filter(|(_, differs)| *differs);

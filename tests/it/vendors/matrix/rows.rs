@@ -215,7 +215,7 @@ static AZURE: Row = Row {
     missing: "new/app",
     listing: Bulk::Tags(100),
     api: Some(("GET", "/acr/v1/")),
-    referrers: Referrers::Tag,
+    referrers: Referrers::Api,
     pattern: "team/app*",
     beside: "team/tool",
     not: &[],
