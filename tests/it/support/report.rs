@@ -181,7 +181,12 @@ fn destination(place: &str, value: &Value) {
                 fields(
                     place,
                     value,
-                    &[("copied", count), ("mounted", count), ("present", count)],
+                    &[
+                        ("copied", count),
+                        ("mounted", count),
+                        ("present", count),
+                        ("imported", count),
+                    ],
                 )
             }),
             ("bytes", |place, value| {
