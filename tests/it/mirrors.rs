@@ -196,7 +196,7 @@ async fn wrong_bytes_that_a_mirror_gives_to_several_at_once_come_from_the_source
     let config = format!("/blobs/{}", Digest::of(&image.blobs[0]));
     all.near.add(Fault::every("GET", &config, Act::FlipResponse(1)));
     all.near
-        .add(Fault::every("GET", &config, Act::HoldBefore(gate.clone())));
+        .add(Fault::every("GET", &config, Act::HoldResponse(2, gate.clone())));
     let home = all.home(&all.near.url(), "");
     let rules = std::fs::read_to_string(home.rules()).expect("rules");
     let rules = rules.replace("retry:", "platforms: [linux/amd64]\n    retry:");

@@ -47,7 +47,7 @@ async fn within_one_registry_every_blob_is_mounted_and_none_is_read() {
     // A repository has the layer of all, three of its own, and of each of its two images a layer and a config.
     assert_eq!(
         destination["blobs"],
-        json!({ "copied": 0, "mounted": 2 * (1 + 3 + 2 * 2), "present": 2 * 4 })
+        json!({ "copied": 0, "mounted": 2 * (1 + 3 + 2 * 2), "present": 2 * 4, "imported": 0 })
     );
     assert_eq!(
         (&run["bytes"]["read"], &destination["bytes"]["written"]),

@@ -59,7 +59,7 @@ async fn a_first_sync_asks_for_nothing_that_it_knows() {
     assert_eq!(run["requests"], expected);
     assert_eq!(
         run["destinations"][0]["blobs"],
-        json!({ "copied": 22, "mounted": 2, "present": 12 })
+        json!({ "copied": 22, "mounted": 2, "present": 12, "imported": 0 })
     );
 }
 
@@ -139,7 +139,7 @@ async fn a_new_tag_of_a_known_repository_costs_a_look_for_each_of_its_new_blobs(
     assert_eq!(run["requests"], expected);
     assert_eq!(
         run["destinations"][0]["blobs"],
-        json!({ "copied": 2, "mounted": 0, "present": 4 })
+        json!({ "copied": 2, "mounted": 0, "present": 4, "imported": 0 })
     );
 }
 
@@ -161,7 +161,7 @@ async fn a_new_repository_mounts_what_earlier_runs_left_elsewhere() {
     assert_eq!(run["requests"], expected);
     assert_eq!(
         run["destinations"][0]["blobs"],
-        json!({ "copied": 5, "mounted": 1, "present": 0 })
+        json!({ "copied": 5, "mounted": 1, "present": 0, "imported": 0 })
     );
 }
 

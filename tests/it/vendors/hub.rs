@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use crate::support::command::Transship;
+use crate::support::docker_registry::DockerRegistry;
 use crate::support::engine::{Workshop, by_hand, scheduled};
 use crate::support::fake::hub::{self, Hub};
 use crate::support::fake::{Fake, Nobody};
 use crate::support::images::{image, two_platforms};
+use crate::support::names::Names;
+use crate::support::wire::Wire;
 use transship::demo::registry::{Options, Registry, Running};
 use transship::engine::{Control, RunReport};
 use transship::registry::BulkListing;
@@ -314,6 +317,68 @@ async fn docker_hub_images_beyond_the_quota_wait_for_the_next_run() {
             assert_eq!(dst.resolve(&name, &tag), fake.resolve("library/alpine", tag.as_str()));
         }
     }
+}
+
+/// The rules say no more than whose it is.
+#[tokio::test]
+async fn docker_hub_is_asked_by_its_own_names() {
+    let hosts = ["registry-1.docker.io", "auth.docker.io", "hub.docker.com"];
+    for address in ["docker.io", "https://index.docker.io", "https://registry-1.docker.io"] {
+        let (fake, _hub) = Hub::start_as_itself().await;
+        let plain = DockerRegistry::plain().await;
+        let wire = Wire::new(&plain.url());
+        let (up, down) = (image(1, "amd64", &[20]), image(2, "amd64", &[20]));
+        wire.push("team/app", "v1", &up).await;
+        fake.seed("library/alpine", "3", &down);
+        let mut names = hosts.map(|name| (name, Some(fake.addr()))).to_vec();
+        // Nobody has a registry there.
+        names.extend([("docker.io", None), ("index.docker.io", None)]);
+        let listening = Names::start(&names).await;
+        let all: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        let mut home = Transship::new(&format!(
+            "version: 1\nregistries:\n  plain: {{ url: \"{}\" }}\n  hub:\n    url: {address}\n    username: {}\n    password: \
+             \"${{SECRET}}\"\n    tls: {{ ca_file: \"{}\" }}\n    resolve:\n{}rules:\n  - {{ name: up, source: plain, destinations: \
+             [hub], repositories: [team/app] }}\n  - {{ name: down, source: hub, destinations: [plain], repositories: [alpine] }}\n",
+            plain.url(),
+            hub::USER,
+            listening.authority().ca_file.display(),
+            listening.resolve(&all),
+        ));
+        home.set_env("SECRET", hub::SECRET);
+        let output = home.run(&["sync", "-o", "json"]).await.expect(0);
+        let runs = output.json();
+        assert_eq!(runs["runs"].as_array().map(Vec::len), Some(2), "{runs:#}");
+        assert_eq!(fake.resolve("team/app", "v1"), Some(up.digest()));
+        assert_eq!(wire.resolve("alpine", "3").await, Some(down.digest()));
+        let mut wanted = hosts.map(str::to_owned);
+        wanted.sort();
+        assert_eq!(listening.called(), wanted, "other hosts were asked");
+        fake.finish();
+    }
+}
+
+/// A plan of images whose platforms are chosen, which else are seen in their manifests.
+#[tokio::test]
+async fn docker_hub_plans_cost_no_pull() {
+    let (fake, hub) = Hub::start().await;
+    let dst = plain().await;
+    for number in 0..3 {
+        fake.seed(
+            "library/alpine",
+            &format!("3.{number}"),
+            &two_platforms(number * 10, &[20]),
+        );
+    }
+    hub.change(|state| state.pulls_left = Some(3));
+    let rules = "[library/alpine]\n    platforms: [linux/amd64]";
+    let workshop = pulling(&fake, &Hub::keys(&fake), &dst, rules);
+    let engine = workshop.engine().await;
+    let plan = engine
+        .plan(&RuleName::new("r"), &Control::never(), &mut drop)
+        .await
+        .expect("a plan");
+    assert!(plan.work && plan.failures.is_empty(), "{:?}", plan.failures);
+    assert_eq!(hub.pulled(), 0);
 }
 
 /// What logs in to a mirror of one's own is none of Docker Hub's.

@@ -25,6 +25,8 @@ const PAGE: usize = 100;
 pub struct Hub {
     tokens: Tokens,
     state: Mutex<State>,
+    /// It is asked by its own names.
+    is_itself: bool,
 }
 
 /// What a test changes, and what was counted.
@@ -64,8 +66,23 @@ impl Hub {
         let hub = Arc::new(Self {
             tokens: Tokens::new("/token", "registry.docker.io"),
             state: Mutex::default(),
+            is_itself: false,
         });
         (Fake::start(Arc::clone(&hub), Options::default()).await, hub)
+    }
+
+    /// As Docker Hub is known: three hosts, of which each answers for itself alone.
+    pub async fn start_as_itself() -> (Fake, Arc<Self>) {
+        let hub = Arc::new(Self {
+            tokens: Tokens::new("/token", "registry.docker.io").at("https://auth.docker.io"),
+            state: Mutex::default(),
+            is_itself: true,
+        });
+        let url = "https://registry-1.docker.io".to_owned();
+        (
+            Fake::start_as(Arc::clone(&hub), Options::default(), Some(url)).await,
+            hub,
+        )
     }
 
     /// The keys of its rules for an account.
@@ -248,6 +265,18 @@ impl Hub {
 
 impl Face for Arc<Hub> {
     fn asked(&self, book: &Book, request: &Asking) -> Asked {
+        let host = request.header("host").unwrap_or_default();
+        if self.is_itself && host == "hub.docker.com" {
+            return self.api(book, request, &request.path);
+        }
+        let named = if self.tokens.is_realm(request) {
+            "auth.docker.io"
+        } else {
+            "registry-1.docker.io"
+        };
+        if self.is_itself && host != named {
+            return Asked::Wrong(format!("it is at {named}, and was asked for at {host}"));
+        }
         if self.tokens.is_realm(request) {
             let user = match request.basic() {
                 Some((user, secret)) if user == USER && [SECRET, ORGANISATION_SECRET].contains(&secret.as_str()) => {

@@ -13,6 +13,8 @@ use crate::support::{PASSWORD, USERNAME};
 /// Gives tokens out at one path and checks them.
 pub struct Tokens {
     path: &'static str,
+    /// `None`: that of the registry.
+    origin: Option<&'static str>,
     /// `None`: it is called by its realm.
     service: Option<&'static str>,
     /// A token is good for whatever its user may do, and nobody is told which scope to ask for.
@@ -89,9 +91,18 @@ impl Tokens {
     pub fn new(path: &'static str, service: &'static str) -> Self {
         Self {
             path,
+            origin: None,
             service: Some(service),
             is_for_all: false,
             given: Mutex::default(),
+        }
+    }
+
+    /// Where the realm is at another origin than the registry.
+    pub fn at(self, origin: &'static str) -> Self {
+        Self {
+            origin: Some(origin),
+            ..self
         }
     }
 
@@ -231,7 +242,8 @@ impl Tokens {
             }
         }
         let service = self.service(book);
-        let mut challenge = format!("Bearer realm=\"{}{}\",service=\"{service}\"", book.url, self.path);
+        let origin = self.origin.unwrap_or(&book.url);
+        let mut challenge = format!("Bearer realm=\"{origin}{}\",service=\"{service}\"", self.path);
         if !scopes.is_empty() {
             challenge.push_str(&format!(",scope=\"{}\"", scopes.join(" ")));
         }
