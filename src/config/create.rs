@@ -4,7 +4,7 @@ use super::clouds::needs;
 use super::registries::{flag, word};
 use super::shape::{Findings, shown};
 use super::tree::Node;
-use crate::registry::{CreateSettings, Encryption};
+use crate::registry::{CreateSettings, Encryption, Kind, RegistryUrl};
 
 /// The most exceptions that a repository of ECR has, and the most characters of one (AWS, API reference of ECR,
 /// `CreateRepository` and `ImageTagMutabilityExclusionFilter`).
@@ -31,6 +31,35 @@ pub(super) fn create(findings: &mut Findings<'_>, node: &Node) -> CreateSettings
             .filter_map(|(key, value)| Some((key.text.clone(), value.text()?.to_owned())))
             .collect(),
         artifactory_local: flag(node, "artifactory_local").unwrap_or(false),
+    }
+}
+
+/// Tells of exceptions at a registry that is known to have none.
+pub(super) fn exceptions_elsewhere(
+    findings: &mut Findings<'_>,
+    registry: &Node,
+    written: Option<Kind>,
+    url: Option<&RegistryUrl>,
+) {
+    let create = registry.get("create_repositories");
+    let Some((key, _)) = create.and_then(|create| create.entry("tag_mutability_exceptions")) else {
+        return;
+    };
+    // A word that is no kind has been told.
+    if written.is_none() && registry.entry("kind").is_some() {
+        return;
+    }
+    let kind = written.or_else(|| Kind::of_host(&url?.host));
+    if let Some(kind) = kind.filter(|kind| *kind != Kind::Ecr) {
+        findings.warning(
+            key.place,
+            format!(
+                "tag_mutability_exceptions has no meaning for a registry of the kind {}: its repositories are made without \
+                 tag_mutability: immutable, so that no tag is fixed that should move",
+                kind.as_str()
+            ),
+            Some("remove it; with tag_mutability: immutable alone no tag may be moved there".to_owned()),
+        );
     }
 }
 

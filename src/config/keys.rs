@@ -267,7 +267,7 @@ static CREATE: Section = Section {
                 may_be_empty: false,
             },
             "none",
-            "Tags for which the opposite of `tag_mutability` holds, five at most (ECR).",
+            "Tags for which the opposite of `tag_mutability` holds, five at most (ECR; with it no other registry is told `tag_mutability: immutable`).",
         ),
         optional(
             "scan_on_push",

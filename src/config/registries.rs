@@ -78,6 +78,7 @@ fn remote(findings: &mut Findings<'_>, node: &Node, url: &Node) -> Option<Regist
     let create = create.map(|node| create::create(findings, node)).unwrap_or_default();
     let cloud = cloud(findings, node);
     kind_and_cloud(findings, node, kind, url.as_ref());
+    create::exceptions_elsewhere(findings, node, kind, url.as_ref());
     if let Some(node) = node
         .get("endpoint")
         .filter(|_| endpoint.as_ref().is_some_and(|it| it.plain_http))

@@ -184,6 +184,14 @@ impl Default for CreateSettings {
     }
 }
 
+impl CreateSettings {
+    /// `immutable_tags` for a registry that knows no exceptions: nothing where it would fix the tags that are excepted, too.
+    pub fn immutable_throughout(&self) -> Option<bool> {
+        self.immutable_tags
+            .filter(|immutable| !immutable || self.tag_mutability_exceptions.is_empty())
+    }
+}
+
 /// How a new repository is encrypted at rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encryption {

@@ -261,7 +261,7 @@ impl Enterprise {
             ("RepoType", kind),
             ("Summary", "made by transship"),
         ];
-        if let Some(immutable) = create.immutable_tags {
+        if let Some(immutable) = create.immutable_throughout() {
             parameters.push(("TagImmutability", if immutable { "true" } else { "false" }));
         }
         let act = async |action: &str, parameters: &[(&str, &str)]| {

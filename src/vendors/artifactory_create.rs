@@ -54,37 +54,58 @@ async fn make_one(
 ) -> Result<Created> {
     let url = &api.settings().url;
     if let Some(key) = address::key_of_path(url) {
-        return match look(api, repository, key).await? {
-            Look::Ends(created) => Ok(created),
-            Look::Missing(_) if api.settings().create.artifactory_local => put(api, repository, key).await,
-            Look::Missing(answer) => Err(missing(&answer, &format!("{key}, which this address is that of"))),
+        return match look(api, repository, key).await?.ended()? {
+            Found::Ends(created) => Ok(created),
+            Found::Missing(_) if api.settings().create.artifactory_local => put(api, repository, key).await,
+            Found::Missing(answer) => Err(missing(&answer, &format!("{key}, which this address is that of"))),
         };
     }
     let host = address::key_of_host(url);
-    // Whom it is hidden from could not push by this host either, so that it is not that of a key.
+    let mut begins = known;
+    // A key of this name: the host's own, or one that merely has the name of its first part. Whom it is hidden from could not push by
+    // this host either, so that it is not that of a key.
+    let mut alike = None;
     if let Some(host) = host
-        && let Look::Ends(Created::WasThere) = look(api, repository, host).await?
+        && let found @ (Look::There | Look::Remote(_)) = look(api, repository, host).await?
     {
-        return Ok(Created::WasThere);
+        if begins.is_none() {
+            begins = Box::pin(begin(api, repository)).await?;
+            *seen = begins;
+        }
+        if begins == Some(Begin::WithoutKeys) {
+            found.ended()?;
+            return Ok(Created::WasThere);
+        }
+        alike = Some(host);
     }
     let Some((key, _)) = repository.as_str().split_once('/') else {
         return Ok(Created::Nothing);
     };
-    let answer = match look(api, repository, key).await? {
-        Look::Ends(created) => return Ok(created),
-        Look::Missing(answer) => answer,
+    let answer = match look(api, repository, key).await?.ended()? {
+        Found::Ends(created) => return Ok(created),
+        Found::Missing(answer) => answer,
     };
+    // A key that is made by mistake stays, and so does the next.
+    if let (Some(host), None) = (alike, begins) {
+        let message = format!(
+            "Artifactory has no repository {key}, and it has {host}, which this host may be that of: no image tells whether names begin \
+             with keys here, and nothing was made. If they do, an administrator makes {key} (Administration, Repositories, Create a \
+             Repository, Local, Docker); if not, {host} refuses the push for a reason of its own"
+        );
+        return Err(answer.error(ErrorKind::Unsupported, message));
+    }
     if !api.settings().create.artifactory_local {
-        let or = host.map_or_else(String::new, |host| {
-            format!(", nor {host} where this host is that of one")
-        });
+        let or = match host {
+            Some(host) if alike.is_none() => format!(", nor {host} where this host is that of one"),
+            _ => String::new(),
+        };
         return Err(missing(&answer, &format!("{key} for names to begin with{or}")));
     }
-    // A key that is made by mistake stays, and so does the next.
-    if known.is_none() {
-        *seen = Box::pin(begin(api, repository)).await?;
+    if begins.is_none() {
+        begins = Box::pin(begin(api, repository)).await?;
+        *seen = begins;
     }
-    match known.or(*seen) {
+    match begins {
         Some(Begin::WithoutKeys) => Err(Error::new(
             Operation::CreateRepository,
             api.place(Some(repository)),
@@ -99,9 +120,30 @@ async fn make_one(
 
 /// What is found where a key should be.
 enum Look {
+    There,
+    /// It takes no pushes; with what is said of that.
+    Remote(Error),
+    /// Whether it is there is for others to know.
+    Hidden,
+    Missing(Box<ApiAnswer>),
+}
+
+/// What that means where it is the key of what is pushed.
+enum Found {
     /// No key is to be made for that.
     Ends(Created),
     Missing(Box<ApiAnswer>),
+}
+
+impl Look {
+    fn ended(self) -> Result<Found> {
+        match self {
+            Self::There => Ok(Found::Ends(Created::WasThere)),
+            Self::Remote(error) => Err(error),
+            Self::Hidden => Ok(Found::Ends(Created::Nothing)),
+            Self::Missing(answer) => Ok(Found::Missing(answer)),
+        }
+    }
 }
 
 async fn look(api: &Api, repository: &RepositoryName, key: &str) -> Result<Look> {
@@ -115,13 +157,12 @@ async fn look(api: &Api, repository: &RepositoryName, key: &str) -> Result<Look>
                 "{key} is a remote repository of Artifactory, which fetches what it has and takes no pushes: let the names at the \
                  destination begin with the key of a local one, or let the address be that of one"
             );
-            Err(seen.error(ErrorKind::Unsupported, message))
+            Ok(Look::Remote(seen.error(ErrorKind::Unsupported, message)))
         }
-        200 => Ok(Look::Ends(Created::WasThere)),
+        200 => Ok(Look::There),
         // Before 7, and for some users since, a key that is missing is 400.
         400 | 404 => Ok(Look::Missing(Box::new(seen))),
-        // Whether it is there is for others to know.
-        401 | 403 => Ok(Look::Ends(Created::Nothing)),
+        401 | 403 => Ok(Look::Hidden),
         _ => Err(seen.refused(&words::said(&seen.body))),
     }
 }

@@ -91,7 +91,7 @@ pub(super) async fn make(
 ) -> Result<Created> {
     let create = &api.settings().create;
     let mut body = json!({ "format": "DOCKER", "dockerConfig": {} });
-    if let Some(immutable) = create.immutable_tags {
+    if let Some(immutable) = create.immutable_throughout() {
         body["dockerConfig"]["immutableTags"] = immutable.into();
     }
     if !create.tags.is_empty() {

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use url::{Host, Url};
 
 use super::google_key::{NoKey, ServiceAccount};
@@ -84,6 +85,9 @@ pub(super) struct TakenOn {
 pub(super) enum Unusable {
     #[error("it is no JSON")]
     NoJson,
+    /// A field of it, by its path.
+    #[error("its {0} is of another type than in Google's files")]
+    Shape(String),
     #[error(
         "it is of the type {0:?}; service_account, authorized_user, external_account and impersonated_service_account are understood"
     )]
@@ -127,8 +131,7 @@ struct File {
     workforce_pool_user_project: Option<String>,
     service_account_impersonation_url: Option<String>,
     service_account_impersonation: Option<Lifetime>,
-    #[serde(default)]
-    delegates: Vec<String>,
+    delegates: Option<Vec<String>>,
     source_credentials: Option<Value>,
 }
 
@@ -141,8 +144,7 @@ struct Lifetime {
 struct CredentialSource {
     file: Option<PathBuf>,
     url: Option<String>,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
+    headers: Option<BTreeMap<String, String>>,
     format: Option<Format>,
     executable: Option<Value>,
     certificate: Option<Value>,
@@ -161,7 +163,7 @@ struct Format {
 /// # Errors
 /// They are none that can be used.
 pub(super) fn read(text: &str) -> Result<Credentials, Unusable> {
-    let file: File = serde_json::from_str(text).map_err(|_| Unusable::NoJson)?;
+    let file = file(serde_json::from_str(text).map_err(|_| Unusable::NoJson)?, "")?;
     if let Some(universe) = file.universe_domain.as_deref().filter(|name| *name != UNIVERSE) {
         return Err(Unusable::Universe(universe.chars().take(80).collect()));
     }
@@ -169,13 +171,10 @@ pub(super) fn read(text: &str) -> Result<Credentials, Unusable> {
         "impersonated_service_account" => {
             let taken_on = file.taken_on()?;
             let taken_on = taken_on.ok_or(Unusable::Missing("service_account_impersonation_url"))?;
-            let source = file
-                .source_credentials
-                .ok_or(Unusable::Missing("source_credentials"))?
-                .to_string();
-            let inner: File = serde_json::from_str(&source).map_err(|_| Unusable::NoJson)?;
+            let source = file.source_credentials.ok_or(Unusable::Missing("source_credentials"))?;
+            let text = source.to_string();
             Ok(Credentials {
-                source: inner.source(&source)?,
+                source: self::file(source, "source_credentials.")?.source(&text)?,
                 taken_on: Some(taken_on),
             })
         }
@@ -188,6 +187,29 @@ pub(super) fn read(text: &str) -> Result<Credentials, Unusable> {
             taken_on: None,
         }),
     }
+}
+
+/// The fields of a file, or of one that stands in a file below this path.
+fn file(value: Value, path: &str) -> Result<File, Unusable> {
+    let shape = || {
+        let Some(field) = wrong::<File>(&value) else {
+            return path.strip_suffix('.').unwrap_or("content").to_owned();
+        };
+        let inner = match field {
+            "credential_source" => wrong::<CredentialSource>(&value[field]),
+            "service_account_impersonation" => wrong::<Lifetime>(&value[field]),
+            _ => None,
+        };
+        let inner = inner.map(|inner| format!(".{inner}")).unwrap_or_default();
+        format!("{path}{field}{inner}")
+    };
+    File::deserialize(&value).map_err(|_| Unusable::Shape(shape()))
+}
+
+/// The field that makes this object none of its type, all of whose fields may be left out. What the parser says would tell its value.
+fn wrong<T: DeserializeOwned>(value: &Value) -> Option<&str> {
+    let is_wrong = |(name, value): &(&String, &Value)| T::deserialize(json!({ (name.as_str()): value })).is_err();
+    Some(value.as_object()?.iter().find(is_wrong)?.0.as_str())
 }
 
 impl File {
@@ -227,7 +249,7 @@ impl File {
         let options = self.service_account_impersonation.as_ref();
         Ok(Some(TakenOn {
             url: of_google("service_account_impersonation_url", url)?,
-            delegates: self.delegates.clone(),
+            delegates: self.delegates.clone().unwrap_or_default(),
             life: options
                 .and_then(|options| options.token_lifetime_seconds)
                 .unwrap_or(LIFE),
@@ -269,7 +291,7 @@ impl CredentialSource {
         let url = url.ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = url.ok_or(Unusable::NoAddress("credential_source.url"))?;
         let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
+        for (name, value) in self.headers.iter().flatten() {
             let name = HeaderName::try_from(name.as_str()).map_err(|_| Unusable::Headers)?;
             let mut value = HeaderValue::from_str(value).map_err(|_| Unusable::Headers)?;
             value.set_sensitive(true);
@@ -320,8 +342,6 @@ fn of_google(field: &'static str, text: &str) -> Result<Url, Unusable> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::google_key::tests::new_key;
     use super::*;
 
@@ -376,6 +396,16 @@ mod tests {
             assert_eq!(matches!(found.source, Source::Key(_)), is_key);
             let taken_on = found.taken_on.expect("taken on");
             assert_eq!((taken_on.delegates, taken_on.life), (vec!["b".to_owned()], 3600));
+        }
+        for empty in [
+            with(external(), "delegates", Value::Null),
+            with(
+                external(),
+                "credential_source",
+                json!({ "url": "http://127.0.0.1/", "headers": null }),
+            ),
+        ] {
+            assert!(empty.is_ok(), "{empty:?}");
         }
         let placeholder = with(external(), "token_url", json!("https://sts.{universe_domain}/v1/token"));
         assert!(placeholder.is_ok(), "{placeholder:?}");
@@ -499,6 +529,48 @@ mod tests {
         ] {
             assert_eq!(found.expect_err("of no use"), wanted);
         }
+        // Which field it is, and nothing of what it holds.
+        let key = json!({ "type": "service_account", "client_email": 5 });
+        let mut inner = user();
+        inner["client_id"] = json!(["hunter2"]);
+        for (found, field) in [
+            (with(user(), "client_secret", json!({ "hunter2": 1 })), "client_secret"),
+            (with(external(), "delegates", json!("hunter2")), "delegates"),
+            (source(json!(["hunter2"])), "credential_source"),
+            (
+                source(json!({ "url": "http://127.0.0.1/", "headers": ["hunter2"] })),
+                "credential_source.headers",
+            ),
+            (
+                with(
+                    external(),
+                    "service_account_impersonation",
+                    json!({ "token_lifetime_seconds": "hunter2" }),
+                ),
+                "service_account_impersonation.token_lifetime_seconds",
+            ),
+            (
+                read(
+                    &json!({
+                        "type": "impersonated_service_account", "service_account_impersonation_url": TAKEN_ON,
+                        "source_credentials": inner,
+                    })
+                    .to_string(),
+                ),
+                "source_credentials.client_id",
+            ),
+            (read("\"hunter2\""), "content"),
+        ] {
+            let why = found.expect_err(field);
+            assert_eq!(
+                why.to_string(),
+                format!("its {field} is of another type than in Google's files")
+            );
+        }
+        assert_eq!(
+            read(&key.to_string()).expect_err("of no use"),
+            Unusable::Key(NoKey::Shape)
+        );
         // One that takes on another is no source of a third.
         let inner = json!({ "type": "impersonated_service_account" });
         let file = json!({

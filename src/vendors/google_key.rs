@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use url::{Host, Url};
 
 /// What an access token may be used for; what of that our account may do is said elsewhere.
@@ -31,6 +31,8 @@ pub(super) struct ServiceAccount {
 pub(super) enum NoKey {
     #[error("it is no JSON")]
     NoJson,
+    #[error("a field of it is of another type than in Google's keys")]
+    Shape,
     #[error("it is of the type {0:?}, and keys of a service account (service_account) are understood alone")]
     OtherType(String),
     #[error("client_email or private_key is missing")]
@@ -58,7 +60,8 @@ impl ServiceAccount {
     /// # Errors
     /// It is none.
     pub(super) fn read(text: &str) -> Result<Self, NoKey> {
-        let file: File = serde_json::from_str(text).map_err(|_| NoKey::NoJson)?;
+        let value: Value = serde_json::from_str(text).map_err(|_| NoKey::NoJson)?;
+        let file: File = serde_json::from_value(value).map_err(|_| NoKey::Shape)?;
         if file.kind != "service_account" {
             return Err(NoKey::OtherType(file.kind.chars().take(40).collect()));
         }
@@ -121,7 +124,6 @@ pub(super) mod tests {
     use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
     use aws_lc_rs::rsa::{KeyPair, KeySize};
     use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
-    use serde_json::Value;
 
     use super::*;
 

@@ -100,7 +100,8 @@ impl Account {
     /// The key and the API; `None` without a key, and where only the environment has one and the region is not known.
     ///
     /// # Errors
-    /// `Config` where the rules name a key and no region can be told; the instance gave out a key before, and does not now.
+    /// `Config` where the rules name a key and no region can be told; the instance answers neither a key nor that there is none, or
+    /// gave out a key before, and does not now.
     pub(super) async fn site(&self, api: &Api) -> Result<Option<Site>> {
         let Some((key, project_id)) = self.key(api).await? else {
             if self.written && !self.told.swap(true, Ordering::Relaxed) {

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::kept::{Current, Found, Kept};
 use super::sdk_hmac::AccessKey;
-use crate::registry::{Api, Error, ErrorKind, Operation, Result};
+use crate::registry::{Api, ApiAnswer, Error, ErrorKind, Operation, Result};
 use crate::telemetry::Secret;
 
 /// Where the instance tells of itself.
@@ -40,23 +40,35 @@ struct Temporary {
     expires_at: Timestamp,
 }
 
+/// What a question for a key came to.
+enum Told {
+    Key(Found<AccessKey>),
+    /// The instance has no agency.
+    NoAgency,
+    /// Nobody answers, or who does is none of Huawei's.
+    Nobody(Error),
+}
+
 impl Instance {
     /// Its key; `None` on a machine that has no agency, or is none of Huawei's. `metadata` stands in for where it tells of itself.
     ///
     /// # Errors
-    /// It gave out a key before, and does not now.
+    /// What it answers is neither a key nor that there is none; or it gave out a key before, and does not now.
     pub(super) async fn key(&self, api: &Api, metadata: Option<&str>) -> Result<Option<AccessKey>> {
         let base = metadata.unwrap_or(METADATA);
         let find = async {
-            let found = ask(api, base).await;
-            let gave = self.gave.load(Ordering::Relaxed);
-            if let Ok(Some(_)) = &found {
-                self.gave.store(true, Ordering::Relaxed);
-            }
-            match found {
+            match ask(api, base).await? {
+                Told::Key(found) => {
+                    self.gave.store(true, Ordering::Relaxed);
+                    Ok(Some(found))
+                }
+                Told::NoAgency => Ok(None),
+                Told::Nobody(error) if self.gave.load(Ordering::Relaxed) => Err(error),
                 // Nobody said that there is one.
-                Err(_) if !gave => Ok(None),
-                found => found,
+                Told::Nobody(error) => {
+                    tracing::info!("{error}: this machine is taken for none of Huawei Cloud's");
+                    Ok(None)
+                }
             }
         };
         match self.kept.current(api.clock(), find).await? {
@@ -77,8 +89,11 @@ impl Instance {
     }
 }
 
-/// Asks the instance for a key; `None` where it has no agency.
-async fn ask(api: &Api, base: &str) -> Result<Option<Found<AccessKey>>> {
+/// Asks the instance for a key.
+///
+/// # Errors
+/// It answers something else than that it has one or none.
+async fn ask(api: &Api, base: &str) -> Result<Told> {
     let fault = |kind, message: &str| Error::new(Operation::Authenticate, api.place(None), kind, message);
     let url = |path: &str| {
         Url::parse(&format!("{base}{path}"))
@@ -89,12 +104,18 @@ async fn ask(api: &Api, base: &str) -> Result<Option<Found<AccessKey>>> {
     headers.insert(life, HeaderValue::from_static("300"));
     let answer = api
         .metadata(Method::PUT, url("/meta-data/latest/api/token")?, headers, Bytes::new())
-        .await?;
+        .await;
+    let answer = match answer {
+        Err(error) if error.kind == ErrorKind::Network => return Ok(Told::Nobody(error)),
+        answer => answer?,
+    };
+    if matches!(answer.status, 429 | 500..) {
+        return Err(no_key(&answer));
+    }
     let mut headers = HeaderMap::new();
     // Where it is not wanted, the instance knows no tokens.
-    if answer.status == 200
-        && let Ok(mut token) = HeaderValue::from_bytes(answer.body.trim_ascii())
-    {
+    let knows_tokens = answer.status == 200;
+    if knows_tokens && let Ok(mut token) = HeaderValue::from_bytes(answer.body.trim_ascii()) {
         token.set_sensitive(true);
         headers.insert(HeaderName::from_static("x-metadata-token"), token);
     }
@@ -108,17 +129,21 @@ async fn ask(api: &Api, base: &str) -> Result<Option<Found<AccessKey>>> {
                 secret: Secret::new(told.secret),
                 token: Some(Secret::new(told.securitytoken)),
             };
-            Ok(Some(Found {
+            Ok(Told::Key(Found {
                 value,
                 ends: Some(told.expires_at),
             }))
         }
-        404 => Ok(None),
-        401 if String::from_utf8_lossy(&answer.body).contains("configure Cloud Service Agency") => Ok(None),
-        status => {
-            let mut error = answer.refused("");
-            error.message = format!("the ECS instance gives no access key, it answers {status}");
-            Err(error)
-        }
+        404 => Ok(Told::NoAgency),
+        401 if String::from_utf8_lossy(&answer.body).contains("configure Cloud Service Agency") => Ok(Told::NoAgency),
+        // Other clouds have a service at the same address, which wants headers of its own for any question.
+        400 | 401 | 403 | 405 if !knows_tokens => Ok(Told::Nobody(no_key(&answer))),
+        _ => Err(no_key(&answer)),
     }
+}
+
+fn no_key(answer: &ApiAnswer) -> Error {
+    let mut error = answer.refused("");
+    error.message = format!("the ECS instance gives no access key, it answers {}", answer.status);
+    error
 }

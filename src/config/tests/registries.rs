@@ -141,6 +141,33 @@ fn exceptions_of_tags_are_those_that_ecr_takes() {
 }
 
 #[test]
+fn exceptions_of_tags_where_none_are_known_are_a_warning() {
+    for (registry, kind) in [
+        ("url: https://a.example, kind: google", Some("google")),
+        ("url: https://us-docker.pkg.dev", Some("google")),
+        (
+            "url: https://a.example, kind: alibaba_enterprise",
+            Some("alibaba_enterprise"),
+        ),
+        ("url: https://a.example, kind: ecr", None),
+        ("url: \"https://123456789012.dkr.ecr.eu-west-1.amazonaws.com\"", None),
+        ("url: https://a.example", None),
+    ] {
+        let loaded = good(&format!(
+            "version: 1\nregistries:\n  a: {{ {registry}, create_repositories: {{ tag_mutability: immutable, \
+             tag_mutability_exceptions: [latest] }} }}\n"
+        ));
+        let told: Vec<&str> = loaded.warnings.iter().map(|it| it.message.as_str()).collect();
+        let wanted =
+            kind.map(|kind| format!("tag_mutability_exceptions has no meaning for a registry of the kind {kind}:"));
+        match wanted {
+            Some(words) => assert!(told.len() == 1 && told[0].starts_with(&words), "{registry}: {told:?}"),
+            None => assert!(told.is_empty(), "{registry}: {told:?}"),
+        }
+    }
+}
+
+#[test]
 fn nexus_is_searched_where_its_repository_is_known() {
     let loaded = good(
         "\

@@ -201,8 +201,13 @@ async fn huawei_instances_without_an_agency_have_no_key_and_those_that_had_one_a
         ends_at: Some(ends_at),
         ..Like::default()
     };
-    for (status, seconds) in [(401, 200), (404, 200), (500, 200)] {
-        let (seen, all) = ask_twice(like(600, (1, status)), written(), seconds).await;
+    // Who knows no tokens and refuses without words of Huawei's is of another cloud.
+    for (status, old) in [(401, false), (404, false), (403, true)] {
+        let like = Like {
+            old,
+            ..like(600, (1, status))
+        };
+        let (seen, all) = ask_twice(like, written(), 200).await;
         let asked: Vec<&String> = seen
             .iter()
             .filter(|what| [TOKEN, KEY].contains(&what.as_str()))
@@ -210,6 +215,14 @@ async fn huawei_instances_without_an_agency_have_no_key_and_those_that_had_one_a
         assert_eq!(asked, [TOKEN, KEY], "{status}: it is not asked again for five minutes");
         assert!(!seen.iter().any(|what| what.contains("/manage/")), "{seen:?}");
         drop(all);
+    }
+    // Whatever else it answers is no word that there is none, and it is asked again.
+    for (status, kind) in [(500, ErrorKind::Server), (429, ErrorKind::Throttled)] {
+        let (seen, all) = ask_twice(like(600, (1, status)), written(), 0).await;
+        assert_eq!(seen, [TOKEN, KEY, TOKEN, KEY], "{status}");
+        for listed in all {
+            assert_eq!(listed.err().map(|error| error.kind), Some(kind), "{status}");
+        }
     }
     // In trouble when the key is about to end, and when it is over.
     for (seconds, kind) in [(301, None), (601, Some(ErrorKind::Server))] {

@@ -74,6 +74,23 @@ async fn alibaba_enterprise_as_destination_makes_namespaces_and_repositories() {
     fake.finish();
 }
 
+/// It knows no exceptions: what would fix their tags, too, is not asked for.
+#[tokio::test]
+async fn alibaba_enterprise_is_told_of_no_immutable_tags_that_have_exceptions() {
+    let (fake, cloud) = alibaba::enterprise().await;
+    let plain = DockerRegistry::plain().await;
+    let wire = Wire::new(&plain.url());
+    wire.push("corp/web", "v1", &image(5, "amd64", &[300])).await;
+    let create = ", create_repositories: { tag_mutability: immutable, tag_mutability_exceptions: [latest] }";
+    let rule = format!("{FROM_PLAIN}    repositories: [corp/web]\n");
+    let home = home(&fake, ENTERPRISE, create, &plain, &rule);
+    let (run, _) = sync(&home, 0).await;
+    assert_eq!(images(&run, "copied"), 1, "{run:#}");
+    let wanted = json!({ "type": "PRIVATE", "immutable": null });
+    assert_eq!(lock(&cloud.repositories).get("corp/web"), Some(&wanted));
+    fake.finish();
+}
+
 #[tokio::test]
 async fn alibaba_enterprise_lists_digests_by_pages_that_are_put_off_and_signed_again() {
     let (fake, cloud) = alibaba::enterprise().await;

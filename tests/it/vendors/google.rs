@@ -194,7 +194,7 @@ async fn google_credentials_that_are_none_are_told_where_they_are_meant() {
 #[tokio::test]
 async fn google_repositories_are_made_on_the_way_and_a_missing_right_is_told() {
     let repository = "project/new/app";
-    for kind in ["file", "json key", "token", "denied"] {
+    for kind in ["file", "json key", "token", "exceptions", "denied"] {
         let (fake, google) = Google::start().await;
         google.denies_creation.store(kind == "denied", Ordering::SeqCst);
         let src = source(repository).await;
@@ -207,7 +207,13 @@ async fn google_repositories_are_made_on_the_way_and_a_missing_right_is_told() {
             "json key" => ", username: _json_key, password: \"${GAR_KEY}\"".to_owned(),
             _ => format!(", username: oauth2accesstoken, password: {TOKEN}"),
         };
-        let create = ", create_repositories: { tag_mutability: immutable, tags: { team: web } }";
+        // It knows no exceptions: what would fix their tags, too, is not asked for.
+        let (exceptions, docker) = match kind {
+            "exceptions" => (", tag_mutability_exceptions: [latest]", json!({})),
+            _ => ("", json!({ "immutableTags": true })),
+        };
+        let create =
+            format!(", create_repositories: {{ tag_mutability: immutable{exceptions}, tags: {{ team: web }} }}");
         let mut home = home(&fake, &src, &format!("{login}{create}"), repository);
         home.set_env("GAR_KEY", &key);
         if kind == "denied" {
@@ -219,7 +225,7 @@ async fn google_repositories_are_made_on_the_way_and_a_missing_right_is_told() {
         let (run, _) = sync(&home, 0).await;
         assert_eq!(images(&run, "copied"), 1, "{kind}: {run:#}");
         let wanted = json!({
-            "format": "DOCKER", "dockerConfig": { "immutableTags": true }, "labels": { "team": "web" },
+            "format": "DOCKER", "dockerConfig": docker, "labels": { "team": "web" },
         });
         assert_eq!(lock(&google.made).get("project/new"), Some(&wanted), "{kind}");
         // It is asked for until it is there.

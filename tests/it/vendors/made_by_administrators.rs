@@ -135,6 +135,59 @@ async fn artifactory_of_one_key_gets_no_other_keys_made() {
     }
 }
 
+/// A key that merely has the name of the host's first part is neither what is pushed to nor what takes no pushes.
+#[tokio::test]
+async fn artifactory_key_that_is_named_as_the_host_stands_in_the_way_of_no_other() {
+    for class in ["VIRTUAL", "LOCAL", "REMOTE"] {
+        let (fake, artifactory) = Artifactory::with_keys(&[("docker", class), ("docker-old", "LOCAL")]).await;
+        artifactory.is_strict.store(true, Ordering::SeqCst);
+        artifactory.makes_keys.store(200, Ordering::SeqCst);
+        fake.seed("docker-old/web", "v1", &image(1, "amd64", &[20]));
+        let entry = at(&fake, "docker.other.example", "", true);
+        let (_from, workshop) = workshop(&entry, ["team/app", "team/app"]).await;
+        let report = by_hand(&workshop.engine().await, "r").await;
+        assert!(report.failures.is_empty(), "{class}: {:?}", report.failures);
+        assert!(fake.resolve("team/app", "v1").is_some(), "{:?}", fake.exchanges());
+        assert_eq!(fake.count("PUT", "/artifactory/api/repositories/"), 1);
+        fake.finish();
+    }
+    // Without that word it is told who makes it; and nothing is made where no image tells whether the host has the key.
+    for (image_of, makes, told) in [
+        (
+            Some("docker-old/web"),
+            false,
+            "has no repository team for names to begin with:",
+        ),
+        (None, true, "no image tells whether names begin with keys here"),
+    ] {
+        let (fake, artifactory) = Artifactory::with_keys(&[("docker", "REMOTE"), ("docker-old", "LOCAL")]).await;
+        artifactory.is_strict.store(true, Ordering::SeqCst);
+        if let Some(name) = image_of {
+            fake.seed(name, "v1", &image(1, "amd64", &[20]));
+        }
+        let entry = at(&fake, "docker.other.example", "", makes);
+        let (_from, workshop) = workshop(&entry, ["team/app", "team/app"]).await;
+        let report = by_hand(&workshop.engine().await, "r").await;
+        let message = &only_failure(&report).message;
+        assert!(message.contains(told), "{message}");
+        assert_eq!(fake.count("PUT", ""), 0, "{:?}", fake.exchanges());
+        fake.finish();
+    }
+    // The host is that of a remote one.
+    let (fake, artifactory) = Artifactory::with_keys(&[("docker", "REMOTE"), ("docker-old", "LOCAL")]).await;
+    artifactory.is_strict.store(true, Ordering::SeqCst);
+    artifactory.refuses_pushes.store(true, Ordering::SeqCst);
+    fake.seed("docker-old/web", "v1", &image(1, "amd64", &[20]));
+    let (_from, workshop) = workshop(&at(&fake, "docker.corp.example", "", true), ["team/app", "team/app"]).await;
+    let report = by_hand(&workshop.engine().await, "r").await;
+    let message = &only_failure(&report).message;
+    assert!(
+        message.contains("docker is a remote repository of Artifactory"),
+        "{message}"
+    );
+    fake.finish();
+}
+
 /// What the path says is made; and where an image of another key is found by its name, names begin with keys.
 #[tokio::test]
 async fn artifactory_key_is_made_where_it_is_known_to_be_one() {
