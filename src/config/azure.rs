@@ -137,9 +137,7 @@ fn has_credentials(findings: &mut Findings<'_>, registries: &Registries, place: 
         Some(Some(RegistrySettings::Layout { .. })) => false,
         Some(Some(RegistrySettings::Remote(settings))) => match &settings.cloud {
             CloudSettings::None => matches!(settings.login, LoginSource::Given(_)),
-            CloudSettings::Azure(azure) => {
-                azure.client_secret.is_some() || matches!(settings.login, LoginSource::Given(_))
-            }
+            CloudSettings::Azure(azure) => azure.client_secret.is_some(),
             _ => false,
         },
     };

@@ -71,7 +71,7 @@ pub(super) fn origin(own: &RemoteSettings, import: &AzureImport, source: ImportS
     let apart = only_ours(settings, &host);
     let login = match &settings.cloud {
         CloudSettings::Azure(azure) => {
-            let login = login_at_azure(source, azure);
+            let login = application(azure);
             // Whoever writes `credentials_of` wants the login to be who reads.
             let is_told = may_be_told && login.is_some() && apart.is_none();
             match &azure.resource_id {
@@ -116,17 +116,12 @@ fn only_ours(settings: &RemoteSettings, host: &str) -> Option<&'static str> {
     own_trust.then_some("is trusted by its `tls`, which Azure does not have")
 }
 
-/// The login that the rules have for a registry of Azure's, in the order in which we use them ourselves.
-fn login_at_azure(source: ImportSource<'_>, azure: &AzureSettings) -> Option<Credentials> {
-    let written = source.credentials().filter(|login| login.username != "<token>");
-    // learn.microsoft.com, "Import from a registry using service principal credentials".
-    let application = || {
-        Some(Credentials {
-            username: azure.client_id.clone()?,
-            password: azure.client_secret.clone()?,
-        })
-    };
-    written.cloned().or_else(application)
+/// An application's login (learn.microsoft.com, "Import from a registry using service principal credentials").
+fn application(azure: &AzureSettings) -> Option<Credentials> {
+    Some(Credentials {
+        username: azure.client_id.clone()?,
+        password: azure.client_secret.clone()?,
+    })
 }
 
 /// True for a registry at which nobody has a password of their own.

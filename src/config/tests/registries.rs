@@ -317,9 +317,8 @@ version: 1
 registries:
   hub: {{ url: https://docker.io, username: u, password: p }}
   dev: {{ url: https://dev00.azurecr.io, azure: {{ client_id: a, client_secret: b, resource_id: {AZURES}/dev00/ }} }}
-  own: {{ url: https://own00.azurecr.io, username: u, password: p, azure: {{ resource_id: {AZURES}/own00 }} }}
   a: {{ url: https://Corp1.azurecr.io, azure: {{ resource_id: {AZURES}/corp1, import: {{}} }} }}
-  b: {{ url: https://corp1-a1b2.azurecr.us, azure: {{ resource_id: {AZURES}/Corp1, import: {{ at_least: 1GiB, credentials_of: [hub, dev, own] }} }} }}
+  b: {{ url: https://corp1-a1b2.azurecr.us, azure: {{ resource_id: {AZURES}/Corp1, import: {{ at_least: 1GiB, credentials_of: [hub, dev] }} }} }}
   c: {{ url: https://corp1.westeurope.geo.azurecr.io, azure: {{ resource_id: {AZURES}/corp1, import: {{}} }} }}
 "
     ));
@@ -339,7 +338,7 @@ registries:
         })
     };
     assert_eq!(azure("a").import, import(16 << 20, &[]));
-    assert_eq!(azure("b").import, import(1 << 30, &["hub", "dev", "own"]));
+    assert_eq!(azure("b").import, import(1 << 30, &["hub", "dev"]));
 }
 
 #[test]

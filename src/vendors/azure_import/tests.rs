@@ -116,12 +116,11 @@ fn azure_is_told_logins_that_the_rules_let_it_have() {
 
 #[test]
 fn azure_is_told_the_login_of_a_registry_of_azures_that_may_be_told() {
-    let of = |login: Option<&str>, secret: bool| RemoteSettings {
-        login: login.map_or(LoginSource::DockerConfig, |user| LoginSource::Given(self::login(user))),
-        ..azures(
+    let of = |secret: bool| {
+        azures(
             "other.azurecr.io",
             AzureSettings {
-                client_id: secret.then(|| "app".to_owned()),
+                client_id: Some("app".to_owned()),
                 client_secret: secret.then(|| Secret::new("a-password")),
                 resource_id: Some(ID.to_owned()),
                 ..AzureSettings::default()
@@ -129,21 +128,14 @@ fn azure_is_told_the_login_of_a_registry_of_azures_that_may_be_told() {
         )
     };
     let by_id = || Ok(Origin::Resource(ID.to_owned()));
-    let as_user = |user: &str| Ok(Origin::Host("other.azurecr.io".to_owned(), Some(login(user))));
-    for (settings, told) in [
-        (of(None, false), by_id()),
-        (of(Some("<token>"), false), by_id()),
-        (of(None, true), as_user("app")),
-        (of(Some("admin"), false), as_user("admin")),
-        (of(Some("admin"), true), as_user("admin")),
-    ] {
-        assert_eq!(found(&settings, &["src"]), told, "{:?}", settings.login);
-        assert_eq!(found(&settings, &["other"]), by_id(), "{:?}", settings.login);
-    }
+    let by_host = Ok(Origin::Host("other.azurecr.io".to_owned(), Some(login("app"))));
+    assert_eq!(found(&of(true), &["src"]), by_host);
+    assert_eq!(found(&of(true), &["other"]), by_id());
+    assert_eq!(found(&of(false), &["src"]), by_id());
     // The id is not the name that only we find.
     let trusted = RemoteSettings {
         tls: own_ca(),
-        ..of(Some("admin"), false)
+        ..of(true)
     };
     assert_eq!(found(&trusted, &["src"]), by_id());
 }
