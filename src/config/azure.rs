@@ -95,7 +95,9 @@ pub(super) fn of_host(findings: &mut Findings<'_>, azure: &Node, url: &RegistryU
     let (Some(name), Some(label)) = (id.text().and_then(registry_of), label) else {
         return;
     };
-    // A registry with a domain name label is at `name-<hash>`.
+    // A registry with a domain name label is at `name-<hash>`, one of its regions at `name.region.geo` (learn.microsoft.com,
+    // "Azure Container Registry endpoint reference").
+    let label = label.split('.').next().unwrap_or(label);
     let name = name.to_ascii_lowercase();
     let same = label == name || label.strip_prefix(&name).is_some_and(|rest| rest.starts_with('-'));
     if !same {

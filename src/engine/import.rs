@@ -77,6 +77,10 @@ impl RunImports {
         let faring = all.entry(registry.to_owned()).or_default();
         faring.failed_in_a_row += 1;
         faring.given_up |= gives_up_imports(kind, faring.failed_in_a_row);
+        if faring.given_up {
+            // Nobody waits for a place any more.
+            faring.places.close();
+        }
         faring.given_up
     }
 }
@@ -135,7 +139,11 @@ pub(super) async fn bring(
     let (plan, found) = look(context, target, plan.clone()).await;
     let missing = bytes_to_send(&plan.image.blobs, known(context, target, &plan));
     let imported = match missing >= wanted.at_least {
-        true => import(context, repository, tree, target, missing).await,
+        // None of it comes by us: others may have the image's place meanwhile.
+        true => {
+            let importing = import(context, repository, tree, target, missing);
+            context.turn.while_waiting(importing).await
+        }
         false => Ok(false),
     };
     context.turn.end();
@@ -197,7 +205,8 @@ async fn import(
     let (registry, root) = (target.registry(), &tree.root);
     let places = context.imports.places(registry);
     let importing = async {
-        let _place = places.acquire().await;
+        // It is closed where no more are tried.
+        let _place = places.acquire().await.ok()?;
         // Others may have met a refusal meanwhile.
         if !context.imports.are_tried(registry) {
             return None;
@@ -240,16 +249,24 @@ async fn import(
 /// Whether the target holds what was imported.
 ///
 /// # Errors
-/// It does not, or that cannot be told.
+/// It does not, or that cannot be told; never one after which no more imports are tried: this one was done.
 async fn is_there(target: &Target, root: &Digest) -> Result<(), Fault> {
     let reference = Reference::Digest(root.clone());
     let held = target.endpoint.head_manifest(&target.repository, &reference).await;
-    match held.map_err(|error| error.on(Side::Destination))? {
+    match held.map_err(|error| not_seen(error.on(Side::Destination).into()))? {
         Some(held) if held.digest == *root => Ok(()),
         _ => Err(Fault::new(
             ErrorKind::Server,
             "the import is said to be done, and the registry does not hold the image",
         )),
+    }
+}
+
+/// A refusal of a look for what was imported: it is the registry's, and not that of whoever imports.
+fn not_seen(refusal: Fault) -> Fault {
+    Fault {
+        kind: ErrorKind::Server,
+        ..refusal
     }
 }
 
@@ -296,4 +313,35 @@ async fn copied(context: &RunContext, repository: &RepositoryName, target: &Targ
     )
     .await;
     told.await.unwrap_or_else(|_| Brought::untold())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn whoever_waits_to_import_waits_no_longer_than_imports_are_tried() {
+        let imports = RunImports::default();
+        let places = imports.places("acr");
+        let _all = places.try_acquire_many(8).expect("eight places");
+        let mut ninth = std::pin::pin!(places.acquire());
+        assert!(ninth.as_mut().now_or_never().is_none());
+        assert!(!imports.failed("acr", ErrorKind::Server));
+        assert!(ninth.as_mut().now_or_never().is_none());
+        assert!(imports.failed("acr", ErrorKind::Denied));
+        assert!(ninth.now_or_never().is_some_and(|place| place.is_err()));
+        assert!(imports.are_tried("other") && !imports.are_tried("acr"));
+    }
+
+    #[test]
+    fn a_refused_look_at_what_was_imported_ends_no_further_imports() {
+        for kind in [ErrorKind::Denied, ErrorKind::Unauthorized, ErrorKind::Throttled] {
+            let imports = RunImports::default();
+            let fault = not_seen(Fault::new(kind, "it is refused"));
+            assert!(!imports.failed("acr", fault.kind), "{kind:?}");
+            assert_eq!(fault.message, "it is refused");
+        }
+    }
 }

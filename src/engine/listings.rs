@@ -21,7 +21,8 @@ const AGREEMENT_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// In the last part of that life some tags are looked at again, so that it does not end with a look at every tag.
 const RENEWED: Duration = Duration::from_secs(3 * 24 * 3600);
 
-/// How long the listing of a repository is not believed after a look differed. It may have been a tag that moved just then.
+/// How long the listing of a repository is not believed after a look differed. It may have been a tag that moved just then; for the rest of
+/// [`AGREEMENT_LIFE`] it has to prove itself, as others of the registry may be right where it is behind.
 const DIFFERENCE_LIFE: Duration = Duration::from_secs(6 * 3600);
 
 /// Names of the capabilities: that looks agreed with what lists said of indexes, and of other manifests. Of a repository, or of all
@@ -57,8 +58,27 @@ struct Trust {
     agreement: Agreement,
     /// The part of it that is to be proven again.
     due: Agreement,
-    /// Looks may add to it.
-    may_grow: bool,
+    standing: Standing,
+}
+
+/// What looks may make of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Standing {
+    /// Nothing.
+    #[default]
+    Fixed,
+    /// They may show again that it differs.
+    Doubted,
+    /// They prove it for this repository, of which a look differed lately.
+    Alone,
+    /// They prove it for all repositories that are listed alike.
+    Shared,
+}
+
+impl Standing {
+    fn may_grow(self) -> bool {
+        matches!(self, Self::Alone | Self::Shared)
+    }
 }
 
 impl Listing {
@@ -75,7 +95,7 @@ impl Listing {
         let Some(seen) = self.compare(looks) else {
             return BTreeMap::new();
         };
-        let agreement = match self.trust.may_grow {
+        let agreement = match self.trust.standing.may_grow() {
             true => self.trust.agreement.and(seen),
             false => self.trust.agreement,
         };
@@ -137,8 +157,8 @@ pub(super) async fn list(
 }
 
 /// Of which repositories it holds what looks at one of them showed.
-fn scope<'a>(endpoint: &Endpoint, repository: &'a RepositoryName) -> &'a str {
-    match endpoint.lists_alike() {
+fn scope<'a>(endpoint: &Endpoint, repository: &'a RepositoryName, standing: Standing) -> &'a str {
+    match standing == Standing::Shared && endpoint.lists_alike() {
         true => ALL,
         false => repository.as_str(),
     }
@@ -150,22 +170,29 @@ async fn remembered(
     repository: &RepositoryName,
 ) -> Result<Trust, StoreError> {
     let now = context.clock.now();
-    let (registry, scope) = (endpoint.name(), scope(endpoint, repository));
+    let registry = endpoint.name();
+    let after = |time: Duration| now + SignedDuration::try_from(time).unwrap_or_default();
     let known = async |class: &str, name: &str, at| context.store.capability(registry, class, name, at).await;
-    if known(repository.as_str(), DIFFERS, now).await?.is_some() {
-        return Ok(Trust::default());
-    }
-    let renewed = SignedDuration::try_from(RENEWED).unwrap_or_default();
+    let differs = async |at| Ok::<_, StoreError>(known(repository.as_str(), DIFFERS, at).await?.is_some());
+    let standing = match differs(now).await? {
+        false => Standing::Shared,
+        true if differs(after(AGREEMENT_LIFE - DIFFERENCE_LIFE)).await? => Standing::Doubted,
+        true => Standing::Alone,
+    };
     let mut trust = Trust {
-        may_grow: true,
+        standing,
         ..Trust::default()
     };
+    if !standing.may_grow() {
+        return Ok(trust);
+    }
+    let scope = scope(endpoint, repository, standing);
     for (name, index) in [(INDEXES_AGREE, true), (IMAGES_AGREE, false)] {
         let holds = async |at| Ok::<_, StoreError>(known(scope, name, at).await?.is_some());
         let shape = Agreement { index, plain: !index };
         if holds(now).await? {
             trust.agreement = trust.agreement.and(shape);
-            if !holds(now + renewed).await? {
+            if !holds(after(RENEWED)).await? {
                 trust.due = trust.due.and(shape);
             }
         }
@@ -183,7 +210,7 @@ pub(super) async fn samples(
 ) -> Vec<Tag> {
     let trust = listing.trust;
     let wanted = Agreement::KNOWN.beyond(trust.agreement.beyond(trust.due));
-    if !trust.may_grow || wanted.is_empty() {
+    if !trust.standing.may_grow() || wanted.is_empty() {
         return Vec::new();
     }
     let listed = tags
@@ -225,10 +252,10 @@ pub(super) async fn learn(
     looks: &Looks,
 ) {
     let trust = listing.trust;
-    if !trust.may_grow {
+    if trust.standing == Standing::Fixed {
         return;
     }
-    let (registry, scope) = (endpoint.name(), scope(endpoint, repository));
+    let (registry, scope) = (endpoint.name(), scope(endpoint, repository, trust.standing));
     let now = context.clock.now();
     let line = |class: &str, name: &str, evidence: &str, life: Duration| Capability {
         class: class.to_owned(),
@@ -240,13 +267,18 @@ pub(super) async fn learn(
     };
     let keep = async || -> Result<(), StoreError> {
         let Some(seen) = listing.compare(looks) else {
-            for name in [INDEXES_AGREE, IMAGES_AGREE] {
-                context.store.forget_capability(registry, scope, name).await?;
+            for class in [scope, repository.as_str()] {
+                for name in [INDEXES_AGREE, IMAGES_AGREE] {
+                    context.store.forget_capability(registry, class, name).await?;
+                }
             }
             let evidence = "a digest of the listing was not the tag's";
-            let differs = line(repository.as_str(), DIFFERS, evidence, DIFFERENCE_LIFE);
+            let differs = line(repository.as_str(), DIFFERS, evidence, AGREEMENT_LIFE);
             return context.store.learn_all(registry, &[differs]).await;
         };
+        if !trust.standing.may_grow() {
+            return Ok(());
+        }
         let news = seen.beyond(trust.agreement.beyond(trust.due));
         let evidence = "the listing's digests compared with those of the tags";
         let names = [(news.index, INDEXES_AGREE), (news.plain, IMAGES_AGREE)];

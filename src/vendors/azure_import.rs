@@ -15,8 +15,8 @@ use url::Url;
 use super::kept::{Current, Found, Kept};
 use crate::oci::RepositoryName;
 use crate::registry::{
-    Api, ApiAnswer, ApiCall, ApiLogin, AzureImport, CloudSettings, Credentials, Error, ErrorKind, ImportSource,
-    ImportedImage, Kind, LoginSource, Operation, RemoteSettings, Result,
+    Api, ApiAnswer, ApiCall, ApiLogin, AzureImport, AzureSettings, CloudSettings, Credentials, Error, ErrorKind,
+    ImportSource, ImportedImage, Kind, LoginSource, Operation, RemoteSettings, Result,
 };
 use crate::telemetry::Secret;
 
@@ -68,27 +68,32 @@ pub(super) fn origin(own: &RemoteSettings, import: &AzureImport, source: ImportS
     let suffix = |host: &str| host.rsplit_once(".azurecr.").map(|(_, cloud)| cloud.to_owned());
     let same_cloud = suffix(&host).is_some() && suffix(&host) == suffix(&own.url.host.to_ascii_lowercase());
     let may_be_told = import.credentials_of.iter().any(|name| name == source.name);
+    let apart = only_ours(settings, &host);
     let login = match &settings.cloud {
-        CloudSettings::Azure(azure) => match (&azure.resource_id, &azure.client_id, &azure.client_secret) {
-            (Some(id), _, _) if same_cloud => return Ok(Origin::Resource(id.clone())),
-            // learn.microsoft.com, "Import from a registry using service principal credentials".
-            (_, Some(user), Some(secret)) => Some(Credentials {
-                username: user.clone(),
-                password: secret.clone(),
-            }),
-            _ => {
-                return Err(format!(
-                    "{} has no `azure.resource_id` that Azure could go by",
-                    source.name
-                ));
+        CloudSettings::Azure(azure) => {
+            let login = application(azure);
+            // Whoever writes `credentials_of` wants the login to be who reads.
+            let is_told = may_be_told && login.is_some() && apart.is_none();
+            match &azure.resource_id {
+                Some(id) if same_cloud && !is_told => return Ok(Origin::Resource(id.clone())),
+                _ if login.is_some() => login,
+                _ => {
+                    return Err(format!(
+                        "{} has no `azure.resource_id` that Azure could go by",
+                        source.name
+                    ));
+                }
             }
-        },
+        }
         CloudSettings::None if is_of_short_logins(settings, &host) => {
             return Err(format!("{} gives out logins that Azure cannot use", source.name));
         }
         CloudSettings::None => source.credentials().cloned(),
         _ => return Err(format!("{} gives out logins that Azure cannot use", source.name)),
     };
+    if let Some(why) = apart {
+        return Err(format!("{} {why}", source.name));
+    }
     match login {
         Some(login) if login.username == "<token>" => {
             Err(format!("{} gives out logins that Azure cannot use", source.name))
@@ -99,6 +104,24 @@ pub(super) fn origin(own: &RemoteSettings, import: &AzureImport, source: ImportS
         )),
         login => Ok(Origin::Host(registry_uri(&host), login)),
     }
+}
+
+/// What says that only we find this registry under its name: Azure may find another one there, which is to get no password.
+fn only_ours(settings: &RemoteSettings, host: &str) -> Option<&'static str> {
+    let name = host.split(':').next().unwrap_or_default();
+    if settings.resolve.contains_key(name) {
+        return Some("is found by `resolve`, and Azure may find another registry under its name");
+    }
+    let own_trust = settings.tls.ca_file.is_some() || settings.tls.insecure_skip_verify;
+    own_trust.then_some("is trusted by its `tls`, which Azure does not have")
+}
+
+/// An application's login (learn.microsoft.com, "Import from a registry using service principal credentials").
+fn application(azure: &AzureSettings) -> Option<Credentials> {
+    Some(Credentials {
+        username: azure.client_id.clone()?,
+        password: azure.client_secret.clone()?,
+    })
 }
 
 /// True for a registry at which nobody has a password of their own.
@@ -202,8 +225,8 @@ struct Told {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Refused {
-    code: String,
-    message: String,
+    code: Option<String>,
+    message: Option<String>,
 }
 
 /// How an answer to a look says that an import stands: by its status, and where it has one, by `status` in its body
@@ -212,26 +235,34 @@ fn state(status: u16, body: &[u8]) -> Option<State> {
     let told: Told = serde_json::from_slice(body).unwrap_or_default();
     let failed = |error: Option<Refused>, word: &str| {
         let error = error.unwrap_or_default();
-        let words = if error.message.is_empty() {
-            word.to_owned()
-        } else {
-            error.message
-        };
-        State::Failed(error.code, words)
+        let words = error.message.filter(|words| !words.is_empty());
+        State::Failed(error.code.unwrap_or_default(), words.unwrap_or_else(|| word.to_owned()))
     };
     match (status, told.status.as_deref()) {
         (200..=202, Some(word @ ("Failed" | "Canceled"))) => Some(failed(told.error, word)),
+        (200 | 201, None) if told.error.is_some() => Some(failed(told.error, "Failed")),
         (200 | 201, None | Some("Succeeded")) | (204, _) => Some(State::Done),
         (200..=202, _) => Some(State::Running),
         _ => None,
     }
 }
 
-/// The error that a refusal of the resource manager is, after so many looks.
-fn refused(answer: &ApiAnswer, looks: u32) -> Error {
+/// What to do where Azure was told no login and may have needed one: how it passes on what a source refuses is not documented.
+fn as_anybody(origin: &Origin, source: &str) -> Option<String> {
+    matches!(origin, Origin::Host(_, None)).then(|| {
+        format!(
+            "Azure reads {source} as anybody may; where that takes a login, it has to be in the rules and {source} in \
+             `azure.import.credentials_of`"
+        )
+    })
+}
+
+/// The error that a refusal of the resource manager is, after so many looks. `open`: what to do at a source without a login.
+fn refused(answer: &ApiAnswer, looks: u32, open: Option<&str>) -> Error {
     let told: Told = serde_json::from_slice(&answer.body).unwrap_or_default();
     let said = told.error.unwrap_or_default();
-    let words = format!("{} {}", said.code, first_line(&said.message));
+    let (code, message) = (said.code.unwrap_or_default(), said.message.unwrap_or_default());
+    let words = format!("{code} {}", first_line(&message));
     let mut error = answer.refused(words.trim());
     if matches!(error.kind, ErrorKind::Denied | ErrorKind::Unauthorized) {
         // "Because the URL that tracks the status isn't scoped to the resource, resource group-level permission is needed."
@@ -243,9 +274,17 @@ fn refused(answer: &ApiAnswer, looks: u32) -> Error {
         error.message = format!("{}; {what}", error.message);
     }
     if error.kind == ErrorKind::NotFound {
-        error.message = format!("{}; check `azure.resource_id`", error.message);
+        if looks == 0 {
+            error.message = format!("{}; check `azure.resource_id`", error.message);
+        } else {
+            // The registry was found: it is the operation that is gone, and the next one may not be.
+            error.kind = ErrorKind::Server;
+        }
     }
-    error.code = answer.told(Some(said.code));
+    if let Some(open) = open.filter(|_| looks == 0 && matches!(answer.status, 400 | 401 | 403 | 404)) {
+        error.message = format!("{}; or {open}", error.message);
+    }
+    error.code = answer.told(Some(code));
     error
 }
 
@@ -284,16 +323,18 @@ where
             Origin::Host(_, Some(login)) => Some(&login.password),
             Origin::Host(_, None) | Origin::Resource(_) => None,
         };
+        let open = as_anybody(origin, image.source.name);
         let posted = body(origin, image).to_string();
         let mut answer = self.send(image, &url, Some(posted), login).await?;
         let (mut at, mut looks) = (None, 0);
         loop {
-            match state(answer.status, &answer.body).ok_or_else(|| refused(&answer, looks))? {
+            match state(answer.status, &answer.body).ok_or_else(|| refused(&answer, looks, open.as_deref()))? {
                 State::Done => return Ok(()),
                 State::Failed(code, words) => {
                     let words = answer.told(Some(format!("{code} {}", first_line(&words))));
                     let words = words.unwrap_or_else(|| "it does not say why".to_owned());
-                    return Err(answer.error(ErrorKind::Invalid, format!("the import failed: {words}")));
+                    let open = open.map(|open| format!("; {open}")).unwrap_or_default();
+                    return Err(answer.error(ErrorKind::Invalid, format!("the import failed: {words}{open}")));
                 }
                 State::Running => {}
             }

@@ -346,6 +346,7 @@ registries:
   dev: {{ url: https://dev00.azurecr.io, azure: {{ client_id: a, client_secret: b, resource_id: {AZURES}/dev00/ }} }}
   a: {{ url: https://Corp1.azurecr.io, azure: {{ resource_id: {AZURES}/corp1, import: {{}} }} }}
   b: {{ url: https://corp1-a1b2.azurecr.us, azure: {{ resource_id: {AZURES}/Corp1, import: {{ at_least: 1GiB, credentials_of: [hub, dev] }} }} }}
+  c: {{ url: https://corp1.westeurope.geo.azurecr.io, azure: {{ resource_id: {AZURES}/corp1, import: {{}} }} }}
 "
     ));
     let azure = |name: &str| match &loaded.config.registries[&RegistryName::new(name)] {
@@ -380,6 +381,7 @@ registries:
   c: {{ url: https://corp1.azurecr.io, azure: {{ resource_id: {AZURES}/corp12, import: {{ at_least: 5, credentials_of: [hup, usb, hub] }} }} }}
   d: {{ url: https://d.example, kind: azure, azure: {{ resource_id: {AZURES}/corp1, import: {{}} }} }}
   e: {{ url: \"http://corp1.azurecr.io\", azure: {{ resource_id: {AZURES}/corp1, import: {{}} }} }}
+  f: {{ url: https://corp1.eastus.geo.azurecr.io, azure: {{ resource_id: {AZURES}/eastus }} }}
 "
     );
     let told = told(&parse_as(&text, Mode::Run, &Table::default()).expect_err("wrong"));
@@ -387,6 +389,7 @@ registries:
         ("import without resource_id", 1),
         ("\"corp1\" is no id of a registry of Azure", 1),
         ("azure.resource_id is that of corp12, and the host is that of corp1", 1),
+        ("azure.resource_id is that of eastus, and the host is that of corp1", 1),
         ("there is no registry \"hup\"", 1),
         ("did you mean \"hub\"?", 1),
         ("\"usb\" has no username and password", 1),

@@ -115,6 +115,85 @@ fn azure_is_told_logins_that_the_rules_let_it_have() {
 }
 
 #[test]
+fn azure_is_told_the_login_of_a_registry_of_azures_that_may_be_told() {
+    let of = |secret: bool| {
+        azures(
+            "other.azurecr.io",
+            AzureSettings {
+                client_id: Some("app".to_owned()),
+                client_secret: secret.then(|| Secret::new("a-password")),
+                resource_id: Some(ID.to_owned()),
+                ..AzureSettings::default()
+            },
+        )
+    };
+    let by_id = || Ok(Origin::Resource(ID.to_owned()));
+    let by_host = Ok(Origin::Host("other.azurecr.io".to_owned(), Some(login("app"))));
+    assert_eq!(found(&of(true), &["src"]), by_host);
+    assert_eq!(found(&of(true), &["other"]), by_id());
+    assert_eq!(found(&of(false), &["src"]), by_id());
+    // The id is not the name that only we find.
+    let trusted = RemoteSettings {
+        tls: own_ca(),
+        ..of(true)
+    };
+    assert_eq!(found(&trusted, &["src"]), by_id());
+}
+
+fn own_ca() -> TlsSettings {
+    TlsSettings {
+        ca_file: Some("ca.pem".into()),
+        ..TlsSettings::default()
+    }
+}
+
+#[test]
+fn azure_is_not_sent_with_a_password_to_a_name_that_only_we_find() {
+    let host = "registry.example:8443";
+    let given = || RemoteSettings {
+        login: LoginSource::Given(login("robot")),
+        ..at(host)
+    };
+    assert!(found(&given(), &["src"]).is_ok());
+    let resolve = |name: &str| RemoteSettings {
+        resolve: [(name.to_owned(), "10.0.0.1:0".parse().expect("an address"))].into(),
+        ..given()
+    };
+    assert!(found(&resolve("token.example"), &["src"]).is_ok());
+    let unchecked = TlsSettings {
+        insecure_skip_verify: true,
+        ..TlsSettings::default()
+    };
+    for (settings, words) in [
+        (resolve("registry.example"), "src is found by `resolve`"),
+        (
+            RemoteSettings {
+                tls: own_ca(),
+                ..given()
+            },
+            "src is trusted by its `tls`",
+        ),
+        (
+            RemoteSettings {
+                tls: unchecked,
+                ..given()
+            },
+            "src is trusted by its `tls`",
+        ),
+        (
+            RemoteSettings {
+                tls: own_ca(),
+                ..at(host)
+            },
+            "src is trusted by its `tls`",
+        ),
+    ] {
+        let told = found(&settings, &["src"]).expect_err(words);
+        assert!(told.contains(words), "{told}");
+    }
+}
+
+#[test]
 fn azure_imports_are_asked_for_by_digest_and_for_no_tag() {
     let digest = Digest::of(b"x");
     let (from, to) = (
@@ -185,6 +264,13 @@ fn azure_imports_stand_as_their_answers_say() {
         (200, r#"{"status":"Importing"}"#, Some(State::Running)),
         (200, error, failed("InvalidParameters", "Error copying blobs.")),
         (200, r#"{"status":"Canceled"}"#, failed("", "Canceled")),
+        (
+            200,
+            r#"{"status":"Failed","error":{"code":null,"message":null}}"#,
+            failed("", "Failed"),
+        ),
+        (200, r#"{"status":null,"error":null}"#, Some(State::Done)),
+        (200, r#"{"error":{"code":"X","message":null}}"#, failed("X", "Failed")),
         (403, "", None),
         (302, "", None),
         (500, error, None),

@@ -71,6 +71,11 @@ impl Names {
         &self.authority
     }
 
+    /// Where it listens on this machine.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// The lines of `resolve:` for these names, each with six spaces in front.
     pub fn resolve(&self, names: &[&str]) -> String {
         let lines = names.iter().map(|name| format!("      {name}: \"{}\"\n", self.address));

@@ -11,6 +11,7 @@ use crate::support::ends::{images, sync_keeping};
 use crate::support::fake::alibaba::{self, KEY, OIDC_TOKEN, ROLE, SECRET};
 use crate::support::fake::{Fake, lock};
 use crate::support::images::{self as samples, image};
+use crate::support::names::Names;
 use crate::support::wire::Wire;
 
 const ENTERPRISE: &str = "kind: alibaba_enterprise";
@@ -40,6 +41,47 @@ async fn sync(home: &Transship, status: i32) -> (Value, Output) {
         &[SECRET, OIDC_TOKEN, "temporary-", "session-secret", "session/token"],
     )
     .await
+}
+
+/// The rules say no more than the registry's address and the key: public and VPC hosts are not mixed.
+#[tokio::test]
+async fn alibaba_is_asked_by_its_own_names() {
+    for (of, others) in [(&alibaba::PUBLIC, &alibaba::VPC), (&alibaba::VPC, &alibaba::PUBLIC)] {
+        let (fake, cloud) = alibaba::enterprise_as(of).await;
+        cloud.repository("corp/web");
+        let plain = DockerRegistry::plain().await;
+        let wire = Wire::new(&plain.url());
+        let sample = image(1, "amd64", &[300]);
+        wire.push("corp/web", "v1", &sample).await;
+        let host = |url: &'static str| url.trim_start_matches("https://");
+        let own = [of.registry, host(of.realm), of.api];
+        let foreign = [others.registry, host(others.realm), others.api];
+        let mut names: Vec<_> = own.iter().map(|name| (*name, Some(fake.addr()))).collect();
+        names.extend(foreign.iter().map(|name| (*name, None)));
+        let listening = Names::start(&names).await;
+        let all: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        let mut home = Transship::new(&format!(
+            "version: 1\nregistries:\n  plain: {{ url: \"{}\" }}\n  ali:\n    url: https://{}\n    tls: {{ ca_file: \"{}\" }}\n    \
+             resolve:\n{}rules:\n  - {{ name: up, source: plain, destinations: [ali], repositories: [corp/web] }}\n  - {{ name: down, \
+             source: ali, destinations: [plain], repositories: [{{ match: \"corp/*\", to: \"back/{{name}}\" }}] }}\n",
+            plain.url(),
+            of.registry,
+            listening.authority().ca_file.display(),
+            listening.resolve(&all),
+        ));
+        home.set_env("ALIBABA_CLOUD_ACCESS_KEY_ID", KEY);
+        home.set_env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", SECRET);
+        for rule in ["up", "down"] {
+            let output = home.run(&["sync", "-o", "json", rule]).await.expect(0);
+            let run = output.json()["runs"][0].clone();
+            assert_eq!(images(&run, "copied"), 1, "{run:#}");
+        }
+        assert_eq!(wire.resolve("back/web", "v1").await, Some(sample.digest()));
+        let mut wanted = own.map(str::to_owned);
+        wanted.sort();
+        assert_eq!(listening.called(), wanted, "other hosts were asked");
+        fake.finish();
+    }
 }
 
 #[tokio::test]

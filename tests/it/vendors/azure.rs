@@ -53,6 +53,7 @@ async fn azure_logins_of_every_kind_push_and_pull() {
         "workload",
         "workload of the environment",
         "managed",
+        "managed by App Service",
     ] {
         let (fake, _cloud) = azure::start().await;
         let plain = DockerRegistry::plain().await;
@@ -78,6 +79,11 @@ async fn azure_logins_of_every_kind_push_and_pull() {
             to_azure.set_env("AZURE_FEDERATED_TOKEN_FILE", &file);
             to_azure.set_env("AZURE_AUTHORITY_HOST", fake.url());
         }
+        let app_service = kind == "managed by App Service";
+        if app_service {
+            to_azure.set_env("IDENTITY_ENDPOINT", &format!("{}/msi/token", fake.url()));
+            to_azure.set_env("IDENTITY_HEADER", azure::IDENTITY_HEADER);
+        }
         let (run, _) = sync(&to_azure, 0).await;
         assert_eq!(images(&run, "copied"), 1, "{kind}: {run:#}");
         assert_eq!(
@@ -92,6 +98,7 @@ async fn azure_logins_of_every_kind_push_and_pull() {
             usize::from(kind == "managed"),
             "{kind}"
         );
+        assert_eq!(fake.count("GET", "/msi/token"), usize::from(app_service), "{kind}");
         fake.forget();
         let (run, _) = sync(&to_azure, 0).await;
         assert_eq!(images(&run, "in_step"), 1, "{kind}: {run:#}");

@@ -16,10 +16,11 @@ use crate::support::fake::{Fake, lock};
 use crate::support::images::{SampleImage, image, referrer, two_platforms};
 use crate::support::names::Names;
 use crate::support::proxy::Proxy;
+use crate::support::tunnel::Tunnel;
 use crate::support::wire::Wire;
 use crate::support::{PASSWORD, USERNAME, until, within};
 
-/// Where the source is for all the world.
+/// What the source is called all over the world.
 const SOURCE: &str = "registry.corp.example";
 /// A host that must not be asked.
 const EVIL: &str = "management.azure.com.evil.example";
@@ -34,6 +35,8 @@ struct Scene {
     source: DockerRegistry,
     /// Between the source and the program, not between it and Azure.
     proxy: Proxy,
+    /// By which the program gets there: it has no address of its own for the source, which Azure would not have.
+    tunnel: Tunnel,
 }
 
 impl Scene {
@@ -42,7 +45,6 @@ impl Scene {
         let source = DockerRegistry::start(config).await;
         let proxy = Proxy::start(&source.url()).await;
         let behind: SocketAddr = proxy.url().trim_start_matches("http://").parse().expect("an address");
-        lock(&cloud.manager.sources).insert(SOURCE.to_owned(), source.url());
         let at = Some(fake.addr());
         let names = Names::start(&[
             (SOURCE, Some(behind)),
@@ -53,13 +55,21 @@ impl Scene {
             (EVIL, None),
         ])
         .await;
-        Self {
+        let scene = Self {
             fake,
             cloud,
             names,
             source,
             proxy,
-        }
+            tunnel: Tunnel::start(None).await,
+        };
+        lock(&scene.cloud.manager.sources).insert(scene.source_host(), scene.source.url());
+        scene
+    }
+
+    /// Where the source is for all the world.
+    fn source_host(&self) -> String {
+        format!("{SOURCE}:{}", self.names.port())
     }
 
     fn wire(&self) -> Wire {
@@ -74,13 +84,17 @@ impl Scene {
     fn home_with(&self, source: &str, import: &str, destinations: &str, more: &str) -> Transship {
         let mut home = Transship::new("");
         let ca = self.names.authority().ca_file.display().to_string();
+        // As if the machine trusted it: a file of the rules would be one that Azure does not have.
+        let folder = home.home().join(".config/containers/certs.d").join(self.source_host());
+        std::fs::create_dir_all(&folder).expect("made");
+        std::fs::copy(&ca, folder.join("ca.crt")).expect("copied");
         home.set_rules(&format!(
-            "version: 1\nregistries:\n  src:\n    url: https://{SOURCE}\n    kind: distribution\n{source}    tls: {{ ca_file: \
-             \"{ca}\" }}\n    resolve:\n{}  acr:\n    url: https://{}\n    azure: {{ tenant_id: {TENANT}, client_id: {CLIENT}, \
+            "version: 1\nregistries:\n  src:\n    url: https://{}\n    kind: distribution\n{source}    proxy: \"{}\"\n  acr:\n    url: https://{}\n    azure: {{ tenant_id: {TENANT}, client_id: {CLIENT}, \
              client_secret: \"${{SECRET}}\", resource_id: {RESOURCE}, import: {import} }}\n    tls: {{ ca_file: \"{ca}\" }}\n    \
              resolve:\n{}{more}\nrules:\n  - name: r\n    source: src\n    destinations: {destinations}\n    repositories: \
              [corp/web]\n    retry: {{ attempts: 2, max_delay: 1s }}\n",
-            self.names.resolve(&[SOURCE]),
+            self.source_host(),
+            self.tunnel.url(),
             PUBLIC.registry,
             self.names
                 .resolve(&[PUBLIC.registry, PUBLIC.data, PUBLIC.authority, PUBLIC.manager, EVIL]),
@@ -150,7 +164,7 @@ async fn azure_imports_an_image_and_no_blob_comes_by_us() {
         assert_eq!(scene.proxy.count("*", "/blobs/"), 0, "{course:?}");
         assert_eq!(scene.fake.count("*", "/blobs/uploads/"), 0, "{course:?}");
         scene.assert_holds("v1", &wanted);
-        let told = vec![(SOURCE.to_owned(), String::new(), String::new())];
+        let told = vec![(scene.source_host(), String::new(), String::new())];
         assert_eq!(*lock(&scene.cloud.manager.told), told);
         let looks = match course {
             Course::AtOnce => json!({ "POST": 2 }),
@@ -191,7 +205,7 @@ async fn azure_is_told_a_password_only_where_the_rules_say_so() {
     let telling = scene.home(&login, "{ at_least: 100KiB, credentials_of: [src] }", "");
     let (run, _) = sync(&telling).await;
     assert_eq!(run["destinations"][0]["bytes"]["written"], 0, "{run:#}");
-    let told = vec![(SOURCE.to_owned(), USERNAME.to_owned(), PASSWORD.to_owned())];
+    let told = vec![(scene.source_host(), USERNAME.to_owned(), PASSWORD.to_owned())];
     assert_eq!(*lock(&scene.cloud.manager.told), told);
     scene.assert_holds("v2", &second);
 
@@ -200,6 +214,8 @@ async fn azure_is_told_a_password_only_where_the_rules_say_so() {
     wire.push("corp/web", "v3", &image(3, "amd64", &[LARGE])).await;
     let (run, _) = sync(&telling).await;
     assert_eq!(run["warnings"].as_array().map(Vec::len), Some(1), "{run:#}");
+    let said = run["warnings"][0].as_str().unwrap_or_default();
+    assert!(!said.contains("as anybody may"), "{said}");
     scene.fake.finish();
 }
 
@@ -257,6 +273,7 @@ async fn azure_imports_that_fail_are_copies_with_one_warning() {
     let at = |at: &str, wait| Course::At(at.to_owned(), "location", wait);
     let role = "Container Registry Data Importer and Data Reader";
     let elsewhere = "names an address elsewhere";
+    let anybody = "Azure reads src as anybody may";
     let cases = [
         (Course::Refused(403, "AuthorizationFailed", ""), role, true),
         (Course::Refused(401, "InvalidAuthenticationToken", ""), role, true),
@@ -275,6 +292,9 @@ async fn azure_imports_that_fail_are_copies_with_one_warning() {
             "400: InvalidParameters it is refused",
             false,
         ),
+        (Course::Refused(403, "AuthorizationFailed", ""), anybody, true),
+        (Course::Refused(404, "ResourceNotFound", ""), anybody, true),
+        (Course::Fails("InvalidParameters", "unauthorized"), anybody, false),
         (Course::Refused(409, "Conflict", ""), "409: Conflict", false),
         (
             Course::Fails("InvalidParameters", "Error copying blobs."),
@@ -318,7 +338,12 @@ async fn azure_imports_that_fail_are_copies_with_one_warning() {
             "Canceled",
             false,
         ),
-        (Course::Looks(404, String::new()), "answered 404", true),
+        (Course::Looks(404, String::new()), "answered 404", false),
+        (
+            Course::Looks(200, r#"{"error":{"code":"Gone","message":null}}"#.to_owned()),
+            "Gone",
+            false,
+        ),
     ];
     let scene = Scene::start(DockerConfig::default()).await;
     let home = scene.home("", IMPORT, "");
@@ -403,6 +428,30 @@ async fn azure_imports_hold_up_no_other_destination() {
         assert_eq!(blobs, wanted.map(Value::from).each_ref(), "{run:#}");
     }
     scene.assert_holds("v1", &wanted);
+    scene.fake.finish();
+}
+
+/// More of them than images are copied at once: none of what they wait for comes by us.
+#[tokio::test]
+async fn azure_imports_hold_up_no_other_image() {
+    let scene = Scene::start(DockerConfig::default()).await;
+    const MANY: u64 = 32;
+    for number in 0..MANY {
+        let wanted = image(number, "amd64", &[LARGE]);
+        scene.wire().push("corp/web", &format!("a{number}"), &wanted).await;
+    }
+    let small = image(MANY, "amd64", &[10]);
+    scene.wire().push("corp/web", "z", &small).await;
+    scene.cloud.manager.held.store(true, Ordering::SeqCst);
+    let home = scene.home("", IMPORT, "");
+    let process = home.spawn(&["sync", "--format", "json"]);
+    until("the small image", || scene.fake.resolve("corp/web", "z")).await;
+    assert_eq!(scene.fake.resolve("corp/web", "a0"), None);
+    scene.cloud.manager.held.store(false, Ordering::SeqCst);
+    let run = process.finish().await.expect(0).json()["runs"][0].clone();
+    assert_eq!(images(&run, "copied"), MANY + 1, "{run:#}");
+    assert_eq!(run["warnings"], json!([]), "{run:#}");
+    scene.assert_holds("z", &small);
     scene.fake.finish();
 }
 

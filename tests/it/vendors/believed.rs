@@ -142,6 +142,31 @@ async fn a_list_that_differs_is_not_believed_for_hours() {
     assert_eq!(scene.looks(&engine).await, [0, 0]);
 }
 
+/// That another list is right says nothing of one that is behind.
+#[tokio::test]
+async fn a_list_that_differed_has_to_prove_itself_whatever_others_show() {
+    let scene = Scene::start().await;
+    let both = [&scene.ends[0], &scene.ends[1]];
+    scene.seed(&both, "team/app", 0..TAGS, mixed);
+    scene.seed(&both, "team/other", 100..100 + TAGS, mixed);
+    let engine = scene.workshop.engine().await;
+    scene.run(&engine).await;
+    assert_eq!(scene.looks(&engine).await, [0, 0]);
+    lock(&scene.kinds[1].stale).insert("v001".to_owned(), plain(999).digest());
+    scene.looks(&engine).await;
+    let doubted = TAGS as usize;
+    assert_eq!(
+        scene.looks(&engine).await,
+        [0, doubted + 3],
+        "the other proves itself at once"
+    );
+    lock(&scene.kinds[1].stale).clear();
+    scene.workshop.pass(DAY / 4);
+    // It differed again in the second of these runs.
+    assert_eq!(scene.looks(&engine).await, [0, 3], "an index and two others of its own");
+    assert_eq!(scene.looks(&engine).await, [0, 0]);
+}
+
 /// A tag that somebody moved behind the back of the API.
 #[tokio::test]
 async fn verify_believes_no_list_that_is_not_known_to_be_right() {

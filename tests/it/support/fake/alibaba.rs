@@ -54,27 +54,70 @@ struct Alibaba {
     cloud: std::sync::Arc<Cloud>,
     tokens: Tokens,
     personal: bool,
+    /// It is asked by these alone.
+    names: Option<&'static Names>,
+}
+
+/// Hosts of an instance of the enterprise edition, and of what stands beside it.
+pub struct Names {
+    pub registry: &'static str,
+    /// Of its realm, with the scheme.
+    pub realm: &'static str,
+    pub api: &'static str,
+}
+
+impl Names {
+    fn host_of(&self, path: &str) -> &str {
+        match path {
+            "/auth" => self.realm.trim_start_matches("https://"),
+            path if path.starts_with("/v2/") => self.registry,
+            _ => self.api,
+        }
+    }
+}
+
+/// help.aliyun.com, "Endpoints" and "Configure network access": public, and inside a VPC.
+pub const PUBLIC: Names = Names {
+    registry: "corp-registry.cn-shanghai.cr.aliyuncs.com",
+    realm: "https://dockerauth.cn-shanghai.aliyuncs.com",
+    api: "cr.cn-shanghai.aliyuncs.com",
+};
+pub const VPC: Names = Names {
+    registry: "corp-registry-vpc.cn-shanghai.cr.aliyuncs.com",
+    realm: "https://dockerauth-vpc.cn-shanghai.aliyuncs.com",
+    api: "cr-vpc.cn-shanghai.aliyuncs.com",
+};
+
+/// A fake of the enterprise edition that is asked by its own names.
+pub async fn enterprise_as(names: &'static Names) -> (Fake, std::sync::Arc<Cloud>) {
+    start("registry.aliyuncs.com:cn-shanghai:china:cri-test", false, Some(names)).await
 }
 
 /// A fake of the enterprise edition.
 pub async fn enterprise() -> (Fake, std::sync::Arc<Cloud>) {
-    start("registry.aliyuncs.com:cn-test:china:cri-test", false).await
+    start("registry.aliyuncs.com:cn-test:china:cri-test", false, None).await
 }
 
 /// A fake of the personal edition.
 pub async fn personal() -> (Fake, std::sync::Arc<Cloud>) {
-    start("registry.aliyuncs.com:cn-test:26842", true).await
+    start("registry.aliyuncs.com:cn-test:26842", true, None).await
 }
 
-async fn start(service: &'static str, personal: bool) -> (Fake, std::sync::Arc<Cloud>) {
+async fn start(service: &'static str, personal: bool, names: Option<&'static Names>) -> (Fake, std::sync::Arc<Cloud>) {
     let cloud = std::sync::Arc::new(Cloud::default());
     cloud.signatures.add(KEY, SECRET, None);
+    let tokens = Tokens::new("/auth", service);
     let face = Alibaba {
         cloud: std::sync::Arc::clone(&cloud),
-        tokens: Tokens::new("/auth", service),
+        tokens: match names {
+            Some(names) => tokens.at(names.realm),
+            None => tokens,
+        },
         personal,
+        names,
     };
-    (Fake::start(face, Options::default()).await, cloud)
+    let url = names.map(|names| format!("https://{}", names.registry));
+    (Fake::start_as(face, Options::default(), url).await, cloud)
 }
 
 /// What stands in the rules for a fake, beside its address.
@@ -454,6 +497,12 @@ impl Alibaba {
 
 impl Face for Alibaba {
     fn asked(&self, book: &Book, request: &Asking) -> Asked {
+        if let Some(names) = self.names {
+            let (host, asked) = (names.host_of(&request.path), request.header("host").unwrap_or_default());
+            if host != asked {
+                return Asked::Wrong(format!("it is at {host}, and was asked for at {asked}"));
+            }
+        }
         let asked = match request.path.as_str() {
             "/sts/" => self.sts(request),
             path if path.starts_with("/v2/") || path == "/auth" => self.data_plane(book, request),

@@ -19,6 +19,8 @@ use super::token::{Tokens, Worth, needed};
 use super::{Asked, Asking, Book, Face, Fake, document, lock, refusal, with_header};
 
 pub const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+/// What App Service gives a program in its environment, to be shown again.
+pub const IDENTITY_HEADER: &str = "853b9a84-5bfa-4b22-a3f3-0b9a43d9ad8a";
 pub const CLIENT: &str = "99999999-8888-7777-6666-555555555555";
 pub const SECRET: &str = "entra~secret-0123456789";
 pub const FEDERATED: &str = "eyJm.token.of-the-workload";
@@ -420,6 +422,17 @@ impl Face for Azure {
             return match request.parameter("resource").filter(|_| right) {
                 Some(audience) => self.entra_token(&audience),
                 None => Asked::Wrong("the managed identity is not asked as documented".to_owned()),
+            };
+        }
+        // learn.microsoft.com, "Use managed identities for App Service and Azure Functions".
+        if request.path == "/msi/token" {
+            let right = request.header("x-identity-header") == Some(IDENTITY_HEADER)
+                && request.header("metadata").is_none()
+                && request.parameter("api-version").as_deref() == Some("2019-08-01")
+                && request.parameter("client_id").as_deref() == Some(CLIENT);
+            return match request.parameter("resource").filter(|_| right) {
+                Some(audience) => self.entra_token(&audience),
+                None => Asked::Wrong("App Service is not asked as documented".to_owned()),
             };
         }
         if request.path == "/oauth2/exchange" {
