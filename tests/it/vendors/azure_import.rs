@@ -15,10 +15,10 @@ use crate::support::fake::azure::{self, CLIENT, Cloud, PUBLIC, SECRET, TENANT};
 use crate::support::fake::{Fake, lock};
 use crate::support::images::{SampleImage, image, referrer, two_platforms};
 use crate::support::names::Names;
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Exchange, Proxy};
 use crate::support::tunnel::Tunnel;
 use crate::support::wire::Wire;
-use crate::support::{PASSWORD, USERNAME, until, within};
+use crate::support::{PASSWORD, USERNAME, until};
 
 /// What the source is called all over the world.
 const SOURCE: &str = "registry.corp.example";
@@ -404,17 +404,15 @@ async fn azure_imports_hold_up_no_other_destination() {
     let wanted = two_platforms(1, &[LARGE]);
     scene.wire().push("corp/web", "v1", &wanted).await;
     let plain = DockerRegistry::plain().await;
-    let more = format!("  plain: {{ url: \"{}\", kind: distribution }}", plain.url());
+    let proxy = Proxy::start(&plain.url()).await;
+    let more = format!("  plain: {{ url: \"{}\", kind: distribution }}", proxy.url());
     let home = scene.home_with("", IMPORT, "[acr, plain]", &more);
     scene.cloud.manager.held.store(true, Ordering::SeqCst);
     let process = home.spawn(&["sync", "--format", "json"]);
-    let wire = Wire::new(&plain.url());
-    within("the other destination", async {
-        while wire.resolve("corp/web", "v1").await != Some(wanted.digest()) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let tagged = |all: &[Exchange]| all.iter().any(|one| one.is("PUT", "/manifests/v1") && one.done);
+    proxy.wait_for("the other destination has its tag", tagged).await;
+    let there = Wire::new(&plain.url()).resolve("corp/web", "v1").await;
+    assert_eq!(there, Some(wanted.digest()));
     assert_eq!(scene.fake.resolve("corp/web", "v1"), None);
     scene.cloud.manager.held.store(false, Ordering::SeqCst);
     let run = process.finish().await.expect(0).json()["runs"][0].clone();
